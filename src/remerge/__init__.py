@@ -1,0 +1,1 @@
+"""remerge: the reproducible experiment pipeline of the model-merging papers."""

@@ -1,0 +1,8 @@
+"""The one exception that stands for wrong input."""
+
+
+class UserError(Exception):
+    """Wrong input: the message is one line that names the file, key or tensor and the remedy.
+
+    The command line prints it and exits with status 2, without a traceback.
+    """

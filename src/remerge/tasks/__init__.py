@@ -1,0 +1,1 @@
+"""Tasks: their data, prompts and answers."""
