@@ -1,0 +1,1 @@
+"""Statistics of scores: they know numbers, never models."""

@@ -1,0 +1,369 @@
+"""The configuration of a benchmark: what may be said, its defaults, one clear line if wrong."""
+
+import difflib
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from remerge.errors import UserError
+
+METHODS = Path(__file__).parent / "methods"
+RESULTS = Path("results")
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+Scalar = bool | int | float | str
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Miniature(Section):
+    """Size and pretraining of the miniature base; read only when `base.source` is `miniature`."""
+
+    hidden: PositiveInt = 128
+    layers: PositiveInt = 3
+    heads: PositiveInt = 4
+    intermediate: PositiveInt = 256
+    steps: PositiveInt = 2000
+    batch_size: PositiveInt = 64
+    learning_rate: PositiveFloat = 3e-3
+
+
+class Base(Section):
+    """The pretrained model that every expert starts from."""
+
+    family: Literal["causal_lm"] = Field("causal_lm", description="how answers are read")
+    source: str = Field(description="a hub id, a local folder, or `miniature`, trained here")
+    revision: str | None = Field(None, description="commit or tag on the hub")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of computations on a GPU; a CPU computes in float32"
+    )
+    miniature: Miniature = Miniature()
+
+
+class Splits(Section):
+    """From which split of the source each of ours is drawn; one source split may serve several."""
+
+    train: str = "train"
+    validation: str = "validation"
+    test: str = "test"
+
+
+class Sizes(Section):
+    """At most how many examples each split keeps."""
+
+    train: PositiveInt = 6000
+    validation: PositiveInt = 500
+    test: PositiveInt = 500
+
+
+class Task(Section):
+    """One task: where its examples come from, how they are asked, what answers it takes."""
+
+    source: str = Field(
+        description="a hub id, a folder of <split>.jsonl, .csv, .parquet (also .gz), or `miniature`"
+    )
+    subset: str | None = Field(None, description="the configuration of the hub dataset")
+    revision: str | None = None
+    splits: Splits = Splits()
+    sizes: Sizes = Sizes()
+    prompt: str = Field(description="the model's input, with {column} fields")
+    answers: list[str] = Field(
+        min_length=2, description="the answer in words, in the order of the labels 0, 1, …"
+    )
+    target: str = Field("label", description="the column that holds the label")
+    expert: str | None = Field(
+        None, description="an existing expert, a hub id or local folder; default: fine-tuned here"
+    )
+
+
+class Finetune(Section):
+    """Supervised fine-tuning of the base on one task (AdamW, loss on the answer only)."""
+
+    learning_rate: PositiveFloat = 1e-4
+    weight_decay: NonNegativeFloat = 0.0
+    batch_size: PositiveInt = Field(32, description="examples a step, over all accumulation")
+    device_batch_size: PositiveInt | None = Field(
+        None, description="examples that fit the device at once; default: the batch"
+    )
+    steps: PositiveInt = 1000
+    scheduler: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.06, description="share of the steps")
+    evaluations: NonNegativeInt = Field(
+        0, description="how often the validation loss is taken; 0: never, the last step is kept"
+    )
+    patience: PositiveInt | None = Field(
+        None, description="stop after so many evaluations without progress and keep the best step"
+    )
+
+    @model_validator(mode="after")
+    def _patience_needs_evaluations(self) -> "Finetune":
+        if self.patience and not self.evaluations:
+            raise ValueError("patience needs evaluations above 0")
+        return self
+
+
+class Variant(Section):
+    """A merge method with the parameters that differ from its defaults."""
+
+    name: str
+    method: Name
+    params: dict[str, Scalar | list[float]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            given = {given: {}}
+        if isinstance(given, dict) and len(given) == 1 and "name" not in given:
+            ((method, params),) = given.items()
+            given = {"method": method, "params": params or {}}
+        if isinstance(given, dict) and isinstance(given.get("params"), dict) and "method" in given:
+            given["name"] = variant_name(str(given["method"]), given["params"])
+        return given
+
+
+class Merge(Section):
+    """Which merges are made: every variant, on every subset of the given sizes."""
+
+    variants: list[Variant] = Field(min_length=1)
+    sizes: list[PositiveInt] | None = Field(None, description="default: from 2 to all tasks")
+    delta_dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="in which weight deltas are held in memory"
+    )
+
+    @field_validator("variants")
+    @classmethod
+    def _distinct(cls, variants: list[Variant]) -> list[Variant]:
+        names = [variant.name for variant in variants]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"variant {sorted(twice)[0]} stands twice")
+        return variants
+
+
+class PerLevel(Section):
+    """A number for each level of coefficients."""
+
+    task: PositiveInt = 200
+    layer: PositiveInt = 400
+
+
+class Select(Section):
+    """The grid of the learned methods, the same for all; the best mean validation ANP wins."""
+
+    learning_rate: list[PositiveFloat] = Field([0.003, 0.01, 0.03], min_length=1)
+    initial: list[float | Literal["1/T"]] = Field([0.5, "1/T"], min_length=1)
+    subsets: list[str] = Field([], description="on which merges, as task+task; default: all tasks")
+
+
+class Learning(Section):
+    """How coefficients are learned (DivMerge, Table 9)."""
+
+    inputs: PerLevel = Field(PerLevel(), description="unlabelled validation inputs of each task")
+    epochs: dict[Name, PositiveInt] = {"adamerging": 5, "divmerge": 4}
+    batch_size: PositiveInt = Field(1, description="inputs of each task at every step")
+    select: Select = Select()
+
+
+class Evaluation(Section):
+    """How models are scored."""
+
+    batch_size: PositiveInt = 64
+
+
+class Config(Section):
+    """One benchmark."""
+
+    benchmark: Name
+    seed: NonNegativeInt = 0
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
+    threads: PositiveInt = Field(1, description="CPU threads of a job; they fix the bytes")
+    base: Base
+    tasks: dict[Name, Task] = Field(min_length=2)
+    finetune: Finetune = Finetune()
+    merge: Merge
+    learning: Learning = Learning()
+    evaluation: Evaluation = Evaluation()
+
+    @property
+    def folder(self) -> Path:
+        """Where everything this benchmark makes lies."""
+        return RESULTS / self.benchmark
+
+    @property
+    def sizes(self) -> list[int]:
+        """The sizes of the subsets that are merged."""
+        return self.merge.sizes or list(range(2, len(self.tasks) + 1))
+
+    def variant(self, name: str) -> Variant:
+        """The variant called ``name``.
+
+        Raises:
+            UserError: there is none.
+        """
+        for variant in self.merge.variants:
+            if variant.name == name:
+                return variant
+        raise UserError(_unknown("variant", name, [v.name for v in self.merge.variants]))
+
+    def task(self, name: str) -> Task:
+        """The task called ``name``.
+
+        Raises:
+            UserError: there is none.
+        """
+        if name not in self.tasks:
+            raise UserError(_unknown("task", name, list(self.tasks)))
+        return self.tasks[name]
+
+    def initial_subsets(self) -> list[tuple[str, ...]]:
+        """The subsets on which learned methods choose their settings."""
+        return [tuple(sorted(s.split("+"))) for s in self.learning.select.subsets] or [
+            tuple(sorted(self.tasks))
+        ]
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Config":
+        for reserved in {"base", "multitask"} & set(self.tasks):
+            raise ValueError(f"tasks.{reserved}: the name is taken by a reference model")
+        for size in self.merge.sizes or []:
+            if size > len(self.tasks):
+                raise ValueError(f"merge.sizes: {size} is more than the {len(self.tasks)} tasks")
+        for subset in self.learning.select.subsets:
+            for task in subset.split("+"):
+                if task not in self.tasks:
+                    raise ValueError(f"learning.select.subsets: {_unknown('task', task, list(self.tasks))}")
+        for variant in self.merge.variants:
+            if variant.method not in method_files():
+                raise ValueError(
+                    f"merge.variants: {_unknown('method', variant.method, list(method_files()))}"
+                )
+        return self
+
+
+def variant_name(method: str, params: dict[str, Any]) -> str:
+    """``ties`` or ``ties@density=0.1,scale=1.2``: the folder of a variant's results."""
+
+    def word(value: Any) -> str:
+        return "+".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    if not params:
+        return method
+    return f"{method}@" + ",".join(f"{key}={word(params[key])}" for key in sorted(params))
+
+
+def method_files() -> dict[str, Path]:
+    """Every merge method's own file, found by its name without importing it."""
+    return {file.stem: file for file in sorted(METHODS.rglob("*.py")) if file.stem[0] != "_"}
+
+
+def _unknown(kind: str, name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+    return f"unknown {kind} {name!r}, {hint}"
+
+
+def _keys_of(location: tuple[str | int, ...]) -> list[str]:
+    """The keys known at a place of the configuration."""
+    schema = Config.model_json_schema()
+    node: Any = schema
+    for step in location:
+        by_key = node.get("properties", {})
+        any_key = node.get("additionalProperties") or [*node.get("patternProperties", {}).values()]
+        node = by_key.get(step) or node.get("items") or any_key
+        node = node[0] if isinstance(node, list) else node
+        node = node["anyOf"][0] if "anyOf" in node else node
+        node = schema["$defs"][node["$ref"].rsplit("/", 1)[1]] if "$ref" in node else node
+    return list(node.get("properties", {}))
+
+
+def _first_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    location, message = first["loc"], first["msg"].removeprefix("Value error, ")
+    where = ".".join(map(str, location))
+    if first["type"] == "extra_forbidden":
+        known = _keys_of(location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.0)[0]
+        return f"unknown key {where}, the nearest known is {near} (of {', '.join(known)})"
+    if first["type"] == "missing":
+        return f"{where} is missing"
+    if first["type"] == "value_error" or not location:
+        return f"{where}: {message}" if location else message
+    return f"{where}: {message}, not {str(first['input'])[:60]!r}"
+
+
+def validate(raw: Any, where: Path) -> Config:
+    """A whole configuration from parsed YAML; paths are taken relative to the file ``where``.
+
+    Raises:
+        UserError: the first thing that is wrong, by its key.
+    """
+    try:
+        if not isinstance(raw, dict):
+            raise UserError(f"{where}: not a mapping of keys")
+        config = Config.model_validate(_absolute(raw, where.parent))
+    except ValidationError as error:
+        raise UserError(f"{where}: {_first_line(error)}") from None
+    for variant in config.merge.variants:
+        if not re.fullmatch(r"[A-Za-z0-9_.,=@+-]+", variant.name):
+            raise UserError(f"{where}: merge.variants: {variant.name!r} cannot name a folder")
+    return config
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration file.
+
+    Raises:
+        UserError: it is missing, not YAML, or wrong; the message names the key.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    return validate(raw, path)
+
+
+def dump(config: Config) -> str:
+    """The configuration with every default written out, as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def digest(*parts: Any) -> str:
+    """A short name for exactly these values."""
+    text = json.dumps(parts, sort_keys=True, default=lambda part: part.model_dump(mode="json"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _absolute(raw: Any, folder: Path) -> Any:
+    """Local sources made absolute: a path begins with `.`, `/` or `~`, all else is a hub id."""
+
+    def resolved(key: str, value: Any) -> Any:
+        if key in ("source", "expert") and isinstance(value, str) and value[:1] in (".", "/", "~"):
+            return str((folder / Path(value).expanduser()).resolve())
+        return _absolute(value, folder)
+
+    if isinstance(raw, dict):
+        return {key: resolved(key, value) for key, value in raw.items()}
+    return [_absolute(item, folder) for item in raw] if isinstance(raw, list) else raw

@@ -1,0 +1,254 @@
+"""The merge methods: a file each, found by its name, registered by a decorator.
+
+A method takes the base's tensors and the experts' weight deltas and gives merged deltas, tensor by tensor
+(``@method``), or it is an objective that coefficients are learned on (``@objective``). Its keyword-only arguments are
+its parameters: name, type, default and range are read from the signature, and nothing else describes them.
+"""
+
+import difflib
+import importlib
+import inspect
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from torch import Tensor
+
+from remerge.deltas import Deltas, State, merge_state
+from remerge.errors import UserError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers a parameter may be, ends included unless open."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open: str = ""
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if "(" in self.open else value >= self.low
+        return above and (value < self.high if ")" in self.open else value <= self.high)
+
+    def __str__(self) -> str:
+        left, right = "(" if "(" in self.open else "[", ")" if ")" in self.open else "]"
+        return f"{left}{self.low:g}, {self.high:g}{right}"
+
+
+Share = Annotated[float, Range(0, 1, open="(")]
+"""A share of entries, (0, 1]."""
+
+Scale = Annotated[float, Range(-100, 100)]
+"""A coefficient on task vectors; negative ones unlearn."""
+
+Scope = Literal["model", "tensor"]
+"""Over what a share is taken: the whole task vector, or each tensor by itself."""
+
+Level = Literal["task", "layer"]
+"""One coefficient for each expert, or for each expert and layer."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a method, as its signature gives it."""
+
+    name: str
+    type: Any
+    default: Any
+
+    @property
+    def values(self) -> str:
+        """What it may be, in words."""
+        options = []
+        for option in _options(self.type):
+            ranges = [str(r) for r in getattr(option, "__metadata__", ()) if isinstance(r, Range)]
+            kind = get_args(option)[0] if get_origin(option) is Annotated else option
+            if get_origin(kind) is Literal:
+                options.append(" | ".join(map(str, get_args(kind))))
+            elif get_origin(kind) is Sequence:
+                options.append("one per expert")
+            else:
+                options.append(" in ".join([getattr(kind, "__name__", str(kind)), *ranges]))
+        return " or ".join(options)
+
+    def accepts(self, value: Any) -> bool:
+        """Whether ``value`` has the type and lies in the range."""
+        return any(_fits(option, value) for option in _options(self.type))
+
+
+@dataclass(frozen=True)
+class Method:
+    """One merge method: what it computes, from what, and who proposed it."""
+
+    name: str
+    family: str
+    function: Callable[..., Any]
+    citation: str
+    needs: tuple[str, ...]
+    summary: str
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+    @property
+    def learned(self) -> bool:
+        """Whether its coefficients are learned on inputs."""
+        return "inputs" in self.needs
+
+    def settings(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """All parameters, those not given at their defaults.
+
+        Raises:
+            UserError: an unknown parameter (the nearest known is named), or a value out of range.
+        """
+        for name, value in params.items():
+            if name not in self.parameters:
+                near = difflib.get_close_matches(name, self.parameters, n=1, cutoff=0.0)
+                hint = f"the nearest known is {near[0]}" if near else "it takes none"
+                raise UserError(f"method {self.name}: unknown parameter {name}, {hint}")
+            if not self.parameters[name].accepts(value):
+                values = self.parameters[name].values
+                raise UserError(f"method {self.name}: {name} is {values}, not {value!r}")
+        return {p.name: params.get(p.name, p.default) for p in self.parameters.values()}
+
+
+_registry: dict[str, Method] = {}
+
+
+def method(citation: str, needs: tuple[str, ...] = ()) -> Callable[[Function], Function]:
+    """Register ``def name(base, deltas, *, parameters…) -> Merged`` as the merge method ``name``.
+
+    Args:
+        citation: who proposed it, with its arXiv number.
+        needs: what it takes beyond the weights: ``two`` experts exactly, ``statistics``.
+    """
+
+    def register(function: Function) -> Function:
+        hints = get_type_hints(function, include_extras=True)
+        keywords = [
+            p
+            for p in inspect.signature(function).parameters.values()
+            if p.kind is inspect.Parameter.KEYWORD_ONLY
+        ]
+        _registry[function.__name__] = Method(
+            name=function.__name__,
+            family=Path(inspect.getfile(function)).parent.name.replace("methods", "own"),
+            function=function,
+            citation=citation,
+            needs=needs,
+            summary=(inspect.getdoc(function) or "").split("\n")[0],
+            parameters={p.name: Parameter(p.name, hints[p.name], p.default) for p in keywords},
+        )
+        return function
+
+    return register
+
+
+def objective(citation: str, needs: tuple[str, ...] = ()) -> Callable[[Function], Function]:
+    """Register ``def name(expert, merged, *, level, …) -> Tensor`` as a learned merge method.
+
+    The function maps log-probabilities ``[N, V]`` of expert and merged model at N answer positions to a
+    loss for each, ``[N]``. The coefficients that minimise it are found by `remerge.learn`.
+
+    Args:
+        citation: who proposed it.
+        needs: ``references`` if it compares with the experts' answers; inputs are always needed.
+    """
+    return method(citation, needs=("inputs", *needs))
+
+
+def methods() -> dict[str, Method]:
+    """Every method by name, in the order of families and files."""
+    folder = Path(__file__).parent
+    for file in sorted(folder.rglob("*.py")):
+        if file.stem[0] != "_":
+            path = file.relative_to(folder).with_suffix("")
+            importlib.import_module(".".join([__name__, *path.parts]))
+    return dict(_registry)
+
+
+def find(name: str) -> Method:
+    """The method called ``name``.
+
+    Raises:
+        UserError: there is none; the nearest name is given.
+    """
+    known = methods()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise UserError(f"unknown method {name!r}, did you mean {near}? (see: remerge methods)")
+    return known[name]
+
+
+def merge(
+    name: str, base: State, experts: Sequence[State] | Mapping[str, State], **params: Any
+) -> dict[str, Tensor]:
+    """Merge experts of one base.
+
+    Args:
+        name: a method of `remerge.methods()`.
+        base: the base's tensors by name.
+        experts: the experts' tensors, each with the base's names and shapes.
+        params: the method's parameters.
+
+    Returns:
+        The merged model's tensors, in the names, order and dtypes of the base.
+
+    Raises:
+        UserError: unknown method or parameter, a value out of range, or experts that do not fit.
+    """
+    chosen = find(name)
+    settings = chosen.settings(params)
+    named = experts if isinstance(experts, Mapping) else {str(i): e for i, e in enumerate(experts)}
+    if chosen.learned:
+        raise UserError(f"method {name} learns from inputs: give it a model and inputs (remerge.learn)")
+    return merge_state(base, chosen.function(base, Deltas(base, named), **settings))
+
+
+def per_expert(value: float | Sequence[float] | None, count: int, what: str) -> list[float]:
+    """A number for each of ``count`` experts; None stands for 1/T each.
+
+    Raises:
+        UserError: a list of another length.
+    """
+    if value is None:
+        return [1 / count] * count
+    if isinstance(value, int | float):
+        return [float(value)] * count
+    if len(value) != count:
+        raise UserError(f"{what}: {len(value)} numbers for {count} experts")
+    return [float(v) for v in value]
+
+
+def _options(kind: Any) -> tuple[Any, ...]:
+    union = get_origin(kind) is Union or type(kind).__name__ == "UnionType"
+    return get_args(kind) if union else (kind,)
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    if get_origin(kind) is Annotated:
+        kind, *marks = get_args(kind)
+        return _fits(kind, value) and all(value in m for m in marks if isinstance(m, Range))
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is Sequence:
+        (item,) = get_args(kind)
+        return isinstance(value, list | tuple) and all(_fits(item, v) for v in value)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return value is None if kind is type(None) else isinstance(value, kind)
+
+
+class _Catalogue(ModuleType):
+    """This module, callable: ``remerge.methods()`` is the catalogue, ``remerge.methods`` its folder."""
+
+    __call__ = staticmethod(methods)
+
+
+sys.modules[__name__].__class__ = _Catalogue

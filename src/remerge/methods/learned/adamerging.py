@@ -1,0 +1,20 @@
+"""AdaMerging: coefficients that make the merged model sure of its answers."""
+
+from torch import Tensor
+
+from remerge.methods import Level, objective
+
+
+@objective(citation="Yang et al., 2024, arXiv:2310.02575")
+def adamerging(expert: Tensor, merged: Tensor, *, level: Level = "task") -> Tensor:
+    """H(pi_merged(·|x)), the Shannon entropy of the first predicted token, in nats.
+
+    Args:
+        expert: unused: the method has no reference.
+        merged: log-probabilities of the merged model, ``[N, V]``.
+        level: one coefficient per expert, or per expert and layer.
+
+    Returns:
+        The entropy at each position, ``[N]``.
+    """
+    return -(merged.exp() * merged).sum(dim=-1)

@@ -1,0 +1,30 @@
+"""DivMerge: coefficients that bring the merged model near each expert on the expert's inputs."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from remerge.divergence import DIVERGENCES
+from remerge.methods import Level, objective
+
+
+@objective(citation="Touayouch et al., 2025, DivMerge, Eq. 4", needs=("references",))
+def divmerge(
+    expert: Tensor,
+    merged: Tensor,
+    *,
+    divergence: Literal["kl", "reverse_kl", "js"] = "js",
+    level: Level = "task",
+) -> Tensor:
+    """D(pi_theta_t(·|x) ‖ pi_merged(·|x)) along the expert's own greedy answer, in nats.
+
+    Args:
+        expert: log-probabilities of the expert, the reference, ``[N, V]``.
+        merged: log-probabilities of the merged model, ``[N, V]``.
+        divergence: KL with the expert first, KL with the merged model first, or Jensen-Shannon.
+        level: one coefficient per expert (TL), or per expert and layer (LL).
+
+    Returns:
+        The divergence at each position, ``[N]``.
+    """
+    return DIVERGENCES[divergence](expert, merged)

@@ -1,0 +1,1 @@
+"""The papers' tables, figures and one page of them, from records alone."""
