@@ -46,6 +46,7 @@ class Miniature(Section):
     steps: PositiveInt = 2000
     batch_size: PositiveInt = 64
     learning_rate: PositiveFloat = 3e-3
+    threads: PositiveInt = Field(2, description="CPU threads of the pretraining")
 
 
 class Base(Section):
@@ -275,6 +276,30 @@ def variant_name(method: str, params: dict[str, Any]) -> str:
 def method_files() -> dict[str, Path]:
     """Every merge method's own file, found by its name without importing it."""
     return {file.stem: file for file in sorted(METHODS.rglob("*.py")) if file.stem[0] != "_"}
+
+
+def learns(method: str) -> bool:
+    """Whether a method's coefficients are learned, read from its file without importing it."""
+    return re.search(r"^@objective\b", method_files()[method].read_text(), re.MULTILINE) is not None
+
+
+def sources(method: str) -> list[Path]:
+    """The files that a method's results follow from: its own, what its family shares, the core's."""
+    package, file = Path(__file__).parent, method_files()[method]
+    core = ["deltas.py", *(["learn.py", "divergence.py"] if learns(method) else [])]
+    return [file, *sorted(file.parent.glob("_[a-z]*.py")), *(package / name for name in core)]
+
+
+def check_methods(config: Config) -> None:
+    """Check every variant's parameters; this imports the methods, and with them torch.
+
+    Raises:
+        UserError: an unknown parameter, or a value out of range.
+    """
+    from remerge.methods import find
+
+    for variant in config.merge.variants:
+        find(variant.method).settings(variant.params)
 
 
 def _unknown(kind: str, name: str, known: list[str]) -> str:

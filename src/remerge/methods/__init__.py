@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from torch import Tensor
 
-from remerge.deltas import Deltas, State, merge_state
+from remerge.deltas import Deltas, State, Value, merge_state
 from remerge.errors import UserError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -44,6 +44,9 @@ class Range:
 Share = Annotated[float, Range(0, 1, open="(")]
 """A share of entries, (0, 1]."""
 
+Weights = Sequence[Annotated[float, Range(0, 1)]]
+"""One weight per expert; they are divided by their sum."""
+
 Scale = Annotated[float, Range(-100, 100)]
 """A coefficient on task vectors; negative ones unlearn."""
 
@@ -63,6 +66,11 @@ class Parameter:
     default: Any
 
     @property
+    def required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is inspect.Parameter.empty
+
+    @property
     def values(self) -> str:
         """What it may be, in words."""
         options = []
@@ -71,8 +79,14 @@ class Parameter:
             kind = get_args(option)[0] if get_origin(option) is Annotated else option
             if get_origin(kind) is Literal:
                 options.append(" | ".join(map(str, get_args(kind))))
+            elif get_origin(kind) is Mapping:
+                options.append("for each layer, one per expert")
             elif get_origin(kind) is Sequence:
                 options.append("one per expert")
+            elif kind is bool:
+                options.append("True | False")
+            elif kind is type(None):
+                options.append("none")
             else:
                 options.append(" in ".join([getattr(kind, "__name__", str(kind)), *ranges]))
         return " or ".join(options)
@@ -93,6 +107,7 @@ class Method:
     needs: tuple[str, ...]
     summary: str
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    preparation: Callable[..., Deltas] | None = None
 
     @property
     def learned(self) -> bool:
@@ -113,18 +128,26 @@ class Method:
             if not self.parameters[name].accepts(value):
                 values = self.parameters[name].values
                 raise UserError(f"method {self.name}: {name} is {values}, not {value!r}")
+        missing = [p.name for p in self.parameters.values() if p.required and p.name not in params]
+        if missing:
+            raise UserError(f"method {self.name}: parameter {missing[0]} must be given")
         return {p.name: params.get(p.name, p.default) for p in self.parameters.values()}
 
 
 _registry: dict[str, Method] = {}
 
 
-def method(citation: str, needs: tuple[str, ...] = ()) -> Callable[[Function], Function]:
+def method(
+    citation: str, needs: tuple[str, ...] = (), preparation: Callable[..., Deltas] | None = None
+) -> Callable[[Function], Function]:
     """Register ``def name(base, deltas, *, parameters…) -> Merged`` as the merge method ``name``.
 
     Args:
         citation: who proposed it, with its arXiv number.
-        needs: what it takes beyond the weights: ``two`` experts exactly, ``statistics``.
+        needs: what it takes beyond the weights: ``two`` experts exactly, or ``statistics``, which is then a keyword
+            of the function too.
+        preparation: for a method that ends in sum_t lam_t tau'_t, what makes the tau' (see `prepare`): a function of
+            the deltas and of those of the method's parameters that it needs.
     """
 
     def register(function: Function) -> Function:
@@ -132,7 +155,7 @@ def method(citation: str, needs: tuple[str, ...] = ()) -> Callable[[Function], F
         keywords = [
             p
             for p in inspect.signature(function).parameters.values()
-            if p.kind is inspect.Parameter.KEYWORD_ONLY
+            if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name not in needs
         ]
         _registry[function.__name__] = Method(
             name=function.__name__,
@@ -142,6 +165,7 @@ def method(citation: str, needs: tuple[str, ...] = ()) -> Callable[[Function], F
             needs=needs,
             summary=(inspect.getdoc(function) or "").split("\n")[0],
             parameters={p.name: Parameter(p.name, hints[p.name], p.default) for p in keywords},
+            preparation=preparation,
         )
         return function
 
@@ -185,14 +209,21 @@ def find(name: str) -> Method:
 
 
 def merge(
-    name: str, base: State, experts: Sequence[State] | Mapping[str, State], **params: Any
+    name: str,
+    base: State,
+    experts: Sequence[Mapping[str, Value]] | Mapping[str, Mapping[str, Value]],
+    *,
+    statistics: Mapping[str, State] | Sequence[State] | None = None,
+    **params: Any,
 ) -> dict[str, Tensor]:
     """Merge experts of one base.
 
     Args:
         name: a method of `remerge.methods()`.
         base: the base's tensors by name.
-        experts: the experts' tensors, each with the base's names and shapes.
+        experts: the experts' tensors, each with the base's names, shapes and dtypes; a `LowRank` in a tensor's
+            place is its delta.
+        statistics: for methods that need them, each expert's tensors of `remerge.statistics`.
         params: the method's parameters.
 
     Returns:
@@ -203,10 +234,63 @@ def merge(
     """
     chosen = find(name)
     settings = chosen.settings(params)
-    named = experts if isinstance(experts, Mapping) else {str(i): e for i, e in enumerate(experts)}
     if chosen.learned:
         raise UserError(f"method {name} learns from inputs: give it a model and inputs (remerge.learn)")
-    return merge_state(base, chosen.function(base, Deltas(base, named), **settings))
+    if "statistics" in chosen.needs:
+        settings["statistics"] = _named(statistics if statistics is not None else {})
+    deltas = Deltas(base, _named(experts))
+    return merge_state(base, chosen.function(base, deltas, **settings))
+
+
+def prepare(name: str, base: State, deltas: Deltas, **params: Any) -> Deltas:
+    """Task vectors that a method has prepared, to learn coefficients over (DivMerge, Remark 3).
+
+    With ``scale`` as the method's own parameter, ``theta_0 + sum_t scale · prepared_t`` is what the method
+    computes. The result is computed whenever it is read: hold the tensors to read them often.
+
+    Args:
+        name: a method that is linear after its preparation, ``ties`` or ``drm_h`` say; ``none`` for tau itself.
+        base: the base's tensors.
+        deltas: the task vectors.
+        params: the method's parameters.
+
+    Raises:
+        UserError: the method is not linear after a preparation, or parameters as in `merge`.
+    """
+    if name in ("", "none"):
+        return deltas
+    chosen = find(name)
+    if chosen.preparation is None:
+        able = ", ".join(known.name for known in methods().values() if known.preparation)
+        raise UserError(f"method {name} prepares no task vectors; these do: {able}")
+    settings = chosen.settings(params)
+    takes = inspect.signature(chosen.preparation).parameters
+    return chosen.preparation(deltas, **{k: v for k, v in settings.items() if k in takes})
+
+
+def table() -> str:
+    """The catalogue as a markdown table."""
+    lines = ["| method | family | parameters | needs | source | what it computes |", "| --- " * 6 + "|"]
+    for known in methods().values():
+        parameters = "<br>".join(
+            f"`{p.name}`" + ("" if p.required else f" = {p.default}") + f": {p.values}"
+            for p in known.parameters.values()
+        )
+        cells = [f"`{known.name}`", known.family, parameters, ", ".join(known.needs), known.citation, known.summary]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def normalised(weights: Sequence[float] | None, count: int, what: str) -> list[float]:
+    """Weights for ``count`` experts that sum to 1; None stands for 1/T each.
+
+    Raises:
+        UserError: a list of another length, or of zeros.
+    """
+    w = per_expert(weights, count, what)
+    if not sum(w) > 0:
+        raise UserError(f"{what}: all are zero")
+    return [v / sum(w) for v in w]
 
 
 def per_expert(value: float | Sequence[float] | None, count: int, what: str) -> list[float]:
@@ -224,6 +308,10 @@ def per_expert(value: float | Sequence[float] | None, count: int, what: str) -> 
     return [float(v) for v in value]
 
 
+def _named(values: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
+    return dict(values) if isinstance(values, Mapping) else {str(i): v for i, v in enumerate(values)}
+
+
 def _options(kind: Any) -> tuple[Any, ...]:
     union = get_origin(kind) is Union or type(kind).__name__ == "UnionType"
     return get_args(kind) if union else (kind,)
@@ -235,6 +323,9 @@ def _fits(kind: Any, value: Any) -> bool:
         return _fits(kind, value) and all(value in m for m in marks if isinstance(m, Range))
     if get_origin(kind) is Literal:
         return value in get_args(kind)
+    if get_origin(kind) is Mapping:
+        key, item = get_args(kind)
+        return isinstance(value, Mapping) and all(_fits(key, k) and _fits(item, v) for k, v in value.items())
     if get_origin(kind) is Sequence:
         (item,) = get_args(kind)
         return isinstance(value, list | tuple) and all(_fits(item, v) for v in value)

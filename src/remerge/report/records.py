@@ -18,7 +18,7 @@ import yaml
 
 from remerge.errors import UserError
 from remerge.files import read_json
-from remerge.report.labels import label, paper_row
+from remerge.report.labels import LEARNED, label, paper_row
 from remerge.report.published import Published
 
 REFERENCES = ("base", "multitask")
@@ -54,6 +54,7 @@ class Records:
     def config(self) -> dict[str, Any]:
         """The configuration, every default written out."""
         path = self.results / "config.yaml"
+        config: dict[str, Any]
         try:
             config = yaml.safe_load(path.read_text())
         except FileNotFoundError:
@@ -90,10 +91,8 @@ class Records:
     @property
     def learned(self) -> list[Variant]:
         """The variants whose settings a grid of the pipeline chose."""
-        found = [v for v in self.variants if self._selection(v.name).exists()]
-        if not found:
-            self.selection(self.variants[0].name)
-        return found
+        chosen = [self._selection(v.name).exists() for v in self.variants]
+        return [v for v, c in zip(self.variants, chosen, strict=True) if c or v.method in LEARNED]
 
     @cached_property
     def published(self) -> Published:

@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 
-import torch
-
 from remerge.deltas import Deltas, Merged, State
 from remerge.methods import Scale, method, per_expert
 
 
-@method(citation="Ilharco et al., 2023, arXiv:2212.04089; DivMerge, Eq. 3")
+@method(citation="Ilharco et al., 2023, arXiv:2212.04089; DivMerge, Eq. 3", preparation=lambda deltas: deltas)
 def task_arithmetic(base: State, deltas: Deltas, *, scale: Scale | Sequence[Scale] = 0.4) -> Merged:
     """theta_0 + sum_t lam_t tau_t.
 
@@ -19,5 +17,4 @@ def task_arithmetic(base: State, deltas: Deltas, *, scale: Scale | Sequence[Scal
 
     Cost: one pass over the T·d weights.
     """
-    lam = torch.tensor(per_expert(scale, len(deltas.experts), "task_arithmetic: scale"))
-    return deltas.tensorwise(lambda tau: torch.tensordot(lam.to(tau.device), tau, dims=1))
+    return deltas.combine(per_expert(scale, len(deltas.experts), "task_arithmetic: scale"))

@@ -8,7 +8,7 @@ say, whatever the words. The tasks take their labels from these two functions, n
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from remerge.tasks.miniature.lexicon import (
     ADJECTIVES,
@@ -61,6 +61,11 @@ def another(rng: Random, pool: Sequence[T], *avoid: T) -> T:
     while (chosen := rng.choice(pool)) in avoid:
         pass
     return chosen
+
+
+def with_part(said: Event, part: str, value: Any) -> Event:
+    """The event with one part, given by its name, replaced."""
+    return replace(said, **{part: value})
 
 
 # --- drawing -------------------------------------------------------------------------------------
@@ -187,37 +192,37 @@ def entails(premise: Event, hypothesis: Event) -> bool:
 def contradicts(premise: Event, hypothesis: Event) -> bool:
     """Whether the two cannot both be true of one scene.
 
-    Beside negation: the same thing cannot be big and small, or happen in two places or on two days.
+    Beside negation: nothing is big and small, loved and hated, in two places or on two days at once.
     """
     if premise.negated or hypothesis.negated:
         return entails(premise, replace(hypothesis, negated=not hypothesis.negated))
-    return any(
-        entails(premise, mended)
-        for mended in (
-            replace(hypothesis, place=premise.place),
-            replace(hypothesis, day=premise.day),
-            replace(hypothesis, action=OPPOSITE_ACTION.get(hypothesis.action, -1)),
-            replace(hypothesis, agent=_turned(premise.agent, hypothesis.agent)),
-            replace(hypothesis, patient=_turned(premise.patient, hypothesis.patient)),
-        )
-        if not entails(premise, hypothesis) and mended != hypothesis and _both_placed(
-            premise, hypothesis, mended
-        )
+    if OPPOSITE_ACTION.get(hypothesis.action) == premise.action:
+        reconciled = replace(hypothesis, action=premise.action)
+    else:
+        reconciled = hypothesis
+    reconciled = replace(
+        reconciled,
+        agent=_reconciled(premise.agent, hypothesis.agent),
+        patient=_reconciled(premise.patient, hypothesis.patient),
+        place=premise.place if premise.place and hypothesis.place else hypothesis.place,
+        day=premise.day if premise.day and hypothesis.day else hypothesis.day,
     )
+    return entails(premise, reconciled) and not entails(premise, hypothesis)
 
 
-def _turned(said: NounPhrase, other: NounPhrase) -> NounPhrase:
-    """`other` with the adjective of `said`, where the two are antonyms."""
+def _reconciled(said: NounPhrase, other: NounPhrase) -> NounPhrase:
+    """`other` with the adjective of `said` where the two are antonyms of one thing."""
     if said.adjective and other.adjective in ANTONYMS[said.adjective]:
         return replace(other, adjective=said.adjective)
     return other
 
 
-def _both_placed(premise: Event, hypothesis: Event, mended: Event) -> bool:
-    """Whether the part that was mended had been said by both: silence contradicts nothing."""
-    place = mended.place == hypothesis.place or None not in (premise.place, hypothesis.place)
-    day = mended.day == hypothesis.day or None not in (premise.day, hypothesis.day)
-    return place and day
+def deny(said: Event) -> Event:
+    """The contradictory of an event; of one with `every`, that none did."""
+    agent = said.agent
+    if agent.determiner == "every":
+        agent = replace(agent, determiner="some")
+    return replace(said, agent=agent, negated=True)
 
 
 # --- changing ------------------------------------------------------------------------------------
@@ -282,7 +287,7 @@ def oppose(rng: Random, said: Event) -> Event | None:
         phrase: NounPhrase = getattr(said, part)
         if phrase.adjective and phrase.determiner not in ("every", "some"):
             turned = replace(phrase, adjective=rng.choice(ANTONYMS[phrase.adjective]))
-            steps.append(replace(said, **{part: turned}))
+            steps.append(with_part(said, part, turned))
     if said.place:
         steps.append(replace(said, place=another(rng, PLACES, said.place)))
     if said.day:
@@ -326,10 +331,10 @@ def _change(rng: Random, said: Event) -> Event:
         phrase: NounPhrase = getattr(said, part)
         assert phrase.adjective
         turned = replace(phrase, adjective=rng.choice(ANTONYMS[phrase.adjective]))
-        return replace(said, **{part: turned})
+        return with_part(said, part, turned)
     phrase = getattr(said, part)
     pool = BEINGS if part == "agent" else THINGS
     if not phrase.determiner:
         pool = NAMES
     taken = (said.agent.noun, said.patient.noun)
-    return replace(said, **{part: replace(phrase, noun=another(rng, pool, *taken))})
+    return with_part(said, part, replace(phrase, noun=another(rng, pool, *taken)))

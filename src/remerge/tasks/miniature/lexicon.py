@@ -2,6 +2,11 @@
 
 from typing import NamedTuple
 
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 CLASSES: dict[str, tuple[str, ...]] = {
     "animal": ("dog", "cat", "horse", "rabbit", "goat", "tiger"),
     "person": ("teacher", "doctor", "lawyer", "farmer", "painter", "singer", "pilot", "nurse"),
@@ -19,9 +24,9 @@ HYPERNYM = {noun: kind for kind, nouns in CLASSES.items() for noun in nouns}
 NOUNS = tuple(HYPERNYM)
 BEINGS = CLASSES["person"] + CLASSES["animal"]
 THINGS = tuple(noun for noun in NOUNS if HYPERNYM[noun] != "person")
-NAMES = tuple("alice carol emma grace julia bob david frank henry kevin".split())
-PLACES = tuple("park market kitchen garden school station museum hotel harbor library".split())
-DAYS = tuple("monday tuesday wednesday thursday friday saturday sunday".split())
+NAMES = _words("alice carol emma grace julia bob david frank henry kevin")
+PLACES = _words("park market kitchen garden school station museum hotel harbor library")
+DAYS = _words("monday tuesday wednesday thursday friday saturday sunday")
 
 _IRREGULAR_PLURALS = {"person": "people", "cactus": "cacti"}
 
@@ -82,19 +87,18 @@ for _high, _low in _SCALES:
         ANTONYMS.update({word: _opposite for word in _pole})
 ADJECTIVES = tuple(SYNONYM) + COLOURS
 
-PRAISE = tuple(
+PRAISE = _words(
     "wonderful great superb delightful charming brilliant moving funny clever gripping "
-    "touching fresh elegant masterful lovely".split()
+    "touching fresh elegant masterful lovely"
 )
-BLAME = tuple(
+BLAME = _words(
     "terrible awful dull boring clumsy tedious shallow messy bland stale pointless ugly "
-    "lifeless dreadful annoying".split()
+    "lifeless dreadful annoying"
 )
 LIKED = ("enjoyed", "loved", "adored", "admired", "praised")
 DISLIKED = ("hated", "regretted", "disliked", "despised", "resented")
-ASPECTS = tuple(
-    "film plot acting script direction music dialogue ending cast camera humor pacing story "
-    "romance".split()
+ASPECTS = _words(
+    "film plot acting script direction music dialogue ending cast camera humor pacing story romance"
 )
 
 

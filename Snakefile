@@ -1,0 +1,24 @@
+# The experiment, stage by stage: base, data, experts, references, scores, merges, report.
+# snakemake --configfile config/<benchmark>.yaml --workflow-profile workflow/profiles/local
+
+
+configfile: "config/demo.yaml"
+
+
+conda: "environment.yml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/base.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/experts.smk"
+include: "workflow/rules/references.smk"
+include: "workflow/rules/scores.smk"
+include: "workflow/rules/merges.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        f"{B}/report.html",

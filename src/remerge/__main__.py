@@ -1,0 +1,126 @@
+"""The command line: one subcommand for each stage of the workflow, and the catalogue of methods.
+
+Wrong input ends with one line on standard error and exit status 2.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from remerge import config as configuration
+from remerge.errors import UserError
+
+Handler = Callable[[argparse.Namespace], None]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; the exit status is 0, or 2 for wrong input, or 130 when interrupted."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        handler: Handler = parsed.handler
+        handler(parsed)
+    except UserError as error:
+        print(f"remerge: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _stage(run: str, *names: str) -> Handler:
+    """A handler that calls a stage of `remerge.stages` or `remerge.campaign` with a configuration."""
+
+    def handle(parsed: argparse.Namespace) -> None:
+        # Imported here: torch and transformers take seconds, and most mistakes are seen without them.
+        config = configuration.load(parsed.config)
+        from transformers.utils import logging
+
+        from remerge import campaign, stages
+        from remerge.models import prepare_process
+
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        prepare_process(config.threads)
+        stage = getattr(stages, run, None) or getattr(campaign, run)
+        stage(config, *[getattr(parsed, name) for name in names])
+
+    return handle
+
+
+def _table(parsed: argparse.Namespace) -> None:
+    from remerge.report.tables import write_table
+
+    write_table(parsed.name, configuration.load(parsed.config).folder)
+
+
+def _figure(parsed: argparse.Namespace) -> None:
+    from remerge.report.figures import write_figure
+
+    write_figure(parsed.name, configuration.load(parsed.config).folder)
+
+
+def _report(parsed: argparse.Namespace) -> None:
+    from remerge.report.page import write_report
+
+    write_report(configuration.load(parsed.config).folder)
+
+
+def _check(parsed: argparse.Namespace) -> None:
+    configuration.check_methods(configuration.load(parsed.config))
+
+
+def _methods(parsed: argparse.Namespace) -> None:
+    from remerge import methods
+
+    for method in methods.methods().values():
+        print(f"{method.name}: {method.summary}")
+
+
+def _schema(parsed: argparse.Namespace) -> None:
+    print(json.dumps(configuration.Config.model_json_schema(), indent=1))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="remerge", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def add(name: str, handler: Handler, text: str, *positional: str) -> None:
+        command = commands.add_parser(name, help=text, description=text)
+        for argument in positional:
+            kind = {"config": Path, "size": int}.get(argument, str)
+            command.add_argument(argument, type=kind)
+        command.set_defaults(handler=handler)
+
+    add("base", _stage("make_base"), "find or pretrain the base", "config")
+    add("data", _stage("make_data", "task"), "write a task's splits", "config", "task")
+    add("expert", _stage("make_expert", "task"), "fine-tune or find an expert", "config", "task")
+    add("reference", _stage("make_reference_of", "task"), "keep an expert's answers", "config", "task")
+    add("score", _stage("score_model", "model"), "score a model on every task", "config", "model")
+    add("divergence", _stage("measure_divergences", "task"), "compare an expert with all", "config", "task")
+    add(
+        "select",
+        _stage("run_selection", "variant"),
+        "choose a learned method's settings",
+        "config",
+        "variant",
+    )
+    add(
+        "campaign",
+        _stage("run_campaign", "variant", "size"),
+        "merge and score every subset of a size",
+        "config",
+        "variant",
+        "size",
+    )
+    add("table", _table, "write one table", "config", "name")
+    add("figure", _figure, "write one figure", "config", "name")
+    add("report", _report, "write the report page", "config")
+    add("check", _check, "check a configuration, methods and parameters included", "config")
+    add("methods", _methods, "list the merge methods")
+    add("schema", _schema, "print the JSON schema of the configuration")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""Learned coefficients: the one optimisation loop of AdaMerging and DivMerge (DivMerge, Algorithm 1).
+
+The merged model is theta_0 + sum_t lam_t tau_t, with one lam for each expert (task level) or for each
+expert and layer (layer level). It is written into the module in place; one ordinary backward pass gives
+dL/dtheta, and
+
+    dL/dlam_t^l = < dL/dtheta^l , tau_t^l >
+
+so no graph runs through the merge and nothing the size of the model is made anew.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from remerge.deltas import State, layer_of
+from remerge.families import Family
+from remerge.references import Reference, position_weights
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+"""From log-probabilities of expert and merged model, ``[N, V]``, to a loss for each position, ``[N]``."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a fit found.
+
+    Attributes:
+        lam: the coefficients, float32 ``[T, layers]``, or ``[T, 1]`` at task level.
+        layers: the layers' names, in the order of the columns.
+        trace: the loss at every step, in nats, summed over tasks.
+        seconds: how long it took.
+    """
+
+    lam: Tensor
+    layers: list[str]
+    trace: list[float]
+    seconds: float
+
+    def by_name(self, experts: Sequence[str]) -> dict[str, float | dict[str, float]]:
+        """The coefficients under the experts' names, and the layers' where there are many."""
+        rows = self.lam.tolist()
+        if self.lam.shape[1] == 1:
+            return {expert: row[0] for expert, row in zip(experts, rows, strict=True)}
+        return {e: dict(zip(self.layers, row, strict=True)) for e, row in zip(experts, rows, strict=True)}
+
+
+class Blend:
+    """A module whose parameters are theta_0 + sum_t lam_t^l tau_t^l, and the gradient of lam.
+
+    Args:
+        model: the module; its parameters are overwritten.
+        base: theta_0 by name. Parameters that it does not name keep their values.
+        tau: the stacked task vectors, ``[T, *shape]`` by name, in any float dtype.
+    """
+
+    def __init__(self, model: nn.Module, base: State, tau: Mapping[str, Tensor]) -> None:
+        self.base, self.tau = base, tau
+        self.parameters = {name: p for name, p in model.named_parameters() if name in tau}
+        self.layers = sorted({layer_of(name) for name in tau}, key=_natural)
+        self.column = {name: self.layers.index(layer_of(name)) for name in tau}
+
+    @torch.no_grad()
+    def write(self, lam: Tensor) -> None:
+        """Put the merged weights for ``lam``, ``[T, layers]``, into the module."""
+        for name, parameter in self.parameters.items():
+            delta = torch.tensordot(lam[:, self.column[name]], self.tau[name].float(), dims=1)
+            parameter.copy_(delta.add_(self.base[name]))
+
+    @torch.no_grad()
+    def gradient(self) -> Tensor:
+        """dL/dlam, float32 ``[T, layers]``, from the module's gradients, which are dropped."""
+        columns: list[list[Tensor]] = [[] for _ in self.layers]
+        for name, parameter in self.parameters.items():
+            assert parameter.grad is not None, name
+            inner = self.tau[name].flatten(1).float() @ parameter.grad.flatten().float()
+            columns[self.column[name]].append(inner)
+            parameter.grad = None
+        return torch.stack([torch.stack(parts).sum(dim=0) for parts in columns], dim=1)
+
+
+def fit(
+    family: Family,
+    model: nn.Module,
+    base: State,
+    tau: Mapping[str, Tensor],
+    references: Sequence[Reference],
+    objective: Objective,
+    *,
+    level: str,
+    learning_rate: float,
+    initial: float,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+) -> Fit:
+    """Learn coefficients by Adam on ``sum_t mean_x mean_positions objective``; ``model`` ends as the merge.
+
+    Args:
+        family: how the model is asked.
+        model: a module of the family; overwritten with the merged weights.
+        base: theta_0 by name.
+        tau: the stacked task vectors by name.
+        references: for each expert, in the order of the stack, inputs and the expert's answers on them.
+        objective: the loss at a position.
+        level: ``task`` or ``layer``.
+        learning_rate: Adam's.
+        initial: where every coefficient starts.
+        epochs: passes over the inputs.
+        batch_size: inputs of each task at every step.
+        seed: of the order of the inputs.
+    """
+    started = time.perf_counter()
+    device = next(model.parameters()).device
+    blend = Blend(model, base, tau)
+    width = 1 if level == "task" else len(blend.layers)
+    lam = torch.full((len(references), width), float(initial), device=device)
+    adam = torch.optim.Adam([lam], lr=learning_rate)
+    orders = torch.Generator().manual_seed(seed)
+    losses = []
+    for _ in range(epochs):
+        shuffled = [torch.randperm(len(r.examples), generator=orders).tolist() for r in references]
+        for start in range(0, min(map(len, shuffled)), batch_size):
+            chosen = [
+                (reference, i)
+                for reference, order in zip(references, shuffled, strict=True)
+                for i in order[start : start + batch_size]
+            ]
+            blend.write(lam.expand(-1, len(blend.layers)))
+            batch = family.collate([reference.examples[i] for reference, i in chosen], device)
+            expert = torch.cat([reference.log_probs[i] for reference, i in chosen]).to(device)
+            merged = family.logits(model, batch).log_softmax(dim=-1)
+            weight = position_weights(batch.example) * len(references) / len(chosen)
+            loss = (objective(expert, merged) * weight).sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            gradient = blend.gradient()
+            lam.grad = gradient if level == "layer" else gradient.sum(dim=1, keepdim=True)
+            adam.step()
+            losses.append(loss.detach())
+    blend.write(lam.expand(-1, len(blend.layers)))
+    trace = torch.stack(losses).tolist()
+    return Fit(lam.cpu(), blend.layers, trace, time.perf_counter() - started)
+
+
+def _natural(layer: str) -> list[tuple[int, str]]:
+    """Sort key that puts block 10 after block 9."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in layer.split(".")]

@@ -1,0 +1,94 @@
+"""Thin decompositions ``M = U C``: an orthonormal basis U of the columns and the coordinates C in it.
+
+With ``M = U Σ Vᵀ`` the coordinates are ``C = Σ Vᵀ``: orthogonal rows whose norms are the singular values, largest
+first. They come from a Gram matrix of the shorter side, in float64, or from QR of low-rank factors, so that nothing
+larger than the factors is decomposed.
+"""
+
+import re
+
+import torch
+from torch import Tensor
+
+from remerge.deltas import Deltas, LowRank
+from remerge.errors import UserError
+
+NOT_LINEAR = re.compile(r"embed|shared\.weight|\bwte\b|\bwpe\b|relative_attention_bias")
+"""Matrices that are looked up in, not multiplied by: embeddings of tokens and positions."""
+
+
+def linear_weights(deltas: Deltas) -> list[str]:
+    """The names of the weight matrices of linear layers."""
+    return [name for name, theta in deltas.base.items() if theta.ndim == 2 and not NOT_LINEAR.search(name)]
+
+
+def stacked(deltas: Deltas, name: str) -> Tensor | list[LowRank]:
+    """A tensor's deltas: as factors if all experts have them, else ``[T, n, m]``."""
+    return deltas.factors(name) or deltas[name]
+
+
+def decompose(M: Tensor, relative: float = 0.0, absolute: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Orthonormal U ``[n, r]`` and C ``[r, m]`` with M = U C, in the dtype of M, ``[n, m]``.
+
+    Singular values count if they are above ``relative`` times the largest and above ``absolute``, and in any case
+    above the rounding of float32, below which directions are noise.
+    """
+    n, m = M.shape
+    relative = max(relative, max(n, m) * torch.finfo(torch.float32).eps)
+    wide = M if n <= m else M.T
+    squared, vectors = torch.linalg.eigh(_gram(wide))
+    sigma = squared.clamp_min(0).sqrt()
+    kept = (sigma > max(relative * float(sigma[-1]), absolute)).nonzero().flatten().flip(0)
+    basis = vectors[:, kept].to(M.dtype)
+    if n <= m:
+        return basis, basis.T @ M
+    # The eigenvectors are V here: C = Σ Vᵀ and U = M V Σ⁻¹.
+    return (M @ basis) / sigma[kept].to(M.dtype), (basis * sigma[kept].to(M.dtype)).T
+
+
+def joint(
+    stack: Tensor | list[LowRank], relative: float = 0.0, absolute: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """A basis U ``[n, r]`` of the columns of all deltas, and the coordinates of each, ``[T, r, m]``, float32.
+
+    That is ``[ΔW_1 … ΔW_T] = U Σ [V_1ᵀ … V_Tᵀ]`` with Σ V_tᵀ as coordinates. Low-rank deltas, ΔW_t = B_t A_t, are
+    decomposed from the QR of ``[B_1 … B_T]``.
+    """
+    if isinstance(stack, Tensor):
+        U, C = decompose(torch.cat(list(stack), dim=1), relative, absolute)
+        return U, C.unflatten(1, (len(stack), -1)).transpose(0, 1)
+    Q, R = torch.linalg.qr(torch.cat([delta.B.double() for delta in stack], dim=1))
+    parts = R.split([delta.B.shape[1] for delta in stack], dim=1)
+    cores = [r @ delta.A.double() * delta.scaling for r, delta in zip(parts, stack, strict=True)]
+    u, C = decompose(torch.cat(cores, dim=1), relative, absolute)
+    return (Q @ u).float(), C.float().unflatten(1, (len(stack), -1)).transpose(0, 1)
+
+
+def singular(delta: Tensor | LowRank) -> tuple[Tensor, Tensor, Tensor]:
+    """The thin SVD of one matrix up to its numerical rank: U ``[n, r]``, Σ ``[r]``, Vᵀ ``[r, m]``, float32."""
+    if isinstance(delta, Tensor):
+        U, C = decompose(delta)
+    else:
+        Q, R = torch.linalg.qr(delta.B.double())
+        u, C = decompose(R @ delta.A.double() * delta.scaling)
+        U, C = (Q @ u).float(), C.float()
+    sigma = C.norm(dim=1)
+    return U, sigma, C / sigma[:, None]
+
+
+def nearest_orthogonal(M: Tensor) -> Tensor:
+    """The polar factor U Vᵀ of M, the nearest matrix with orthonormal rows or columns."""
+    U, _, Vt = singular(M)
+    return U @ Vt
+
+
+def _gram(M: Tensor) -> Tensor:
+    """M Mᵀ in float64, from slices of M so that M is not converted whole."""
+    n, m = M.shape
+    gram = torch.zeros(n, n, dtype=torch.float64, device=M.device)
+    for part in M.split(max(n, 1024), dim=1):
+        part = part.double()
+        gram.addmm_(part, part.T)
+    if not bool(torch.isfinite(gram.diagonal()).all()):
+        raise UserError("a weight delta holds NaN or infinity: train or fetch the expert anew")
+    return gram

@@ -1,0 +1,43 @@
+"""Iso-C: the summed delta with all its singular values made equal."""
+
+import torch
+from torch import Tensor
+
+from remerge.deltas import Deltas, LowRank, Merged, State
+from remerge.methods import Scale, method
+from remerge.methods.decomposition._basis import linear_weights, singular
+
+
+@method(citation="Marczak et al., 2025, No Task Left Behind, arXiv:2502.04959")
+def iso_c(base: State, deltas: Deltas, *, scale: Scale = 1.0) -> Merged:
+    """theta_0 + lam · mean(Sigma) · U V^T, with sum_t ΔW_t = U Sigma V^T.
+
+    The mean is over the singular values that are not zero in float32: a sum of low rank stays in its own space,
+    where the published code fills up with arbitrary directions. All that is no linear layer's weight: theta_0 + the
+    mean of the tau_t.
+
+    Args:
+        base: theta_0.
+        deltas: the task vectors; those of linear layers are the ΔW_t.
+        scale: lam (the paper's alpha), on linear layers.
+
+    Cost: for a matrix n × m a Gram matrix of side min(n, m) and its eigenvectors.
+    """
+    linear = set(linear_weights(deltas))
+
+    def merge(name: str) -> Tensor:
+        if name not in linear:
+            return deltas[name].mean(dim=0)
+        factors = deltas.factors(name)
+        U, sigma, Vt = singular(concatenated(factors) if factors else deltas[name].sum(dim=0))
+        return (U * (scale * sigma.mean())) @ Vt
+
+    return deltas.tensorwise(merge)
+
+
+def concatenated(factors: list[LowRank]) -> LowRank:
+    """The sum of low-rank deltas, as one."""
+    return LowRank(
+        torch.cat([delta.B.float() * delta.scaling for delta in factors], dim=1),
+        torch.cat([delta.A.float() for delta in factors]),
+    )

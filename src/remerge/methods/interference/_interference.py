@@ -1,0 +1,89 @@
+"""What the methods against interference share: sparsify, elect a sign, disjoint mean."""
+
+from functools import cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from remerge.deltas import Deltas, Scratch
+from remerge.methods import Scope
+from remerge.methods.interference._random import drawn
+from remerge.methods.interference._select import thresholds
+
+Aggregate = Literal["mean", "sum"]
+"""What becomes of the entries that agree with the elected sign."""
+
+
+def trim(deltas: Deltas, density: float, scope: Scope) -> Deltas:
+    """Zero all but the int(density·n) largest magnitudes, of the whole task vector or of each tensor.
+
+    Entries that tie with the smallest kept one stay too.
+    """
+
+    @cache
+    def at_least(name: str | None) -> Tensor:
+        return thresholds(deltas, density, list(deltas) if name is None else [name])[:, None]
+
+    scratch = Scratch()
+
+    def change(tau: Tensor, name: str, where: slice) -> Tensor:
+        # Masks are float: torch multiplies by floats several times faster than it fills by booleans.
+        kept = torch.abs(tau, out=scratch(tau)).ge_(at_least(None if scope == "model" else name).to(tau.device))
+        return tau.mul_(kept)
+
+    return deltas.map(change)
+
+
+def drop(deltas: Deltas, density: float, seed: int) -> Deltas:
+    """Keep each entry with probability ``density``, divided by it (DARE)."""
+
+    def change(tau: Tensor, name: str, where: slice) -> Tensor:
+        kept = drawn(density, seed, deltas.experts, name, where.start, tau.shape[1])
+        return tau.mul_(kept.to(tau.device)).div_(density)
+
+    return deltas.map(change)
+
+
+def resolve(deltas: Deltas, scope: Scope, aggregate: Aggregate = "mean") -> Deltas:
+    """Keep at each entry the experts that have the elected sign, each divided by how many they are.
+
+    The elected sign is that of the sum over experts; where that sum is exactly zero though some are not, the
+    majority of all elected signs (of the whole task vector or of the tensor).
+
+    Args:
+        deltas: the sparsified task vectors.
+        scope: over what the majority is taken.
+        aggregate: ``sum`` leaves the division out.
+    """
+
+    scratch = Scratch()
+
+    @cache
+    def majority(name: str | None) -> float:
+        names = list(deltas) if name is None else [name]
+        votes = sum(float(elect(tau).sum()) for n in names for _, tau in deltas.pieces(n))
+        return float(votes > 0) - float(votes < 0)
+
+    def change(tau: Tensor, name: str, where: slice) -> Tensor:
+        sign = elect(tau)
+        # 1 where experts cancel exactly, else 0.
+        cancelled = torch.abs(tau, out=scratch(tau)).sum(dim=0).sign_().sub_(sign.abs())
+        if float(cancelled.sum()) > 0:
+            sign.add_(cancelled, alpha=majority(None if scope == "model" else name))
+        return disjoint(tau, sign, aggregate, scratch(tau))
+
+    return deltas.map(change)
+
+
+def elect(tau: Tensor) -> Tensor:
+    """The sign of the sum over experts."""
+    return tau.sum(dim=0).sign_()
+
+
+def disjoint(tau: Tensor, sign: Tensor, aggregate: Aggregate, scratch: Tensor) -> Tensor:
+    """Zero the entries of ``[T, …]`` that have not the sign; divide by how many have it: their sum is the mean."""
+    agree = torch.mul(tau, sign, out=scratch).gt_(0)
+    tau.mul_(agree)
+    return tau.div_(agree.sum(dim=0).clamp_min_(1)) if aggregate == "mean" else tau
+

@@ -1,0 +1,63 @@
+"""Model Breadcrumbs: drop the small and the largest entries of each tensor."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Annotated
+
+from torch import Tensor
+
+from remerge.deltas import Deltas, Merged, State
+from remerge.errors import UserError
+from remerge.methods import Range, Scale, Share, method, per_expert
+from remerge.methods.interference._select import thresholds
+
+
+def crumbs(deltas: Deltas, *, density: float, outliers: float) -> Deltas:
+    """Each tensor without its largest and its smallest magnitudes."""
+    if density + outliers > 1:
+        raise UserError(f"breadcrumbs: density {density:g} and outliers {outliers:g} sum to more than 1")
+
+    @cache
+    def bounds(name: str) -> tuple[Tensor, Tensor]:
+        d = deltas.base[name].numel()
+        first, last = int(outliers * d) + 1, int(outliers * d) + max(1, int(density * d))
+        # Half a rank is added so that the product with d truncates to the rank itself.
+        low, high = (thresholds(deltas, (rank + 0.5) / d, [name]) for rank in (last, first))
+        return low[:, None], high[:, None]
+
+    def change(tau: Tensor, name: str, where: slice) -> Tensor:
+        low, high = (bound.to(tau.device) for bound in bounds(name))
+        magnitude = tau.abs()
+        return tau.mul_(magnitude.ge(low).logical_and_(magnitude.le(high)))
+
+    return deltas.map(change)
+
+
+@method(citation="Davari and Belilovsky, 2024, arXiv:2312.06795", preparation=crumbs)
+def breadcrumbs(
+    base: State,
+    deltas: Deltas,
+    *,
+    density: Share = 0.1,
+    outliers: Annotated[float, Range(0, 1, open=")")] = 0.01,
+    scale: Scale | Sequence[Scale] = 0.3,
+) -> Merged:
+    """theta_0 + sum_t lam_t m_t ⊙ tau_t, m_t without the largest and the small magnitudes of each tensor.
+
+    Of n entries the int(outliers·n) largest are dropped, of the rest the int(density·n) largest kept, and what ties
+    with the last or the first of those. The defaults are the paper's orders of magnitude: it tunes them.
+
+    Args:
+        base: theta_0.
+        deltas: the task vectors tau_t.
+        density: the share of entries kept.
+        outliers: gamma, the share of largest magnitudes dropped; density + outliers is at most 1.
+        scale: lam (the paper's alpha), one for all experts or one for each.
+
+    Raises:
+        UserError: density + outliers is above 1.
+
+    Cost: three passes over the T·d weights.
+    """
+    lam = per_expert(scale, len(deltas.experts), "breadcrumbs: scale")
+    return crumbs(deltas, density=density, outliers=outliers).combine(lam)

@@ -1,0 +1,52 @@
+"""The Karcher mean of the task vectors' directions, at their mean length."""
+
+import torch
+from torch import Tensor
+
+from remerge.deltas import Deltas, Merged, State
+from remerge.methods import Weights, method, normalised
+from remerge.methods.spherical._span import combine_by, mean_direction, norms
+
+STEPS, TOLERANCE = 200, 1e-9
+
+
+@method(citation="Grove and Karcher, 1973; Goddard et al., 2024, arXiv:2403.13257; DivMerge, Appendix E")
+def karcher(base: State, deltas: Deltas, *, weights: Weights | None = None) -> Merged:
+    """theta_0 + (sum_t w_t ‖tau_t‖) · u, u the point of the sphere with the least mean squared angle to all tau_t.
+
+    Each tensor by itself, with u_t = tau_t/‖tau_t‖: from their normalised mean, step along
+    v = sum_t w_t (phi_t / sin phi_t) (u_t − cos phi_t · u), u ← cos‖v‖ u + sin‖v‖ v/‖v‖, until ‖v‖ vanishes.
+    All of it happens in coefficients on the u_t.
+
+    Args:
+        base: theta_0.
+        deltas: the task vectors tau_t.
+        weights: w_t, divided by their sum; 1/T each if not given.
+
+    Raises:
+        UserError: the directions cancel, or an expert equals the base.
+
+    Cost: two passes over the T·d weights, and T²·d for the inner products.
+    """
+    w = torch.tensor(normalised(weights, len(deltas.experts), "karcher: weights"), dtype=torch.float64)
+
+    def coefficients(name: str, gram: Tensor) -> Tensor:
+        norm, inverse = norms(gram)
+        if not bool(norm.any()):
+            return torch.zeros_like(w)
+        cosines = gram * inverse * inverse[:, None]
+        alpha = torch.where(norm > 0, w, 0)
+        alpha = alpha / alpha.sum()
+        u = mean_direction(name, cosines, alpha)
+        for _ in range(STEPS):
+            cos = (cosines @ u).clamp(-1, 1)
+            phi = cos.arccos()
+            pull = alpha * torch.where(phi > 1e-7, phi / phi.sin(), 1)
+            v = pull - (pull @ cos) * u
+            length = (v @ cosines @ v).clamp_min(0).sqrt()
+            if length < TOLERANCE:
+                break
+            u = mean_direction(name, cosines, length.cos() * u + length.sin() / length * v)
+        return (w @ norm) * u * inverse
+
+    return combine_by(deltas, coefficients)

@@ -1,0 +1,114 @@
+"""Bases and experts: where their weights lie, whether they are whole, and their tensors."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from remerge.errors import UserError
+
+# Everything that a model is loaded from; weights in pickles are not among it.
+FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
+
+
+def locate(source: str, revision: str | None = None) -> Path:
+    """The folder of a local or hub model; hub files are fetched once and then found offline.
+
+    Raises:
+        UserError: no such folder, no such hub id, or it is not in the cache and the hub is out of reach.
+    """
+    if Path(source).is_dir():
+        return Path(source).resolve()
+    if source.startswith("/") or source.count("/") > 1:
+        raise UserError(f"{source}: no such folder")
+    try:
+        return Path(snapshot_download(source, revision=revision, allow_patterns=FILES))
+    except (LocalEntryNotFoundError, RepositoryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+        cause = type(error).__name__
+        raise UserError(
+            f"{source}: neither a local folder nor to be had from the hub ({cause}): "
+            f"place a save_pretrained folder somewhere and give its path (begin it with ./ or /)"
+        ) from None
+
+
+def fingerprint(folder: Path) -> str:
+    """A short name for exactly these weights.
+
+    Raises:
+        UserError: the folder holds no safetensors.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise UserError(f"{folder}: no .safetensors file: save the model with safe_serialization")
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            total.update(hashlib.file_digest(opened, "sha256").digest())
+    return total.hexdigest()[:16]
+
+
+def load_whole(auto: Any, folder: Path, dtype: torch.dtype) -> nn.Module:
+    """A model of which every tensor came from the folder's safetensors, in evaluation mode.
+
+    Args:
+        auto: a transformers class with ``from_pretrained``.
+        folder: where config and weights lie.
+        dtype: what the weights are held in.
+
+    Raises:
+        UserError: a file is missing or cut short, or a tensor is missing or of another shape.
+    """
+    fingerprint(folder)
+    try:
+        model, info = auto.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
+        raise UserError(f"{folder}: cannot be loaded: {' '.join(str(error).split())[:300]}") from None
+    for what in ("missing_keys", "mismatched_keys"):
+        if info[what]:
+            name = sorted(str(key) for key in info[what])[0]
+            raise UserError(f"{folder}: tensor {name} is {what.split('_')[0]}: the checkpoint is not whole")
+    model.eval()
+    whole: nn.Module = model
+    return whole
+
+
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """A model's parameters by name, tied ones once; they share the model's memory."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def device_of(name: str) -> torch.device:
+    """The device a configuration names; ``auto`` is a GPU if there is one.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device {name}: not on this machine: use auto or cpu")
+    return device
+
+
+def prepare_process(threads: int) -> None:
+    """Make arithmetic repeatable and quiet: fixed threads, no subnormals, deterministic kernels."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    torch.use_deterministic_algorithms(True, warn_only=True)

@@ -1,0 +1,92 @@
+"""One look for every figure: a method has the same colour, marker and line wherever it stands.
+
+Colours are Okabe and Ito's, which the colour-blind can tell apart; markers and line styles tell the
+methods apart without colour. A hollow marker is a task-level method, a filled one a layer-level one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from zlib import crc32
+
+from remerge.report.labels import METHODS, label, settings
+
+INK = "#24292f"
+MUTED = "#6e7781"
+GRID = "#d8dee4"
+PAPER = "#ffffff"
+
+RC: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 6,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "remerge",
+    "pdf.fonttype": 42,
+}
+
+_KNOWN = {
+    "average": ("#e69f00", "<"),
+    "task_arithmetic": ("#cc79a7", "s"),
+    "multi_slerp": ("#56b4e9", "^"),
+    "ties": ("#8c6d31", "P"),
+    "adamerging": ("#d55e00", "D"),
+    "divmerge kl": ("#009e73", "v"),
+    "divmerge js": ("#0072b2", "o"),
+}
+_OTHERS = ("#7b3294", "#c51b7d", "#4d9221", "#b15928", "#35978f", "#5e4fa2", "#9e0142", "#667a00")
+_MARKERS = (">", "p", "h", "*", "d", "X", "8", "H")
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a model is drawn."""
+
+    colour: str
+    marker: str
+    line: Any
+    filled: bool
+
+    def line_options(self) -> dict[str, Any]:
+        """Keywords for ``Axes.plot``."""
+        return {
+            "color": self.colour,
+            "marker": self.marker,
+            "linestyle": self.line,
+            "markerfacecolor": self.colour if self.filled else PAPER,
+            "markeredgecolor": self.colour,
+            "markeredgewidth": 1.3,
+        }
+
+
+def style(variant: str, params: Mapping[str, Any] | None = None) -> Style:
+    """The look of a variant, of `base` or of `multitask`; it depends on nothing else."""
+    if variant == "base":
+        return Style(MUTED, "", (0, (1, 1.4)), True)
+    if variant == "multitask":
+        return Style(INK, "", (0, (7, 2, 1, 2)), True)
+    method, chosen = settings(variant, params)
+    known = f"{method} {chosen['divergence']}" if method == "divmerge" else method
+    plain = label(variant, params).partition(" (")[2] in ("", "TL)", "LL)")
+    if known in _KNOWN and plain and method in METHODS:
+        colour, marker = _KNOWN[known]
+        return Style(colour, marker, "-", chosen.get("level") != "task")
+    seed = crc32(variant.encode())
+    return Style(_OTHERS[seed % 8], _MARKERS[seed // 8 % 8], "-", bool(seed // 64 % 2))

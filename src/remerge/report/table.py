@@ -1,0 +1,180 @@
+"""A table once, printed four ways: csv (every number), markdown, LaTeX (booktabs), HTML."""
+
+from dataclasses import dataclass, field
+from html import escape
+from itertools import groupby
+from typing import Any
+
+import pandas as pd
+
+MISSING = "–"
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+    "·": r"$\cdot$",
+    "×": r"$\times$",
+    "λ": r"$\lambda$",
+    "₀": r"\textsubscript{0}",
+    "ρ": r"$\rho$",
+    "‖": r"$\Vert$",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A printed column: which of the frame's, its head, and how its numbers are written."""
+
+    key: str
+    head: str
+    group: str = ""
+    digits: int | None = None
+    half_width: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows and columns with a caption; the frame may hold more columns than are printed."""
+
+    name: str
+    title: str
+    caption: str
+    frame: pd.DataFrame
+    columns: tuple[Column, ...]
+    bold: frozenset[tuple[int, str]] = field(default_factory=frozenset)
+    rules: frozenset[int] = field(default_factory=frozenset)
+    """Rows that a rule sets off from the row above."""
+
+    def cells(self) -> list[list[str]]:
+        """What is printed, row by row, without marks."""
+        records = self.frame.to_dict("records")
+        return [[_text(record, column) for column in self.columns] for record in records]
+
+    def csv(self) -> str:
+        """Every column of the frame, numbers to six digits."""
+        return str(self.frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+    def markdown(self) -> str:
+        """A GitHub table, the caption below."""
+        heads = [_flat(column).replace("|", r"\|") for column in self.columns]
+        marks = ["---" if column.digits is None else "---:" for column in self.columns]
+        rows = [heads, marks]
+        for number, cells in enumerate(self.cells()):
+            rows.append(
+                [
+                    f"**{cell}**" if (number, column.key) in self.bold else cell.replace("|", r"\|")
+                    for column, cell in zip(self.columns, cells, strict=True)
+                ]
+            )
+        lines = [f"| {' | '.join(row)} |" for row in rows]
+        return "\n".join([f"**{self.title}**", "", *lines, "", self.caption, ""])
+
+    def latex(self) -> str:
+        """A table environment; needs ``\\usepackage{booktabs}`` and nothing else."""
+        lines = [
+            "% needs \\usepackage{booktabs}",
+            r"\begin{table}",
+            r"\centering",
+            *self._latex_size(),
+            rf"\caption{{{_latex(self.title)}. {_latex(self.caption)}}}",
+            rf"\label{{tab:{self.name}}}",
+            rf"\begin{{tabular}}{{{''.join('l' if c.digits is None else 'r' for c in self.columns)}}}",
+            r"\toprule",
+            *self._latex_groups(),
+            " & ".join(_latex(column.head) for column in self.columns) + r" \\",
+            r"\midrule",
+        ]
+        for number, cells in enumerate(self.cells()):
+            if number in self.rules:
+                lines.append(r"\midrule")
+            printed = [
+                rf"\textbf{{{_latex(cell)}}}" if (number, column.key) in self.bold else _latex(cell)
+                for column, cell in zip(self.columns, cells, strict=True)
+            ]
+            lines.append(" & ".join(printed) + r" \\")
+        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+    def html(self) -> str:
+        """A bare ``<table>``; rows set off by a rule have the class ``rule``."""
+        body = []
+        for number, cells in enumerate(self.cells()):
+            row = []
+            for place, (column, cell) in enumerate(zip(self.columns, cells, strict=True)):
+                tag = 'th scope="row"' if place == 0 else "td"
+                number_class = "" if column.digits is None else ' class="n"'
+                marked = (number, column.key) in self.bold
+                inner = f"<b>{escape(cell)}</b>" if marked else escape(cell)
+                row.append(f"<{tag}{number_class}>{inner}</{tag[:2]}>")
+            rule = ' class="rule"' if number in self.rules else ""
+            body.append(f"<tr{rule}>{''.join(row)}</tr>")
+        return f"<table><thead>{self._html_head()}</thead>\n<tbody>" + "\n".join(body) + "</tbody></table>"
+
+    def _groups(self) -> list[tuple[str, int]]:
+        if not any(column.group for column in self.columns):
+            return []
+        return [(head, len(list(same))) for head, same in groupby(c.group for c in self.columns)]
+
+    def _latex_size(self) -> list[str]:
+        """Smaller letters and gaps for wide tables."""
+        for width, size, gap in ((12, r"\scriptsize", 3), (8, r"\small", 4)):
+            if len(self.columns) > width:
+                return [size, rf"\setlength{{\tabcolsep}}{{{gap}pt}}"]
+        return []
+
+    def _latex_groups(self) -> list[str]:
+        cells: list[str] = []
+        rules: list[str] = []
+        at = 1
+        for head, width in self._groups():
+            spanned = rf"\multicolumn{{{width}}}{{c}}{{{_latex(head)}}}"
+            cells += [spanned] if head else [""] * width
+            if head:
+                rules.append(rf"\cmidrule(lr){{{at}-{at + width - 1}}}")
+            at += width
+        return [" & ".join(cells) + r" \\", " ".join(rules)] if cells else []
+
+    def _html_head(self) -> str:
+        groups = "".join(
+            f'<th colspan="{width}" class="g">{escape(head)}</th>' if head else "<td></td>" * width
+            for head, width in self._groups()
+        )
+        heads = "".join(
+            f'<th scope="col"{"" if c.digits is None else " class=n"}>{escape(c.head)}</th>'
+            for c in self.columns
+        )
+        return (f"<tr>{groups}</tr>" if groups else "") + f"<tr>{heads}</tr>"
+
+
+def number(value: float, digits: int) -> str:
+    """A number as it is printed: a true minus sign, no minus zero, a dash for NaN."""
+    if pd.isna(value):
+        return MISSING
+    text = f"{value:.{digits}f}"
+    return text.replace("-", "−") if float(text) else text.removeprefix("-")
+
+
+def _text(record: dict[Any, Any], column: Column) -> str:
+    value = record[column.key]
+    if column.digits is None:
+        return str(value)
+    text = number(value, column.digits)
+    spread = record[column.half_width] if column.half_width else float("nan")
+    return text if pd.isna(spread) else f"{text} ± {number(spread, column.digits)}"
+
+
+def _flat(column: Column) -> str:
+    return f"{column.group}: {column.head}" if column.group else column.head
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in text)

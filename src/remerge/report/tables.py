@@ -1,0 +1,313 @@
+"""The tables of the DivMerge paper, and three of our own, from records.
+
+Each builder is the table's definition; ``TABLES`` names them after the papers' own numbering.
+Published numbers stand beside ours where the paper ran this very benchmark.
+"""
+
+from collections.abc import Callable, Iterable
+from math import nan
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from remerge.analysis.correlation import spearman
+from remerge.analysis.significance import mean_interval
+from remerge.errors import UserError
+from remerge.files import write_text
+from remerge.report.labels import METHODS, task_label
+from remerge.report.records import REFERENCES, Records
+from remerge.report.table import Column, Table
+
+Row = dict[str, Any]
+
+
+def divmerge_table2(records: Records) -> Table:
+    """Spearman's ρ between divergence and accuracy (DivMerge, Table 2).
+
+    For each evaluated task, over the experts i, its own among them, between D(θ_t, θ_i | X_t) and
+    the accuracy of expert i; divergence falls where accuracy rises, so the sign is flipped.
+    """
+    paper = records.published.first("divmerge_table2")
+    kinds = {"kl": "KL", "js": "JS"}
+    divergences = {kind: records.divergence(kind) for kind in kinds}
+    rows: list[Row] = []
+    for task in records.tasks:
+        accuracy = records.accuracy.loc[records.tasks, task].tolist()
+        row: Row = {"task": task, "label": task_label(task)}
+        for kind, head in kinds.items():
+            row[kind] = -spearman(divergences[kind][task].tolist(), accuracy)
+            row[f"{kind}_paper"] = records.published.value(paper, row["label"], head)
+        rows.append(row)
+    average: Row = {"task": "average", "label": "Average"}
+    for kind, head in kinds.items():
+        average[kind] = _mean(row[kind] for row in rows)
+        average[f"{kind}_paper"] = records.published.value(paper, "Avg.", head)
+    columns = [Column("label", "Task")]
+    for kind, head in kinds.items():
+        columns += _beside(Column(kind, head, digits=3), f"{kind}_paper", paper)
+    return Table(
+        "divmerge_table2",
+        "Divergence and accuracy",
+        f"Spearman correlation, sign flipped, between the divergence of expert i from the task's own "
+        f"expert on the task's validation inputs (n = {_counts(records.divergence_inputs())}) and the "
+        f"test accuracy of expert i on the task, over the {len(rows)} experts i, the task's own "
+        f"among them (DivMerge, Table 2).",
+        _frame([*rows, average], columns, "task"),
+        tuple(columns),
+        rules=frozenset({len(rows)}),
+    )
+
+
+def divmerge_table3(records: Records) -> Table:
+    """Mean ANP over all merges of two experts, ± the half-width of its 95% t interval (Table 3)."""
+    if 2 not in records.sizes:
+        raise UserError(f"{records.results / 'config.yaml'}: merge.sizes has no 2, no pairs merged")
+    paper = records.published.first("divmerge_table3")
+    in_paper = records.published.columns(paper)[0] if paper else None
+    rows = _method_rows(records)
+    for row in rows:
+        values = records.anp_of(row["variant"], 2)
+        row["n"] = len(values)
+        row["anp"], row["half_width"] = mean_interval(values)
+        row["paper"] = records.published.value(paper, row["paper_row"], in_paper)
+        row["paper_half_width"] = records.published.half_width(paper, row["paper_row"], in_paper)
+    ours = Column("anp", "Mean ANP", digits=2, half_width="half_width")
+    theirs = Column("paper", "Paper", digits=2, half_width="paper_half_width")
+    columns = [Column("method", "Method"), *([ours, theirs] if paper else [ours])]
+    return Table(
+        "divmerge_table3",
+        "Pairs",
+        f"ANP over all n = {rows[0]['n']} merges of two experts: mean ± half-width of the 95% Student "
+        f"t interval over merges (DivMerge, Table 3). The unmerged base and the multitask model are "
+        f"scored on the same pairs. Bold: the best merge.",
+        _frame(rows, columns, "variant", "n"),
+        tuple(columns),
+        _best(rows, ["anp"]),
+        _reference_rules(rows),
+    )
+
+
+def divmerge_table5(records: Records) -> Table:
+    """Each expert on every task's test split, with the base and multitask (DivMerge, Table 5)."""
+    paper = records.published.first("divmerge_table5")
+    names = [*records.tasks, *REFERENCES]
+    rows: list[Row] = []
+    for model in names:
+        row: Row = {"model": model, "label": METHODS.get(model, task_label(model))}
+        for task in records.tasks:
+            row[task] = 100 * float(records.accuracy[task][model])
+            row[f"{task}_paper"] = records.published.value(paper, row["label"], task_label(task))
+        rows.append(row)
+    columns = [Column("label", "Expert of")]
+    for task in records.tasks:
+        columns += _beside(Column(task, task_label(task), digits=2), f"{task}_paper", paper)
+    scores = records.scores("base")
+    metrics = "/".join(dict.fromkeys(str(scores[task]["metric"]) for task in records.tasks))
+    return Table(
+        "divmerge_table5",
+        "Every expert on every task",
+        f"Test {metrics} in %, strict (the greedy answer equals the gold answer), of each expert "
+        f"(rows) on every task (columns), n = {_counts(scores[t]['n'] for t in records.tasks)} "
+        f"(DivMerge, Table 5). Bold: an expert on its own task.",
+        _frame(rows, columns, "model"),
+        tuple(columns),
+        frozenset((place, task) for place, task in enumerate(records.tasks)),
+        frozenset({len(records.tasks)}),
+    )
+
+
+def divmerge_table6(records: Records) -> Table:
+    """Mean ANP by the number of merged tasks (DivMerge, Tables 6 and 7, transposed).
+
+    A row here is a column there, so that the base and multitask have a row of their own; the average
+    is that of the sizes' means, as in the paper.
+    """
+    paper = records.published.first("divmerge_table6", "divmerge_table7")
+    sizes = [str(size) for size in records.sizes]
+    rows = _method_rows(records)
+    for row in rows:
+        for size in sizes:
+            row[size] = fmean(records.anp_of(row["variant"], int(size)))
+            row[f"{size}_paper"] = records.published.value(paper, size, row["paper_row"])
+        row["average"] = fmean(row[size] for size in sizes)
+        row["average_paper"] = records.published.value(paper, "Average", row["paper_row"])
+    columns = [Column("method", "Method")]
+    for size in sizes:
+        columns += _beside(Column(size, f"{size} tasks", digits=2), f"{size}_paper", paper)
+    columns += _beside(Column("average", "Average", digits=2), "average_paper", paper)
+    counts = [len(records.anp_of("base", size)) for size in records.sizes]
+    source = "7" if paper == "divmerge_table7" else "6"
+    doubt = f" On pairs the paper's own Tables 3 and {source} do not agree." if paper else ""
+    return Table(
+        "divmerge_table6",
+        "ANP by number of tasks",
+        f"Mean ANP over all merges of {sizes[0]} to {sizes[-1]} experts (n = "
+        f"{', '.join(map(str, counts))}), and the mean of these means (DivMerge, Table {source}, "
+        f"transposed). Bold: the best merge of a column.{doubt}",
+        _frame(rows, columns, "variant"),
+        tuple(columns),
+        _best(rows, [*sizes, "average"]),
+        _reference_rules(rows),
+    )
+
+
+def labels(records: Records) -> Table:
+    """Strict against restricted ANP: how much of a fall is wrong label words."""
+    rows = _method_rows(records)
+    columns = [Column("method", "Method")]
+    for size in records.sizes:
+        for row in rows:
+            strict, restricted = (
+                fmean(records.anp_of(row["variant"], size, kind)) for kind in ("anp", "restricted")
+            )
+            row[f"{size}_strict"], row[f"{size}_restricted"] = strict, restricted
+            row[f"{size}_gap"] = restricted - strict
+        for key, head in (("strict", "strict"), ("restricted", "restricted"), ("gap", "gap")):
+            columns.append(Column(f"{size}_{key}", head, f"{size} tasks", digits=1))
+    return Table(
+        "labels",
+        "Wrong label words",
+        "Mean ANP when the greedy answer must equal the gold answer (strict), when only the task's own "
+        "labels may be answered (restricted), and their gap: the points of ANP lost to words that are "
+        "no label of the task. Each is relative to the task's expert under the same rule.",
+        _frame(rows, columns, "variant"),
+        tuple(columns),
+        rules=_reference_rules(rows),
+    )
+
+
+def selection(records: Records) -> Table:
+    """The grid of every learned method and its choice, by mean ANP on validation splits."""
+    rows: list[Row] = []
+    grid: dict[str, Column] = {}
+    bold: set[tuple[int, str]] = set()
+    subsets: dict[str, None] = {}
+    for variant in records.learned:
+        record = records.selection(variant.name)
+        chosen = record["chosen"]
+        subsets.update(dict.fromkeys(record["subsets"]))
+        row: Row = {"variant": variant.name, "method": variant.label}
+        for point in record["grid"]:
+            rate, initial = f"{point['learning_rate']:g}", str(point["initial"])
+            key = f"lr={rate},initial={initial}"
+            grid[key] = Column(key, f"λ₀ = {initial}", f"learning rate {rate}", digits=2)
+            row[key] = float(point["mean"])
+            if point["learning_rate"] == chosen["learning_rate"] and initial == str(chosen["initial"]):
+                bold.add((len(rows), key))
+        row["learning_rate"] = f"{chosen['learning_rate']:g}"
+        row["initial"] = str(chosen["initial"])
+        rows.append(row)
+    columns = [
+        Column("method", "Method"),
+        *grid.values(),
+        Column("learning_rate", "learning rate", "chosen"),
+        Column("initial", "λ₀", "chosen"),
+    ]
+    return Table(
+        "selection",
+        "Settings of the learned methods",
+        f"Mean ANP on validation splits of the merges {', '.join(subsets) or 'of no learned method'}, "
+        f"by learning rate and initial coefficient λ₀ (T: the number of merged tasks). Bold: the "
+        f"choice, used for every merge of that method.",
+        _frame(rows, columns, "variant"),
+        tuple(columns),
+        frozenset(bold),
+    )
+
+
+def seconds(records: Records) -> Table:
+    """Mean seconds of one merge by method: making the merge, learning coefficients, scoring."""
+    parts = {"merge": "merge", "fit": "fit", "evaluate": "evaluate", "total": "total"}
+    rows: list[Row] = []
+    for variant in records.variants:
+        merges = records.merges[records.merges["variant"] == variant.name]
+        row: Row = {"variant": variant.name, "method": variant.label, "n": len(merges)}
+        row.update({part: float(merges[part].mean()) for part in ("merge", "fit", "evaluate")})
+        row["total"] = row["merge"] + row["fit"] + row["evaluate"]
+        rows.append(row)
+    columns = [Column("method", "Method")]
+    columns += [Column(key, head, "seconds", digits=3) for key, head in parts.items()]
+    device = records.base.get("device", "unknown")
+    return Table(
+        "seconds",
+        "Seconds a merge",
+        f"Mean seconds of one merge over all n = {rows[0]['n']} merges of a method, sizes "
+        f"{records.sizes[0]} to {records.sizes[-1]}, device {device}: merging the weights, fitting "
+        f"the coefficients, scoring the merged model on the test splits of its tasks.",
+        _frame(rows, columns, "variant", "n"),
+        tuple(columns),
+    )
+
+
+TABLES: dict[str, Callable[[Records], Table]] = {
+    "divmerge_table2": divmerge_table2,
+    "divmerge_table3": divmerge_table3,
+    "divmerge_table5": divmerge_table5,
+    "divmerge_table6": divmerge_table6,
+    "labels": labels,
+    "selection": selection,
+    "seconds": seconds,
+}
+
+
+def write_table(name: str, results: Path) -> None:
+    """Write ``tables/<name>.csv``, ``.md`` and ``.tex``.
+
+    Raises:
+        UserError: no table has that name, or a record is missing.
+    """
+    if name not in TABLES:
+        raise UserError(f"unknown table {name!r}, known: {', '.join(TABLES)}")
+    table = TABLES[name](Records(results))
+    for suffix, text in (("csv", table.csv()), ("md", table.markdown()), ("tex", table.latex())):
+        write_text(Path(results) / "tables" / f"{name}.{suffix}", text)
+
+
+def _method_rows(records: Records) -> list[Row]:
+    """A row for the base, for every variant in order, and for multitask."""
+    base, multitask = ({"variant": name, "method": METHODS[name], "paper_row": None} for name in REFERENCES)
+    methods = [{"variant": v.name, "method": v.label, "paper_row": v.paper_row} for v in records.variants]
+    return [base, *methods, multitask]
+
+
+def _reference_rules(rows: list[Row]) -> frozenset[int]:
+    return frozenset({1, len(rows) - 1})
+
+
+def _best(rows: list[Row], keys: list[str]) -> frozenset[tuple[int, str]]:
+    """The best cell of each column among the merges; several where they print alike."""
+    marks = set()
+    for key in keys:
+        values = {place: round(row[key], 2) for place, row in enumerate(rows)}
+        merges = {p: v for p, v in values.items() if 0 < p < len(rows) - 1 and v == v}
+        marks |= {(p, key) for p, v in merges.items() if v == max(merges.values())}
+    return frozenset(marks)
+
+
+def _beside(ours: Column, paper_key: str, paper: str | None) -> list[Column]:
+    """Our column, and the paper's next to it under the same head where the paper has one."""
+    if not paper:
+        return [ours]
+    here = Column(ours.key, "ours", ours.head, ours.digits, ours.half_width)
+    return [here, Column(paper_key, "paper", ours.head, ours.digits)]
+
+
+def _frame(rows: list[Row], columns: list[Column], *more: str) -> pd.DataFrame:
+    """The rows with what is printed, its half-widths, and ``more``; always in that order."""
+    spreads = [column.half_width for column in columns if column.half_width]
+    keys = list(dict.fromkeys([*more, *(column.key for column in columns), *spreads]))
+    return pd.DataFrame([{key: row.get(key, nan) for key in keys} for row in rows], columns=keys)
+
+
+def _mean(values: Iterable[float]) -> float:
+    """The mean of what is defined, NaN when nothing is."""
+    defined = [value for value in values if value == value]
+    return fmean(defined) if defined else nan
+
+
+def _counts(counts: Iterable[int]) -> str:
+    """One number where all agree, else their range."""
+    least, *_, most = sorted([*(found := list(counts)), *found])
+    return str(least) if least == most else f"{least} to {most}"

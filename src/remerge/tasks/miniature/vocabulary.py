@@ -1,0 +1,57 @@
+"""The tokenizer of the miniature world: one token a word, and none that the lexicon lacks."""
+
+from string import Formatter
+
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import PreTrainedTokenizerFast
+
+from remerge.tasks.miniature import lexicon
+from remerge.tasks.miniature.corpus import SKILLS
+from remerge.tasks.miniature.glue import FORMATS
+
+PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
+
+_FUNCTION_WORDS = (
+    "a an the this that these those some every many no nobody we critics everyone it itself "
+    "themselves is are was do does did have has not never hardly far from anything but and "
+    "although very really quite often by in on near behind beside who whom what which thing where "
+    "place when day means kind of opposite to good bad said yes , . ? : |"
+)
+
+
+def words() -> list[str]:
+    """Every word of the world, sorted."""
+    found = set(_FUNCTION_WORDS.split())
+    for noun in (*lexicon.NOUNS, *lexicon.CLASSES):
+        found |= {noun, lexicon.plural(noun)}
+    for group in (
+        lexicon.NAMES, lexicon.PLACES, lexicon.DAYS, lexicon.ADJECTIVES, lexicon.PRAISE,
+        lexicon.BLAME, lexicon.LIKED, lexicon.DISLIKED, lexicon.ASPECTS,
+        *(verb for pair in lexicon.VERBS for verb in pair),
+    ):  # fmt: skip
+        found.update(group)
+    frames = [(shown.prompt, shown.answers) for shown in FORMATS.values()]
+    for frame, answers in (*frames, *SKILLS.values()):
+        found.update(*(literal.split() for literal, *_ in Formatter().parse(frame)), answers)
+    return sorted(found)
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer; it adds no special token by itself."""
+    vocabulary = {word: index for index, word in enumerate((PAD, EOS, UNKNOWN, *words()))}
+    model = Tokenizer(WordLevel(vocabulary, unk_token=UNKNOWN))
+    model.pre_tokenizer = WhitespaceSplit()
+    words_only = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=model,
+        pad_token=PAD,
+        eos_token=EOS,
+        unk_token=UNKNOWN,
+        padding_side="right",
+        clean_up_tokenization_spaces=False,
+    )
+    # Beside a Qwen2, AutoTokenizer builds Qwen's byte-level BPE from any folder, whatever class was
+    # saved there, unless an auto_map is present: an empty one makes it take the class it finds.
+    words_only.init_kwargs["auto_map"] = {"AutoTokenizer": [None, None]}
+    return words_only

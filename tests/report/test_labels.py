@@ -1,0 +1,56 @@
+import pytest
+
+from remerge.report.labels import label, paper_row, parse, task_label
+from remerge.report.style import style
+
+
+@pytest.mark.parametrize(
+    ("variant", "name", "row"),
+    [
+        ("average", "Model averaging", "Model Averaging"),
+        ("task_arithmetic", "Task arithmetic", None),
+        ("task_arithmetic@scale=0.4", "Task arithmetic", None),
+        ("task_arithmetic@scale=0.6", "Task arithmetic (scale 0.6)", None),
+        ("multi_slerp", "Multi-SLERP", "Multi-SLERP"),
+        ("ties", "TIES", "TIES"),
+        ("ties@density=0.2,scale=1", "TIES", "TIES"),
+        ("ties@density=0.1,scale=1.0", "TIES (density 0.1)", None),
+        ("adamerging@level=layer", "AdaMerging (LL)", "LL Adamerging"),
+        ("divmerge@divergence=js,level=task", "DivMerge JS (TL)", "TL JS (ours)"),
+        ("divmerge@divergence=kl,level=layer", "DivMerge KL (LL)", "LL KL (ours)"),
+        ("divmerge@divergence=reverse_kl,level=task", "DivMerge reverse KL (TL)", None),
+        ("mine@alpha=3", "mine@alpha=3", None),
+    ],
+)
+def test_names(variant: str, name: str, row: str | None) -> None:
+    assert label(variant) == name
+    assert paper_row(variant) == row
+
+
+def test_parameters_that_are_defaults_come_from_the_record() -> None:
+    assert label("divmerge", {"divergence": "kl", "level": "layer"}) == "DivMerge KL (LL)"
+    assert label("divmerge@level=task", {"divergence": "kl", "level": "task"}) == "DivMerge KL (TL)"
+
+
+def test_parse() -> None:
+    assert parse("ties@density=0.1,weights=0.3+0.7") == (
+        "ties",
+        {"density": "0.1", "weights": "0.3+0.7"},
+    )
+
+
+def test_tasks() -> None:
+    assert (task_label("sst2"), task_label("mine")) == ("SST-2", "mine")
+
+
+def test_a_method_looks_the_same_everywhere_and_unlike_the_others() -> None:
+    names = ["average", "task_arithmetic", "multi_slerp", "ties", "base", "multitask", "mine"]
+    names += [f"adamerging@level={level}" for level in ("task", "layer")]
+    names += [
+        f"divmerge@divergence={kind},level={level}" for kind in ("kl", "js") for level in ("task", "layer")
+    ]
+    looks = [style(name) for name in names]
+    assert len({str(look) for look in looks}) == len(names)
+    without_colour = {(look.marker, look.filled, str(look.line)) for look in looks}
+    assert len(without_colour) == len(names)
+    assert [style(name) for name in names] == looks

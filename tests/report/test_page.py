@@ -1,0 +1,99 @@
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from remerge.report.figures import FIGURES
+from remerge.report.page import write_report
+from remerge.report.tables import TABLES
+
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+
+
+class Outline(HTMLParser):
+    """Ids, links and the balance of tags."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.ids += [found["id"] or ""] if "id" in found else []
+        self.links += [found["href"] or ""] if tag in ("a", "use") else []
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def page(world: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    results = Path(shutil.copytree(world, tmp_path_factory.mktemp("page") / "demo"))
+    write_report(results)
+    first = (results / "report.html").read_bytes()
+    write_report(results)
+    assert (results / "report.html").read_bytes() == first
+    return first.decode()
+
+
+def test_one_file_that_needs_no_network(page: str) -> None:
+    assert not re.search(r'(src|srcset|data|action)\s*=\s*"', page)
+    assert "@import" not in page and "<script" not in page and "<link" not in page
+    assert not re.search(r"url\((?!#)", page)
+    outside = re.findall(r"https?://[^\s\"'<]+", page)
+    assert outside == []
+    assert 'name="viewport"' in page and "prefers-color-scheme: dark" in page
+
+
+def test_anchors_lead_somewhere(page: str) -> None:
+    outline = Outline()
+    outline.feed(page)
+    assert outline.open == []
+    assert len(outline.ids) == len(set(outline.ids))
+    inside = {link[1:] for link in outline.links if link.startswith("#")}
+    assert inside <= set(outline.ids)
+    assert {*TABLES, *FIGURES} <= inside
+    assert all(link.startswith(("#", "data:")) for link in outline.links)
+
+
+def test_everything_is_on_it(page: str) -> None:
+    for name in TABLES:
+        command = f"snakemake --configfile config/demo.yaml results/demo/tables/{name}.csv"
+        assert command in page
+    assert page.count("<svg ") == len(FIGURES)
+    for words in (
+        "Seed 0",
+        "DivMerge JS (LL)",
+        "Unmerged base",
+        "CoLA",
+        "548,352",
+        "4,500,000 tokens",
+        "cola : {sentence}",
+    ):
+        assert words in page
+    assert re.search(r"points of the fall are wrong label words", page)
+    assert re.search(r"<th scope=\"row\">matplotlib</th><td class=\"n\">\d", page)
+    assert "nan" not in re.sub(r"data:[^\"]*", "", page).lower().split()
+
+
+def test_published_only_where_the_paper_ran_it(page: str, glue: Path, tmp_path: Path) -> None:
+    assert "paper</th>" not in page and "Published numbers" not in page
+    results = Path(shutil.copytree(glue, tmp_path / "divmerge-glue"))
+    write_report(results)
+    real = (results / "report.html").read_text()
+    assert "paper</th>" in real and "Published numbers" in real
+
+
+def test_what_a_configuration_says_is_escaped(world: Path, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(world, tmp_path / "demo"))
+    path = results / "config.yaml"
+    path.write_text(path.read_text().replace("cola : {sentence}", "<script>alert(1)</script>"))
+    write_report(results)
+    text = (results / "report.html").read_text()
+    assert "<script>" not in text and "&lt;script&gt;" in text

@@ -1,0 +1,14 @@
+rule base:
+    output:
+        f"{B}/base.json",
+    log:
+        f"{B}/logs/base.log",
+    threads: CONFIG.base.miniature.threads if CONFIG.base.source == "miniature" else CONFIG.threads
+    resources:
+        gpu=1,
+    params:
+        settings=configuration.digest(CONFIG.base, CONFIG.seed),
+    message:
+        "The base"
+    shell:
+        f"python -m remerge base {RUN} {LOG}"

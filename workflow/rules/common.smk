@@ -1,0 +1,55 @@
+import os
+import re
+import sys
+from pathlib import Path
+
+from remerge import config as configuration
+from remerge.errors import UserError
+from remerge.files import write_text
+
+# The rules call `python`: it is the one that runs Snakemake, whether or not its environment is active.
+os.environ["PATH"] = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
+
+try:
+    CONFIG = configuration.validate(config, Path(workflow.configfiles[-1]))
+    if workflow.is_main_process:
+        configuration.check_methods(CONFIG)
+except UserError as error:
+    print(f"remerge: {error}", file=sys.stderr)
+    sys.exit(2)
+
+B = str(CONFIG.folder)
+TASKS = list(CONFIG.tasks)
+MODELS = ["base", "multitask", *TASKS]
+RUN = f"{B}/config.yaml"
+LOG = "2> >(tee {log} >&2)"
+
+
+onstart:
+    write_text(Path(RUN), configuration.dump(CONFIG))
+
+
+wildcard_constraints:
+    task="|".join([*TASKS, "multitask"]),
+    model="|".join(MODELS),
+    size=r"\d+",
+
+
+def settings_of_task(wildcards):
+    """What a task's own files follow from, beside their inputs."""
+    return configuration.digest(CONFIG.task(wildcards.task), CONFIG.seed)
+
+
+def settings_of_expert(wildcards):
+    tasks = TASKS if wildcards.task == "multitask" else [wildcards.task]
+    parts = [CONFIG.finetune, CONFIG.seed, CONFIG.threads, CONFIG.base]
+    return configuration.digest(parts, [CONFIG.tasks[task] for task in tasks])
+
+
+def data_of_expert(wildcards):
+    tasks = TASKS if wildcards.task == "multitask" else [wildcards.task]
+    return expand(f"{B}/data/{{task}}/{{split}}.parquet", task=tasks, split=["train", "validation"])
+
+
+def weights_of(wildcards):
+    return f"{B}/base.json" if wildcards.model == "base" else f"{B}/experts/{wildcards.model}.json"

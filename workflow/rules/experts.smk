@@ -1,0 +1,17 @@
+rule expert:
+    input:
+        f"{B}/base.json",
+        data_of_expert,
+    output:
+        f"{B}/experts/{{task}}.json",
+    log:
+        f"{B}/logs/experts/{{task}}.log",
+    threads: CONFIG.threads
+    resources:
+        gpu=1,
+    params:
+        settings=settings_of_expert,
+    message:
+        "Expert of {wildcards.task}"
+    shell:
+        f"python -m remerge expert {RUN} {{wildcards.task}} {LOG}"
