@@ -1,8 +1,6 @@
 # The experiment, stage by stage: base, data, experts, references, scores, merges, report.
 # snakemake --configfile config/<benchmark>.yaml --workflow-profile workflow/profiles/local
-
-
-configfile: "config/demo.yaml"
+# Without --configfile it is config/demo.yaml.
 
 
 conda: "environment.yml"

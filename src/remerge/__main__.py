@@ -5,6 +5,7 @@ Wrong input ends with one line on standard error and exit status 2.
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ Handler = Callable[[argparse.Namespace], None]
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status is 0, or 2 for wrong input, or 130 when interrupted."""
+    # Idle OpenMP threads sleep instead of spinning, or jobs side by side starve each other.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     parsed = _parser().parse_args(arguments)
     try:
         handler: Handler = parsed.handler
@@ -48,6 +51,12 @@ def _stage(run: str, *names: str) -> Handler:
     return handle
 
 
+def _data(parsed: argparse.Namespace) -> None:
+    from remerge.tasks.data import make_data
+
+    make_data(configuration.load(parsed.config), parsed.task)
+
+
 def _table(parsed: argparse.Namespace) -> None:
     from remerge.report.tables import write_table
 
@@ -73,8 +82,7 @@ def _check(parsed: argparse.Namespace) -> None:
 def _methods(parsed: argparse.Namespace) -> None:
     from remerge import methods
 
-    for method in methods.methods().values():
-        print(f"{method.name}: {method.summary}")
+    print(methods.table())
 
 
 def _schema(parsed: argparse.Namespace) -> None:
@@ -93,11 +101,11 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(handler=handler)
 
     add("base", _stage("make_base"), "find or pretrain the base", "config")
-    add("data", _stage("make_data", "task"), "write a task's splits", "config", "task")
+    add("data", _data, "write a task's splits", "config", "task")
     add("expert", _stage("make_expert", "task"), "fine-tune or find an expert", "config", "task")
     add("reference", _stage("make_reference_of", "task"), "keep an expert's answers", "config", "task")
-    add("score", _stage("score_model", "model"), "score a model on every task", "config", "model")
-    add("divergence", _stage("measure_divergences", "task"), "compare an expert with all", "config", "task")
+    add("scores", _stage("score_models"), "score every model on every task", "config")
+    add("divergences", _stage("measure_divergences"), "compare every expert with every other", "config")
     add(
         "select",
         _stage("run_selection", "variant"),
@@ -112,6 +120,14 @@ def _parser() -> argparse.ArgumentParser:
         "config",
         "variant",
         "size",
+    )
+    add(
+        "statistics",
+        _stage("make_statistics", "task", "kind"),
+        "compute what fisher (fisher) or regmean (grams) needs of an expert",
+        "config",
+        "task",
+        "kind",
     )
     add("table", _table, "write one table", "config", "name")
     add("figure", _figure, "write one figure", "config", "name")

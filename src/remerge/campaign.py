@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from remerge import learn
-from remerge.config import Config, Variant, digest, sources
+from remerge.config import Config, Variant, digest, sources, statistics_of
 from remerge.deltas import Deltas, State
 from remerge.errors import UserError
 from remerge.evaluate import accuracy
 from remerge.files import read_json, write_json, write_text
 from remerge.learn import Fit
-from remerge.methods import Method, find
+from remerge.methods import Method, find, prepare
 from remerge.models import state_of
 from remerge.references import Reference
 from remerge.workspace import Split, Workspace
@@ -92,22 +92,26 @@ class Bench:
 
     def merge(self, method: Method, settings: Mapping[str, Any], subset: Sequence[str]) -> None:
         """Write a merge that needs no learning into the module."""
-        weights = self.deltas(subset)
+        weights, given = self.deltas(subset), {}
+        kind = statistics_of(method.name)
+        if kind:
+            given = {"statistics": {task: self.space.statistics(task, kind) for task in subset}}
         parameters = dict(self.model.named_parameters())
         with torch.no_grad():
-            for name, delta in method.function(self.base, weights, **settings):
+            for name, delta in method.function(self.base, weights, **settings, **given):
                 parameters[name].copy_(delta.add_(self.base[name]))
 
     def fit(self, method: Method, settings: Mapping[str, Any], choice: Choice, subset: Sequence[str]) -> Fit:
         """Learn a merge's coefficients and leave the merge in the module."""
         learning, weights = self.config.learning, self.deltas(subset)
         level = settings["level"]
+        prepared = prepare(settings.get("over", "none"), self.base, weights)
         inputs = getattr(learning.inputs, level)
         references = [self.reference(task).first(inputs) for task in subset]
         if "references" not in method.needs:
             references = [reference.first_tokens for reference in references]
         dtype = getattr(torch, self.config.merge.delta_dtype)
-        tau: dict[str, Tensor] = {name: weights[name].to(dtype) for name in weights}
+        tau: dict[str, Tensor] = {name: prepared[name].to(dtype) for name in prepared}
         return learn.fit(
             self.space.family,
             self.model,
@@ -253,9 +257,15 @@ def _key(bench: Bench, variant: Variant, subset: Sequence[str], choice: Choice |
     records = [bench.space.record(model)["fingerprint"] for model in ("base", *subset)]
     tests = [bench.split(task, "test").digest for task in subset]
     parts: list[Any] = [records, tests, method.name, method.settings(variant.params), str(bench.space.dtype)]
+    if "statistics" in method.needs:
+        parts += [
+            [bench.split(task, "train").digest for task in subset],
+            config.statistics.inputs,
+            config.seed,
+        ]
     if method.learned:
         inputs = [bench.split(task, "validation").digest for task in subset]
         chosen = choice or _selected(config, variant.name)
         learning = config.learning.model_dump(exclude={"select"})
         parts += [inputs, vars(chosen), learning, config.merge.delta_dtype, config.seed]
-    return digest(parts, [file.read_text() for file in sources(method.name)])
+    return digest(parts, [file.read_text() for file in sources(variant)])

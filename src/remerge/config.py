@@ -43,7 +43,7 @@ class Miniature(Section):
     layers: PositiveInt = 3
     heads: PositiveInt = 4
     intermediate: PositiveInt = 256
-    steps: PositiveInt = 2000
+    steps: PositiveInt = 2400
     batch_size: PositiveInt = 64
     learning_rate: PositiveFloat = 3e-3
     threads: PositiveInt = Field(2, description="CPU threads of the pretraining")
@@ -107,6 +107,9 @@ class Finetune(Section):
         None, description="examples that fit the device at once; default: the batch"
     )
     steps: PositiveInt = 1000
+    multitask_steps: PositiveInt | None = Field(
+        None, description="steps on the union of the tasks; default: the steps times the tasks"
+    )
     scheduler: Literal["cosine", "linear", "constant"] = "cosine"
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.06, description="share of the steps")
     evaluations: NonNegativeInt = Field(
@@ -186,6 +189,12 @@ class Learning(Section):
     select: Select = Select()
 
 
+class Statistics(Section):
+    """What fisher and regmean know of an expert beyond its weights."""
+
+    inputs: PositiveInt = Field(256, description="training inputs of the expert's task, without labels")
+
+
 class Evaluation(Section):
     """How models are scored."""
 
@@ -204,6 +213,7 @@ class Config(Section):
     finetune: Finetune = Finetune()
     merge: Merge
     learning: Learning = Learning()
+    statistics: Statistics = Statistics()
     evaluation: Evaluation = Evaluation()
 
     @property
@@ -283,11 +293,20 @@ def learns(method: str) -> bool:
     return re.search(r"^@objective\b", method_files()[method].read_text(), re.MULTILINE) is not None
 
 
-def sources(method: str) -> list[Path]:
-    """The files that a method's results follow from: its own, what its family shares, the core's."""
-    package, file = Path(__file__).parent, method_files()[method]
-    core = ["deltas.py", *(["learn.py", "divergence.py"] if learns(method) else [])]
-    return [file, *sorted(file.parent.glob("_[a-z]*.py")), *(package / name for name in core)]
+def statistics_of(method: str) -> str | None:
+    """Which statistics of the experts a method takes (a function of `remerge.statistics`), if any."""
+    text = method_files()[method].read_text()
+    needs = re.search(r"^@method\b.*needs=\(\"statistics\", \"(\w+)\"\)", text, re.MULTILINE)
+    return needs.group(1) if needs else None
+
+
+def sources(variant: Variant) -> list[Path]:
+    """The files that a variant's results follow from: its methods' own, what families share, the core's."""
+    over = str(variant.params.get("over", "")).partition("@")[0]
+    files = [method_files()[name] for name in (variant.method, over) if name in method_files()]
+    shared = sorted({path for file in files for path in file.parent.glob("_[a-z]*.py")})
+    core = ["deltas.py", *(["learn.py", "divergence.py"] if learns(variant.method) else [])]
+    return [*files, *shared, *(Path(__file__).parent / name for name in core)]
 
 
 def check_methods(config: Config) -> None:

@@ -1,8 +1,8 @@
 """Experts as weight deltas over one base: task vectors, read piece by piece.
 
-A task vector is ``tau_t = theta_t - theta_0``. Methods see the T experts stacked, in float32: entrywise ones in
-pieces ``[T, n]`` that stay in the cache, the others one tensor ``[T, *shape]`` at a time. So nothing the size of the
-model is made besides the merged weights, and inputs in bfloat16 are never converted whole.
+A task vector is ``tau_t = theta_t - theta_0``. Methods see the T experts stacked, in float32: entrywise ones
+in pieces ``[T, n]`` that stay in the cache, the others one tensor ``[T, *shape]`` at a time. So nothing the
+size of the model is made besides the merged weights, and inputs in bfloat16 are never converted whole.
 """
 
 import re
@@ -70,8 +70,8 @@ class Deltas(Mapping[str, Tensor]):
 
     Args:
         base: the base's tensors, theta_0.
-        experts: each expert's tensors, theta_t, under the expert's name. A `LowRank` in the place of a tensor is
-            that tensor's delta.
+        experts: each expert's tensors, theta_t, under the expert's name. A `LowRank` in the place of a tensor
+            is that tensor's delta.
 
     Raises:
         UserError: an expert lacks a tensor, or has one of another shape or dtype.
@@ -105,35 +105,40 @@ class Deltas(Mapping[str, Tensor]):
             stacked[:, where] = tau
         if not _finite(stacked):
             raise self.blame(name)
-        return stacked.view(-1, *theta_0.shape)
+        return stacked.view(len(stacked), *theta_0.shape)
 
     def pieces(self, name: str) -> Iterator[tuple[slice, Tensor]]:
-        """The tensor's flat entries as float32 ``[T, n]``, piece by piece, in one buffer that is used again."""
+        """The tensor's flat entries, float32 ``[T, n]``, piece by piece, in one buffer that is used again."""
         theta_0 = self.base[name].reshape(-1)
         values = [state[name] for state in self.states.values()]
         flat = [v.reshape(-1) if isinstance(v, Tensor) else v for v in values]
         buffer = torch.empty(len(flat), min(_piece(theta_0), theta_0.numel()), device=theta_0.device)
+        wide = Scratch()
         for where in places(theta_0):
             piece = buffer[:, : where.stop - where.start]
+            base = theta_0[where]
+            # Half precision is converted once for all experts, float64 after the subtraction.
+            base = wide(base).copy_(base) if base.dtype.itemsize < 4 else base
             for tau, theta in zip(piece, flat, strict=True):
-                _read(tau, theta, theta_0, where)
+                _read(tau, theta, base, where)
             yield where, piece
 
     def at(self, name: str, index: Tensor) -> Tensor:
         """The entries at the flat positions ``index``, ``[T, n]``."""
         theta_0 = self.base[name].reshape(-1)[index].float()
-        rows, columns = index // self.base[name].shape[-1:].numel(), index % self.base[name].shape[-1:].numel()
+        m = self.base[name].shape[-1:].numel()
         taken = []
         for state in self.states.values():
             theta = state[name]
             if isinstance(theta, LowRank):
-                taken.append((theta.B[rows].float() * theta.A.mT[columns].float()).sum(dim=1) * theta.scaling)
+                rows, columns = theta.B[index // m].float(), theta.A.mT[index % m].float()
+                taken.append((rows * columns).sum(dim=1) * theta.scaling)
             else:
                 taken.append(theta.reshape(-1)[index].float() - theta_0)
         return torch.stack(taken)
 
     def sample(self, names: Sequence[str]) -> Tensor:
-        """Entries of the named tensors, `SAMPLE` at most, drawn evenly, ``[T, n]``; the same at every call."""
+        """Entries of the named tensors, drawn evenly, ``[T, n]``; the same at every call."""
         total = sum(self.base[name].numel() for name in names)
         size = min(SAMPLE, max(1024, total // 16))
         generator = torch.Generator().manual_seed(0)
@@ -150,10 +155,15 @@ class Deltas(Mapping[str, Tensor]):
         factors = [value for value in values if isinstance(value, LowRank)]
         return factors if len(factors) == len(values) else None
 
+    def formed(self, name: str) -> Value | None:
+        """The tensor's deltas, ``[T, *shape]`` or low-rank, if it can be had whole only."""
+        return None
+
     def gram(self, name: str, *, weights: bool = False) -> Tensor:
-        """The inner products of the experts' deltas (or weights theta_t) in one tensor, float64 ``[T, T]``."""
+        """The inner products of the experts' deltas, or weights, in one tensor: float64 ``[T, T]``."""
         theta_0 = self.base[name].reshape(-1)
-        products = torch.zeros(len(self.experts), len(self.experts), dtype=torch.float64, device=theta_0.device)
+        count = len(self.experts)
+        products = torch.zeros(count, count, dtype=torch.float64, device=theta_0.device)
         scratch = Scratch(torch.float64)
         for where, tau in self.pieces(name):
             vectors = scratch(tau).copy_(tau.add_(theta_0[where]) if weights else tau)
@@ -172,7 +182,7 @@ class Deltas(Mapping[str, Tensor]):
                 raise self.blame(name)
             yield name, merged
 
-    def combine(self, lam: Sequence[float] | Mapping[str, Sequence[float]]) -> Merged:
+    def combine(self, lam: Sequence[float] | Mapping[str, Sequence[float]]) -> "Pieces":
         """sum_t lam_t tau_t with the same coefficients for all tensors, or with some for each name."""
         return Combined(self, lam)
 
@@ -181,7 +191,7 @@ class Deltas(Mapping[str, Tensor]):
         return _Changed(self, change)
 
     def replace(self, form: Callable[[str], Value | None]) -> "Deltas":
-        """These deltas with ``form(name)``, ``[T, *shape]`` or low-rank, in place of a tensor; None keeps it."""
+        """These deltas with ``form(name)``, ``[T, *shape]`` or low-rank, for a tensor; None keeps it."""
         return _Replaced(self, form)
 
     def subset(self, experts: Sequence[str]) -> "Deltas":
@@ -206,6 +216,7 @@ class Scratch:
     """A buffer that is used again for every piece: fresh memory costs more than what is computed in it."""
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        self.dtype = dtype
         self._buffer = torch.empty(0, dtype=dtype)
 
     def __call__(self, like: Tensor) -> Tensor:
@@ -233,20 +244,26 @@ class Pieces(Iterator[tuple[str, Tensor]]):
         """theta_0 plus the merged delta of one tensor, each piece added while it is at hand."""
         theta_0 = self.deltas.base[name].reshape(-1)
         merged = torch.empty_like(theta_0)
+        check = torch.zeros((), device=theta_0.device)
         for where, tau in self.deltas.pieces(name):
-            torch.add(self.merge(tau, name, where), theta_0[where], out=merged[where])
-        return self._checked(name, merged)
+            delta = self.merge(tau, name, where)
+            check += delta.sum()
+            torch.add(delta, theta_0[where], out=merged[where])
+        return self._checked(name, merged, check)
 
     def delta(self, name: str) -> Tensor:
         """The merged delta of one tensor, float32."""
         theta_0 = self.deltas.base[name]
         merged = torch.empty(theta_0.numel(), device=theta_0.device)
+        check = torch.zeros((), device=theta_0.device)
         for where, tau in self.deltas.pieces(name):
             merged[where] = self.merge(tau, name, where)
-        return self._checked(name, merged)
+            check += merged[where].sum()
+        return self._checked(name, merged, check)
 
-    def _checked(self, name: str, merged: Tensor) -> Tensor:
-        if not _finite(merged):
+    def _checked(self, name: str, merged: Tensor, check: Tensor) -> Tensor:
+        """The merged tensor in its shape; ``check`` is a sum over it, taken while it was at hand."""
+        if not bool(torch.isfinite(check)) and not _finite(merged):
             raise self.deltas.blame(name)
         return merged.view(self.deltas.base[name].shape)
 
@@ -259,22 +276,46 @@ class Combined(Pieces):
         self.lam = {name: list(lam[name] if isinstance(lam, Mapping) else lam) for name in deltas}
 
     def _sum(self, tau: Tensor, name: str, where: slice) -> Tensor:
-        return tau.T @ torch.tensor(self.lam[name], device=tau.device)
+        return tau.T @ torch.tensor(self.lam[name], dtype=tau.dtype, device=tau.device)
+
+    def delta(self, name: str) -> Tensor:
+        """The merged delta of one tensor, float32; of low-rank ones that share a factor, one product."""
+        formed = self.deltas.formed(name)
+        return super().delta(name) if formed is None else self._whole(name, formed)
+
+    def _whole(self, name: str, formed: Value) -> Tensor:
+        lam = torch.tensor(self.lam[name], dtype=torch.float32, device=self.deltas.base[name].device)
+        if isinstance(formed, Tensor):
+            merged = torch.tensordot(lam, formed, dims=1)
+            return self._checked(name, merged, merged.sum())
+        B, A = (torch.tensordot(lam, f, dims=1) if f.ndim == 3 else f for f in (formed.B, formed.A))
+        merged = LowRank(B, A, formed.scaling).dense()
+        return self._checked(name, merged, merged.sum())
 
     def weight(self, name: str) -> Tensor:
-        """(1 - sum_t lam_t) theta_0 + sum_t lam_t theta_t, one pass with no delta formed, where weights are given."""
+        """As theta_0 (1 - sum_t lam_t) + sum_t lam_t theta_t where experts are weights: no delta formed."""
+        theta_0 = self.deltas.base[name]
+        formed = self.deltas.formed(name)
+        if formed is not None:
+            return self._whole(name, formed).add_(theta_0).to(theta_0.dtype)
         theta = [state[name] for state in self.deltas.states.values()]
         if type(self.deltas) is not Deltas or any(isinstance(value, LowRank) for value in theta):
             return super().weight(name)
-        theta_0 = self.deltas.base[name]
-        flat, base = [value.reshape(-1) for value in theta if isinstance(value, Tensor)], theta_0.reshape(-1)
+        flat = [value.reshape(-1) for value in theta if isinstance(value, Tensor)]
+        base = theta_0.reshape(-1)
         merged, scratch = torch.empty_like(base), Scratch(torch.promote_types(theta_0.dtype, torch.float32))
-        for where in places(theta_0):
-            total = torch.mul(base[where], 1 - sum(self.lam[name]), out=scratch(base[where]))
+        check = torch.zeros((), device=base.device)
+        # Only the sum has to stay in the cache here, so pieces are wider.
+        for where in places(theta_0, times=4):
+            # In the place of the result itself where its dtype allows.
+            total = merged[where] if merged.dtype == scratch.dtype else scratch(base[where])
+            torch.mul(base[where].to(total.dtype), 1 - sum(self.lam[name]), out=total)
             for lam, values in zip(self.lam[name], flat, strict=True):
                 total.add_(values[where], alpha=lam)
-            merged[where] = total
-        return self._checked(name, merged)
+            if merged.dtype != scratch.dtype:
+                merged[where] = total
+            check += total.sum()
+        return self._checked(name, merged, check)
 
 
 class _Changed(Deltas):
@@ -320,25 +361,13 @@ class _Replaced(_Changed):
         for where in places(self.base[name]):
             yield where, flat[:, where]
 
-    def combine(self, lam: Sequence[float] | Mapping[str, Sequence[float]]) -> Merged:
-        kept = Combined(self._source, lam)
-
-        def merge(name: str) -> Tensor:
-            formed = self._form(name)
-            if formed is None:
-                return kept.delta(name)
-            at = torch.tensor(lam[name] if isinstance(lam, Mapping) else lam, device=self.base[name].device)
-            if isinstance(formed, Tensor):
-                return torch.tensordot(at, formed, dims=1)
-            B, A = (torch.tensordot(at, f, dims=1) if f.ndim == 3 else f for f in (formed.B, formed.A))
-            return LowRank(B, A, formed.scaling).dense()
-
-        return self.tensorwise(merge)
+    def formed(self, name: str) -> Value | None:
+        return self._form(name)
 
 
-def places(tensor: Tensor) -> Iterator[slice]:
-    """The pieces of a tensor's flat entries. They depend on its size and device alone."""
-    step, d = _piece(tensor), tensor.numel()
+def places(tensor: Tensor, times: int = 1) -> Iterator[slice]:
+    """The pieces of a tensor's flat entries, or wider ones. They depend on its size and device alone."""
+    step, d = times * _piece(tensor), tensor.numel()
     for start in range(0, d, step):
         yield slice(start, min(start + step, d))
 
@@ -386,6 +415,7 @@ def _piece(tensor: Tensor) -> int:
 
 
 def _read(tau: Tensor, theta: Value, theta_0: Tensor, where: slice) -> None:
+    """Write a piece of an expert's delta into ``tau``; of ``theta_0`` the piece is given."""
     if isinstance(theta, LowRank):
         m = theta.shape[1]
         rows = slice(where.start // m, -(-where.stop // m))
@@ -393,11 +423,11 @@ def _read(tau: Tensor, theta: Value, theta_0: Tensor, where: slice) -> None:
         first = where.start - rows.start * m
         torch.mul(product[first : first + tau.numel()], theta.scaling, out=tau)
     elif theta.dtype == theta_0.dtype == tau.dtype and theta.device == tau.device:
-        torch.sub(theta[where], theta_0[where], out=tau)
+        torch.sub(theta[where], theta_0, out=tau)
     elif theta.dtype == torch.float64:
-        tau.copy_(theta[where] - theta_0[where])
+        tau.copy_(theta[where] - theta_0)
     else:
-        tau.copy_(theta[where]).sub_(theta_0[where])
+        tau.copy_(theta[where]).sub_(theta_0)
 
 
 def _finite(tensor: Tensor) -> bool:
@@ -424,7 +454,7 @@ def _check(expert: str, name: str, state: Mapping[str, Value], theta_0: Tensor, 
     if tied is not None and isinstance(own := state.get(tied), Tensor):
         same = theta.data_ptr() == own.data_ptr() or torch.equal(theta, own)
         if not same:
-            raise UserError(f"expert {expert}: {name} differs from {tied}, which the base ties to it: untie the base")
+            raise UserError(f"expert {expert}: {name} differs from {tied}, to which the base ties it")
 
 
 def _word(tensor: Tensor) -> str:

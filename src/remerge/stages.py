@@ -1,23 +1,24 @@
-"""The stages before merging: base, data, experts, references, scores, divergences.
+"""The stages before merging: base, experts, references, scores, divergences.
 
 Each reads the files of the stages before it and writes its own; `python -m remerge <stage>` runs one.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save_file
 from torch import nn
 from tqdm import tqdm
 
+from remerge import statistics
 from remerge.config import Config, digest
 from remerge.evaluate import accuracy
-from remerge.files import write_json
+from remerge.files import write_json, write_with
 from remerge.models import fingerprint, locate
 from remerge.references import divergences, make_reference, save_reference
-from remerge.tasks import miniature
-from remerge.tasks.data import make_splits, write_split
 from remerge.workspace import Workspace
 
 
@@ -26,18 +27,13 @@ def make_base(config: Config) -> None:
     space, started = Workspace(config), time.perf_counter()
     folder, training = space.folder / "base", {}
     if config.base.source == "miniature":
+        from remerge.tasks.miniature.pretrain import pretrain
+
         sizes = config.base.miniature.model_dump()
-        training = {"training": miniature.pretrain(folder, seed=config.seed, **sizes)}
+        training = {"training": pretrain(folder, seed=config.seed, **sizes)}
     else:
         folder = locate(config.base.source, config.base.revision)
     _record_model(space, space.folder / "base.json", config.base.source, folder, started, training)
-
-
-def make_data(config: Config, task: str) -> None:
-    """Write the splits of one task."""
-    space = Workspace(config)
-    for split, rows in make_splits(task, config.task(task), config.seed).items():
-        write_split(space.data_file(task, split), rows)
 
 
 def make_expert(config: Config, task: str) -> None:
@@ -53,7 +49,9 @@ def make_expert(config: Config, task: str) -> None:
         train = [e for t in tasks for e in space.split(t, "train").examples]
         validation = [e for t in tasks for e in space.split(t, "validation").examples]
         model = space.load("base")
-        given = config.finetune.model_dump() | {"steps": config.finetune.steps * len(tasks)}
+        given = config.finetune.model_dump(exclude={"multitask_steps"})
+        if task == "multitask":
+            given["steps"] = config.finetune.multitask_steps or config.finetune.steps * len(tasks)
         recipe = Recipe(**given, seed=config.seed)
         on_gpu = space.device.type == "cuda"
         training = {"training": finetune(model, train, validation, recipe, bf16=on_gpu)}
@@ -85,49 +83,64 @@ def make_reference_of(config: Config, task: str) -> None:
     )
 
 
-def score_model(config: Config, model: str) -> None:
-    """Score one model on every task's test split."""
+def make_statistics(config: Config, task: str, kind: str) -> None:
+    """Compute a kind of statistics of an expert on training inputs of its task."""
+    space = Workspace(config)
+    examples = space.split(task, "train").examples[: config.statistics.inputs]
+    model = space.load(task)
+    bar = tqdm(examples, desc=f"{kind} of {task}", mininterval=1)
+    # One input a batch: Fisher's squares are of single inputs, and nothing is padded.
+    batches = (space.family.collate([example], space.device) for example in bar)
+    if kind == "fisher":
+        found = statistics.fisher(model, batches, space.family.logits, seed=config.seed)
+    else:
+        found = statistics.grams(model, batches, space.family.logits, lambda batch: ())
+    tensors = {name: tensor.contiguous() for name, tensor in found.items()}
+    write_with(space.statistics_file(task, kind), lambda temporary: save_file(tensors, temporary))
 
-    def compute(space: Workspace, loaded: nn.Module, task: str) -> Any:
+
+def score_models(config: Config) -> None:
+    """Score base, multitask model and every expert on every task's test split."""
+
+    def compute(space: Workspace, model: nn.Module, task: str) -> Any:
         test = space.split(task, "test")
-        return accuracy(space.family, loaded, test.examples, test.labels, config.evaluation.batch_size)
+        return accuracy(space.family, model, test.examples, test.labels, config.evaluation.batch_size)
 
-    scores = _on_every_task(config, "scores", model, "test", compute)
-    write_json(
-        config.folder / "scores" / f"{model}.json",
-        {"benchmark": config.benchmark, "model": model, "scores": scores},
-    )
+    _on_every_task(config, "scores", ["base", "multitask", *config.tasks], "test", compute)
 
 
-def measure_divergences(config: Config, task: str) -> None:
-    """Measure how far one expert is from every task's expert on that task's validation inputs."""
+def measure_divergences(config: Config) -> None:
+    """Measure how far every expert is from each task's expert on that task's validation inputs."""
 
-    def compute(space: Workspace, loaded: nn.Module, other: str) -> Any:
-        return divergences(space.family, loaded, space.reference(other), config.evaluation.batch_size)
+    def compute(space: Workspace, model: nn.Module, task: str) -> Any:
+        return divergences(space.family, model, space.reference(task), config.evaluation.batch_size)
 
-    found = _on_every_task(config, "divergences", task, "validation", compute)
-    write_json(
-        config.folder / "divergences" / f"{task}.json",
-        {"benchmark": config.benchmark, "model": task, "divergences": found},
-    )
+    _on_every_task(config, "divergences", list(config.tasks), "validation", compute)
 
 
 def _on_every_task(
     config: Config,
     what: str,
-    model: str,
+    models: Sequence[str],
     split: str,
     compute: Callable[[Workspace, nn.Module, str], Any],
-) -> dict[str, Any]:
-    """``compute`` for every task, those kept from an earlier run recalled."""
+) -> None:
+    """Write ``compute`` of every model on every task, those kept from an earlier run recalled."""
     space = Workspace(config)
-    journal, loaded = space.journal(what, model), space.load(model)
-    found = {}
-    for task in tqdm(config.tasks, desc=f"{what} of {model}"):
-        expert = space.record(task)["fingerprint"] if what == "divergences" else None
-        key = digest(space.record(model)["fingerprint"], expert, space.split(task, split).digest)
-        found[task] = journal.recall(key, lambda task=task: compute(space, loaded, task))  # type: ignore[misc]
-    return found
+
+    def measured(load: Callable[[], nn.Module], task: str) -> Any:
+        return compute(space, load(), task)
+
+    prints = {model: space.record(model)["fingerprint"] for model in models}
+    inputs = {task: space.split(task, split).digest for task in config.tasks}
+    for model in tqdm(models, desc=what):
+        journal, load = space.journal(what, model), cache(partial(space.load, model))
+        found = {}
+        for task in config.tasks:
+            key = digest(prints[model], inputs[task], prints[task] if what == "divergences" else None)
+            found[task] = journal.recall(key, partial(measured, load, task))
+        record = {"benchmark": config.benchmark, "model": model, what: found}
+        write_json(space.folder / what / f"{model}.json", record)
 
 
 def _record_model(

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from remerge.config import Config
 from remerge.errors import UserError
@@ -16,7 +18,7 @@ from remerge.files import read_json
 from remerge.journal import Journal
 from remerge.models import device_of
 from remerge.references import Reference, load_reference
-from remerge.tasks.data import Row, read_split, texts
+from remerge.tasks.data import Row, data_file, read_split, texts
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,9 @@ class Workspace:
         """A journal of this benchmark."""
         return Journal(self.folder.joinpath("journal", *parts).with_suffix(".jsonl"))
 
-    def data_file(self, task: str, split: str) -> Path:
-        """Where a split lies."""
-        return self.folder / "data" / task / f"{split}.parquet"
-
     def split(self, task: str, split: str) -> Split:
         """A split as tokens."""
-        file = self.data_file(task, split)
+        file = data_file(self.folder, task, split)
         rows: list[Row] = read_split(file)
         settings = self.config.task(task)
         pairs = texts(str(file), settings, rows)
@@ -85,6 +83,22 @@ class Workspace:
     def reference(self, task: str) -> Reference:
         """The reference of a task's expert."""
         return load_reference(self.reference_file(task), self.split(task, "validation").examples)
+
+    def statistics_file(self, task: str, kind: str) -> Path:
+        """Where a kind of statistics of a task's expert lies."""
+        return self.folder / "statistics" / task / f"{kind}.safetensors"
+
+    def statistics(self, task: str, kind: str) -> dict[str, Tensor]:
+        """Statistics of a task's expert.
+
+        Raises:
+            UserError: the file is missing or cut short.
+        """
+        path = self.statistics_file(task, kind)
+        try:
+            return {name: tensor.to(self.device) for name, tensor in load_file(path).items()}
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path}: not whole ({error}): delete it and run again") from None
 
     def expert_score(self, task: str) -> dict[str, Any]:
         """P_t(theta_t): an expert on its own task's test split.

@@ -31,6 +31,8 @@ from remerge.tasks.miniature.grammar import (
 )
 from remerge.tasks.miniature.lexicon import BLAME, DISLIKED, LIKED, PRAISE, VERBS
 from remerge.tasks.miniature.muon import orthogonalise
+from remerge.tasks.miniature.pretrain import pretrain
+from remerge.tasks.miniature.vocabulary import tokenizer as make_tokenizer
 
 TASKS = list(miniature.FORMATS)
 COLUMNS = {
@@ -85,7 +87,7 @@ def test_examples_depend_on_the_seed_alone(task):
 def test_examples_are_these_forever():
     """Published scores rest on these bytes: change them only with a new version of the world."""
     every = [texts(task, split, 50) for task in TASKS for split in SPLITS]
-    assert sha256(repr(every).encode()).hexdigest()[:16] == "b5743a89f97aadde"
+    assert sha256(repr(every).encode()).hexdigest()[:16] == "7b6e6ff32b48608d"
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -198,7 +200,7 @@ def test_no_task_answers_in_the_words_of_another():
 
 
 def test_tokenizer_knows_every_word_and_adds_none():
-    tokenizer = miniature.tokenizer()
+    tokenizer = make_tokenizer()
     assert tokenizer("the dog").input_ids == tokenizer.convert_tokens_to_ids(["the", "dog"])
     assert (tokenizer.pad_token, tokenizer.eos_token) == ("<pad>", "<eos>")
     seen = [text for task in TASKS for split in SPLITS for text in texts(task, split, 150)]
@@ -382,9 +384,9 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_pretraining_makes_the_same_folder_twice(tmp_path):
-    record = miniature.pretrain(tmp_path / "one", seed=3, threads=1, **TINY)
-    miniature.pretrain(tmp_path / "two", seed=3, threads=1, **TINY)
-    miniature.pretrain(tmp_path / "three", seed=4, threads=1, **TINY)
+    record = pretrain(tmp_path / "one", seed=3, threads=1, **TINY)
+    pretrain(tmp_path / "two", seed=3, threads=1, **TINY)
+    pretrain(tmp_path / "three", seed=4, threads=1, **TINY)
     assert files(tmp_path / "one") == files(tmp_path / "two")
     weights = [files(tmp_path / name)["model.safetensors"] for name in ("one", "three")]
     assert weights[0] != weights[1]
@@ -393,13 +395,13 @@ def test_pretraining_makes_the_same_folder_twice(tmp_path):
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "one")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "one")
     assert model.config.model_type == "qwen2" and model.config.tie_word_embeddings
-    assert tokenizer("the dog").input_ids == miniature.tokenizer()("the dog").input_ids
+    assert tokenizer("the dog").input_ids == make_tokenizer()("the dog").input_ids
     assert model(**tokenizer("the dog", return_tensors="pt")).logits.shape[:2] == (1, 2)
 
 
 def test_pretraining_learns(tmp_path):
     settings = {**TINY, "steps": 60, "hidden": 32, "batch_size": 16, "learning_rate": 1e-2}
-    record = miniature.pretrain(tmp_path, seed=0, threads=1, **settings)
+    record = pretrain(tmp_path, seed=0, threads=1, **settings)
     assert record["loss"] < 5.8  # it starts above log(427) = 6.06
 
 

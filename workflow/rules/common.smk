@@ -11,7 +11,11 @@ from remerge.files import write_text
 os.environ["PATH"] = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
 
 try:
-    CONFIG = configuration.validate(config, Path(workflow.configfiles[-1]))
+    # No `configfile:` directive: Snakemake would mix its keys into those of the file that is asked for.
+    if workflow.configfiles:
+        CONFIG = configuration.validate(config, Path(workflow.configfiles[-1]))
+    else:
+        CONFIG = configuration.load(Path(workflow.basedir) / "config/demo.yaml")
     if workflow.is_main_process:
         configuration.check_methods(CONFIG)
 except UserError as error:
@@ -31,7 +35,6 @@ onstart:
 
 wildcard_constraints:
     task="|".join([*TASKS, "multitask"]),
-    model="|".join(MODELS),
     size=r"\d+",
 
 
@@ -49,7 +52,3 @@ def settings_of_expert(wildcards):
 def data_of_expert(wildcards):
     tasks = TASKS if wildcards.task == "multitask" else [wildcards.task]
     return expand(f"{B}/data/{{task}}/{{split}}.parquet", task=tasks, split=["train", "validation"])
-
-
-def weights_of(wildcards):
-    return f"{B}/base.json" if wildcards.model == "base" else f"{B}/experts/{wildcards.model}.json"

@@ -18,8 +18,8 @@ SELECTION_TASKS = sorted({task for subset in CONFIG.initial_subsets() for task i
 for variant in CONFIG.merge.variants:
 
     slug = re.sub(r"\W+", "_", variant.name)
-    files = [str(file) for file in configuration.sources(variant.method)]
-    learned = []
+    files = [str(file) for file in configuration.sources(variant)]
+    more = []
 
     if configuration.learns(variant.method):
 
@@ -45,14 +45,14 @@ for variant in CONFIG.merge.variants:
             shell:
                 f"python -m remerge select {RUN} {{params.variant:q}} {LOG}"
 
-        learned = [f"{B}/selection/{variant.name}.json", *references_of(TASKS)]
+        more = [f"{B}/selection/{variant.name}.json", *references_of(TASKS)]
 
     rule:
         name:
             f"merge_{slug}"
         input:
             experts_of(TASKS),
-            learned,
+            more,
             files,
         output:
             f"{B}/merges/{variant.name}/{{size}}.jsonl",

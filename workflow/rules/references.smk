@@ -18,18 +18,37 @@ rule reference:
         f"python -m remerge reference {RUN} {{wildcards.task}} {LOG}"
 
 
-rule divergence:
+rule divergences:
     input:
-        f"{B}/experts/{{task}}.json",
-        expand(f"{B}/references/{{other}}.safetensors", other=TASKS),
+        expand(f"{B}/experts/{{task}}.json", task=TASKS),
+        expand(f"{B}/references/{{task}}.safetensors", task=TASKS),
     output:
-        f"{B}/divergences/{{task}}.json",
+        expand(f"{B}/divergences/{{task}}.json", task=TASKS),
     log:
-        f"{B}/logs/divergences/{{task}}.log",
+        f"{B}/logs/divergences.log",
     threads: CONFIG.threads
     resources:
         gpu=1,
     message:
-        "Divergences of the expert of {wildcards.task} from all"
+        "Divergences of every expert from every other"
     shell:
-        f"python -m remerge divergence {RUN} {{wildcards.task}} {LOG}"
+        f"python -m remerge divergences {RUN} {LOG}"
+
+
+rule statistics:
+    input:
+        f"{B}/experts/{{task}}.json",
+        f"{B}/data/{{task}}/train.parquet",
+    output:
+        f"{B}/statistics/{{task}}/{{kind}}.safetensors",
+    log:
+        f"{B}/logs/statistics/{{task}}_{{kind}}.log",
+    threads: CONFIG.threads
+    resources:
+        gpu=1,
+    params:
+        settings=configuration.digest(CONFIG.statistics, CONFIG.seed),
+    message:
+        "Statistics ({wildcards.kind}) of the expert of {wildcards.task}"
+    shell:
+        f"python -m remerge statistics {RUN} {{wildcards.task}} {{wildcards.kind}} {LOG}"

@@ -1,17 +1,18 @@
-rule score:
+rule scores:
     input:
-        weights_of,
+        expand(f"{B}/experts/{{model}}.json", model=MODELS[1:]),
+        f"{B}/base.json",
         expand(f"{B}/data/{{task}}/test.parquet", task=TASKS),
     output:
-        f"{B}/scores/{{model}}.json",
+        expand(f"{B}/scores/{{model}}.json", model=MODELS),
     log:
-        f"{B}/logs/scores/{{model}}.log",
+        f"{B}/logs/scores.log",
     threads: CONFIG.threads
     resources:
         gpu=1,
     params:
         settings=configuration.digest([CONFIG.tasks[task] for task in TASKS]),
     message:
-        "Scores of {wildcards.model} on every task"
+        "Scores of base, multitask model and every expert on every task"
     shell:
-        f"python -m remerge score {RUN} {{wildcards.model}} {LOG}"
+        f"python -m remerge scores {RUN} {LOG}"

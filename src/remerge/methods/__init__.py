@@ -1,10 +1,12 @@
 """The merge methods: a file each, found by its name, registered by a decorator.
 
 A method takes the base's tensors and the experts' weight deltas and gives merged deltas, tensor by tensor
-(``@method``), or it is an objective that coefficients are learned on (``@objective``). Its keyword-only arguments are
-its parameters: name, type, default and range are read from the signature, and nothing else describes them.
+(``@method``), or it is an objective that coefficients are learned on (``@objective``). Its keyword-only
+arguments are its parameters: name, type, default and range are read from the signature, and nothing else
+describes them.
 """
 
+import ast
 import difflib
 import importlib
 import inspect
@@ -144,10 +146,10 @@ def method(
 
     Args:
         citation: who proposed it, with its arXiv number.
-        needs: what it takes beyond the weights: ``two`` experts exactly, or ``statistics``, which is then a keyword
-            of the function too.
-        preparation: for a method that ends in sum_t lam_t tau'_t, what makes the tau' (see `prepare`): a function of
-            the deltas and of those of the method's parameters that it needs.
+        needs: what it takes beyond the weights: ``two`` experts exactly, or ``statistics`` and the function
+            of `remerge.statistics` that computes them; ``statistics`` is then a keyword of the function too.
+        preparation: for a method that ends in sum_t lam_t tau'_t, what makes the tau' (see `prepare`): a
+            function of the deltas and of those of the method's parameters that it needs.
     """
 
     def register(function: Function) -> Function:
@@ -188,11 +190,12 @@ def objective(citation: str, needs: tuple[str, ...] = ()) -> Callable[[Function]
 def methods() -> dict[str, Method]:
     """Every method by name, in the order of families and files."""
     folder = Path(__file__).parent
-    for file in sorted(folder.rglob("*.py")):
-        if file.stem[0] != "_":
-            path = file.relative_to(folder).with_suffix("")
-            importlib.import_module(".".join([__name__, *path.parts]))
-    return dict(_registry)
+    files = [file for file in sorted(folder.rglob("*.py")) if file.stem[0] != "_"]
+    for file in files:
+        path = file.relative_to(folder).with_suffix("")
+        importlib.import_module(".".join([__name__, *path.parts]))
+    in_order = [file.stem for file in files if file.stem in _registry]
+    return {name: _registry[name] for name in dict.fromkeys([*in_order, *_registry])}
 
 
 def find(name: str) -> Method:
@@ -221,8 +224,8 @@ def merge(
     Args:
         name: a method of `remerge.methods()`.
         base: the base's tensors by name.
-        experts: the experts' tensors, each with the base's names, shapes and dtypes; a `LowRank` in a tensor's
-            place is its delta.
+        experts: the experts' tensors, each with the base's names, shapes and dtypes; a `LowRank` in a
+            tensor's place is its delta.
         statistics: for methods that need them, each expert's tensors of `remerge.statistics`.
         params: the method's parameters.
 
@@ -249,16 +252,19 @@ def prepare(name: str, base: State, deltas: Deltas, **params: Any) -> Deltas:
     computes. The result is computed whenever it is read: hold the tensors to read them often.
 
     Args:
-        name: a method that is linear after its preparation, ``ties`` or ``drm_h`` say; ``none`` for tau itself.
+        name: a method that is linear after its preparation, ``ties`` or with parameters
+            ``ties@density=0.1,aggregate=sum``; ``none`` for tau itself.
         base: the base's tensors.
         deltas: the task vectors.
-        params: the method's parameters.
+        params: the method's parameters, which come before those in the name.
 
     Raises:
         UserError: the method is not linear after a preparation, or parameters as in `merge`.
     """
     if name in ("", "none"):
         return deltas
+    name, _, written = name.partition("@")
+    params = {**_parsed(written), **params}
     chosen = find(name)
     if chosen.preparation is None:
         able = ", ".join(known.name for known in methods().values() if known.preparation)
@@ -276,7 +282,14 @@ def table() -> str:
             f"`{p.name}`" + ("" if p.required else f" = {p.default}") + f": {p.values}"
             for p in known.parameters.values()
         )
-        cells = [f"`{known.name}`", known.family, parameters, ", ".join(known.needs), known.citation, known.summary]
+        cells = [
+            f"`{known.name}`",
+            known.family,
+            parameters,
+            ", ".join(known.needs),
+            known.citation,
+            known.summary,
+        ]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
 
@@ -306,6 +319,20 @@ def per_expert(value: float | Sequence[float] | None, count: int, what: str) -> 
     if len(value) != count:
         raise UserError(f"{what}: {len(value)} numbers for {count} experts")
     return [float(v) for v in value]
+
+
+def _parsed(written: str) -> dict[str, Any]:
+    """The parameters of a variant's name, ``density=0.1,scale=1.2``."""
+    params: dict[str, Any] = {}
+    for pair in filter(None, written.split(",")):
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UserError(f"{pair!r} is no parameter: write name=value")
+        try:
+            params[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            params[key] = value
+    return params
 
 
 def _named(values: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:

@@ -6,16 +6,28 @@ from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from remerge.config import Task
+
+from remerge.config import Config, Task
 from remerge.errors import UserError
 from remerge.files import write_with
-from remerge.tasks import miniature
+from remerge.tasks.miniature.glue import examples
 
 Kind = Literal["train", "validation", "test"]
 SPLITS: tuple[Kind, ...] = get_args(Kind)
 READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
 Row = dict[str, Any]
+
+
+def make_data(config: Config, task: str) -> None:
+    """Write the splits of one task (`python -m remerge data`)."""
+    for split, rows in make_splits(task, config.task(task), config.seed).items():
+        write_split(data_file(config.folder, task, split), rows)
+
+
+def data_file(folder: Path, task: str, split: str) -> Path:
+    """Where a split of a benchmark lies."""
+    return folder / "data" / task / f"{split}.parquet"
 
 
 def make_splits(name: str, task: Task, seed: int) -> dict[str, list[Row]]:
@@ -29,7 +41,7 @@ def make_splits(name: str, task: Task, seed: int) -> dict[str, list[Row]]:
     """
     if task.source == "miniature":
         sizes = task.sizes.model_dump()
-        return {split: miniature.examples(name, split, sizes[split], seed) for split in SPLITS}
+        return {split: examples(name, split, sizes[split], seed) for split in SPLITS}
     pools: dict[str, list[Row]] = {}
     made = {}
     for split in reversed(SPLITS):

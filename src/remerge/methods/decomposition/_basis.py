@@ -1,8 +1,8 @@
 """Thin decompositions ``M = U C``: an orthonormal basis U of the columns and the coordinates C in it.
 
-With ``M = U Σ Vᵀ`` the coordinates are ``C = Σ Vᵀ``: orthogonal rows whose norms are the singular values, largest
-first. They come from a Gram matrix of the shorter side, in float64, or from QR of low-rank factors, so that nothing
-larger than the factors is decomposed.
+With ``M = U Σ Vᵀ`` the coordinates are ``C = Σ Vᵀ``: orthogonal rows whose norms are the singular values,
+largest first. They come from a Gram matrix of the shorter side, in float64, or from QR of low-rank factors,
+so that nothing larger than the factors is decomposed.
 """
 
 import re
@@ -30,15 +30,16 @@ def stacked(deltas: Deltas, name: str) -> Tensor | list[LowRank]:
 def decompose(M: Tensor, relative: float = 0.0, absolute: float = 0.0) -> tuple[Tensor, Tensor]:
     """Orthonormal U ``[n, r]`` and C ``[r, m]`` with M = U C, in the dtype of M, ``[n, m]``.
 
-    Singular values count if they are above ``relative`` times the largest and above ``absolute``, and in any case
-    above the rounding of float32, below which directions are noise.
+    Singular values count if they are above ``relative`` times the largest and above ``absolute``, and in any
+    case above the rounding of float32, below which directions are noise.
     """
     n, m = M.shape
     relative = max(relative, max(n, m) * torch.finfo(torch.float32).eps)
     wide = M if n <= m else M.T
     squared, vectors = torch.linalg.eigh(_gram(wide))
     sigma = squared.clamp_min(0).sqrt()
-    kept = (sigma > max(relative * float(sigma[-1]), absolute)).nonzero().flatten().flip(0)
+    at_least = max(relative * float(sigma[-1:].sum()), absolute)
+    kept = (sigma > at_least).nonzero().flatten().flip(0)
     basis = vectors[:, kept].to(M.dtype)
     if n <= m:
         return basis, basis.T @ M
@@ -51,21 +52,21 @@ def joint(
 ) -> tuple[Tensor, Tensor]:
     """A basis U ``[n, r]`` of the columns of all deltas, and the coordinates of each, ``[T, r, m]``, float32.
 
-    That is ``[ΔW_1 … ΔW_T] = U Σ [V_1ᵀ … V_Tᵀ]`` with Σ V_tᵀ as coordinates. Low-rank deltas, ΔW_t = B_t A_t, are
-    decomposed from the QR of ``[B_1 … B_T]``.
+    That is ``[ΔW_1 … ΔW_T] = U Σ [V_1ᵀ … V_Tᵀ]`` with Σ V_tᵀ as coordinates. Low-rank deltas, ΔW_t = B_t A_t,
+    are decomposed from the QR of ``[B_1 … B_T]``.
     """
     if isinstance(stack, Tensor):
         U, C = decompose(torch.cat(list(stack), dim=1), relative, absolute)
-        return U, C.unflatten(1, (len(stack), -1)).transpose(0, 1)
+        return U, _blocks(C, len(stack))
     Q, R = torch.linalg.qr(torch.cat([delta.B.double() for delta in stack], dim=1))
-    parts = R.split([delta.B.shape[1] for delta in stack], dim=1)
+    parts = torch.split(R, [delta.B.shape[1] for delta in stack], dim=1)
     cores = [r @ delta.A.double() * delta.scaling for r, delta in zip(parts, stack, strict=True)]
     u, C = decompose(torch.cat(cores, dim=1), relative, absolute)
-    return (Q @ u).float(), C.float().unflatten(1, (len(stack), -1)).transpose(0, 1)
+    return (Q @ u).float(), _blocks(C.float(), len(stack))
 
 
 def singular(delta: Tensor | LowRank) -> tuple[Tensor, Tensor, Tensor]:
-    """The thin SVD of one matrix up to its numerical rank: U ``[n, r]``, Σ ``[r]``, Vᵀ ``[r, m]``, float32."""
+    """The thin SVD of a matrix up to its numerical rank, float32: U ``[n, r]``, Σ ``[r]``, Vᵀ ``[r, m]``."""
     if isinstance(delta, Tensor):
         U, C = decompose(delta)
     else:
@@ -82,12 +83,16 @@ def nearest_orthogonal(M: Tensor) -> Tensor:
     return U @ Vt
 
 
+def _blocks(C: Tensor, count: int) -> Tensor:
+    return C.view(len(C), count, C.shape[1] // count).transpose(0, 1)
+
+
 def _gram(M: Tensor) -> Tensor:
     """M Mᵀ in float64, from slices of M so that M is not converted whole."""
-    n, m = M.shape
+    n = len(M)
     gram = torch.zeros(n, n, dtype=torch.float64, device=M.device)
-    for part in M.split(max(n, 1024), dim=1):
-        part = part.double()
+    for columns in torch.split(M, max(n, 1024), dim=1):
+        part = columns.double()
         gram.addmm_(part, part.T)
     if not bool(torch.isfinite(gram.diagonal()).all()):
         raise UserError("a weight delta holds NaN or infinity: train or fetch the expert anew")

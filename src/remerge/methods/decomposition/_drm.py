@@ -25,7 +25,7 @@ def aligned(
     rank: float,
     tolerance: float,
 ) -> Deltas:
-    """Gamma ⊙ Sigma_t V~_t^T back through U for linear layers, tau_t / T for all else; their sum is the merge."""
+    """Gamma ⊙ Sigma_t V~_t^T back through U for linear layers, tau_t / T for all else."""
     linear = set(linear_weights(deltas))
 
     def form(name: str) -> LowRank | None:
@@ -37,7 +37,8 @@ def aligned(
         U, C = joint(stack, relative=tolerance)
         kept = max(1, int(rank * U.shape[1]))
         U, C = U[:, :kept], C[:, :kept]
-        # The coordinates C_t are Sigma_t V~_t^T whether renormalised or not: only what is pruned depends on it.
+        # The coordinates C_t are Sigma_t V~_t^T whether renormalised or not: only what is pruned depends on
+        # it.
         if prune:
             length = C.norm(dim=2, keepdim=True) if renormalise else C.norm(dim=(0, 2), keepdim=True)
             C = C * largest(C / length.clamp_min(torch.finfo(C.dtype).tiny), density, pruning)

@@ -29,10 +29,10 @@ def drm_h(
 ) -> Merged:
     """theta_0 + U (Gamma ⊙ sum_t lam_t Sigma_t V~_t^T) from [ΔW_1 … ΔW_T] = U Sigma [V_1^T … V_T^T].
 
-    Rows of every V_t^T are brought to unit length, V~_t^T, their norms moved into Sigma_t (Eq. 5, 6); the entries of
-    the V~_t^T below the top density of all tasks together are dropped; of Sigma_t V~_t^T those are dropped whose
-    sign opposes that of the sum over tasks; Gamma divides by the number of entries left (Eq. 7, 8).
-    Biases, norms and embeddings: sum_t lam_t tau_t / T, the text's weighted average.
+    Rows of every V_t^T are brought to unit length, V~_t^T, their norms moved into Sigma_t (Eq. 5, 6); the
+    entries of the V~_t^T below the top density of all tasks together are dropped; of Sigma_t V~_t^T those are
+    dropped whose sign opposes that of the sum over tasks; Gamma divides by the number of entries left (Eq. 7,
+    8). Biases, norms and embeddings: sum_t lam_t tau_t / T, the text's weighted average.
 
     Args:
         base: theta_0.

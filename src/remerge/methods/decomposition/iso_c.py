@@ -12,9 +12,9 @@ from remerge.methods.decomposition._basis import linear_weights, singular
 def iso_c(base: State, deltas: Deltas, *, scale: Scale = 1.0) -> Merged:
     """theta_0 + lam · mean(Sigma) · U V^T, with sum_t ΔW_t = U Sigma V^T.
 
-    The mean is over the singular values that are not zero in float32: a sum of low rank stays in its own space,
-    where the published code fills up with arbitrary directions. All that is no linear layer's weight: theta_0 + the
-    mean of the tau_t.
+    The mean is over the singular values that are not zero in float32: a sum of low rank stays in its own
+    space, where the published code fills up with arbitrary directions. All that is no linear layer's weight:
+    theta_0 + the mean of the tau_t.
 
     Args:
         base: theta_0.
@@ -24,10 +24,11 @@ def iso_c(base: State, deltas: Deltas, *, scale: Scale = 1.0) -> Merged:
     Cost: for a matrix n × m a Gram matrix of side min(n, m) and its eigenvectors.
     """
     linear = set(linear_weights(deltas))
+    mean = deltas.combine([1 / len(deltas.experts)] * len(deltas.experts))
 
     def merge(name: str) -> Tensor:
         if name not in linear:
-            return deltas[name].mean(dim=0)
+            return mean.delta(name)
         factors = deltas.factors(name)
         U, sigma, Vt = singular(concatenated(factors) if factors else deltas[name].sum(dim=0))
         return (U * (scale * sigma.mean())) @ Vt

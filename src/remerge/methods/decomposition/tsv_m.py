@@ -1,11 +1,9 @@
 """TSV-M: the top singular vectors of every task, made orthogonal to each other."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from remerge.deltas import Deltas, LowRank, Merged, State
+from remerge.deltas import Deltas, Merged, State
 from remerge.methods import Scale, method
 from remerge.methods.decomposition._basis import linear_weights, nearest_orthogonal, singular, stacked
 
@@ -14,9 +12,10 @@ from remerge.methods.decomposition._basis import linear_weights, nearest_orthogo
 def tsv_m(base: State, deltas: Deltas, *, scale: Scale = 1.0) -> Merged:
     """theta_0 + lam · U⊥ Sigma V⊥^T, U = [U_1 … U_T] and V of the top 1/T singular triplets of each ΔW_t.
 
-    U⊥ and V⊥ are the polar factors of U and V, the nearest matrices with orthonormal columns. Of n × m the top
-    int(min(n, m) / T) triplets of each task are kept, at least one, and none below the rounding of float32, whose
-    directions would be noise. All that is no linear layer's weight: theta_0 + the mean of the tau_t.
+    U⊥ and V⊥ are the polar factors of U and V, the nearest matrices with orthonormal columns. Of n × m the
+    top int(min(n, m) / T) triplets of each task are kept, at least one, and none below the rounding of
+    float32, whose directions would be noise. All that is no linear layer's weight: theta_0 + the mean of the
+    tau_t.
 
     Args:
         base: theta_0.
@@ -26,14 +25,17 @@ def tsv_m(base: State, deltas: Deltas, *, scale: Scale = 1.0) -> Merged:
     Cost: for a matrix T Gram matrices of side min(n, m) and their eigenvectors, and two more.
     """
     linear = set(linear_weights(deltas))
+    mean = deltas.combine([1 / len(deltas.experts)] * len(deltas.experts))
 
     def merge(name: str) -> Tensor:
         if name not in linear:
-            return deltas[name].mean(dim=0)
+            return mean.delta(name)
         stack = stacked(deltas, name)
         kept = max(1, min(stack[0].shape) // len(stack))
-        U, sigma, Vt = map(list, zip(*((a[:, :kept], s[:kept], b[:kept]) for a, s, b in map(singular, stack))))
-        orthogonal = nearest_orthogonal(torch.cat(U, dim=1)), nearest_orthogonal(torch.cat(Vt))
-        return (orthogonal[0] * torch.cat(sigma) * scale) @ orthogonal[1]
+        triplets = [singular(delta) for delta in stack]
+        U = nearest_orthogonal(torch.cat([u[:, :kept] for u, _, _ in triplets], dim=1))
+        sigma = torch.cat([s[:kept] for _, s, _ in triplets])
+        Vt = nearest_orthogonal(torch.cat([vt[:kept] for _, _, vt in triplets]))
+        return (U * (scale * sigma)) @ Vt
 
     return deltas.tensorwise(merge)

@@ -29,8 +29,8 @@ def trim(deltas: Deltas, density: float, scope: Scope) -> Deltas:
 
     def change(tau: Tensor, name: str, where: slice) -> Tensor:
         # Masks are float: torch multiplies by floats several times faster than it fills by booleans.
-        kept = torch.abs(tau, out=scratch(tau)).ge_(at_least(None if scope == "model" else name).to(tau.device))
-        return tau.mul_(kept)
+        threshold = at_least(None if scope == "model" else name).to(tau.device)
+        return tau.mul_(torch.abs(tau, out=scratch(tau)).ge_(threshold))
 
     return deltas.map(change)
 
@@ -82,8 +82,7 @@ def elect(tau: Tensor) -> Tensor:
 
 
 def disjoint(tau: Tensor, sign: Tensor, aggregate: Aggregate, scratch: Tensor) -> Tensor:
-    """Zero the entries of ``[T, …]`` that have not the sign; divide by how many have it: their sum is the mean."""
+    """Zero the entries of ``[T, n]`` that lack the sign, divide by how many have it: they sum to the mean."""
     agree = torch.mul(tau, sign, out=scratch).gt_(0)
     tau.mul_(agree)
     return tau.div_(agree.sum(dim=0).clamp_min_(1)) if aggregate == "mean" else tau
-

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 
-def drawn(probability: float | Tensor, seed: int, experts: Sequence[str], name: str, start: int, n: int) -> Tensor:
+def drawn(
+    probability: float | Tensor, seed: int, experts: Sequence[str], name: str, start: int, n: int
+) -> Tensor:
     """1 with the probability (one, or ``[T, n]``), else 0: float32 ``[T, n]`` on the CPU.
 
-    Philox is a counter-based generator: its key is a hash of seed, expert and tensor, its counter the entry. So
-    neither the order of experts or tensors matters, nor the size of pieces, nor the device.
+    Philox is a counter-based generator: its key is a hash of seed, expert and tensor, its counter the entry.
+    So neither the order of experts or tensors matters, nor the size of pieces, nor the device.
 
     Args:
         probability: of a 1.
@@ -24,11 +26,12 @@ def drawn(probability: float | Tensor, seed: int, experts: Sequence[str], name: 
         start: the place of the first entry in the tensor, a multiple of 8.
         n: how many entries.
     """
-    bound: Any = probability.numpy() if isinstance(probability, Tensor) else [probability] * len(experts)
+    rates: Any = probability.numpy() if isinstance(probability, Tensor) else [probability] * len(experts)
     mask = np.empty((len(experts), n), dtype=np.float32)
-    for row, expert, p in zip(mask, experts, bound, strict=True):
+    for row, expert, p in zip(mask, experts, rates, strict=True):
         words = np.random.Philox(key=_key(seed, expert, name), counter=start // 8).random_raw(-(-n // 2))
-        np.less_equal(words.view(np.uint32)[:n], (np.asarray(p) * 2.0**32 - 1).astype(np.uint32), out=row)
+        bound = (np.asarray(p, dtype=np.float64) * 2**32 - 1).astype(np.uint32)
+        np.less_equal(words.view(np.uint32)[:n], bound, out=row)
     return torch.from_numpy(mask)
 
 

@@ -17,6 +17,8 @@ Stream = Callable[[], Iterable[Tensor]]
 def thresholds(deltas: Deltas, share: float, names: Sequence[str]) -> Tensor:
     """The magnitude of the ``int(share · n)``-th largest of each expert's n entries in ``names``, ``[T]``."""
     n = sum(deltas.base[name].numel() for name in names)
+    if n == 0:
+        return torch.zeros(len(deltas.experts))
     return kth_largest(
         lambda: (tau for name in names for _, tau in deltas.pieces(name)),
         lambda: deltas.sample(names),
@@ -28,8 +30,9 @@ def thresholds(deltas: Deltas, share: float, names: Sequence[str]) -> Tensor:
 def kth_largest(stream: Stream, sample: Callable[[], Tensor], k: int, n: int) -> Tensor:
     """The k-th largest magnitude of each of T vectors of n entries, ``[T]``.
 
-    A random sample brackets it to within six standard deviations (Floyd and Rivest, 1975); one pass then counts what
-    lies above the bracket and gathers the little that lies inside. If the sample misled, the bracket is widened.
+    A random sample brackets it to within six standard deviations (Floyd and Rivest, 1975); one pass then
+    counts what lies above the bracket and gathers the little that lies inside. If the sample misled, the
+    bracket is widened.
 
     Args:
         stream: the vectors, in pieces, which are overwritten.
@@ -43,9 +46,11 @@ def kth_largest(stream: Stream, sample: Callable[[], Tensor], k: int, n: int) ->
         low, high = _bracket(drawn, k / n, deviations)
         tallies: list[_Tally] = []
         for piece in stream():
-            tallies = tallies or [_Tally(a, b) for a, b in zip(low, high, strict=True)] or [
-                _Tally(-1.0, math.inf) for _ in piece
-            ]
+            tallies = (
+                tallies
+                or [_Tally(a, b) for a, b in zip(low, high, strict=True)]
+                or [_Tally(-1.0, math.inf) for _ in piece]
+            )
             for x, tally in zip(piece.abs_(), tallies, strict=True):
                 tally.add(x)
         found = [tally.ranked(k) for tally in tallies]

@@ -44,8 +44,9 @@ def breadcrumbs(
 ) -> Merged:
     """theta_0 + sum_t lam_t m_t ⊙ tau_t, m_t without the largest and the small magnitudes of each tensor.
 
-    Of n entries the int(outliers·n) largest are dropped, of the rest the int(density·n) largest kept, and what ties
-    with the last or the first of those. The defaults are the paper's orders of magnitude: it tunes them.
+    Of n entries the int(outliers·n) largest are dropped, of the rest the int(density·n) largest kept, and
+    what ties with the last or the first of those. The defaults are the paper's orders of magnitude: it tunes
+    them.
 
     Args:
         base: theta_0.

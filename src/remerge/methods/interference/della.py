@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-import torch
 from torch import Tensor
 
 from remerge.deltas import Deltas, Merged, State
@@ -14,7 +13,7 @@ from remerge.methods.interference._random import drawn
 
 
 def sampled_consistent(deltas: Deltas, *, density: float, epsilon: float, seed: int) -> Deltas:
-    """The entries that magnitude sampling keeps and that agree with the elected sign, divided by how many agree."""
+    """The entries that magnitude sampling keeps, agreeing with the elected sign, divided by how many do."""
     if not 0 < density - epsilon <= density + epsilon <= 1:
         raise UserError(f"della: density {density:g} ± epsilon {epsilon:g} must lie in (0, 1]")
 
@@ -42,7 +41,8 @@ def della(
     scale: Scale | Sequence[Scale] = 1.0,
     seed: int = 0,
 ) -> Merged:
-    """theta_0 + lam · TIES' disjoint mean of m_t ⊙ tau_t / (1−p_t), where p_t falls with the magnitude's rank.
+    """theta_0 + lam · TIES' disjoint mean of m_t ⊙ tau_t / (1−p_t), where p_t falls with the magnitude's
+    rank.
 
     Within each row of a tensor the probability to stay rises evenly with the rank of the magnitude, from
     density − epsilon for the smallest to density + epsilon for the largest.

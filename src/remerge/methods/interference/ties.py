@@ -24,9 +24,9 @@ def ties(
 ) -> Merged:
     """theta_0 + lam · the mean of the trimmed entries that agree with the elected sign.
 
-    Trim: keep the int(K·n) largest magnitudes and what ties with the smallest of them. Elect: the sign of the sum
-    of the trimmed vectors; an exact zero takes the majority of all elected signs (authors' code). Election comes
-    before any weighting, the mean divides by the number of entries that agree.
+    Trim: keep the int(K·n) largest magnitudes and what ties with the smallest of them. Elect: the sign of the
+    sum of the trimmed vectors; an exact zero takes the majority of all elected signs (authors' code).
+    Election comes before any weighting, the mean divides by the number of entries that agree.
 
     AdaMerging++ learns coefficients over these vectors with ``aggregate="sum"``.
 

@@ -15,6 +15,7 @@ def divmerge(
     *,
     divergence: Literal["kl", "reverse_kl", "js"] = "js",
     level: Level = "task",
+    over: str = "none",
 ) -> Tensor:
     """D(pi_theta_t(·|x) ‖ pi_merged(·|x)) along the expert's own greedy answer, in nats.
 
@@ -23,6 +24,8 @@ def divmerge(
         merged: log-probabilities of the merged model, ``[N, V]``.
         divergence: KL with the expert first, KL with the merged model first, or Jensen-Shannon.
         level: one coefficient per expert (TL), or per expert and layer (LL).
+        over: the method that prepares the task vectors (Remark 3), with its parameters, ``ties`` or
+            ``drm_h@density=0.5``; ``none`` for the vectors themselves.
 
     Returns:
         The divergence at each position, ``[N]``.

@@ -25,5 +25,5 @@ def layerwise(base: State, deltas: Deltas, *, scale: Mapping[str, Sequence[Scale
     for layer in layers.keys() ^ scale.keys():
         lacks = "has no coefficients" if layer in layers else "is not a layer of the model"
         raise UserError(f"layerwise: scale: {layer} {lacks}; its layers: {', '.join(layers)}")
-    lam = {l: per_expert(scale[l], len(deltas.experts), f"layerwise: scale: {l}") for l in layers}
+    lam = {at: per_expert(scale[at], len(deltas.experts), f"layerwise: scale: {at}") for at in layers}
     return deltas.combine({name: lam[layer_of(name)] for name in deltas})

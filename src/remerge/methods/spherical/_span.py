@@ -1,7 +1,7 @@
 """Merges that lie in the span of the task vectors: their coefficients follow from the inner products alone.
 
-So they are task arithmetic (DivMerge, Appendix E): one pass for the T × T inner products of each tensor, in float64,
-one for the weighted sum.
+So they are task arithmetic (DivMerge, Appendix E): one pass for the T × T inner products of each tensor, in
+float64, one for the weighted sum.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def combine_by(deltas: Deltas, coefficients: Callable[[str, Tensor], Tensor]) ->
     lengths = torch.stack([gram.diagonal() for gram in grams.values()]).sum(dim=0)
     for expert, length in zip(deltas.experts, lengths.tolist(), strict=True):
         if length == 0:
-            raise UserError(f"expert {expert} equals the base, its task vector has no direction: leave it out")
+            raise UserError(f"expert {expert} equals the base, so it has no direction: leave it out")
     return deltas.combine({name: coefficients(name, gram).tolist() for name, gram in grams.items()})
 
 

@@ -12,7 +12,7 @@ STEPS, TOLERANCE = 200, 1e-9
 
 @method(citation="Grove and Karcher, 1973; Goddard et al., 2024, arXiv:2403.13257; DivMerge, Appendix E")
 def karcher(base: State, deltas: Deltas, *, weights: Weights | None = None) -> Merged:
-    """theta_0 + (sum_t w_t ‖tau_t‖) · u, u the point of the sphere with the least mean squared angle to all tau_t.
+    """theta_0 + (sum_t w_t ‖tau_t‖) · u, u of the least mean squared angle to the tau_t.
 
     Each tensor by itself, with u_t = tau_t/‖tau_t‖: from their normalised mean, step along
     v = sum_t w_t (phi_t / sin phi_t) (u_t − cos phi_t · u), u ← cos‖v‖ u + sin‖v‖ v/‖v‖, until ‖v‖ vanishes.

@@ -12,8 +12,8 @@ from remerge.methods.spherical._span import combine_by, mean_direction, norms
 def multi_slerp(base: State, deltas: Deltas, *, weights: Weights | None = None) -> Merged:
     """theta_0 + (sum_t w_t ‖tau_t‖) · m, m the unit vector along sum_t w_t tau_t/‖tau_t‖.
 
-    Each tensor by itself. The published code's tangent-space steps reduce to exactly this. In a tensor that an
-    expert has not changed, that expert has no direction and no length.
+    Each tensor by itself. The published code's tangent-space steps reduce to exactly this. In a tensor that
+    an expert has not changed, that expert has no direction and no length.
 
     Args:
         base: theta_0.

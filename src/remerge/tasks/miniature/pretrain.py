@@ -23,7 +23,7 @@ def pretrain(
     out: Path,
     *,
     seed: int = 0,
-    steps: int = 2000,
+    steps: int = 2400,
     hidden: int = 128,
     layers: int = 3,
     heads: int = 4,

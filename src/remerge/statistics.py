@@ -1,0 +1,122 @@
+"""What fisher and regmean know of an expert beyond its weights: computed once from a model and its inputs.
+
+Both take the model as it is run, ``logits(model, batch) -> [N, V]`` for the N answer positions of a batch,
+and give tensors by the names of the weights, float32 on the CPU.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from remerge.errors import UserError
+
+Logits = Callable[[nn.Module, Any], Tensor]
+"""The model's logits at the answer positions of a batch, ``[N, V]``."""
+
+Masks = Callable[[Any], Sequence[Tensor]]
+"""The masks ``[B, L]`` of a batch, true where a token is no padding: of the encoder and the decoder, say."""
+
+
+def fisher(
+    model: nn.Module,
+    examples: Iterable[Any],
+    logits: Logits,
+    *,
+    labels: Literal["sampled", "weighted"] = "sampled",
+    seed: int = 0,
+) -> dict[str, Tensor]:
+    """The diagonal Fisher information: the mean over inputs of E_y (d log pi(y|x) / d theta)², y from the
+    model.
+
+    Labels at different positions are independent, so a sequence's information is the sum of its positions'.
+
+    Args:
+        model: the expert.
+        examples: batches of one input each.
+        logits: how the model is asked.
+        labels: ``sampled`` draws one label for each position, one backward pass an input; ``weighted`` sums
+            over all labels by their probability, V passes a position, for classifiers.
+        seed: of the labels drawn.
+
+    Returns:
+        For each parameter a tensor of its shape.
+
+    Raises:
+        UserError: there are no examples.
+    """
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    total = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in parameters.items()}
+    generator = torch.Generator().manual_seed(seed)
+    count = 0
+    was_training = model.training
+    model.eval()
+    for example in examples:
+        log_pi = logits(model, example).float().log_softmax(dim=-1)
+        pi = log_pi.detach().exp()
+        if labels == "sampled":
+            y = torch.multinomial(pi.cpu(), 1, generator=generator).to(pi.device)
+            parts = [(log_pi.gather(1, y).sum(), 1.0)]
+        else:
+            parts = [(log_p, float(p)) for log_p, p in zip(log_pi.flatten(), pi.flatten(), strict=True)]
+        for at, (log_likelihood, weight) in enumerate(parts):
+            gradients = torch.autograd.grad(
+                log_likelihood, list(parameters.values()), retain_graph=at + 1 < len(parts), allow_unused=True
+            )
+            for squares, gradient in zip(total.values(), gradients, strict=True):
+                if gradient is not None:
+                    squares.addcmul_(gradient.float(), gradient.float(), value=weight)
+        count += 1
+    model.train(was_training)
+    if not count:
+        raise UserError("statistics: no examples: give some inputs of the expert's task")
+    return {name: squares.div_(count).cpu() for name, squares in total.items()}
+
+
+def grams(model: nn.Module, batches: Iterable[Any], logits: Logits, masks: Masks) -> dict[str, Tensor]:
+    """The Gram matrices G = X^T X of every linear layer's inputs, padding excluded.
+
+    A head that is tied to the embedding has none: as an embedding it is no linear layer.
+
+    Args:
+        model: the expert.
+        batches: batches of inputs.
+        logits: how the model is asked; its result is not used.
+        masks: what of a batch is no padding. A layer's inputs ``[B, L, m]`` take the first mask of shape
+            ``[B, L]``; inputs that none fits, a pooled ``[B, m]`` say, count whole.
+
+    Returns:
+        For the weight of each linear layer that was run, by its first name, ``[m, m]``.
+
+    Raises:
+        UserError: there are no batches.
+    """
+    names = {id(p): name for name, p in model.named_parameters()}
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    sums: dict[str, Tensor] = {}
+    current: list[Tensor] = []
+
+    def record(layer: nn.Linear, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0].detach()
+        mask = next((mask for mask in current if mask.shape == x.shape[:-1]), None)
+        rows = (x.flatten(0, -2) if mask is None else x[mask.to(x.device).bool()]).float()
+        name = names[id(layer.weight)]
+        sums[name] = torch.addmm(sums[name], rows.T, rows) if name in sums else rows.T @ rows
+
+    linear = [m for m in model.modules() if isinstance(m, nn.Linear) and id(m.weight) not in embeddings]
+    hooks = [layer.register_forward_pre_hook(record) for layer in linear]
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                current[:] = masks(batch)
+                logits(model, batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.train(was_training)
+    if not sums:
+        raise UserError("statistics: no inputs reached a linear layer: give some inputs of the expert's task")
+    return {name: total.cpu() for name, total in sums.items()}

@@ -1,0 +1,81 @@
+"""A minuscule decoder, three experts near it, and examples of the miniature tasks."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from remerge.families import Example
+from remerge.families.causal_lm import CausalLM
+from remerge.models import state_of
+from remerge.tasks import miniature
+from remerge.tasks.miniature.vocabulary import tokenizer as make_tokenizer
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return make_tokenizer()
+
+
+@pytest.fixture
+def model(tokenizer):
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        tie_word_embeddings=True,
+        initializer_range=0.3,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return Qwen2ForCausalLM(config).eval()
+
+
+@pytest.fixture
+def base(model):
+    return {name: tensor.clone() for name, tensor in state_of(model).items()}
+
+
+@pytest.fixture
+def experts(base):
+    generator = torch.Generator().manual_seed(1)
+    return {
+        name: {k: v + 0.05 * torch.randn(v.shape, generator=generator) for k, v in base.items()}
+        for name in ("cola", "mnli", "sst2")
+    }
+
+
+@pytest.fixture(scope="session")
+def family():
+    return CausalLM()
+
+
+@pytest.fixture(scope="session")
+def texts():
+    def make(task: str, n: int = 24, split: str = "validation") -> list[tuple[str, str]]:
+        asked = miniature.FORMATS[task]
+        rows = miniature.examples(task, split, n, 0)
+        return [(asked.prompt.format(**row), asked.answers[row["label"]]) for row in rows]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def examples(family, tokenizer, texts):
+    def make(task: str, n: int = 24) -> list[Example]:
+        return family.examples(tokenizer, texts(task, n))
+
+    return make
+
+
+@pytest.fixture
+def folder(tmp_path: Path, model, tokenizer) -> Path:
+    """The minuscule decoder as a `save_pretrained` folder."""
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"

@@ -1,0 +1,255 @@
+"""Methods in a joint basis, against their papers' formulas with a full SVD in float64."""
+
+import pytest
+import torch
+from oracles import added, close, taus
+
+import remerge
+from remerge.deltas import Deltas, LowRank
+from remerge.methods import prepare
+from remerge.methods.decomposition._basis import decompose, linear_weights
+
+LINEAR = ["layers.0.attn.weight", "layers.1.mlp.weight"]
+
+
+def svd(M, relative=0.0, absolute=0.0):
+    U, s, Vt = torch.linalg.svd(M, full_matrices=False)
+    kept = (s > relative * s[0]) & (s > absolute)
+    return U[:, kept], s[kept], Vt[kept]
+
+
+def drm(tau, *, lam, density, renormalise=True, prune=True, joint=True, elect=True, disjoint=True, rank=1.0):
+    """DRM-H of ``[T, n, m]``, step by step as in Section 4.2."""
+    T = len(tau)
+    U, s, Vt = svd(torch.cat(list(tau), dim=1), relative=0.01)
+    r = max(1, int(rank * len(s)))
+    U, s, Vt = U[:, :r], s[:r], Vt[:r]
+    V = torch.stack(Vt.chunk(T, dim=1))
+    S = s.expand(T, -1).clone()
+    if renormalise:
+        norms = V.norm(dim=2)
+        V, S = V / norms[:, :, None].clamp_min(1e-300), S * norms
+    if prune:
+        groups = [V] if joint else list(V)
+        masks = []
+        for group in groups:
+            magnitudes = group.abs().flatten().sort(descending=True).values
+            masks.append(group.abs() >= magnitudes[int(density * len(magnitudes)) - 1])
+        V = V * (masks[0] if joint else torch.stack(masks))
+    SV = S[:, :, None] * V
+    if elect:
+        sign = torch.sign(SV.sum(dim=0))
+        SV = torch.where(torch.sign(SV) == -sign, 0, SV)
+    weighted = (torch.tensor(lam).double()[:, None, None] * SV).sum(dim=0)
+    return U @ (weighted / ((SV != 0).sum(dim=0).clamp_min(1) if disjoint else T))
+
+
+ABLATIONS = [
+    {},
+    {"renormalise": False},
+    {"prune": False},
+    {"elect": False},
+    {"disjoint": False},
+    {"pruning": "individual"},
+    {"rank": 0.5},
+    {"density": 0.6},
+]
+
+
+@pytest.mark.parametrize("params", ABLATIONS, ids=str)
+@pytest.mark.parametrize("method", ["drm_h", "drm_v"])
+def test_drm_is_the_papers(base, experts, method, params):
+    steps = {"density": 0.2} | {k: v for k, v in params.items() if k != "pruning"}
+    steps["joint"] = params.get("pruning", "joint") == "joint"
+    lam = [1.0, 0.5, 2.0]
+
+    def merge(name):
+        tau = taus(base, experts, name)
+        if name not in LINEAR:
+            return torch.tensordot(torch.tensor(lam).double(), tau, dims=1) / 3
+        return drm(tau, lam=lam, **steps) if method == "drm_h" else drm(tau.mT, lam=lam, **steps).mT
+
+    close(remerge.merge(method, base, experts, scale=lam, **params), added(base, merge))
+
+
+def test_drm_v_is_drm_h_of_the_transposed(base, experts):
+    def turned(state):
+        return {name: state[name].T.contiguous() for name in LINEAR}
+
+    def straight(state):
+        return {name: state[name] for name in LINEAR}
+
+    vertical = remerge.merge("drm_v", straight(base), {e: straight(s) for e, s in experts.items()})
+    horizontal = remerge.merge("drm_h", turned(base), {e: turned(s) for e, s in experts.items()})
+    close(vertical, {name: theta.T for name, theta in horizontal.items()})
+
+
+@pytest.mark.parametrize("inner", ["ties", "dare_ties"])
+def test_knots_is_the_papers(base, experts, inner):
+    from test_interference import authors_ties
+
+    from remerge.methods.interference._random import drawn
+
+    spaces, rows = {}, []
+    for name in LINEAR:
+        tau = taus(base, experts, name)
+        U, s, Vt = svd(torch.cat(list(tau), dim=1), absolute=1e-5)
+        # The sign of a singular vector is free; ours and the oracle's differ by it, which TIES does not see.
+        C = torch.stack((s[:, None] * Vt).chunk(3, dim=1))
+        if inner == "dare_ties":
+            mask = drawn(0.4, 3, list(experts), name, 0, C[0].numel()).view(C.shape).double()
+            C = C * mask / 0.4
+        spaces[name] = U
+        rows.append(C.flatten(1))
+    merged = authors_ties(torch.cat(rows, dim=1), 0.4 if inner == "ties" else 1.0, 1.0)
+    parts = dict(zip(LINEAR, merged.split([r.shape[1] for r in rows]), strict=True))
+
+    def merge(name):
+        if name not in LINEAR:
+            return taus(base, experts, name).mean(dim=0)
+        return spaces[name] @ parts[name].view(spaces[name].shape[1], -1)
+
+    close(remerge.merge("knots", base, experts, inner=inner, density=0.4, seed=3), added(base, merge))
+
+
+def test_tsv_m_is_the_papers(base, experts):
+    def merge(name):
+        tau = taus(base, experts, name)
+        if name not in LINEAR:
+            return tau.mean(dim=0)
+        kept = min(tau.shape[1:]) // 3
+        triplets = [torch.linalg.svd(t, full_matrices=False) for t in tau]
+        U = torch.cat([u[:, :kept] for u, _, _ in triplets], dim=1)
+        s = torch.cat([s[:kept] for _, s, _ in triplets])
+        Vt = torch.cat([vt[:kept] for _, _, vt in triplets])
+        (P, _, Q), (R, _, S) = (torch.linalg.svd(M, full_matrices=False) for M in (U, Vt))
+        return 0.8 * P @ Q @ torch.diag(s) @ R @ S
+
+    close(remerge.merge("tsv_m", base, experts, scale=0.8), added(base, merge))
+
+
+def test_iso_c_is_the_papers(base, experts):
+    def merge(name):
+        tau = taus(base, experts, name)
+        if name not in LINEAR:
+            return tau.mean(dim=0)
+        U, s, Vt = torch.linalg.svd(tau.sum(dim=0), full_matrices=False)
+        return 0.8 * s.mean() * U @ Vt
+
+    close(remerge.merge("iso_c", base, experts, scale=0.8), added(base, merge))
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (30, 20), (5, 40), (40, 5)])
+def test_decompose_is_the_svd(shape):
+    M = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    U, C = decompose(M)
+    expected = torch.linalg.svdvals(M.double())
+    torch.testing.assert_close(C.double().norm(dim=1), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(U @ C, M, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(U.T @ U, torch.eye(len(C)), rtol=1e-4, atol=1e-5)
+
+
+def test_decompose_finds_the_rank_of_noisy_products():
+    generator = torch.Generator().manual_seed(0)
+    M = torch.randn(64, 4, generator=generator) @ torch.randn(4, 80, generator=generator)
+    assert decompose(M)[1].shape == (4, 80)
+    assert decompose(torch.zeros(6, 9))[1].shape == (0, 9)
+
+
+def test_embeddings_are_no_linear_layers():
+    names = ["shared.weight", "model.embed_tokens.weight", "h.0.q.weight", "lm_head.weight", "wte.weight"]
+    names += ["encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", "conv.weight"]
+    base = {name: torch.rand(3, 2) for name in names} | {"conv.weight": torch.rand(2, 2, 2)}
+    assert linear_weights(Deltas(base, {"a": base})) == ["h.0.q.weight", "lm_head.weight"]
+
+
+@pytest.fixture
+def lora():
+    """A base, three rank-2 experts as factors, and the same experts dense."""
+    generator = torch.Generator().manual_seed(5)
+    shapes = {"layers.0.q.weight": (16, 12), "layers.1.up.weight": (24, 12), "norm.weight": (12,)}
+    base = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    factored, dense = {}, {}
+    for expert in ("a", "b", "c"):
+        factored[expert], dense[expert] = dict(base), dict(base)
+        for name, shape in shapes.items():
+            if len(shape) == 2:
+                B, A = (torch.randn(s, generator=generator) for s in ((shape[0], 2), (2, shape[1])))
+                delta = LowRank(B, A, 0.5)
+                factored[expert][name], dense[expert][name] = delta, base[name] + delta.dense()
+    return base, factored, dense
+
+
+ALL = ["average", "task_arithmetic", "multi_slerp", "karcher", "ties", "dare", "dare_ties"]
+
+
+@pytest.mark.parametrize(
+    "method", [*ALL, "breadcrumbs", "della", "drm_h", "drm_v", "knots", "tsv_m", "iso_c"]
+)
+def test_lora_as_factors_is_lora_dense(lora, method):
+    base, factored, dense = lora
+    params = {"density": 0.5} if method == "breadcrumbs" else {}
+    close(remerge.merge(method, base, factored, **params), remerge.merge(method, base, dense, **params), 1e-4)
+
+
+def test_slerp_of_lora(lora):
+    base, factored, dense = lora
+    two = [{e: states[e] for e in "ab"} for states in (factored, dense)]
+    close(remerge.merge("slerp", base, two[0]), remerge.merge("slerp", base, two[1]), 1e-4)
+
+
+@pytest.mark.parametrize("method", ["drm_h", "drm_v", "knots", "tsv_m", "iso_c"])
+def test_factors_are_never_multiplied_out(lora, method, monkeypatch):
+    base, factored, _ = lora
+    shapes = []
+    dense, read = LowRank.dense, Deltas.__getitem__
+
+    def watched(self):
+        shapes.append(self.B.ndim + self.A.ndim)
+        return dense(self)
+
+    def stack(self, name):
+        # KnOTS reads stacks of coordinates, which are tensors; factors must not become one.
+        assert all(isinstance(state[name], torch.Tensor) for state in self.states.values())
+        return read(self, name)
+
+    monkeypatch.setattr(LowRank, "dense", watched)
+    monkeypatch.setattr(Deltas, "__getitem__", stack)
+    remerge.merge(method, base, factored)
+    assert set(shapes) <= {4}
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("task_arithmetic", {}),
+        ("ties", {"density": 0.3}),
+        ("dare", {"density": 0.3}),
+        ("dare_ties", {"seed": 3}),
+        ("breadcrumbs", {"density": 0.4}),
+        ("della", {}),
+        ("drm_h", {"density": 0.4}),
+        ("drm_v", {}),
+        ("knots", {}),
+    ],
+)
+def test_prepared_vectors_sum_to_the_merge(base, experts, method, params):
+    lam = [0.9, 0.4, 1.1]
+    prepared = prepare(method, base, Deltas(base, experts), **params)
+    tied = {"lm_head.weight": "embed_tokens.weight"}
+
+    def merge(name):
+        vectors = prepared[tied.get(name, name)]
+        return torch.tensordot(torch.tensor(lam), vectors, dims=1)
+
+    close(remerge.merge(method, base, experts, scale=lam, **params), added(base, merge))
+    assert prepared.experts == list(experts)
+    assert list(prepared) == [name for name in base if name != "lm_head.weight"]
+
+
+def test_parameters_may_stand_in_the_name(base, experts):
+    deltas = Deltas(base, experts)
+    named = prepare("ties@density=0.1,aggregate=sum,scope=tensor", base, deltas)
+    given = prepare("ties", base, deltas, density=0.1, aggregate="sum", scope="tensor")
+    assert all(torch.equal(named[name], given[name]) for name in named)
+    assert prepare("none", base, deltas) is deltas

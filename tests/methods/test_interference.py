@@ -1,0 +1,273 @@
+"""Methods against interference, against mergekit, peft and the authors' algorithms in float64."""
+
+import numpy as np
+import pytest
+import torch
+from mergekit.merge_methods import merge_state_dicts
+from oracles import added, close, taus
+from peft.utils import merge_utils
+
+import remerge
+from remerge import deltas as module
+from remerge.deltas import Deltas
+from remerge.errors import UserError
+from remerge.methods.interference._random import drawn
+from remerge.methods.interference._select import thresholds
+
+NAMES = ["embed_tokens.weight", "layers.0.attn.weight", "layers.0.norm.weight", "layers.1.mlp.weight"]
+NAMES += ["layers.1.conv.weight", "norm.bias"]
+
+
+def authors_ties(tau, density, scale):
+    """The TIES authors' notebook, with exactly int(density·d) entries kept: ``[T, d]`` to ``[d]``."""
+    d = tau.shape[1]
+    keep = max(1, int(density * d))
+    at_least = tau.abs().kthvalue(d - keep + 1, dim=1, keepdim=True).values
+    trimmed = tau * (tau.abs() >= at_least)
+    sign = torch.sign(trimmed.sum(dim=0))
+    sign[sign == 0] = torch.sign(sign.sum())
+    rows = torch.where(sign.unsqueeze(0) > 0, trimmed > 0, trimmed < 0)
+    selected = trimmed * rows
+    return scale * selected.sum(dim=0) / (selected != 0).sum(dim=0).clamp(min=1)
+
+
+def flat(base, experts):
+    return torch.cat([taus(base, experts, name).flatten(1) for name in NAMES], dim=1)
+
+
+def unflat(base, vector):
+    parts = vector.split([base[name].numel() for name in NAMES])
+    merged = {
+        name: base[name].double() + p.view(base[name].shape) for name, p in zip(NAMES, parts, strict=True)
+    }
+    return {**merged, "lm_head.weight": merged["embed_tokens.weight"]}
+
+
+@pytest.mark.parametrize("density", [0.05, 0.2, 0.5, 1.0])
+def test_ties_over_the_model_is_the_authors(base, experts, density):
+    expected = unflat(base, authors_ties(flat(base, experts), density, 1.3))
+    close(remerge.merge("ties", base, experts, density=density, scale=1.3), expected)
+
+
+@pytest.mark.parametrize("density", [0.2, 0.5])
+def test_ties_over_tensors_is_mergekits(base, experts, density):
+    expected = merge_state_dicts(
+        {"base": base, **experts},
+        "ties",
+        base="base",
+        parameters={"weight": 1.0, "density": density, "lambda": 0.9},
+    )
+    close(remerge.merge("ties", base, experts, density=density, scale=0.9, scope="tensor"), expected)
+
+
+@pytest.mark.parametrize("density", [0.2, 0.7])
+def test_ties_over_tensors_is_pefts(base, experts, density):
+    def merge(name):
+        tau = list(taus(base, experts, name))
+        return merge_utils.ties(tau, torch.ones(3).double(), density)
+
+    close(remerge.merge("ties", base, experts, density=density, scope="tensor"), added(base, merge))
+
+
+@pytest.mark.parametrize("scope", ["model", "tensor"])
+def test_ties_settles_exact_zeros_by_majority_and_keeps_ties_in_magnitude(scope):
+    """Whole numbers cancel exactly and tie often."""
+    generator = torch.Generator().manual_seed(3)
+    base = {"w": torch.zeros(5, 40), "v": torch.zeros(30)}
+    experts = [
+        {k: torch.randint(-3, 4, t.shape, generator=generator).float() for k, t in base.items()} for _ in "ab"
+    ]
+    tau = {k: torch.stack([e[k] for e in experts]).double().flatten(1) for k in base}
+    if scope == "model":
+        merged = authors_ties(torch.cat([tau["w"], tau["v"]], dim=1), 0.6, 1.0)
+        expected = {"w": merged[:200].view(5, 40), "v": merged[200:]}
+    else:
+        expected = {k: authors_ties(t, 0.6, 1.0).view(base[k].shape) for k, t in tau.items()}
+    assert any(bool(((t[0] == -t[1]) & (t[0] != 0)).any()) for t in tau.values())
+    close(remerge.merge("ties", base, experts, density=0.6, scope=scope), expected)
+
+
+def test_aggregate_sum_leaves_the_division_out(base, experts):
+    merged = remerge.merge(
+        "ties", base, experts[0:1] if isinstance(experts, list) else experts, aggregate="sum"
+    )
+    prepared = remerge.methods.prepare("ties", base, Deltas(base, experts), aggregate="sum")
+    tau = taus(base, experts, "layers.1.mlp.weight")
+    kept = prepared["layers.1.mlp.weight"].double()
+    assert torch.allclose(kept[kept != 0], tau[kept != 0], atol=1e-6)
+    assert bool(((kept > 0).any(0) & (kept < 0).any(0)).logical_not().all())
+    close(
+        {"layers.1.mlp.weight": merged["layers.1.mlp.weight"]},
+        {"layers.1.mlp.weight": base["layers.1.mlp.weight"] + kept.sum(dim=0)},
+    )
+
+
+@pytest.mark.parametrize("heavy", [False, True])
+@pytest.mark.parametrize("share", [1e-6, 0.001, 0.2, 0.5, 0.999, 1.0])
+def test_thresholds_are_exact(monkeypatch, heavy, share):
+    """Against a full sort, with a sample that brackets, and with one value that half of the entries share."""
+    monkeypatch.setitem(module.PIECE, "cpu", 1 << 12)
+    generator = torch.Generator().manual_seed(0)
+    base = {f"{i}.w": torch.zeros(100, 200) for i in range(5)}
+    states = [
+        {k: torch.randn(v.shape, generator=generator) * (10.0 if t else 1.0) for k, v in base.items()}
+        for t in range(2)
+    ]
+    if heavy:
+        for state in states:
+            for w in state.values():
+                w[torch.rand(w.shape, generator=generator) < 0.5] = -0.5
+    found = thresholds(Deltas(base, {"a": states[0], "b": states[1]}), share, list(base))
+    for state, threshold in zip(states, found.tolist(), strict=True):
+        magnitudes = torch.cat([w.flatten().abs() for w in state.values()]).sort(descending=True).values
+        assert threshold == float(magnitudes[max(1, int(share * 100_000)) - 1])
+
+
+def test_thresholds_survive_a_misleading_sample(monkeypatch):
+    monkeypatch.setattr(Deltas, "sample", lambda self, names: torch.full((1, 2000), 1e-3))
+    base = {"w": torch.zeros(50_000)}
+    state = {"w": torch.linspace(-1, 1, 50_000)}
+    found = thresholds(Deltas(base, {"a": state}), 0.2, ["w"])
+    assert float(found) == float(state["w"].abs().sort(descending=True).values[9_999])
+
+
+def test_masks_have_the_rate_and_depend_on_the_entry_alone():
+    whole = drawn(0.3, 7, ["a", "b"], "w", 0, 200_000)
+    assert float(whole.mean()) == pytest.approx(0.3, abs=0.004)
+    assert abs(float(np.corrcoef(whole.numpy())[0, 1])) < 0.01
+    assert torch.equal(whole[:, 4096:8192], drawn(0.3, 7, ["a", "b"], "w", 4096, 4096))
+    assert torch.equal(whole[1:], drawn(0.3, 7, ["b"], "w", 0, 200_000))
+    for other in (drawn(0.3, 8, ["a"], "w", 0, 200_000), drawn(0.3, 7, ["a"], "v", 0, 200_000)):
+        assert not torch.equal(whole[:1], other)
+    assert bool(drawn(1.0, 7, ["a"], "w", 0, 1000).all())
+
+
+@pytest.mark.parametrize("method", ["dare", "dare_ties", "della"])
+def test_random_methods_ignore_the_order_of_tensors_and_experts(base, experts, method):
+    del base["lm_head.weight"]
+    merged = remerge.merge(method, base, experts, seed=5)
+    turned = remerge.merge(
+        method,
+        dict(reversed(base.items())),
+        {name: dict(reversed(experts[name].items())) for name in reversed(experts)},
+        seed=5,
+    )
+    for name, theta in merged.items():
+        torch.testing.assert_close(turned[name], theta)
+    other = remerge.merge(method, base, experts, seed=6)
+    assert not torch.equal(other["layers.1.mlp.weight"], merged["layers.1.mlp.weight"])
+
+
+def dropped(base, experts, name, density, seed):
+    """DARE's sparse vectors in float64, from the masks themselves."""
+    tau = taus(base, experts, name)
+    mask = drawn(density, seed, list(experts), name, 0, base[name].numel()).double()
+    return tau * mask.view(tau.shape) / density
+
+
+def test_dare_is_task_arithmetic_of_rescaled_masks(base, experts):
+    names = {"lm_head.weight": "embed_tokens.weight"}
+
+    def merge(name):
+        return 0.7 * dropped(base, experts, names.get(name, name), 0.3, 4).sum(dim=0)
+
+    close(remerge.merge("dare", base, experts, density=0.3, scale=0.7, seed=4), added(base, merge))
+
+
+def test_dare_keeps_the_vector_on_average(base, experts):
+    deltas = Deltas(base, experts)
+    name = "layers.1.mlp.weight"
+    mean = torch.stack(
+        [remerge.methods.prepare("dare", base, deltas, density=0.5, seed=s)[name] for s in range(400)]
+    ).mean(dim=0)
+    error = (mean - deltas[name]).norm() / deltas[name].norm()
+    assert float(error) < 4 / 400**0.5
+
+
+def test_dare_ties_is_the_disjoint_mean_of_rescaled_masks(base, experts):
+    names = {"lm_head.weight": "embed_tokens.weight"}
+
+    def merge(name):
+        return authors_ties(dropped(base, experts, names.get(name, name), 0.4, 1).flatten(1), 1.0, 1.0).view(
+            base[name].shape
+        )
+
+    close(remerge.merge("dare_ties", base, experts, density=0.4, seed=1), added(base, merge))
+
+
+def test_dare_ties_of_everything_is_mergekits(base, experts):
+    expected = merge_state_dicts(
+        {"base": base, **experts},
+        "dare_ties",
+        base="base",
+        parameters={"weight": 1.0, "density": 1.0, "normalize": True},
+    )
+    close(remerge.merge("dare_ties", base, experts, density=1.0), expected)
+
+
+def test_breadcrumbs_drop_both_ends(base, experts):
+    def merge(name):
+        tau = taus(base, experts, name)
+        ranked = tau.flatten(1).abs().sort(dim=1, descending=True).values
+        d = ranked.shape[1]
+        top, kept = int(0.1 * d), max(1, int(0.5 * d))
+        high, low = ranked[:, top], ranked[:, top + kept - 1]
+        shape = (-1, *[1] * (tau.ndim - 1))
+        mask = (tau.abs() <= high.view(shape)) & (tau.abs() >= low.view(shape))
+        return 0.3 * (tau * mask).sum(dim=0)
+
+    close(remerge.merge("breadcrumbs", base, experts, density=0.5, outliers=0.1), added(base, merge))
+
+
+def test_breadcrumbs_are_mergekits_where_nothing_ties():
+    generator = torch.Generator().manual_seed(0)
+    base = {"w": torch.randn(40, 50, generator=generator)}
+    experts = {e: {"w": torch.randn(40, 50, generator=generator)} for e in "abc"}
+    expected = merge_state_dicts(
+        {"base": base, **experts},
+        "breadcrumbs",
+        base="base",
+        parameters={"weight": 0.3, "density": 0.4, "gamma": 0.02},
+    )
+    close(remerge.merge("breadcrumbs", base, experts, density=0.4, outliers=0.02), expected)
+
+
+def test_della_draws_by_rank_and_divides_by_the_probability(base, experts):
+    density, epsilon, seed = 0.5, 0.3, 2
+
+    def sparse(name):
+        tau = taus(base, experts, name).float()
+        out = torch.zeros(tau.shape, dtype=torch.float64)
+        for t, expert in enumerate(experts):
+            rows = tau[t].reshape(-1, tau.shape[-1]) if tau.ndim > 2 else tau[t].view(1, -1)
+            order = rows.abs().argsort(dim=1, stable=True)
+            rank = torch.empty_like(rows)
+            rank.scatter_(1, order, torch.arange(rows.shape[1]).float().expand_as(rows))
+            p = density - epsilon + 2 * epsilon * rank.double() / (rows.shape[1] - 1)
+            mask = drawn(p.reshape(1, -1), seed, [expert], name, 0, rows.numel()).view(rows.shape)
+            out[t] = (rows.double() * mask / p).view(out[t].shape)
+        return out
+
+    names = {"lm_head.weight": "embed_tokens.weight"}
+
+    def merge(name):
+        shape = base[name].shape
+        return authors_ties(sparse(names.get(name, name)).flatten(1), 1.0, 1.0).view(shape)
+
+    merged = remerge.merge("della", base, experts, density=density, epsilon=epsilon, seed=seed)
+    close(merged, added(base, merge))
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "message"),
+    [
+        ("breadcrumbs", {"density": 0.9, "outliers": 0.2}, "sum to more than 1"),
+        ("della", {"density": 0.1, "epsilon": 0.15}, "must lie in"),
+        ("ties", {"density": 0.0}, r"density is float in \(0, 1\], not 0.0"),
+        ("ties", {"scope": "layer"}, "scope is model | tensor, not 'layer'"),
+        ("dare", {"seed": 0.5}, "seed is int, not 0.5"),
+    ],
+)
+def test_out_of_range(base, experts, method, params, message):
+    with pytest.raises(UserError, match=message):
+        remerge.merge(method, base, experts, **params)

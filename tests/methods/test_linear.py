@@ -1,0 +1,65 @@
+"""Linear methods against mergekit and float64."""
+
+import pytest
+import torch
+from mergekit.merge_methods import merge_state_dicts
+from oracles import added, close, taus
+
+import remerge
+from remerge.errors import UserError
+
+
+def test_average_is_mergekit_linear(base, experts):
+    expected = merge_state_dicts(experts, "linear", parameters={"weight": 1.0})
+    close(remerge.merge("average", base, experts), expected)
+
+
+def test_weighted_average_is_mergekit_linear(base, experts):
+    weights = {"cola": 0.5, "mnli": 0.2, "sst2": 0.3}
+    expected = merge_state_dicts(experts, "linear", parameters={"weight": weights})
+    close(remerge.merge("average", base, experts, weights=[5 / 7, 2 / 7, 3 / 7]), expected)
+
+
+@pytest.mark.parametrize("scale", [0.4, [0.5, -0.2, 1.0]])
+def test_task_arithmetic_is_mergekits(base, experts, scale):
+    lam = scale if isinstance(scale, list) else [scale] * 3
+    expected = merge_state_dicts(
+        {"base": base, **experts},
+        "task_arithmetic",
+        base="base",
+        parameters={"weight": dict(zip(experts, lam, strict=True))},
+    )
+    close(remerge.merge("task_arithmetic", base, experts, scale=scale), expected)
+
+
+def test_layerwise_takes_coefficients_by_layer(base, experts):
+    scale = {"layers.0": [0.1, 0.2, 0.3], "layers.1": [1.0, 0.0, -1.0], "other": [0.5, 0.5, 0.5]}
+
+    def merge(name):
+        lam = next((v for layer, v in scale.items() if name.startswith(layer)), scale["other"])
+        return torch.tensordot(torch.tensor(lam).double(), taus(base, experts, name), dims=1)
+
+    close(remerge.merge("layerwise", base, experts, scale=scale), added(base, merge))
+
+
+@pytest.mark.parametrize(
+    ("scale", "message"),
+    [
+        ({"layers.0": [1.0] * 3, "other": [1.0] * 3}, "layers.1 has no coefficients"),
+        ({f"layers.{i}": [1.0] * 3 for i in range(3)} | {"other": [1.0] * 3}, "layers.2 is not a layer"),
+        ({f"layers.{i}": [1.0] * 2 for i in range(2)} | {"other": [1.0] * 2}, "2 numbers for 3 experts"),
+    ],
+)
+def test_layerwise_wants_every_layer(base, experts, scale, message):
+    with pytest.raises(UserError, match=message):
+        remerge.merge("layerwise", base, experts, scale=scale)
+
+
+def test_layerwise_wants_its_scale(base, experts):
+    with pytest.raises(UserError, match="parameter scale must be given"):
+        remerge.merge("layerwise", base, experts)
+
+
+def test_weights_must_be_some(base, experts):
+    with pytest.raises(UserError, match="all are zero"):
+        remerge.merge("average", base, experts, weights=[0, 0, 0])

@@ -1,0 +1,183 @@
+"""Experts as weight deltas: reading, refusing, layers, ties."""
+
+import pytest
+import torch
+
+from remerge import deltas as module
+from remerge.deltas import Deltas, LowRank, aliases, layer_of, merge_state
+from remerge.errors import UserError
+
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+def random(*shape):
+    return torch.randn(shape, generator=GENERATOR)
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    monkeypatch.setitem(module.PIECE, "cpu", 8)
+
+
+@pytest.fixture
+def world():
+    base = {"a.weight": random(5, 6), "b": random(7), "steps": torch.tensor(3), "empty": torch.zeros(0, 4)}
+    experts = {e: {k: v + random(*v.shape) if v.ndim else v for k, v in base.items()} for e in "xyz"}
+    return base, experts
+
+
+def test_stack_is_the_differences(world):
+    base, experts = world
+    deltas = Deltas(base, experts)
+    assert list(deltas) == ["a.weight", "b", "empty"]
+    assert len(deltas) == 3
+    for name in deltas:
+        torch.testing.assert_close(
+            deltas[name], torch.stack([e[name] - base[name] for e in experts.values()])
+        )
+
+
+def test_pieces_cover_the_tensor_in_order(world):
+    base, experts = world
+    deltas = Deltas(base, experts)
+    pieces = [(where, tau.clone()) for where, tau in deltas.pieces("a.weight")]
+    assert [where for where, _ in pieces] == [slice(0, 8), slice(8, 16), slice(16, 24), slice(24, 30)]
+    assert torch.equal(torch.cat([tau for _, tau in pieces], dim=1), deltas["a.weight"].flatten(1))
+
+
+def test_low_rank_stands_for_a_delta(world):
+    base, experts = world
+    B, A = random(5, 2), random(2, 6)
+    experts["y"]["a.weight"] = LowRank(B, A, 2.0)
+    deltas = Deltas(base, experts)
+    torch.testing.assert_close(deltas["a.weight"][1], 2 * B @ A)
+    assert deltas.factors("a.weight") is None
+    assert deltas.subset(["y"]).factors("a.weight") == [experts["y"]["a.weight"]]
+    index = torch.tensor([0, 29, 13, 7])
+    torch.testing.assert_close(deltas.at("a.weight", index), deltas["a.weight"].flatten(1)[:, index])
+    torch.testing.assert_close(LowRank(B, A, 2.0).T.dense(), (2 * B @ A).T)
+
+
+def test_gram_is_the_inner_products(world):
+    base, experts = world
+    deltas = Deltas(base, experts)
+    tau = deltas["a.weight"].flatten(1).double()
+    torch.testing.assert_close(deltas.gram("a.weight"), tau @ tau.T)
+    theta = torch.stack([e["a.weight"].flatten() for e in experts.values()]).double()
+    torch.testing.assert_close(deltas.gram("a.weight", weights=True), theta @ theta.T, rtol=1e-6, atol=1e-6)
+
+
+def test_inputs_that_are_not_contiguous(world):
+    base, experts = world
+    turned = {
+        e: {k: v.T.contiguous().T if v.ndim == 2 else v for k, v in s.items()} for e, s in experts.items()
+    }
+    assert torch.equal(Deltas(base, turned)["a.weight"], Deltas(base, experts)["a.weight"])
+
+
+def test_float64_keeps_what_float32_would_cancel():
+    base = {"w": torch.full((3,), 1.0, dtype=torch.float64)}
+    expert = {"w": base["w"] + 1e-12}
+    torch.testing.assert_close(Deltas(base, {"x": expert})["w"], torch.full((1, 3), 1e-12), rtol=1e-3, atol=0)
+    merged = merge_state(base, Deltas(base, {"x": expert}).entrywise(lambda tau, name, where: tau[0]))
+    assert merged["w"].dtype == torch.float64
+    assert float(merged["w"][0] - 1) == pytest.approx(1e-12, rel=1e-3)
+
+
+def test_inputs_stay_as_they_are(world):
+    base, experts = world
+    before = {k: v.clone() for k, v in base.items()}, {k: v.clone() for k, v in experts["x"].items()}
+    deltas = Deltas(base, experts)
+    merge_state(base, deltas.combine([1.0, 2.0, 3.0]))
+    merge_state(base, deltas.map(lambda tau, name, where: tau.mul_(0)).combine([1.0, 2.0, 3.0]))
+    for states, kept in zip((base, experts["x"]), before, strict=True):
+        assert all(torch.equal(states[k], kept[k]) for k in states)
+
+
+def test_merge_state_follows_the_base_in_all_else(world):
+    base, experts = world
+    merged = merge_state(base, Deltas(base, experts).combine([1.0, 0.0, 0.0]))
+    assert list(merged) == list(base)
+    assert merged["steps"] is base["steps"]
+    torch.testing.assert_close(merged["a.weight"], experts["x"]["a.weight"])
+    by_hand = merge_state(base, iter([("b", torch.ones(7))]))
+    torch.testing.assert_close(by_hand["b"], base["b"] + 1)
+    assert by_hand["a.weight"] is base["a.weight"]
+
+
+def test_tied_tensors_are_one(world):
+    base, experts = world
+    base["head"] = base["a.weight"]
+    assert aliases(base) == {"head": "a.weight"}
+    deltas = Deltas(base, {e: {**s, "head": s["a.weight"].clone()} for e, s in experts.items()})
+    assert "head" not in deltas
+    merged = merge_state(base, deltas.combine([1.0, 1.0, 1.0]))
+    assert merged["head"].data_ptr() == merged["a.weight"].data_ptr()
+    # An expert saved without the alias is as good.
+    Deltas(base, experts)
+    experts["x"]["head"] = experts["x"]["a.weight"] + 1
+    with pytest.raises(UserError, match=r"expert x: head differs from a.weight, to which the base ties it"):
+        Deltas(base, experts)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("b"), "expert y: tensor b is missing: not trained from this base"),
+        (
+            lambda s: s.update(b=torch.zeros(8)),
+            r"expert y: b is \[8\], the base's \[7\]: another architecture",
+        ),
+        (lambda s: s.update(b=s["b"].half()), "expert y: b is float16, the base's float32: load both in one"),
+        (lambda s: s.update({"a.weight": LowRank(random(5, 2), random(2, 7))}), r"a.weight is \[5, 7\]"),
+    ],
+)
+def test_experts_of_another_kind(world, change, message):
+    base, experts = world
+    change(experts["y"])
+    with pytest.raises(UserError, match=message):
+        Deltas(base, experts)
+
+
+def test_no_experts(world):
+    with pytest.raises(UserError, match="no experts to merge"):
+        Deltas(world[0], {})
+
+
+def test_what_is_not_finite_is_named(world):
+    base, experts = world
+    deltas = Deltas(base, experts)
+    experts["z"]["b"][2] = float("inf")
+    with pytest.raises(UserError, match="expert z: b holds NaN or infinity"):
+        deltas["b"]
+    with pytest.raises(UserError, match="expert z: b holds NaN or infinity"):
+        merge_state(base, deltas.combine([1.0, 1.0, 1.0]))
+    experts["z"]["b"] = base["b"].clone()
+    with pytest.raises(UserError, match="the merge overflows"):
+        merge_state(base, Deltas(base, experts).combine([1e38, -1e38, 1e38]))
+    base["b"][0] = float("nan")
+    with pytest.raises(UserError, match="base: b holds NaN"):
+        merge_state(base, Deltas(base, experts).combine([1.0, 1.0, 1.0]))
+
+
+def test_subset_shares_and_orders(world):
+    base, experts = world
+    deltas = Deltas(base, experts)
+    part = deltas.subset(["z", "x"])
+    assert part.experts == ["z", "x"]
+    assert torch.equal(part["b"], deltas["b"][[2, 0]])
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("model.layers.3.mlp.down_proj.weight", "model.layers.3"),
+        ("encoder.block.11.layer.0.SelfAttention.q.weight", "encoder.block.11"),
+        ("vit.encoder.layer.0.output.dense.bias", "vit.encoder.layer.0"),
+        ("model.embed_tokens.weight", "other"),
+        ("lm_head.weight", "other"),
+        ("model.norm.weight", "other"),
+    ],
+)
+def test_layer_is_the_block(name, layer):
+    assert layer_of(name) == layer

@@ -1,0 +1,33 @@
+"""Atomic writes."""
+
+import errno
+
+import pytest
+
+from remerge.errors import UserError
+from remerge.files import read_json, write_json, write_text, write_with
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+
+    def full(temporary):
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(UserError, match=r"cannot write .*a\.txt: No space left on device"):
+        write_with(path, full)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_json_round_trip_and_what_is_wrong_with_a_file(tmp_path):
+    path = tmp_path / "new" / "a.json"
+    write_json(path, {"a": [1, 0.5]})
+    assert read_json(path) == {"a": [1, 0.5]}
+    path.write_text('{"a": ')
+    with pytest.raises(UserError, match="is not JSON"):
+        read_json(path)
+    with pytest.raises(UserError, match="is missing"):
+        read_json(tmp_path / "none.json")

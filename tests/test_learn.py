@@ -1,0 +1,150 @@
+"""Learned coefficients against autograd through the merge, and at known optima."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch.func import functional_call
+
+from remerge.deltas import Deltas
+from remerge.divergence import js, kl
+from remerge.learn import Blend, fit
+from remerge.methods import find
+from remerge.references import make_reference, position_weights
+
+
+@pytest.fixture
+def references(family, model, experts, tokenizer, examples):
+    made = []
+    for task, state in experts.items():
+        model.load_state_dict(state, strict=False)
+        made.append(make_reference(family, model, tokenizer, examples(task, 12), 8))
+    return made
+
+
+def whole_loss(family, model, references, divergence):
+    """Sum over tasks of the mean over inputs of the mean over positions, with autograd intact."""
+    total = torch.zeros(())
+    for reference in references:
+        batch = family.collate(reference.examples, torch.device("cpu"))
+        q = family.logits(model, batch).log_softmax(-1)
+        p = torch.cat(reference.log_probs)
+        total = total + (divergence(p, q) * position_weights(batch.example)).sum() / batch.size
+    return total
+
+
+class Callable(torch.nn.Module):
+    """`functional_call` replaces parameters inside it, so the loss is computed in a forward."""
+
+    def __init__(self, family, model, references, divergence):
+        super().__init__()
+        self.model, self.rest = model, (family, references, divergence)
+
+    def forward(self):
+        family, references, divergence = self.rest
+        return whole_loss(family, self.model, references, divergence)
+
+
+@pytest.mark.parametrize("divergence", [kl, js])
+@pytest.mark.parametrize("level", ["task", "layer"])
+def test_gradient_is_autograd_through_the_merge(family, model, base, experts, references, divergence, level):
+    deltas = Deltas(base, experts)
+    tau = {name: deltas[name] for name in deltas}
+    blend = Blend(model, base, tau)
+    width = 1 if level == "task" else len(blend.layers)
+    lam = torch.rand(3, width, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    wide = lam.expand(-1, len(blend.layers))
+
+    merged = {
+        f"model.{name}": base[name] + torch.tensordot(wide[:, blend.column[name]], tau[name], dims=1)
+        for name in tau
+    }
+    merged["model.lm_head.weight"] = merged["model.model.embed_tokens.weight"]
+    loss = functional_call(Callable(family, model, references, divergence), merged, ())
+    (expected,) = torch.autograd.grad(loss, lam)
+
+    blend.write(wide.detach())
+    ours = whole_loss(family, model, references, divergence)
+    ours.backward()
+    gradient = blend.gradient()
+    found = gradient.sum(dim=1, keepdim=True) if level == "task" else gradient
+
+    assert ours.item() == pytest.approx(loss.item(), rel=1e-6)
+    assert (found - expected).abs().max() <= 2e-6 * expected.abs().max()
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_layers_are_blocks_and_the_rest(model, base, experts):
+    deltas = Deltas(base, experts)
+    assert Blend(model, base, {n: deltas[n] for n in deltas}).layers == [
+        "model.layers.0",
+        "model.layers.1",
+        "other",
+    ]
+
+
+@pytest.mark.parametrize("name", ["kl", "js"])
+def test_one_expert_is_found_again(family, model, base, experts, references, name):
+    """With a single expert the optimum is lam = 1, where the loss is 0."""
+    deltas = Deltas(base, {"cola": experts["cola"]})
+    found = fit(
+        family,
+        model,
+        base,
+        {n: deltas[n] for n in deltas},
+        references[:1],
+        partial(find("divmerge").function, divergence=name, level="task"),
+        level="task",
+        learning_rate=0.02,
+        initial=0.5,
+        epochs=60,
+        batch_size=4,
+        seed=0,
+    )
+    assert found.lam.item() == pytest.approx(1.0, abs=0.01)
+    assert found.trace[0] > 1e-3
+    assert found.trace[-1] < found.trace[0] / 500
+
+
+def test_fit_is_the_same_twice_and_leaves_the_merge(family, model, base, experts, references):
+    deltas = Deltas(base, experts)
+    tau = {n: deltas[n] for n in deltas}
+    objective = partial(find("divmerge").function, divergence="js", level="layer")
+
+    def run():
+        return fit(
+            family,
+            model,
+            base,
+            tau,
+            references,
+            objective,
+            level="layer",
+            learning_rate=0.02,
+            initial=1 / 3,
+            epochs=2,
+            batch_size=2,
+            seed=3,
+        )
+
+    first, second = run(), run()
+    assert torch.equal(first.lam, second.lam)
+    assert first.trace == second.trace
+    assert len(first.trace) == 2 * 6
+    name = "model.layers.1.mlp.up_proj.weight"
+    column = first.layers.index("model.layers.1")
+    expected = base[name] + torch.tensordot(first.lam[:, column], tau[name], dims=1)
+    assert torch.allclose(dict(model.named_parameters())[name], expected, atol=1e-6)
+
+
+def test_bfloat16_deltas_give_nearly_the_same_gradient(family, model, base, experts, references):
+    deltas = Deltas(base, experts)
+    lam = torch.full((3, 3), 0.4)
+    gradients = []
+    for dtype in (torch.float32, torch.bfloat16):
+        blend = Blend(model, base, {n: deltas[n].to(dtype) for n in deltas})
+        blend.write(lam)
+        whole_loss(family, model, references, js).backward()
+        gradients.append(blend.gradient())
+    assert gradients[1].dtype == torch.float32
+    assert (gradients[1] - gradients[0]).norm() <= 0.02 * gradients[0].norm()

@@ -1,0 +1,252 @@
+"""The Snakefile on a world of seconds: run, rerun, kill, a new method, a new task, wrong input.
+
+A copy of the project is run, so that its files may be edited.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from remerge.tasks import miniature
+
+ROOT = Path(__file__).parent.parent.parent
+MINE = '''"""Half of everything."""
+
+from remerge.deltas import Deltas, Merged, State
+from remerge.methods import Scale, method
+
+
+@method(citation="none")
+def mine(base: State, deltas: Deltas, *, share: Scale = 0.5) -> Merged:
+    """theta_0 + share · sum_t tau_t."""
+    return deltas.tensorwise(lambda tau: share * tau.sum(dim=0))
+'''
+
+
+def asked(task: str) -> dict:
+    form = miniature.FORMATS[task]
+    return {
+        "source": "miniature",
+        "prompt": form.prompt,
+        "answers": list(form.answers),
+        "sizes": {"train": 300, "validation": 24, "test": 24},
+    }
+
+
+def settings() -> dict:
+    return {
+        "benchmark": "seconds",
+        "base": {
+            "source": "miniature",
+            "miniature": {"hidden": 32, "layers": 1, "heads": 2, "intermediate": 32, "steps": 20},
+        },
+        "tasks": {task: asked(task) for task in ("cola", "mnli", "sst2")},
+        "finetune": {"learning_rate": 1e-2, "steps": 80, "batch_size": 16},
+        "merge": {"variants": ["average", {"divmerge": {"level": "task"}}]},
+        "learning": {
+            "inputs": {"task": 6, "layer": 6},
+            "epochs": {"divmerge": 1},
+            "select": {"learning_rate": [0.02], "initial": [0.5, "1/T"], "subsets": ["cola+sst2"]},
+        },
+    }
+
+
+class Project:
+    """A copy of the project in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("Snakefile", "environment.yml"):
+            shutil.copy(ROOT / name, folder / name)
+        for name in ("src", "workflow", "config"):
+            shutil.copytree(ROOT / name, folder / name)
+        self.results = folder / "results/seconds"
+        self.write(settings())
+
+    def write(self, raw: dict) -> None:
+        (self.folder / "seconds.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+
+    def command(self, *arguments: str) -> list[str]:
+        start = [sys.executable, "-m", "snakemake", "--configfile", "seconds.yaml", "--cores", "2"]
+        return [*start, "--scheduler", "greedy", *arguments]
+
+    @property
+    def environment(self) -> dict:
+        return os.environ | {"PYTHONPATH": str(self.folder / "src"), "HF_HUB_OFFLINE": "1"}
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+        )
+
+    def planned(self, *arguments: str) -> set[str]:
+        """The rules that a dry run would run."""
+        done = self.run("--dry-run", *arguments)
+        assert done.returncode == 0, done.stderr
+        lines = (done.stdout + done.stderr).splitlines()
+        counts = lines[lines.index("Job stats:") + 3 :] if "Job stats:" in lines else []
+        return {line.split()[0] for line in counts[: counts.index("")]} - {"total"} if counts else set()
+
+    def scores(self) -> dict:
+        """Everything in the records that does not tell time."""
+        found = {}
+        for path in sorted(self.results.glob("merges/*/*.jsonl")):
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            found[str(path.relative_to(self.results))] = [line | {"seconds": None} for line in lines]
+        for path in sorted(self.results.glob("[sd]*s/*.json")):
+            found[path.name] = json.loads(path.read_text())
+        return found
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    made = Project(tmp_path_factory.mktemp("project"))
+    done = made.run()
+    assert done.returncode == 0, done.stderr[-3000:]
+    return made
+
+
+def test_a_full_run_makes_every_record_and_the_report(project):
+    assert (project.results / "report.html").stat().st_size > 10_000
+    tables = {path.name for path in (project.results / "tables").iterdir()}
+    for name in ("divmerge_table2", "divmerge_table3", "divmerge_table5", "divmerge_table6"):
+        assert {f"{name}.csv", f"{name}.md", f"{name}.tex"} <= tables
+    for ending in ("pdf", "svg", "png"):
+        assert (project.results / f"figures/divmerge_figure2.{ending}").exists()
+    for variant in ("average", "divmerge@level=task"):
+        pairs = project.scores()[f"merges/{variant}/2.jsonl"]
+        assert [line["tasks"] for line in pairs] == [["cola", "mnli"], ["cola", "sst2"], ["mnli", "sst2"]]
+        for line in pairs:
+            kept = [line["scores"][t]["value"] / line["normalised"][t] for t in line["tasks"]]
+            singles = [project.scores()[f"{t}.json"]["scores"][t]["value"] for t in line["tasks"]]
+            assert kept == pytest.approx(singles)
+            assert line["anp"] == pytest.approx(100 * sum(line["normalised"].values()) / 2)
+    learned = project.scores()["merges/divmerge@level=task/3.jsonl"][0]
+    assert set(learned["coefficients"]) == {"cola", "mnli", "sst2"}
+    assert len(learned["trace"]) == 6
+    assert learned["params"]["learning_rate"] == 0.02
+
+
+def test_a_second_run_does_nothing(project):
+    done = project.run()
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_a_stage_runs_by_hand_with_the_rule_s_line(project):
+    before = (project.results / "merges/average/2.jsonl").read_bytes()
+    line = [sys.executable, "-m", "remerge", "campaign", "results/seconds/config.yaml", "average", "2"]
+    done = subprocess.run(line, cwd=project.folder, env=project.environment, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert (project.results / "merges/average/2.jsonl").read_bytes() == before
+
+
+def test_editing_one_method_reruns_that_method_alone(project):
+    file = project.folder / "src/remerge/methods/linear/average.py"
+    text = file.read_text()
+    try:
+        file.write_text(text + "\n# edited\n")
+        rules = project.planned()
+        assert {rule for rule in rules if rule.startswith(("merge", "select"))} == {"merge_average"}
+        assert not rules & {"base", "data", "expert", "reference", "score"}
+    finally:
+        file.write_text(text)
+        os.utime(file, (0, 0))
+
+
+def test_a_method_is_one_file_and_one_line(project):
+    (project.folder / "src/remerge/methods/mine.py").write_text(MINE)
+    raw = settings()
+    raw["merge"]["variants"].append({"mine": {"share": 0.25}})
+    project.write(raw)
+    try:
+        target = "results/seconds/merges/mine@share=0.25/3.jsonl"
+        assert project.planned(target) == {"merge_mine_share_0_25"}
+        done = project.run(target)
+        assert done.returncode == 0, done.stderr[-2000:]
+        line = project.scores()["merges/mine@share=0.25/3.jsonl"][0]
+        assert line["params"] == {"share": 0.25}
+        assert line["coefficients"] == {}
+    finally:
+        project.write(settings())
+
+
+def test_a_new_task_computes_only_what_involves_it(project):
+    before = project.scores()
+    raw = settings()
+    raw["tasks"]["qqp"] = asked("qqp")
+    project.write(raw)
+    expert = (project.results / "experts/cola.json").read_bytes()
+    journal = project.results / "journal/merges/average/2.jsonl"
+    known = journal.read_text().splitlines()
+    target = "results/seconds/merges/average/2.jsonl"
+    done = project.run(target)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert journal.read_text().splitlines()[: len(known)] == known
+    assert len(journal.read_text().splitlines()) == len(known) + 3
+    lines = {tuple(x["tasks"]): x for x in project.scores()["merges/average/2.jsonl"]}
+    assert len(lines) == 6
+    for line in before["merges/average/2.jsonl"]:
+        assert lines[tuple(line["tasks"])] == line
+    assert (project.results / "experts/cola.json").read_bytes() == expert
+    project.write(settings())
+
+
+def test_killed_and_run_again_gives_the_same_scores(project):
+    project.write(settings())
+    done = project.run()
+    assert done.returncode == 0, done.stderr[-2000:]
+    before = project.scores()
+    for folder in ("merges", "journal", "selection"):
+        shutil.rmtree(project.results / folder)
+    running = subprocess.Popen(
+        project.command("--keep-incomplete"),
+        cwd=project.folder,
+        env=project.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    journals = project.results / "journal/merges"
+    deadline = time.monotonic() + 120
+    while not list(journals.rglob("*.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    assert list(journals.rglob("*.jsonl"))
+    project.run("--unlock")
+    done = project.run("--rerun-incomplete")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert project.scores() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c["finetune"].update(stepz=3), "unknown key finetune.stepz, the nearest known is steps"),
+        (lambda c: c["merge"].update(variants=[{"ties": {"density": 2}}]), "density is"),
+    ],
+)
+def test_a_wrong_configuration_is_one_line_and_status_2(project, change, words):
+    raw = settings()
+    change(raw)
+    project.write(raw)
+    try:
+        done = project.run("--dry-run")
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+    finally:
+        project.write(settings())
