@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from remerge.errors import UserError
 from remerge.families import Batch, Example
@@ -35,14 +35,18 @@ class CausalLM:
         """
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder)
+            positions = AutoConfig.from_pretrained(folder).max_position_embeddings
         except (OSError, ValueError) as error:
             raise UserError(f"{folder}: no tokenizer ({str(error).splitlines()[0]})") from None
         if tokenizer.eos_token_id is None:
             raise UserError(f"{folder}: the tokenizer has no end token: set eos_token")
+        tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
         return tokenizer
 
     def examples(self, tokenizer: Any, texts: Sequence[tuple[str, str]]) -> list[Example]:
         """The tokens of ``prompt answer<eos>``, split where the answer begins.
+
+        A prompt too long for the model loses its beginning.
 
         Raises:
             UserError: the prompt's last token would fuse with the answer's first.

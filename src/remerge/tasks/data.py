@@ -100,8 +100,9 @@ def read_split(path: Path) -> list[Row]:
 
 def _read_split(task: Task, split: str) -> Any:
     # Imported here: the other readers of this module, every merge among them, start a second sooner.
-    from datasets import DownloadConfig, load_dataset
+    from datasets import DownloadConfig, disable_progress_bars, load_dataset
 
+    disable_progress_bars()
     folder = Path(task.source)
     try:
         if folder.is_dir():

@@ -1,0 +1,93 @@
+"""The command line: one line and status 2 for wrong input, at every stage."""
+
+import json
+
+import pytest
+import yaml
+
+from remerge.__main__ import main
+from remerge.tasks import miniature
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch, folder):
+    """A benchmark on local rows and the minuscule decoder, up to its data."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    raw = {"benchmark": "w", "base": {"source": "./model"}, "tasks": {}, "merge": {"variants": ["ties"]}}
+    for task in ("cola", "sst2"):
+        rows = tmp_path / task
+        rows.mkdir()
+        for split in ("train", "validation", "test"):
+            lines = [json.dumps(row) for row in miniature.examples(task, split, 8, 0)]
+            (rows / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+        form = miniature.FORMATS[task]
+        raw["tasks"][task] = {
+            "source": f"./{task}",
+            "prompt": form.prompt,
+            "answers": list(form.answers),
+            "expert": "./model",
+        }
+    path = tmp_path / "w.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+def run(capsys, *arguments):
+    status = main([str(a) for a in arguments])
+    return status, capsys.readouterr().err.strip().splitlines()[-1:]
+
+
+def test_existing_experts_go_through_every_stage(world, capsys):
+    for line in (["base"], ["data", "cola"], ["data", "sst2"], ["expert", "cola"], ["expert", "sst2"]):
+        assert main([line[0], str(world), *line[1:]]) == 0
+    assert main(["reference", str(world), "cola"]) == 0
+    record = json.loads((world.parent / "results/w/experts/cola.json").read_text())
+    assert record["path"] == str(world.parent / "model")
+    assert "training" not in record
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        (["expert", "cola"], "base.json is missing"),
+        (["campaign", "ties", "2"], "is missing"),
+        (["campaign", "tise", "2"], "unknown variant 'tise', did you mean ties?"),
+        (["data", "colla"], "unknown task 'colla', did you mean cola?"),
+    ],
+)
+def test_a_stage_too_early_or_misspelled(world, capsys, stage, words):
+    status, lines = run(capsys, stage[0], world, *stage[1:])
+    assert status == 2
+    assert words in lines[0]
+
+
+def test_nothing_is_written_when_a_stage_fails(world, capsys):
+    raw = yaml.safe_load(world.read_text())
+    raw["tasks"]["cola"]["prompt"] = "{text} :"
+    world.write_text(yaml.safe_dump(raw))
+    status, lines = run(capsys, "data", world, "cola")
+    assert status == 2
+    assert "no column 'text'" in lines[0]
+    assert not (world.parent / "results").exists()
+
+
+def test_a_data_file_cut_short(world, capsys):
+    assert main(["base", str(world)]) == 0
+    assert main(["data", str(world), "cola"]) == 0
+    assert main(["expert", str(world), "cola"]) == 0
+    file = world.parent / "results/w/data/cola/validation.parquet"
+    file.write_bytes(file.read_bytes()[:50])
+    status, lines = run(capsys, "reference", world, "cola")
+    assert status == 2
+    assert "not a whole parquet file" in lines[0]
+    assert not (world.parent / "results/w/references").exists()
+
+
+def test_the_catalogue_and_the_check(world, capsys):
+    assert main(["methods"]) == 0
+    assert "| `ties` |" in capsys.readouterr().out
+    assert main(["check", str(world)]) == 0
+    status, lines = run(capsys, "check", "nothing.yaml")
+    assert status == 2
+    assert lines == ["remerge: nothing.yaml: No such file or directory"]
