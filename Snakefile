@@ -19,4 +19,5 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
+        RECORDS,
         f"{B}/report.html",

@@ -77,7 +77,7 @@ def test_what_depends_on_which_file():
     assert {"learn.py", "divergence.py", "deltas.py"} <= set(files)
     assert "learn.py" not in [file.name for file in configuration.sources(variant("average"))]
     over = configuration.sources(variant("adamerging", over="ties@aggregate=sum"))
-    assert "ties.py" in [file.name for file in over]
+    assert {"ties.py", "_interference.py", "_select.py"} <= {file.name for file in over}
     assert configuration.statistics_of("fisher") == "fisher"
     assert configuration.statistics_of("regmean") == "grams"
     assert configuration.statistics_of("ties") is None
@@ -105,6 +105,7 @@ def test_what_depends_on_which_file():
         (lambda c: c["merge"].update(variants=[{"ties": {"density": 1.5}}]), ["density", "(0, 1]", "1.5"]),
         (lambda c: c["merge"].update(variants=[{"ties": {"scope": "a/b"}}]), ["cannot name a folder"]),
         (lambda c: c["learning"]["select"].update(subsets=["cola+sst"]), ["unknown task 'sst'", "sst2"]),
+        (lambda c: c["merge"].update(variants=["slerp"]), ["slerp merges two experts", "merge.sizes"]),
         (lambda c: c.update(device="gpu"), ["device", "gpu"]),
     ],
 )

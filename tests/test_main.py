@@ -50,7 +50,7 @@ def test_existing_experts_go_through_every_stage(world, capsys):
 @pytest.mark.parametrize(
     ("stage", "words"),
     [
-        (["expert", "cola"], "base.json is missing"),
+        (["reference", "cola"], "data/cola/validation.parquet"),
         (["campaign", "ties", "2"], "is missing"),
         (["campaign", "tise", "2"], "unknown variant 'tise', did you mean ties?"),
         (["data", "colla"], "unknown task 'colla', did you mean cola?"),

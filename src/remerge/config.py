@@ -301,24 +301,31 @@ def statistics_of(method: str) -> str | None:
 
 
 def sources(variant: Variant) -> list[Path]:
-    """The files that a variant's results follow from: its methods' own, what families share, the core's."""
+    """The files that a variant's results follow from: its methods' own, what these import, the core's."""
     over = str(variant.params.get("over", "")).partition("@")[0]
     files = [method_files()[name] for name in (variant.method, over) if name in method_files()]
-    shared = sorted({path for file in files for path in file.parent.glob("_[a-z]*.py")})
+    for file in files:
+        for module in re.findall(r"^from remerge\.methods\.(\S+) import", file.read_text(), re.MULTILINE):
+            imported = METHODS.joinpath(*module.split(".")).with_suffix(".py")
+            if imported not in files:
+                files.append(imported)
     core = ["deltas.py", *(["learn.py", "divergence.py"] if learns(variant.method) else [])]
-    return [*files, *shared, *(Path(__file__).parent / name for name in core)]
+    return [*files, *(METHODS.parent / name for name in core)]
 
 
 def check_methods(config: Config) -> None:
-    """Check every variant's parameters; this imports the methods, and with them torch.
+    """Check every variant's parameters and sizes; this imports the methods, and with them torch.
 
     Raises:
-        UserError: an unknown parameter, or a value out of range.
+        UserError: an unknown parameter, a value out of range, or more experts than a method takes.
     """
     from remerge.methods import find
 
     for variant in config.merge.variants:
-        find(variant.method).settings(variant.params)
+        method = find(variant.method)
+        method.settings(variant.params)
+        if "two" in method.needs and config.sizes != [2]:
+            raise UserError(f"merge.variants: {method.name} merges two experts: set merge.sizes to [2]")
 
 
 def _unknown(kind: str, name: str, known: list[str]) -> str:

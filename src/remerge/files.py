@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from remerge.errors import UserError
 
 
@@ -26,8 +28,9 @@ def write_with(path: Path, write: Callable[[Path], None]) -> None:
             os.fsync(written.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        cause = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write {path}: {cause}") from error
     finally:
         temporary.unlink(missing_ok=True)
 

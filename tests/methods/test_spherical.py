@@ -86,3 +86,10 @@ def test_no_direction(base, experts, method):
 def test_slerp_of_three(base, experts):
     with pytest.raises(UserError, match="slerp takes two experts, not 3: use multi_slerp"):
         remerge.merge("slerp", base, experts)
+
+
+def test_karcher_of_opposite_directions_is_refused():
+    base = {"w": torch.zeros(1)}
+    experts = [{"w": torch.tensor([-1.0])}, {"w": torch.tensor([1.0])}, {"w": torch.tensor([1.0])}]
+    with pytest.raises(UserError, match="w: a task vector opposes the mean"):
+        remerge.merge("karcher", base, experts)

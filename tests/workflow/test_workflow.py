@@ -27,7 +27,7 @@ from remerge.methods import Scale, method
 @method(citation="none")
 def mine(base: State, deltas: Deltas, *, share: Scale = 0.5) -> Merged:
     """theta_0 + share · sum_t tau_t."""
-    return deltas.tensorwise(lambda tau: share * tau.sum(dim=0))
+    return deltas.tensorwise(lambda name: share * deltas[name].sum(dim=0))
 '''
 
 
@@ -129,9 +129,9 @@ def test_a_full_run_makes_every_record_and_the_report(project):
         pairs = project.scores()[f"merges/{variant}/2.jsonl"]
         assert [line["tasks"] for line in pairs] == [["cola", "mnli"], ["cola", "sst2"], ["mnli", "sst2"]]
         for line in pairs:
-            kept = [line["scores"][t]["value"] / line["normalised"][t] for t in line["tasks"]]
-            singles = [project.scores()[f"{t}.json"]["scores"][t]["value"] for t in line["tasks"]]
-            assert kept == pytest.approx(singles)
+            for t in line["tasks"]:
+                own = json.loads((project.results / f"scores/{t}.json").read_text())["scores"][t]["value"]
+                assert line["normalised"][t] == pytest.approx(line["scores"][t]["value"] / own)
             assert line["anp"] == pytest.approx(100 * sum(line["normalised"].values()) / 2)
     learned = project.scores()["merges/divmerge@level=task/3.jsonl"][0]
     assert set(learned["coefficients"]) == {"cola", "mnli", "sst2"}
@@ -209,14 +209,15 @@ def test_killed_and_run_again_gives_the_same_scores(project):
     done = project.run()
     assert done.returncode == 0, done.stderr[-2000:]
     before = project.scores()
-    for folder in ("merges", "journal", "selection"):
-        shutil.rmtree(project.results / folder)
+    log = project.folder / "killed.log"
+    for name in ("merges", "journal", "selection"):
+        shutil.rmtree(project.results / name)
     running = subprocess.Popen(
         project.command("--keep-incomplete"),
         cwd=project.folder,
         env=project.environment,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=log.open("w"),
         start_new_session=True,
     )
     journals = project.results / "journal/merges"
@@ -225,7 +226,7 @@ def test_killed_and_run_again_gives_the_same_scores(project):
         time.sleep(0.1)
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
-    assert list(journals.rglob("*.jsonl"))
+    assert list(journals.rglob("*.jsonl")), log.read_text()[-2000:]
     project.run("--unlock")
     done = project.run("--rerun-incomplete")
     assert done.returncode == 0, done.stderr[-2000:]

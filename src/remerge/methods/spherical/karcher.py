@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from remerge.deltas import Deltas, Merged, State
+from remerge.errors import UserError
 from remerge.methods import Weights, method, normalised
 from remerge.methods.spherical._span import combine_by, mean_direction, norms
 
@@ -24,7 +25,7 @@ def karcher(base: State, deltas: Deltas, *, weights: Weights | None = None) -> M
         weights: w_t, divided by their sum; 1/T each if not given.
 
     Raises:
-        UserError: the directions cancel, or an expert equals the base.
+        UserError: the directions cancel or one opposes their mean, or an expert equals the base.
 
     Cost: two passes over the T·d weights, and T²·d for the inner products.
     """
@@ -40,6 +41,10 @@ def karcher(base: State, deltas: Deltas, *, weights: Weights | None = None) -> M
         u = mean_direction(name, cosines, alpha)
         for _ in range(STEPS):
             cos = (cosines @ u).clamp(-1, 1)
+            if bool(((cos <= 1e-12 - 1) & (alpha > 0)).any()):
+                raise UserError(
+                    f"{name}: a task vector opposes the mean, no shortest way joins them: use average"
+                )
             phi = cos.arccos()
             pull = alpha * torch.where(phi > 1e-7, phi / phi.sin(), 1)
             v = pull - (pull @ cos) * u

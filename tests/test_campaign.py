@@ -1,0 +1,147 @@
+"""Merges of a benchmark in one process: every method, against `remerge.merge` on the same weights."""
+
+import json
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+import remerge
+from remerge import campaign, stages
+from remerge.config import load
+from remerge.evaluate import accuracy
+from remerge.models import state_of
+from remerge.tasks import miniature
+from remerge.tasks.data import make_data
+from remerge.workspace import Workspace
+
+TASKS = ("cola", "sst2", "mnli")
+PARAMS = {"adamerging": {"over": "ties@aggregate=sum"}}
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch, model, tokenizer):
+    """A base and three experts on disk, with data, references, statistics and scores."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    generator = torch.Generator().manual_seed(4)
+    base = {name: tensor.clone() for name, tensor in state_of(model).items()}
+    tokenizer.save_pretrained("base")
+    model.save_pretrained("base")
+    raw = {
+        "benchmark": "b",
+        "base": {"source": "./base"},
+        "tasks": {},
+        "merge": {"variants": [{m: PARAMS.get(m, {})} for m in remerge.methods() if m != "layerwise"]},
+        "learning": {
+            "inputs": {"task": 4, "layer": 4},
+            "epochs": {"adamerging": 1, "divmerge": 1},
+            "select": {"learning_rate": [0.01, 0.1], "initial": [0.5], "subsets": ["cola+mnli"]},
+        },
+        "statistics": {"inputs": 4},
+    }
+    for task in TASKS:
+        form = miniature.FORMATS[task]
+        state = {k: v + 0.05 * torch.randn(v.shape, generator=generator) for k, v in base.items()}
+        model.load_state_dict(state, strict=False)
+        model.save_pretrained(task)
+        raw["tasks"][task] = {
+            "source": "miniature",
+            "prompt": form.prompt,
+            "answers": list(form.answers),
+            "sizes": {"train": 8, "validation": 8, "test": 16},
+            "expert": f"./{task}",
+        }
+    (tmp_path / "b.yaml").write_text(yaml.safe_dump(raw))
+    config = load(tmp_path / "b.yaml")
+    stages.make_base(config)
+    for task in TASKS:
+        make_data(config, task)
+        stages.make_expert(config, task)
+        stages.make_reference_of(config, task)
+        for kind in ("fisher", "grams"):
+            stages.make_statistics(config, task, kind)
+    # Untrained experts answer nothing right: their scores are given, so that ANP is defined.
+    for task in TASKS:
+        score = {"metric": "accuracy", "value": 0.5, "restricted": 0.5, "n": 16}
+        path = config.folder / f"scores/{task}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"scores": {task: score}}))
+    monkeypatch.setattr(campaign.Bench, "scores", _scores)
+    return config
+
+
+def _scores(self, tasks, split):
+    """The share of answer tokens that are right, which tells untrained models apart."""
+    found = {}
+    for task in tasks:
+        part = self.split(task, split)
+        score = accuracy(self.space.family, self.model, part.examples, part.labels, 8)
+        batch = self.space.family.collate(part.examples, self.space.device)
+        with torch.no_grad():
+            loss = torch.nn.functional.cross_entropy(
+                self.space.family.logits(self.model, batch), batch.targets
+            )
+        found[task] = score | {"value": float(1 / loss)}
+    return found
+
+
+def records(config, variant, size):
+    path = config.folder / f"merges/{variant}/{size}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_method_merges_every_pair_as_in_python(bench):
+    space = Workspace(bench)
+    base = state_of(space.load("base"))
+    experts = {task: state_of(space.load(task)) for task in TASKS}
+    for variant in bench.merge.variants:
+        method = remerge.methods()[variant.method]
+        if method.learned:
+            campaign.run_selection(bench, variant.name)
+        campaign.run_campaign(bench, variant.name, 2)
+        lines = records(bench, variant.name, 2)
+        assert [line["tasks"] for line in lines] == [["cola", "mnli"], ["cola", "sst2"], ["mnli", "sst2"]]
+        for line in lines:
+            assert line["anp"] == pytest.approx(100 * sum(line["normalised"].values()) / 2)
+            assert set(method.parameters) <= set(line["params"])
+        if method.learned:
+            assert len(lines[0]["trace"]) == 4
+            assert set(lines[0]["coefficients"]) == {"cola", "mnli"}
+            continue
+        pair = {task: experts[task] for task in ("cola", "mnli")}
+        given = {}
+        if "statistics" in method.needs:
+            kind = method.needs[1]
+            given["statistics"] = {task: space.statistics(task, kind) for task in pair}
+        made = campaign.Bench(bench)
+        made.write(remerge.merge(variant.method, base, pair, **variant.params, **given))
+        expected = made.scores(["cola", "mnli"], "test")
+        for task in pair:
+            assert lines[0]["scores"][task]["value"] == pytest.approx(expected[task]["value"], rel=1e-5)
+
+
+def test_finished_merges_are_recalled_and_changed_ones_are_not(bench):
+    campaign.run_campaign(bench, "average", 2)
+    first = records(bench, "average", 2)
+    campaign.run_campaign(bench, "average", 2)
+    assert records(bench, "average", 2) == first
+    state = state_of(Workspace(bench).load("sst2"))
+    save_file({k: v + 0.01 for k, v in state.items()}, "sst2/model.safetensors", {"format": "pt"})
+    stages.make_expert(bench, "sst2")
+    campaign.run_campaign(bench, "average", 2)
+    again = records(bench, "average", 2)
+    assert again[0] == first[0]
+    assert again[1] != first[1]
+    assert again[1]["scores"]["sst2"] != first[1]["scores"]["sst2"]
+
+
+def test_the_selection_is_the_best_mean_on_validation(bench):
+    name = next(v.name for v in bench.merge.variants if v.method == "divmerge")
+    campaign.run_selection(bench, name)
+    found = json.loads((bench.folder / f"selection/{name}.json").read_text())
+    assert [point["learning_rate"] for point in found["grid"]] == [0.01, 0.1]
+    best = max(found["grid"], key=lambda point: point["mean"])
+    assert found["chosen"] == {"learning_rate": best["learning_rate"], "initial": 0.5}
+    assert set(best["validation"]) == {"cola+mnli"}
