@@ -180,6 +180,7 @@ def test_a_method_is_one_file_and_one_line(project):
         assert line["params"] == {"share": 0.25}
         assert line["coefficients"] == {}
     finally:
+        shutil.rmtree(project.results / "merges/mine@share=0.25", ignore_errors=True)
         project.write(settings())
 
 

@@ -43,7 +43,7 @@ def karcher(base: State, deltas: Deltas, *, weights: Weights | None = None) -> M
             cos = (cosines @ u).clamp(-1, 1)
             if bool(((cos <= 1e-12 - 1) & (alpha > 0)).any()):
                 raise UserError(
-                    f"{name}: a task vector opposes the mean, no shortest way joins them: use average"
+                    f"{name}: a task vector opposes the mean of the directions: use average"
                 )
             phi = cos.arccos()
             pull = alpha * torch.where(phi > 1e-7, phi / phi.sin(), 1)
