@@ -42,9 +42,7 @@ def karcher(base: State, deltas: Deltas, *, weights: Weights | None = None) -> M
         for _ in range(STEPS):
             cos = (cosines @ u).clamp(-1, 1)
             if bool(((cos <= 1e-12 - 1) & (alpha > 0)).any()):
-                raise UserError(
-                    f"{name}: a task vector opposes the mean of the directions: use average"
-                )
+                raise UserError(f"{name}: a task vector opposes the mean of the directions: use average")
             phi = cos.arccos()
             pull = alpha * torch.where(phi > 1e-7, phi / phi.sin(), 1)
             v = pull - (pull @ cos) * u
