@@ -409,3 +409,12 @@ def test_muon_steps_along_orthogonal_matrices():
     matrices = torch.randn(3, 8, 20, generator=torch.Generator().manual_seed(0))
     singular = torch.linalg.svdvals(orthogonalise(matrices))
     assert singular.min() > 0.6 and singular.max() < 1.3
+
+
+def test_the_released_base_speaks_this_world():
+    folder = Path(__file__).parents[2] / "models/miniature-qwen2"
+    released, made = AutoTokenizer.from_pretrained(folder), make_tokenizer()
+    assert released.get_vocab() == made.get_vocab()
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert model.config.eos_token_id == made.eos_token_id
+    assert (folder / "model.safetensors").stat().st_size < 4_000_000

@@ -52,8 +52,8 @@ class CausalLM:
             UserError: the prompt's last token would fuse with the answer's first.
         """
         limit = tokenizer.model_max_length
-        prompts = tokenizer([prompt for prompt, _ in texts]).input_ids
-        wholes = tokenizer([f"{prompt} {answer}" for prompt, answer in texts]).input_ids
+        prompts = tokenizer([prompt for prompt, _ in texts], verbose=False).input_ids
+        wholes = tokenizer([f"{prompt} {answer}" for prompt, answer in texts], verbose=False).input_ids
         made = []
         for prompt, whole, (text, _) in zip(prompts, wholes, texts, strict=True):
             if prompt[-1:] == [tokenizer.eos_token_id]:
