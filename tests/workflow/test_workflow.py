@@ -64,8 +64,7 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in ("Snakefile", "environment.yml"):
-            shutil.copy(ROOT / name, folder / name)
+        shutil.copy(ROOT / "Snakefile", folder / "Snakefile")
         for name in ("src", "workflow", "config"):
             shutil.copytree(ROOT / name, folder / name)
         self.results = folder / "results/seconds"

@@ -8,7 +8,7 @@ from remerge.errors import UserError
 from remerge.files import write_text
 
 # The rules call `python`: it is the one that runs Snakemake, whether or not its environment is active.
-os.environ["PATH"] = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
+os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
 
 try:
     # No `configfile:` directive: Snakemake would mix its keys into those of the file that is asked for.

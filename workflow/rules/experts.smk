@@ -6,6 +6,8 @@ rule expert:
         f"{B}/experts/{{task}}.json",
     log:
         f"{B}/logs/experts/{{task}}.log",
+    conda:
+        "remerge"
     threads: CONFIG.threads
     resources:
         gpu=1,

@@ -34,6 +34,8 @@ for variant in CONFIG.merge.variants:
                 f"{B}/selection/{variant.name}.json",
             log:
                 f"{B}/logs/selection/{variant.name}.log",
+            conda:
+                "remerge"
             threads: CONFIG.threads
             resources:
                 gpu=1,
@@ -58,6 +60,8 @@ for variant in CONFIG.merge.variants:
             f"{B}/merges/{variant.name}/{{size}}.jsonl",
         log:
             f"{B}/logs/merges/{variant.name}/{{size}}.log",
+        conda:
+            "remerge"
         threads: CONFIG.threads
         resources:
             gpu=1,

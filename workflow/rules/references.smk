@@ -7,6 +7,8 @@ rule reference:
         f"{B}/references/{{task}}.safetensors",
     log:
         f"{B}/logs/references/{{task}}.log",
+    conda:
+        "remerge"
     threads: CONFIG.threads
     resources:
         gpu=1,
@@ -26,6 +28,8 @@ rule divergences:
         expand(f"{B}/divergences/{{task}}.json", task=TASKS),
     log:
         f"{B}/logs/divergences.log",
+    conda:
+        "remerge"
     threads: CONFIG.threads
     resources:
         gpu=1,
@@ -43,6 +47,8 @@ rule statistics:
         f"{B}/statistics/{{task}}/{{kind}}.safetensors",
     log:
         f"{B}/logs/statistics/{{task}}_{{kind}}.log",
+    conda:
+        "remerge"
     threads: CONFIG.threads
     resources:
         gpu=1,

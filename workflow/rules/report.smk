@@ -25,6 +25,8 @@ rule table:
         f"{B}/logs/tables/{{name}}.log",
     wildcard_constraints:
         name="|".join(TABLES),
+    conda:
+        "remerge"
     message:
         "Table {wildcards.name}"
     shell:
@@ -42,6 +44,8 @@ rule figure:
         f"{B}/logs/figures/{{name}}.log",
     wildcard_constraints:
         name="|".join(FIGURES),
+    conda:
+        "remerge"
     message:
         "Figure {wildcards.name}"
     shell:
@@ -57,6 +61,8 @@ rule report:
         f"{B}/report.html",
     log:
         f"{B}/logs/report.log",
+    conda:
+        "remerge"
     message:
         "The report, {output}"
     shell:
