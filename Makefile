@@ -23,7 +23,6 @@ check: .venv/dev
 	$(BIN)/ruff format --check
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
-	$(BIN)/snakemake --lint
 
 .venv/run: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv

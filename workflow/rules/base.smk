@@ -3,8 +3,6 @@ rule base:
         f"{B}/base.json",
     log:
         f"{B}/logs/base.log",
-    conda:
-        "remerge"
     threads: CONFIG.base.miniature.threads if CONFIG.base.source == "miniature" else CONFIG.threads
     resources:
         gpu=1,

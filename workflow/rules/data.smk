@@ -3,8 +3,6 @@ rule data:
         expand(f"{B}/data/{{{{task}}}}/{{split}}.parquet", split=["train", "validation", "test"]),
     log:
         f"{B}/logs/data/{{task}}.log",
-    conda:
-        "remerge"
     threads: CONFIG.threads
     params:
         settings=settings_of_task,

@@ -6,8 +6,6 @@ rule expert:
         f"{B}/experts/{{task}}.json",
     log:
         f"{B}/logs/experts/{{task}}.log",
-    conda:
-        "remerge"
     threads: CONFIG.threads
     resources:
         gpu=1,

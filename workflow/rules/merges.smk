@@ -34,8 +34,6 @@ for variant in CONFIG.merge.variants:
                 f"{B}/selection/{variant.name}.json",
             log:
                 f"{B}/logs/selection/{variant.name}.log",
-            conda:
-                "remerge"
             threads: CONFIG.threads
             resources:
                 gpu=1,
@@ -60,8 +58,6 @@ for variant in CONFIG.merge.variants:
             f"{B}/merges/{variant.name}/{{size}}.jsonl",
         log:
             f"{B}/logs/merges/{variant.name}/{{size}}.log",
-        conda:
-            "remerge"
         threads: CONFIG.threads
         resources:
             gpu=1,

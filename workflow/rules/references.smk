@@ -7,8 +7,6 @@ rule reference:
         f"{B}/references/{{task}}.safetensors",
     log:
         f"{B}/logs/references/{{task}}.log",
-    conda:
-        "remerge"
     threads: CONFIG.threads
     resources:
         gpu=1,
@@ -28,8 +26,6 @@ rule divergences:
         expand(f"{B}/divergences/{{task}}.json", task=TASKS),
     log:
         f"{B}/logs/divergences.log",
-    conda:
-        "remerge"
     threads: CONFIG.threads
     resources:
         gpu=1,
@@ -47,8 +43,6 @@ rule statistics:
         f"{B}/statistics/{{task}}/{{kind}}.safetensors",
     log:
         f"{B}/logs/statistics/{{task}}_{{kind}}.log",
-    conda:
-        "remerge"
     threads: CONFIG.threads
     resources:
         gpu=1,

@@ -25,8 +25,6 @@ rule table:
         f"{B}/logs/tables/{{name}}.log",
     wildcard_constraints:
         name="|".join(TABLES),
-    conda:
-        "remerge"
     message:
         "Table {wildcards.name}"
     shell:
@@ -44,8 +42,6 @@ rule figure:
         f"{B}/logs/figures/{{name}}.log",
     wildcard_constraints:
         name="|".join(FIGURES),
-    conda:
-        "remerge"
     message:
         "Figure {wildcards.name}"
     shell:
@@ -61,8 +57,6 @@ rule report:
         f"{B}/report.html",
     log:
         f"{B}/logs/report.log",
-    conda:
-        "remerge"
     message:
         "The report, {output}"
     shell:

@@ -7,8 +7,6 @@ rule scores:
         expand(f"{B}/scores/{{model}}.json", model=MODELS),
     log:
         f"{B}/logs/scores.log",
-    conda:
-        "remerge"
     threads: CONFIG.threads
     resources:
         gpu=1,
