@@ -303,16 +303,19 @@ class Combined(Pieces):
             return super().weight(name)
         flat = [value.reshape(-1) for value in theta if isinstance(value, Tensor)]
         base = theta_0.reshape(-1)
+        # A mean needs no base: its coefficient is 0.
+        terms = [(1 - sum(self.lam[name]), base), *zip(self.lam[name], flat, strict=True)]
+        (first, start), *others = [term for term in terms if term[0]]
         merged, scratch = torch.empty_like(base), Scratch(torch.promote_types(theta_0.dtype, torch.float32))
         check = torch.zeros((), device=base.device)
-        # Only the sum has to stay in the cache here, so pieces are wider.
-        for where in places(theta_0, times=4):
-            # In the place of the result itself where its dtype allows.
-            total = merged[where] if merged.dtype == scratch.dtype else scratch(base[where])
-            torch.mul(base[where].to(total.dtype), 1 - sum(self.lam[name]), out=total)
-            for lam, values in zip(self.lam[name], flat, strict=True):
+        # Summed in the place of the result where its dtype allows; else the sum has to stay in the cache.
+        in_place = merged.dtype == scratch.dtype
+        for where in places(theta_0, times=4 if in_place else 1):
+            total = merged[where] if in_place else scratch(base[where])
+            torch.mul(start[where].to(total.dtype), first, out=total)
+            for lam, values in others:
                 total.add_(values[where], alpha=lam)
-            if merged.dtype != scratch.dtype:
+            if not in_place:
                 merged[where] = total
             check += total.sum()
         return self._checked(name, merged, check)

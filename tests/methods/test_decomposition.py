@@ -7,6 +7,7 @@ from oracles import added, close, taus
 import remerge
 from remerge.deltas import Deltas, LowRank
 from remerge.methods import prepare
+from remerge.methods.decomposition import _basis
 from remerge.methods.decomposition._basis import decompose, linear_weights
 
 LINEAR = ["layers.0.attn.weight", "layers.1.mlp.weight"]
@@ -147,6 +148,18 @@ def test_decompose_is_the_svd(shape):
     torch.testing.assert_close(C.double().norm(dim=1), expected, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(U @ C, M, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(U.T @ U, torch.eye(len(C)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 20, 30), (3, 90, 20)])
+def test_wide_gram_matrices_in_float32(monkeypatch, shape):
+    monkeypatch.setattr(_basis, "WIDE", 8)
+    stack = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    dense = torch.cat(list(stack), dim=1)
+    U, C = _basis.joint(stack, relative=0.01)
+    sigma = torch.linalg.svdvals(dense.double())
+    torch.testing.assert_close(C.double().norm(dim=(0, 2)), sigma, rtol=0, atol=2e-6 * float(sigma[0]))
+    torch.testing.assert_close(U @ torch.cat(list(C), dim=1), dense, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(U.T @ U, torch.eye(len(sigma)), rtol=1e-4, atol=1e-5)
 
 
 def test_decompose_finds_the_rank_of_noisy_products():

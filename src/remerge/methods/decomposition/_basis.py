@@ -1,8 +1,9 @@
 """Thin decompositions ``M = U C``: an orthonormal basis U of the columns and the coordinates C in it.
 
 With ``M = U Σ Vᵀ`` the coordinates are ``C = Σ Vᵀ``: orthogonal rows whose norms are the singular values,
-largest first. They come from a Gram matrix of the shorter side, in float64, or from QR of low-rank factors,
-so that nothing larger than the factors is decomposed.
+largest first. They come from a Gram matrix of the shorter side, or from QR of low-rank factors, so that
+nothing larger than the factors is decomposed. Gram matrices are decomposed in float64, wide ones in float32
+if small singular values are cut anyway.
 """
 
 import re
@@ -15,6 +16,9 @@ from remerge.errors import UserError
 
 NOT_LINEAR = re.compile(r"embed|shared\.weight|\bwte\b|\bwpe\b|relative_attention_bias")
 """Matrices that are looked up in, not multiplied by: embeddings of tokens and positions."""
+
+WIDE = 2048
+"""From this width a Gram matrix is taken in float32 if singular values below 1% of the largest are cut."""
 
 
 def linear_weights(deltas: Deltas) -> list[str]:
@@ -34,17 +38,12 @@ def decompose(M: Tensor, relative: float = 0.0, absolute: float = 0.0) -> tuple[
     case above the rounding of float32, below which directions are noise.
     """
     n, m = M.shape
-    relative = max(relative, max(n, m) * torch.finfo(torch.float32).eps)
-    wide = M if n <= m else M.T
-    squared, vectors = torch.linalg.eigh(_gram(wide))
-    sigma = squared.clamp_min(0).sqrt()
-    at_least = max(relative * float(sigma[-1:].sum()), absolute)
-    kept = (sigma > at_least).nonzero().flatten().flip(0)
-    basis = vectors[:, kept].to(M.dtype)
     if n <= m:
-        return basis, basis.T @ M
-    # The eigenvectors are V here: C = Σ Vᵀ and U = M V Σ⁻¹.
-    return (M @ basis) / sigma[kept].to(M.dtype), (basis * sigma[kept].to(M.dtype)).T
+        U, _ = _left(M[None], relative, absolute)
+        return U, U.T @ M
+    # Those of the transposed are V here: C = Σ Vᵀ and U = M V Σ⁻¹.
+    V, sigma = _left(M.T[None], relative, absolute)
+    return (M @ V) / sigma, (V * sigma).T
 
 
 def joint(
@@ -56,8 +55,12 @@ def joint(
     are decomposed from the QR of ``[B_1 … B_T]``.
     """
     if isinstance(stack, Tensor):
+        count, n, m = stack.shape
+        if n <= count * m:
+            U, _ = _left(stack, relative, absolute)
+            return U, U.T @ stack
         U, C = decompose(torch.cat(list(stack), dim=1), relative, absolute)
-        return U, _blocks(C, len(stack))
+        return U, _blocks(C, count)
     Q, R = torch.linalg.qr(torch.cat([delta.B.double() for delta in stack], dim=1))
     parts = torch.split(R, [delta.B.shape[1] for delta in stack], dim=1)
     cores = [r @ delta.A.double() * delta.scaling for r, delta in zip(parts, stack, strict=True)]
@@ -87,13 +90,32 @@ def _blocks(C: Tensor, count: int) -> Tensor:
     return C.view(len(C), count, C.shape[1] // count).transpose(0, 1)
 
 
-def _gram(M: Tensor) -> Tensor:
-    """M Mᵀ in float64, from slices of M so that M is not converted whole."""
-    n = len(M)
-    gram = torch.zeros(n, n, dtype=torch.float64, device=M.device)
-    for columns in torch.split(M, max(n, 1024), dim=1):
-        part = columns.double()
-        gram.addmm_(part, part.T)
+def _left(parts: Tensor, relative: float, absolute: float) -> tuple[Tensor, Tensor]:
+    """Left singular vectors ``[n, r]`` and singular values ``[r]``, largest first, of T parts side by side.
+
+    The parts are ``[T, n, m]`` with n at most T·m; `decompose` says which singular values count.
+    """
+    count, n, m = parts.shape
+    relative = max(relative, count * m * torch.finfo(torch.float32).eps)
+    # Squares of what counts stand clear of float32's rounding, and at this width float64 costs twice as much.
+    rough = n >= WIDE and relative >= 0.01
+    squared, vectors = torch.linalg.eigh(_gram(parts, torch.float32 if rough else torch.float64))
+    sigma = squared.clamp_min(0).sqrt()
+    at_least = max(relative * float(sigma[-1:].sum()), absolute)
+    first = n - int(sigma.gt(at_least).sum())
+    return vectors[:, first:].to(parts.dtype).flip(1), sigma[first:].to(parts.dtype).flip(0)
+
+
+def _gram(parts: Tensor, dtype: torch.dtype) -> Tensor:
+    """The sum of the M Mᵀ, its lower triangle in the main, from slices so that no M is converted whole."""
+    n = parts.shape[1]
+    gram = torch.zeros(n, n, dtype=dtype, device=parts.device)
+    for M in parts:
+        for columns in torch.split(M, 1024, dim=1):
+            wide = columns.to(dtype)
+            for start in range(0, n, 512):
+                end = min(start + 512, n)
+                gram[start:end, :end].addmm_(wide[start:end], wide[:end].T)
     if not bool(torch.isfinite(gram.diagonal()).all()):
         raise UserError("a weight delta holds NaN or infinity: train or fetch the expert anew")
     return gram

@@ -5,8 +5,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from remerge.deltas import Deltas, LowRank
+from remerge.deltas import PIECE, SAMPLE, Deltas, LowRank
 from remerge.methods.decomposition._basis import joint, linear_weights, stacked
+from remerge.methods.interference._select import kth_largest
 
 Pruning = Literal["joint", "individual"]
 """Whether one threshold holds for all tasks' entries, or one for each task's."""
@@ -31,20 +32,22 @@ def aligned(
     def form(name: str) -> LowRank | None:
         if name not in linear:
             return None
-        stack = stacked(deltas, name)
-        if vertical:
-            stack = stack.mT if isinstance(stack, Tensor) else [delta.T for delta in stack]
-        U, C = joint(stack, relative=tolerance)
+        # Every step works in place, and the deltas are freed before: a layer's stack is large.
+        U, C = joint(
+            _turned(stacked(deltas, name)) if vertical else stacked(deltas, name), relative=tolerance
+        )
         kept = max(1, int(rank * U.shape[1]))
         U, C = U[:, :kept], C[:, :kept]
         # The coordinates C_t are Sigma_t V~_t^T whether renormalised or not: only what is pruned depends on
         # it.
         if prune:
             length = C.norm(dim=2, keepdim=True) if renormalise else C.norm(dim=(0, 2), keepdim=True)
-            C = C * largest(C / length.clamp_min(torch.finfo(C.dtype).tiny), density, pruning)
+            C.mul_(largest(C / length.clamp_min(torch.finfo(C.dtype).tiny), density, pruning))
         if elect:
-            C = C * (C * C.sum(dim=0)).ge(0)
-        C = C / (C.ne(0).sum(dim=0).clamp_min(1) if disjoint else len(C))
+            total = C.sum(dim=0)
+            for c in C:
+                c.mul_((c * total).ge_(0))
+        C.div_(C.ne(0).sum(dim=0).clamp_min_(1) if disjoint else len(C))
         merged = LowRank(U, C)
         return merged.T if vertical else merged
 
@@ -53,10 +56,23 @@ def aligned(
 
 
 def largest(V: Tensor, density: float, pruning: Pruning) -> Tensor:
-    """1 at the int(density·n) largest magnitudes of all tasks together or of each, else 0; ``[T, r, m]``."""
-    flat = V.abs().reshape(1 if pruning == "joint" else len(V), -1)
-    if not flat.shape[1]:
+    """1 at the int(density·n) largest magnitudes of all tasks together or of each, else 0; ``[T, r, m]``.
+
+    The mask takes the place of V.
+    """
+    flat = V.abs_().reshape(1 if pruning == "joint" else len(V), -1)
+    n = flat.shape[1]
+    if not n:
         return V
-    kept = max(1, int(density * flat.shape[1]))
-    at_least = flat.kthvalue(flat.shape[1] - kept + 1, dim=1).values
-    return flat.ge(at_least[:, None]).view_as(V)
+    drawn = torch.randint(n, (min(n, SAMPLE),), generator=torch.Generator().manual_seed(0)).to(V.device)
+    at_least = kth_largest(
+        lambda: torch.split(flat, PIECE["cpu"], dim=1),
+        lambda: flat[:, drawn].cpu(),
+        max(1, int(density * n)),
+        n,
+    )
+    return flat.ge_(at_least[:, None].to(V.device)).view(V.shape)
+
+
+def _turned(stack: Tensor | list[LowRank]) -> Tensor | list[LowRank]:
+    return stack.mT if isinstance(stack, Tensor) else [delta.T for delta in stack]
