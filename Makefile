@@ -37,9 +37,12 @@ check: .venv/dev
 clean:
 	rm -rf .venv .snakemake
 
-# The released base of the miniature benchmark, pretrained again: minutes on two cores.
-.PHONY: base
-base: .venv/run
-	$(SNAKEMAKE) --configfile config/demo.yaml --config benchmark=pretraining base='{"source": "miniature"}' \
-		-- results/pretraining/base.json
-	cp results/pretraining/base/* models/miniature-qwen2/
+# The released bases of the miniature benchmarks, pretrained again: minutes of two cores each.
+BASES := base-qwen2 base-t5 base-deberta base-llama
+base-t5: SETTINGS = hidden=112, layers=3, intermediate=224, steps=2000, threads=1
+base-deberta base-llama: SETTINGS = steps=2000, threads=1
+.PHONY: base $(BASES)
+base: $(BASES)
+$(BASES): base-%: .venv/run
+	$(BIN)/python -c 'from pathlib import Path; from remerge.tasks.miniature.pretrain import pretrain; \
+		pretrain(Path("models/miniature-$*"), architecture="$*", $(SETTINGS))'

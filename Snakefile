@@ -10,6 +10,7 @@ include: "workflow/rules/experts.smk"
 include: "workflow/rules/references.smk"
 include: "workflow/rules/scores.smk"
 include: "workflow/rules/merges.smk"
+include: "workflow/rules/exports.smk"
 include: "workflow/rules/report.smk"
 
 

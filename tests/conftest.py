@@ -51,8 +51,11 @@ def experts(base):
 
 
 @pytest.fixture(scope="session")
-def family():
-    return CausalLM()
+def family(tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    tokenizer.save_pretrained(folder)
+    Qwen2Config().save_pretrained(folder)
+    return CausalLM(folder)
 
 
 @pytest.fixture(scope="session")
@@ -66,9 +69,9 @@ def texts():
 
 
 @pytest.fixture(scope="session")
-def examples(family, tokenizer, texts):
+def examples(family, texts):
     def make(task: str, n: int = 24) -> list[Example]:
-        return family.examples(tokenizer, texts(task, n))
+        return family.examples(task, texts(task, n))
 
     return make
 

@@ -53,7 +53,7 @@ def test_first_positions():
 
 def test_reference_answers_are_generate_and_survive_the_disk(family, model, tokenizer, examples, tmp_path):
     inputs = examples("rte", 9)
-    made = make_reference(family, model, tokenizer, inputs, 4)
+    made = make_reference(family, model, inputs, 4)
     for example, answered, rows in zip(inputs, made.examples, made.log_probs, strict=True):
         assert answered.prompt == example.prompt
         assert answered.answer == generated(model, tokenizer, example)
@@ -67,7 +67,7 @@ def test_reference_answers_are_generate_and_survive_the_disk(family, model, toke
 
 
 def test_divergence_from_itself_is_zero_and_from_another_is_not(family, model, tokenizer, examples, experts):
-    reference = make_reference(family, model, tokenizer, examples("cola", 10), 4)
+    reference = make_reference(family, model, examples("cola", 10), 4)
     own = divergences(family, model, reference, 3)
     assert own["kl"] == pytest.approx(0, abs=1e-5)
     assert own["js"] == pytest.approx(0, abs=1e-5)
@@ -79,7 +79,7 @@ def test_divergence_from_itself_is_zero_and_from_another_is_not(family, model, t
 
 
 def test_divergence_is_the_mean_over_positions_then_inputs(family, model, tokenizer, examples, experts):
-    reference = make_reference(family, model, tokenizer, examples("cola", 5), 4)
+    reference = make_reference(family, model, examples("cola", 5), 4)
     model.load_state_dict(experts["sst2"], strict=False)
     expected = []
     with torch.no_grad():

@@ -18,7 +18,7 @@ def references(family, model, experts, tokenizer, examples):
     made = []
     for task, state in experts.items():
         model.load_state_dict(state, strict=False)
-        made.append(make_reference(family, model, tokenizer, examples(task, 12), 8))
+        made.append(make_reference(family, model, examples(task, 12), 8))
     return made
 
 

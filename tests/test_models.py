@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 
 def load(folder):
-    return CausalLM().load(folder, torch.float32, CPU)
+    return CausalLM(folder).load(folder, torch.float32, CPU)
 
 
 def test_a_folder_is_loaded_whole_and_tied_weights_once(folder, model):

@@ -33,19 +33,21 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _stage(run: str, *names: str) -> Handler:
-    """A handler that calls a stage of `remerge.stages` or `remerge.campaign` with a configuration."""
+    """A handler that calls a stage of `remerge.stages`, `campaign` or `export` with a configuration."""
 
     def handle(parsed: argparse.Namespace) -> None:
         # Imported here: torch and transformers take seconds, and most mistakes are seen without them.
         config = configuration.load(parsed.config)
         from transformers.utils import logging
 
-        from remerge import campaign, stages
+        from remerge import campaign, export, stages
         from remerge.models import prepare_process
 
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        # What a checkpoint lacks is checked where it is loaded.
+        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         prepare_process(config.threads)
-        stage = getattr(stages, run, None) or getattr(campaign, run)
+        stage = next(getattr(module, run) for module in (stages, campaign, export) if hasattr(module, run))
         stage(config, *[getattr(parsed, name) for name in names])
 
     return handle
@@ -73,6 +75,14 @@ def _report(parsed: argparse.Namespace) -> None:
     from remerge.report.page import write_report
 
     write_report(configuration.load(parsed.config).folder)
+
+
+def _merge(parsed: argparse.Namespace) -> None:
+    from remerge.standalone import merge_folders
+
+    merge_folders(
+        parsed.method, parsed.base, parsed.expert, parsed.out, parsed.param, parsed.dtype, parsed.device
+    )
 
 
 def _check(parsed: argparse.Namespace) -> None:
@@ -129,12 +139,30 @@ def _parser() -> argparse.ArgumentParser:
         "task",
         "kind",
     )
+    add(
+        "export",
+        _stage("run_export", "variant", "subset"),
+        "write one merge as a checkpoint: variant, subset as task+task",
+        "config",
+        "variant",
+        "subset",
+    )
     add("table", _table, "write one table", "config", "name")
     add("figure", _figure, "write one figure", "config", "name")
     add("report", _report, "write the report page", "config")
     add("check", _check, "check a configuration, methods and parameters included", "config")
     add("methods", _methods, "list the merge methods")
     add("schema", _schema, "print the JSON schema of the configuration")
+    text = "merge checkpoints into a new folder, without a pipeline"
+    merge = commands.add_parser("merge", help=text, description=text)
+    merge.add_argument("--method", required=True, help="one that `remerge methods` lists")
+    merge.add_argument("--base", required=True, help="a folder or hub id")
+    merge.add_argument("--expert", required=True, action="append", help="the same; once for each expert")
+    merge.add_argument("--out", required=True, type=Path, help="a folder that is not there yet")
+    merge.add_argument("--param", default=[], action="append", metavar="NAME=VALUE", help="of the method")
+    merge.add_argument("--dtype", choices=["float32", "bfloat16"], help="of the weights; default: the base's")
+    merge.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    merge.set_defaults(handler=_merge)
     return parser
 
 

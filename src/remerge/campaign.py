@@ -14,15 +14,15 @@ from tqdm import tqdm
 
 from remerge import learn
 from remerge.config import Config, Variant, digest, sources, statistics_of
-from remerge.deltas import Deltas, State
+from remerge.deltas import Deltas, Value
 from remerge.errors import UserError
-from remerge.evaluate import accuracy
+from remerge.evaluate import Split, score
 from remerge.files import read_json, write_json, write_text
-from remerge.learn import Fit
+from remerge.learn import Fit, Tau
 from remerge.methods import Method, find, prepare
 from remerge.models import state_of
 from remerge.references import Reference
-from remerge.workspace import Split, Workspace
+from remerge.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -42,26 +42,40 @@ class Bench:
 
     def __init__(self, config: Config) -> None:
         self.config, self.space = config, Workspace(config)
-        self._experts: dict[str, State] = {}
+        self._experts: dict[str, Mapping[str, Value]] = {}
+        self.base: dict[str, Tensor] = {}
         self._splits: dict[tuple[str, str], Split] = {}
         self._references: dict[str, Reference] = {}
 
     @cached_property
     def model(self) -> nn.Module:
-        """The module that each merge is written into."""
-        return self.space.load("base")
+        """The module that each merge is written into, with every task's head."""
+        return self.space.load("base", list(self.config.tasks))
 
     @cached_property
-    def base(self) -> State:
-        """theta_0, kept apart from the module."""
-        return {name: tensor.clone() for name, tensor in state_of(self.model).items()}
+    def parameters(self) -> dict[str, Tensor]:
+        """The module's parameters by name, without the heads of tasks."""
+        return state_of(self.model)
 
     def deltas(self, subset: Sequence[str]) -> Deltas:
-        """The weight deltas of some experts; each is loaded once."""
+        """The weight deltas of some experts; each is loaded once.
+
+        Adapters have deltas of the weights that one of them changes, and only of these: a share of all
+        entries is a share of what was trained.
+        """
         for task in subset:
             if task not in self._experts:
-                self._experts[task] = state_of(self.space.load(task))
-        return Deltas(self.base, {task: self._experts[task] for task in subset})
+                self._experts[task] = self.space.state(task, self.parameters)
+        changed = {name for task in subset for name in self._experts[task]}
+        for name in changed - self.base.keys():
+            self.base[name] = self.parameters[name].clone()
+        base = {name: self.base[name] for name in self.parameters if name in changed}
+        return Deltas(base, {task: {**base, **self._experts[task]} for task in subset})
+
+    def restore(self, others: Deltas) -> None:
+        """Put the base's weights back into the module, save where other deltas are about to be put."""
+        for name in self.base.keys() - others.keys():
+            self.parameters[name].copy_(self.base[name])
 
     def split(self, task: str, split: str) -> Split:
         """A split, read once."""
@@ -75,19 +89,13 @@ class Bench:
             self._references[task] = self.space.reference(task)
         return self._references[task]
 
-    @torch.no_grad()
-    def write(self, state: State) -> None:
-        """Put weights into the module."""
-        for name, parameter in self.model.named_parameters():
-            parameter.copy_(state[name])
-
     def scores(self, tasks: Sequence[str], split: str) -> dict[str, Any]:
         """The module's score on each task."""
         size = self.config.evaluation.batch_size
         found = {}
         for task in tasks:
             part = self.split(task, split)
-            found[task] = accuracy(self.space.family, self.model, part.examples, part.labels, size)
+            found[task] = score(self.space.family, self.model, part, size)
         return found
 
     def merge(self, method: Method, settings: Mapping[str, Any], subset: Sequence[str]) -> None:
@@ -96,26 +104,26 @@ class Bench:
         kind = statistics_of(method.name)
         if kind:
             given = {"statistics": {task: self.space.statistics(task, kind) for task in subset}}
-        parameters = dict(self.model.named_parameters())
-        with torch.no_grad():
-            for name, delta in method.function(self.base, weights, **settings, **given):
-                parameters[name].copy_(delta.add_(self.base[name]))
+        self.restore(weights)
+        for name, delta in method.function(weights.base, weights, **settings, **given):
+            self.parameters[name].copy_(delta.add_(self.base[name]))
 
     def fit(self, method: Method, settings: Mapping[str, Any], choice: Choice, subset: Sequence[str]) -> Fit:
         """Learn a merge's coefficients and leave the merge in the module."""
         learning, weights = self.config.learning, self.deltas(subset)
         level = settings["level"]
-        prepared = prepare(settings.get("over", "none"), self.base, weights)
+        prepared = prepare(settings.get("over", "none"), weights.base, weights)
         inputs = getattr(learning.inputs, level)
         references = [self.reference(task).first(inputs) for task in subset]
         if "references" not in method.needs:
             references = [reference.first_tokens for reference in references]
         dtype = getattr(torch, self.config.merge.delta_dtype)
-        tau: dict[str, Tensor] = {name: prepared[name].to(dtype) for name in prepared}
+        tau: dict[str, Tau] = {name: prepared.factors(name) or prepared[name].to(dtype) for name in prepared}
+        self.restore(weights)
         return learn.fit(
             self.space.family,
             self.model,
-            self.base,
+            weights.base,
             tau,
             references,
             partial(method.function, **settings),
@@ -162,11 +170,14 @@ def run_selection(config: Config, variant: str) -> None:
     settings = method.settings(chosen.params)
     select, subsets = config.learning.select, config.initial_subsets()
     journal = bench.space.journal("selection", variant)
-    alone = {}
+    alone, average = {}, find("average")
     for task in sorted({task for subset in subsets for task in subset}):
-        bench.deltas([task])
-        bench.write(bench._experts[task])
+        bench.merge(average, average.settings({}), [task])
         alone[task] = bench.scores([task], "validation")[task]["value"]
+        if alone[task] <= 0:
+            raise UserError(
+                f"tasks.{task}: its expert scores 0 on its own validation split: train it further"
+            )
 
     def validate(choice: Choice, subset: tuple[str, ...]) -> float:
         bench.fit(method, settings, choice, subset)

@@ -27,7 +27,9 @@ METHODS = Path(__file__).parent / "methods"
 RESULTS = Path("results")
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=80)]
 Scalar = bool | int | float | str
+Metric = Literal["accuracy", "rouge1", "rouge2", "rougeL"]
 
 
 class Section(BaseModel):
@@ -39,6 +41,7 @@ class Section(BaseModel):
 class Miniature(Section):
     """Size and pretraining of the miniature base; read only when `base.source` is `miniature`."""
 
+    architecture: Literal["qwen2", "llama", "t5", "deberta"] = "qwen2"
     hidden: PositiveInt = 128
     layers: PositiveInt = 3
     heads: PositiveInt = 4
@@ -52,13 +55,24 @@ class Miniature(Section):
 class Base(Section):
     """The pretrained model that every expert starts from."""
 
-    family: Literal["causal_lm"] = Field("causal_lm", description="how answers are read")
+    family: Literal["causal_lm", "seq2seq", "classifier", "clip"] = Field(
+        "causal_lm",
+        description="how answers are read: in words, or by a head for each task (classifier, clip)",
+    )
     source: str = Field(description="a hub id, a local folder, or `miniature`, trained here")
     revision: str | None = Field(None, description="commit or tag on the hub")
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="of computations on a GPU; a CPU computes in float32"
     )
+    vocabulary: Literal["same", "common"] = Field(
+        "same", description="of experts with added tokens: refuse them, or cut the rows that the base lacks"
+    )
     miniature: Miniature = Miniature()
+
+    @property
+    def speaks(self) -> bool:
+        """Whether answers are words; they are the classes of a head otherwise."""
+        return self.family in ("causal_lm", "seq2seq")
 
 
 class Splits(Section):
@@ -67,6 +81,7 @@ class Splits(Section):
     train: str = "train"
     validation: str = "validation"
     test: str = "test"
+    stratify: bool = Field(False, description="each cut of a source split keeps its shares of the labels")
 
 
 class Sizes(Section):
@@ -87,13 +102,51 @@ class Task(Section):
     revision: str | None = None
     splits: Splits = Splits()
     sizes: Sizes = Sizes()
-    prompt: str = Field(description="the model's input, with {column} fields")
-    answers: list[str] = Field(
-        min_length=2, description="the answer in words, in the order of the labels 0, 1, …"
+    prompt: str | None = Field(
+        None, description="the model's input, a text with {column} and {column[key][0]} fields"
     )
-    target: str = Field("label", description="the column that holds the label")
+    image: str | None = Field(None, description="the column that holds the image, of a task of images")
+    answers: list[str] = Field(
+        [],
+        description="the answers in words, in the order of `labels`; they may have fields as `prompt`. None: "
+        "`target` is the answer itself",
+    )
+    labels: list[int | str] | None = Field(
+        None, description="the values of `target`, in the order of the answers; default: 0, 1, …"
+    )
+    target: str = Field(
+        "label",
+        description="the column that holds the label or the answer, or a text with fields as `prompt`",
+    )
+    captions: list[str] = Field(
+        [], description="what an image may be called, with {answer}: their embedding is the head of a class"
+    )
+    metric: Metric = Field("accuracy", description="accuracy (of the whole answer), or a ROUGE F-measure")
     expert: str | None = Field(
         None, description="an existing expert, a hub id or local folder; default: fine-tuned here"
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Task":
+        if (self.prompt is None) == (self.image is None):
+            raise ValueError("give prompt, or image for a task of images")
+        if self.answers and len(self.labels or self.answers) != len(self.answers):
+            raise ValueError(f"labels: {len(self.labels or [])} for {len(self.answers)} answers")
+        if len(self.answers) == 1:
+            raise ValueError("answers: one is none to choose from")
+        if self.labels and not self.answers:
+            raise ValueError("labels need answers")
+        return self
+
+
+class Lora(Section):
+    """Experts as LoRA adapters: the base stays, and low-rank matrices beside linear layers are trained."""
+
+    rank: PositiveInt = 16
+    alpha: PositiveInt = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: list[str] = Field(
+        ["q_proj", "k_proj", "v_proj", "o_proj"], description="the linear layers, by the end of their names"
     )
 
 
@@ -117,6 +170,10 @@ class Finetune(Section):
     )
     patience: PositiveInt | None = Field(
         None, description="stop after so many evaluations without progress and keep the best step"
+    )
+    lora: Lora | None = Field(None, description="train adapters; default: all weights")
+    multitask: bool = Field(
+        True, description="also fine-tune the base on the union of the tasks, the upper reference"
     )
 
     @model_validator(mode="after")
@@ -209,7 +266,7 @@ class Config(Section):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
     threads: PositiveInt = Field(1, description="CPU threads of a job; they fix the bytes")
     base: Base
-    tasks: dict[Name, Task] = Field(min_length=2)
+    tasks: dict[TaskName, Task] = Field(min_length=2)
     finetune: Finetune = Finetune()
     merge: Merge
     learning: Learning = Learning()
@@ -220,6 +277,11 @@ class Config(Section):
     def folder(self) -> Path:
         """Where everything this benchmark makes lies."""
         return RESULTS / self.benchmark
+
+    @property
+    def models(self) -> list[str]:
+        """The models that stand unmerged: the base, the multitask model if there is one, every expert."""
+        return ["base", *(["multitask"] if self.finetune.multitask else []), *self.tasks]
 
     @property
     def sizes(self) -> list[int]:
@@ -257,6 +319,14 @@ class Config(Section):
     def _whole(self) -> "Config":
         for reserved in {"base", "multitask"} & set(self.tasks):
             raise ValueError(f"tasks.{reserved}: the name is taken by a reference model")
+        for name, asked in self.tasks.items():
+            if (asked.image is None) == (self.base.family == "clip"):
+                raise ValueError(f"tasks.{name}: clip reads image, every other family prompt")
+            if not self.base.speaks and (not asked.answers or asked.metric != "accuracy"):
+                raise ValueError(
+                    f"tasks.{name}: {self.base.family} tells classes apart: name them in answers, "
+                    "and leave metric at accuracy"
+                )
         for size in self.merge.sizes or []:
             if size > len(self.tasks):
                 raise ValueError(f"merge.sizes: {size} is more than the {len(self.tasks)} tasks")

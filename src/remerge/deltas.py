@@ -45,6 +45,10 @@ class LowRank:
         """The transposed delta."""
         return LowRank(self.A.mT, self.B.mT, self.scaling)
 
+    def to(self, device: torch.device) -> "LowRank":
+        """The same on a device."""
+        return LowRank(self.B.to(device), self.A.to(device), self.scaling)
+
     def dense(self) -> Tensor:
         """The product, float32."""
         return (self.B.float() @ self.A.float()).mul_(self.scaling)

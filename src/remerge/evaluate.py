@@ -1,23 +1,57 @@
-"""Accuracy of greedy answers, from one teacher-forced pass.
+"""The score of a model on a task: accuracy of greedy answers, or ROUGE.
 
-A greedy decode equals the gold answer if and only if, with the gold answer fed in, the most likely token
-at every answer position is the gold token. So one batched forward pass gives exactly what decoding would.
+Accuracy comes from one teacher-forced pass: a greedy decode equals the gold answer
+if and only if, with the gold answer fed in, the most likely token at every answer position is the gold token.
+So one batched forward pass gives exactly what decoding would.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from remerge.families import Example, Family
+from remerge.families import Example, Family, by_length
 
 
-def batches(examples: Sequence[Example], size: int) -> Iterator[list[int]]:
-    """Indices of examples of like length, ``size`` at a time."""
-    order = sorted(range(len(examples)), key=lambda i: examples[i].length)
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+@dataclass(frozen=True)
+class Split:
+    """One split of one task.
+
+    Attributes:
+        examples: what is asked and the gold answers.
+        gold: the gold answers in words, where answers are words.
+        labels: the first token of each possible answer, if these tell the answers apart.
+        metric: accuracy, rouge1, rouge2 or rougeL.
+        digest: a short name for exactly these examples.
+    """
+
+    examples: list[Example]
+    gold: list[str]
+    labels: list[int] | None
+    metric: str
+    digest: str
+
+
+def score(family: Family, model: nn.Module, split: Split, batch_size: int) -> dict[str, Any]:
+    """A model's score on a split: ``metric``, ``value``, ``restricted``, ``n``, and every ROUGE if it is one.
+
+    Args:
+        family: how the model is asked.
+        model: any model of the family.
+        split: what it is asked.
+        batch_size: examples in a forward pass.
+    """
+    if split.metric == "accuracy":
+        return accuracy(family, model, split.examples, split.labels, batch_size)
+    # Imported here: accuracy needs none of it.
+    from remerge.rouge import rouge
+
+    said = family.processor.batch_decode(family.greedy(model, split.examples), skip_special_tokens=True)
+    found = rouge(said, split.gold)
+    n = len(split.examples)
+    return {"metric": split.metric, "value": found[split.metric], "restricted": None, "n": n, **found}
 
 
 @torch.no_grad()
@@ -44,7 +78,7 @@ def accuracy(
     device = next(model.parameters()).device
     choices = torch.tensor(labels, device=device) if labels else None
     strict = restricted = 0
-    for chunk in batches(examples, batch_size):
+    for chunk in by_length(examples, batch_size):
         batch = family.collate([examples[i] for i in chunk], device)
         logits = family.logits(model, batch)
         wrong = torch.zeros(batch.size, device=device)

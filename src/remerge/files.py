@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,25 @@ def write_with(path: Path, write: Callable[[Path], None]) -> None:
         raise UserError(f"cannot write {path}: {cause}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_folder(folder: Path, save: Callable[[Path], None]) -> None:
+    """Let ``save`` fill a folder that appears whole or not at all.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+            filled = Path(temporary) / folder.name
+            filled.mkdir()
+            save(filled)
+            shutil.rmtree(folder, ignore_errors=True)
+            filled.rename(folder)
+    except (OSError, SafetensorError) as error:
+        cause = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write {folder}: {cause}") from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -3,59 +3,66 @@
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
+from remerge.config import Finetune, Lora
 from remerge.errors import UserError
-from remerge.families import Example
-
-IGNORED = -100
-"""The label of positions that bear no loss (transformers' convention)."""
+from remerge.families import Example, Family
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How to fine-tune: the values of the configuration's `finetune`, and the seed."""
+class AnswerTrainer(Trainer):
+    """A Trainer whose loss is the cross-entropy of the answers alone, as the family reads them."""
 
-    learning_rate: float
-    weight_decay: float
-    batch_size: int
-    device_batch_size: int | None
-    steps: int
-    scheduler: str
-    warmup: float
-    evaluations: int
-    patience: int | None
-    seed: int
+    family: Family
 
-
-def collate_for_loss(items: Sequence[dict[str, list[int]]]) -> dict[str, Tensor]:
-    """A right-padded batch with labels on the answers alone."""
-    length = max(len(item["input_ids"]) for item in items)
-    fill = {"input_ids": 0, "attention_mask": 0, "labels": IGNORED}
-    return {
-        key: torch.tensor([item[key] + [pad] * (length - len(item[key])) for item in items])
-        for key, pad in fill.items()
-    }
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The mean over the answer tokens, or classes, of the whole step."""
+        batch = inputs["batch"]
+        network = model.get_base_model() if isinstance(model, PeftModel) else model
+        total = cross_entropy(self.family.logits(network, batch), batch.targets, reduction="sum")
+        loss = total / (len(batch.targets) if num_items_in_batch is None else num_items_in_batch)
+        return (loss, {}) if return_outputs else loss
 
 
 def finetune(
-    model: nn.Module, train: Sequence[Example], validation: Sequence[Example], recipe: Recipe, bf16: bool
-) -> dict[str, Any]:
-    """Train ``model`` in place.
+    family: Family,
+    model: nn.Module,
+    train: Sequence[Example],
+    validation: Sequence[Example],
+    recipe: Finetune,
+    seed: int,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Train ``model``, in place, or an adapter on it.
+
+    Args:
+        family: how the model reads examples.
+        model: the base, with a fresh head where the family has heads.
+        train: what it learns.
+        validation: what it is watched on, if the recipe says so.
+        recipe: the configuration's `finetune`.
+        seed: of the order of the examples, of dropout and of adapters.
 
     Returns:
-        ``steps``, ``examples`` (seen), and the mean training ``loss`` in nats a token.
+        The model or adapter, and ``steps``, ``examples`` (seen), the mean training ``loss`` in nats a token.
 
     Raises:
-        UserError: the loss is no number: the learning rate is too high.
+        UserError: the loss is no number: the learning rate is too high; or an adapter finds no layers.
     """
+    device = next(model.parameters()).device
+    trained = model if recipe.lora is None else _adapted(model, family.heads(model), recipe.lora, seed)
     scratch = Path(tempfile.mkdtemp(prefix="remerge-"))
     at_once = min(recipe.device_batch_size or recipe.batch_size, recipe.batch_size)
     watch = recipe.evaluations > 0
@@ -71,10 +78,10 @@ def finetune(
         lr_scheduler_type=recipe.scheduler,
         warmup_steps=int(recipe.warmup * recipe.steps),
         train_sampling_strategy="group_by_length",
-        seed=recipe.seed,
-        data_seed=recipe.seed,
-        bf16=bf16,
-        use_cpu=next(model.parameters()).device.type == "cpu",
+        seed=seed,
+        data_seed=seed,
+        bf16=device.type == "cuda",
+        use_cpu=device.type == "cpu",
         eval_strategy="steps" if watch else "no",
         save_strategy="steps" if recipe.patience else "no",
         eval_steps=every,
@@ -85,17 +92,26 @@ def finetune(
         metric_for_best_model="eval_loss",
         greater_is_better=False,
         logging_steps=max(1, recipe.steps // 10),
+        remove_unused_columns=False,
         report_to=[],
     )
     stop: list[TrainerCallback] = [EarlyStoppingCallback(recipe.patience)] if recipe.patience else []
-    trainer = Trainer(
-        model=model,
+
+    def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = family.collate([item["example"] for item in items], device)
+        # By these, Trainer counts what a step's loss is the mean of; they are shifted already.
+        return {"batch": batch, "labels": batch.targets, "shift_labels": batch.targets}
+
+    trainer = AnswerTrainer(
+        model=trained,
         args=arguments,
         train_dataset=_items(train),
         eval_dataset=_items(validation) if watch else None,
-        data_collator=collate_for_loss,
+        data_collator=collate,
         callbacks=stop,
     )
+    trainer.family = family
+    trainer.model_accepts_loss_kwargs = True
     try:
         result = trainer.train()
     finally:
@@ -103,33 +119,28 @@ def finetune(
     loss = result.training_loss
     if not loss < float("inf"):
         raise UserError(f"the training loss became {loss}: lower finetune.learning_rate")
-    model.eval()
+    trained.eval()
     steps = trainer.state.global_step
-    return {"steps": steps, "examples": steps * recipe.batch_size, "loss": loss}
+    return trained, {"steps": steps, "examples": steps * recipe.batch_size, "loss": loss}
 
 
-def save_folder(folder: Path, model: Any, tokenizer: Any) -> None:
-    """Save model and tokenizer as a folder that appears whole or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+def _adapted(model: Any, heads: list[str], lora: Lora, seed: int) -> nn.Module:
+    """A LoRA adapter on the model; its heads are trained whole."""
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets,
+        modules_to_save=heads or None,
+    )
+    torch.manual_seed(seed)
     try:
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        temporary.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot write {folder}: {error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        adapted: nn.Module = get_peft_model(model, config)
+    except ValueError as error:
+        raise UserError(f"finetune.lora.targets: {str(error).splitlines()[0]}") from None
+    return adapted
 
 
-def _items(examples: Sequence[Example]) -> list[dict[str, list[int]]]:
-    return [
-        {
-            "input_ids": e.prompt + e.answer,
-            "attention_mask": [1] * e.length,
-            "labels": [IGNORED] * len(e.prompt) + e.answer,
-        }
-        for e in examples
-    ]
+def _items(examples: Sequence[Example]) -> list[dict[str, Any]]:
+    """What Trainer's sampler groups by length, and the example itself."""
+    return [{"input_ids": range(e.length), "example": e} for e in examples]

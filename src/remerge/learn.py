@@ -6,7 +6,8 @@ dL/dtheta, and
 
     dL/dlam_t^l = < dL/dtheta^l , tau_t^l >
 
-so no graph runs through the merge and nothing the size of the model is made anew.
+so no graph runs through the merge and nothing the size of the model is made anew. Of a low-rank tau = s B A
+the inner product is s < B^T dL/dtheta, A >, so it is never formed.
 """
 
 import time
@@ -16,12 +17,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from remerge.deltas import State, layer_of
+from remerge.deltas import LowRank, State, layer_of
 from remerge.families import Family
-from remerge.references import Reference, position_weights
+from remerge.references import Reference, position_weights, side_by_side
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 """From log-probabilities of expert and merged model, ``[N, V]``, to a loss for each position, ``[N]``."""
+
+
+Tau = Tensor | list[LowRank]
+"""The task vectors of one tensor, stacked ``[T, *shape]`` in any float dtype, or the factors of each."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +59,13 @@ class Blend:
     Args:
         model: the module; its parameters are overwritten.
         base: theta_0 by name. Parameters that it does not name keep their values.
-        tau: the stacked task vectors, ``[T, *shape]`` by name, in any float dtype.
+        tau: the task vectors by name. No gradient is taken of parameters that it does not name.
     """
 
-    def __init__(self, model: nn.Module, base: State, tau: Mapping[str, Tensor]) -> None:
+    def __init__(self, model: nn.Module, base: State, tau: Mapping[str, Tau]) -> None:
         self.base, self.tau = base, tau
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in tau)
         self.parameters = {name: p for name, p in model.named_parameters() if name in tau}
         self.layers = sorted({layer_of(name) for name in tau}, key=_natural)
         self.column = {name: self.layers.index(layer_of(name)) for name in tau}
@@ -67,7 +74,7 @@ class Blend:
     def write(self, lam: Tensor) -> None:
         """Put the merged weights for ``lam``, ``[T, layers]``, into the module."""
         for name, parameter in self.parameters.items():
-            delta = torch.tensordot(lam[:, self.column[name]], self.tau[name].float(), dims=1)
+            delta = _combined(self.tau[name], lam[:, self.column[name]])
             parameter.copy_(delta.add_(self.base[name]))
 
     @torch.no_grad()
@@ -76,8 +83,7 @@ class Blend:
         columns: list[list[Tensor]] = [[] for _ in self.layers]
         for name, parameter in self.parameters.items():
             assert parameter.grad is not None, name
-            inner = self.tau[name].flatten(1).float() @ parameter.grad.flatten().float()
-            columns[self.column[name]].append(inner)
+            columns[self.column[name]].append(_inner(self.tau[name], parameter.grad.float()))
             parameter.grad = None
         return torch.stack([torch.stack(parts).sum(dim=0) for parts in columns], dim=1)
 
@@ -86,7 +92,7 @@ def fit(
     family: Family,
     model: nn.Module,
     base: State,
-    tau: Mapping[str, Tensor],
+    tau: Mapping[str, Tau],
     references: Sequence[Reference],
     objective: Objective,
     *,
@@ -103,7 +109,7 @@ def fit(
         family: how the model is asked.
         model: a module of the family; overwritten with the merged weights.
         base: theta_0 by name.
-        tau: the stacked task vectors by name.
+        tau: the task vectors by name.
         references: for each expert, in the order of the stack, inputs and the expert's answers on them.
         objective: the loss at a position.
         level: ``task`` or ``layer``.
@@ -131,8 +137,8 @@ def fit(
             ]
             blend.write(lam.expand(-1, len(blend.layers)))
             batch = family.collate([reference.examples[i] for reference, i in chosen], device)
-            expert = torch.cat([reference.log_probs[i] for reference, i in chosen]).to(device)
             merged = family.logits(model, batch).log_softmax(dim=-1)
+            expert = side_by_side([r.log_probs[i] for r, i in chosen], merged.shape[1], device)
             weight = position_weights(batch.example) * len(references) / len(chosen)
             loss = (objective(expert, merged) * weight).sum()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -143,6 +149,24 @@ def fit(
     blend.write(lam.expand(-1, len(blend.layers)))
     trace = torch.stack(losses).tolist()
     return Fit(lam.cpu(), blend.layers, trace, time.perf_counter() - started)
+
+
+def _combined(tau: Tau, lam: Tensor) -> Tensor:
+    """sum_t lam_t tau_t, float32."""
+    if isinstance(tau, Tensor):
+        summed: Tensor = torch.tensordot(lam, tau.float(), dims=1)
+        return summed
+    B = torch.cat([f.B.float() * f.scaling for f in tau], dim=1)
+    A = torch.cat([lam_t * f.A.float() for lam_t, f in zip(lam, tau, strict=True)])
+    return torch.mm(B, A)
+
+
+def _inner(tau: Tau, gradient: Tensor) -> Tensor:
+    """< tau_t, gradient > for every expert, ``[T]``."""
+    if isinstance(tau, Tensor):
+        return tau.flatten(1).float() @ gradient.flatten()
+    products = [((f.B.float().T @ gradient) * f.A.float()).sum() * f.scaling for f in tau]
+    return torch.stack(products)
 
 
 def _natural(layer: str) -> list[tuple[int, str]]:

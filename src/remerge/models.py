@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,11 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from remerge.errors import UserError
+from remerge.families.heads import Heads
 
 # Everything that a model is loaded from; weights in pickles are not among it.
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
@@ -43,7 +47,7 @@ def fingerprint(folder: Path) -> str:
     Raises:
         UserError: the folder holds no safetensors.
     """
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(folder.rglob("*.safetensors"))
     if not files:
         raise UserError(f"{folder}: no .safetensors file: save the model with safe_serialization")
     total = hashlib.sha256()
@@ -53,13 +57,14 @@ def fingerprint(folder: Path) -> str:
     return total.hexdigest()[:16]
 
 
-def load_whole(auto: Any, folder: Path, dtype: torch.dtype) -> nn.Module:
+def load_whole(auto: Any, folder: Path, dtype: torch.dtype, may_lack: Sequence[str] = ()) -> nn.Module:
     """A model of which every tensor came from the folder's safetensors, in evaluation mode.
 
     Args:
         auto: a transformers class with ``from_pretrained``.
         folder: where config and weights lie.
         dtype: what the weights are held in.
+        may_lack: children of the model, by name, that the folder need not hold.
 
     Raises:
         UserError: a file is missing or cut short, or a tensor is missing or of another shape.
@@ -78,17 +83,87 @@ def load_whole(auto: Any, folder: Path, dtype: torch.dtype) -> nn.Module:
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
         raise UserError(f"{folder}: cannot be loaded: {' '.join(str(error).split())[:300]}") from None
     for what in ("missing_keys", "mismatched_keys"):
-        if info[what]:
-            name = sorted(str(key) for key in info[what])[0]
-            raise UserError(f"{folder}: tensor {name} is {what.split('_')[0]}: the checkpoint is not whole")
+        names = [str(key[0] if isinstance(key, tuple) else key) for key in info[what]]
+        broken = sorted(name for name in names if name.split(".")[0] not in may_lack)
+        if broken:
+            raise UserError(
+                f"{folder}: tensor {broken[0]} is {what.split('_')[0]}: the checkpoint is not whole, "
+                "or base.family is not its own"
+            )
     model.eval()
     whole: nn.Module = model
     return whole
 
 
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter of a base (PEFT), not a whole model."""
+    return (folder / "adapter_config.json").is_file()
+
+
+def tensors_of(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of a folder's own safetensors files.
+
+    Raises:
+        UserError: a file is cut short, or there is none.
+    """
+    found: dict[str, Tensor] = {}
+    files = sorted(folder.glob("*.safetensors"))
+    for file in files:
+        found |= read_tensors(file)
+    if not files:
+        raise UserError(f"{folder}: no .safetensors file: save the model with safe_serialization")
+    return found
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of one safetensors file.
+
+    Raises:
+        UserError: it is missing or cut short.
+    """
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file}: not whole ({error}): fetch or make it again") from None
+
+
+def head_tensors(folder: Path, task: str, places: Sequence[str]) -> dict[str, Tensor]:
+    """A task's head from a checkpoint: its file of `heads/`, or what lies in the model or adapter itself.
+
+    Args:
+        folder: the checkpoint.
+        task: whose head.
+        places: the names of the model's children that make the head.
+
+    Raises:
+        UserError: there is none.
+    """
+    own = folder / "heads" / f"{task}.safetensors"
+    found = read_tensors(own) if own.is_file() else tensors_of(folder)
+    # As PEFT writes the modules that it trains whole.
+    plain = {
+        re.sub(r"^base_model\.model\.|modules_to_save\.(default\.)?", "", n): t for n, t in found.items()
+    }
+    heads = {name: tensor for name, tensor in plain.items() if name.split(".")[0] in places}
+    if not heads:
+        raise UserError(
+            f"{folder}: no head for {task} (no tensor {' or '.join(f'{p}.…' for p in places)}): "
+            "save the whole model that was fine-tuned, or its head as modules_to_save"
+        )
+    return heads
+
+
 def state_of(model: nn.Module) -> dict[str, Tensor]:
-    """A model's parameters by name, tied ones once; they share the model's memory."""
-    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+    """A model's parameters by name, tied ones once; they share the model's memory.
+
+    Heads of tasks are left out: they belong to one expert alone.
+    """
+    heads = [f"{name}." for name, module in model.named_modules() if isinstance(module, Heads)]
+    return {
+        name: parameter.detach()
+        for name, parameter in model.named_parameters()
+        if not name.startswith(tuple(heads))
+    }
 
 
 def device_of(name: str) -> torch.device:

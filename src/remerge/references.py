@@ -13,11 +13,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from remerge.divergence import js, kl
 from remerge.errors import UserError
-from remerge.evaluate import batches
-from remerge.families import Example, Family
+from remerge.families import Example, Family, by_length
+from remerge.families.heads import ABSENT
 from remerge.files import write_with
 
 
@@ -27,7 +28,8 @@ class Reference:
 
     Attributes:
         examples: the inputs, each with the expert's greedy answer.
-        log_probs: for each of them, log-probabilities at every answer position, float32 ``[positions, V]``.
+        log_probs: for each of them, log-probabilities at every answer position, float32 ``[positions, V]``;
+            of a head, one position and C classes.
     """
 
     examples: list[Example]
@@ -40,20 +42,20 @@ class Reference:
     @property
     def first_tokens(self) -> "Reference":
         """The reference cut to the first answer token: what a method without references sees."""
-        cut = [Example(e.prompt, e.answer[:1]) for e in self.examples]
+        cut = [Example(e.prompt, e.answer[:1], e.task) for e in self.examples]
         return Reference(cut, [rows[:1] for rows in self.log_probs])
 
 
 @torch.no_grad()
 def make_reference(
-    family: Family, expert: nn.Module, tokenizer: Any, inputs: Sequence[Example], batch_size: int
+    family: Family, expert: nn.Module, inputs: Sequence[Example], batch_size: int
 ) -> Reference:
     """Decode ``inputs`` greedily with ``expert`` and keep its distributions along the answers."""
-    answers = family.greedy(expert, tokenizer, inputs)
-    examples = [Example(e.prompt, answer) for e, answer in zip(inputs, answers, strict=True)]
+    answers = family.greedy(expert, inputs)
+    examples = [Example(e.prompt, answer, e.task) for e, answer in zip(inputs, answers, strict=True)]
     device = next(expert.parameters()).device
     rows: dict[int, Tensor] = {}
-    for chunk in batches(examples, batch_size):
+    for chunk in by_length(examples, batch_size):
         batch = family.collate([examples[i] for i in chunk], device)
         log_probs = family.logits(expert, batch).log_softmax(dim=-1).cpu()
         parts = torch.split(log_probs, [len(examples[i].answer) for i in chunk])
@@ -89,7 +91,7 @@ def load_reference(path: Path, inputs: Sequence[Example]) -> Reference:
     if len(lengths) != len(inputs):
         raise UserError(f"{path}: made on {len(lengths)} inputs, not {len(inputs)}: delete it and run again")
     parts = torch.split(answers, lengths.tolist())
-    examples = [Example(e.prompt, part.tolist()) for e, part in zip(inputs, parts, strict=True)]
+    examples = [Example(e.prompt, part.tolist(), e.task) for e, part in zip(inputs, parts, strict=True)]
     return Reference(examples, list(torch.split(log_probs, lengths.tolist())))
 
 
@@ -98,15 +100,20 @@ def divergences(family: Family, model: nn.Module, reference: Reference, batch_si
     """KL and JS of a model from the expert, in nats: the mean over positions, then over inputs."""
     device = next(model.parameters()).device
     total = {"kl": 0.0, "js": 0.0}
-    for chunk in batches(reference.examples, batch_size):
+    for chunk in by_length(reference.examples, batch_size):
         batch = family.collate([reference.examples[i] for i in chunk], device)
         q = family.logits(model, batch).log_softmax(dim=-1)
-        p = torch.cat([reference.log_probs[i] for i in chunk]).to(device)
+        p = side_by_side([reference.log_probs[i] for i in chunk], q.shape[1], device)
         weight = position_weights(batch.example)
         for name, divergence in (("kl", kl), ("js", js)):
             total[name] += float((divergence(p, q) * weight).sum())
     n = len(reference.examples)
     return {**{name: value / n for name, value in total.items()}, "n": n}
+
+
+def side_by_side(rows: Sequence[Tensor], width: int, device: torch.device) -> Tensor:
+    """Log-probabilities of several examples, ``[N, width]``; classes that a task lacks have probability 0."""
+    return torch.cat([pad(row, (0, width - row.shape[1]), value=ABSENT) for row in rows]).to(device)
 
 
 def position_weights(example: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from remerge import statistics
 from remerge.config import Config, digest
-from remerge.evaluate import accuracy
-from remerge.files import write_json, write_with
+from remerge.evaluate import score
+from remerge.families import family
+from remerge.files import write_folder, write_json, write_with
 from remerge.models import fingerprint, locate
 from remerge.references import divergences, make_reference, save_reference
 from remerge.workspace import Workspace
@@ -25,51 +26,54 @@ from remerge.workspace import Workspace
 def make_base(config: Config) -> None:
     """Find the base, or pretrain the miniature one, and record where its weights lie."""
     space, started = Workspace(config), time.perf_counter()
-    folder, training = space.folder / "base", {}
+    folder, training = space.folder / "base", dict[str, Any]()
     if config.base.source == "miniature":
         from remerge.tasks.miniature.pretrain import pretrain
 
         sizes = config.base.miniature.model_dump()
-        training = {"training": pretrain(folder, seed=config.seed, **sizes)}
+        training["training"] = pretrain(folder, seed=config.seed, **sizes)
     else:
         folder = locate(config.base.source, config.base.revision)
-    _record_model(space, space.folder / "base.json", config.base.source, folder, started, training)
+    model = family(config.base.family, folder).load(folder, space.dtype, space.device)
+    record = _record(space, model, config.base.source, folder, started)
+    write_json(space.folder / "base.json", {**record, **training})
 
 
 def make_expert(config: Config, task: str) -> None:
     """Fine-tune the base on one task, or on all (`multitask`), or find the existing expert."""
     # Imported here: the Trainer takes five seconds that no other stage needs.
-    from remerge.finetune import Recipe, finetune, save_folder
+    from remerge.finetune import finetune
 
     space, started = Workspace(config), time.perf_counter()
     tasks = list(config.tasks) if task == "multitask" else [task]
     source = None if task == "multitask" else config.task(task).expert
-    folder, training = space.folder / "experts" / task, {}
+    folder, training = space.folder / "experts" / task, dict[str, Any]()
     if source is None:
         train = [e for t in tasks for e in space.split(t, "train").examples]
         validation = [e for t in tasks for e in space.split(t, "validation").examples]
-        model = space.load("base")
-        given = config.finetune.model_dump(exclude={"multitask_steps"})
+        model = space.load_folder(space.path("base"))
+        space.equip(model, dict.fromkeys(tasks))
+        settings = config.finetune
         if task == "multitask":
-            given["steps"] = config.finetune.multitask_steps or config.finetune.steps * len(tasks)
-        recipe = Recipe(**given, seed=config.seed)
-        on_gpu = space.device.type == "cuda"
-        training = {"training": finetune(model, train, validation, recipe, bf16=on_gpu)}
-        save_folder(folder, model, space.tokenizer)
+            steps = settings.multitask_steps or settings.steps * len(tasks)
+            settings = settings.model_copy(update={"steps": steps})
+        trained, training["training"] = finetune(
+            space.family, model, train, validation, settings, config.seed
+        )
+        write_folder(folder, partial(space.family.save, trained))
     else:
         folder = locate(source)
-    _record_model(
-        space, space.folder / f"experts/{task}.json", source or "fine-tuned here", folder, started, training
-    )
+    model = space.load_folder(folder)
+    record = _record(space, model, source or "fine-tuned here", folder, started)
+    write_json(space.folder / f"experts/{task}.json", {**record, **training})
 
 
 def make_reference_of(config: Config, task: str) -> None:
     """Keep an expert's greedy answers and distributions on its validation inputs."""
     space, started = Workspace(config), time.perf_counter()
     inputs = space.split(task, "validation").examples
-    reference = make_reference(
-        space.family, space.load(task), space.tokenizer, inputs, config.evaluation.batch_size
-    )
+    expert = space.load(task, [task])
+    reference = make_reference(space.family, expert, inputs, config.evaluation.batch_size)
     save_reference(space.reference_file(task), reference)
     write_json(
         space.folder / "references" / f"{task}.json",
@@ -87,26 +91,25 @@ def make_statistics(config: Config, task: str, kind: str) -> None:
     """Compute a kind of statistics of an expert on training inputs of its task."""
     space = Workspace(config)
     examples = space.split(task, "train").examples[: config.statistics.inputs]
-    model = space.load(task)
+    model = space.load(task, [task])
     bar = tqdm(examples, desc=f"{kind} of {task}", mininterval=1)
     # One input a batch: Fisher's squares are of single inputs, and nothing is padded.
     batches = (space.family.collate([example], space.device) for example in bar)
     if kind == "fisher":
         found = statistics.fisher(model, batches, space.family.logits, seed=config.seed)
     else:
-        found = statistics.grams(model, batches, space.family.logits, lambda batch: ())
+        found = statistics.grams(model, batches, space.family.logits, space.family.masks)
     tensors = {name: tensor.contiguous() for name, tensor in found.items()}
     write_with(space.statistics_file(task, kind), lambda temporary: save_file(tensors, temporary))
 
 
 def score_models(config: Config) -> None:
-    """Score base, multitask model and every expert on every task's test split."""
+    """Score base, multitask model (if any) and every expert on every task's test split."""
 
     def compute(space: Workspace, model: nn.Module, task: str) -> Any:
-        test = space.split(task, "test")
-        return accuracy(space.family, model, test.examples, test.labels, config.evaluation.batch_size)
+        return score(space.family, model, space.split(task, "test"), config.evaluation.batch_size)
 
-    _on_every_task(config, "scores", ["base", "multitask", *config.tasks], "test", compute)
+    _on_every_task(config, "scores", config.models, "test", compute)
 
 
 def measure_divergences(config: Config) -> None:
@@ -134,7 +137,7 @@ def _on_every_task(
     prints = {model: space.record(model)["fingerprint"] for model in models}
     inputs = {task: space.split(task, split).digest for task in config.tasks}
     for model in tqdm(models, desc=what):
-        journal, load = space.journal(what, model), cache(partial(space.load, model))
+        journal, load = space.journal(what, model), cache(partial(space.load, model, list(config.tasks)))
         found = {}
         for task in config.tasks:
             key = digest(prints[model], inputs[task], prints[task] if what == "divergences" else None)
@@ -143,21 +146,15 @@ def _on_every_task(
         write_json(space.folder / what / f"{model}.json", record)
 
 
-def _record_model(
-    space: Workspace, path: Path, source: str, folder: Path, started: float, training: dict[str, Any]
-) -> None:
-    model = space.family.load(folder, space.dtype, space.device)
-    write_json(
-        path,
-        {
-            "source": source,
-            "path": str(folder),
-            "fingerprint": fingerprint(folder),
-            "family": space.config.base.family,
-            "architecture": type(model).__name__,
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "seconds": time.perf_counter() - started,
-            "device": str(space.device),
-            **training,
-        },
-    )
+def _record(space: Workspace, model: nn.Module, source: str, folder: Path, started: float) -> dict[str, Any]:
+    """What is kept of a model: where it lies, what it is, how long it took."""
+    return {
+        "source": source,
+        "path": str(folder),
+        "fingerprint": fingerprint(folder),
+        "family": space.config.base.family,
+        "architecture": type(model).__name__,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "seconds": time.perf_counter() - started,
+        "device": str(space.device),
+    }

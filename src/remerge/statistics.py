@@ -77,7 +77,8 @@ def fisher(
 def grams(model: nn.Module, batches: Iterable[Any], logits: Logits, masks: Masks) -> dict[str, Tensor]:
     """The Gram matrices G = X^T X of every linear layer's inputs, padding excluded.
 
-    A head that is tied to the embedding has none: as an embedding it is no linear layer.
+    A head that is tied to the embedding has none: as an embedding it is no linear layer. Nor has a frozen
+    layer, such as a task's own head: it is not merged.
 
     Args:
         model: the expert.
@@ -104,8 +105,9 @@ def grams(model: nn.Module, batches: Iterable[Any], logits: Logits, masks: Masks
         name = names[id(layer.weight)]
         sums[name] = torch.addmm(sums[name], rows.T, rows) if name in sums else rows.T @ rows
 
-    linear = [m for m in model.modules() if isinstance(m, nn.Linear) and id(m.weight) not in embeddings]
-    hooks = [layer.register_forward_pre_hook(record) for layer in linear]
+    linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m.weight.requires_grad]
+    counted = [layer for layer in linear if id(layer.weight) not in embeddings]
+    hooks = [layer.register_forward_pre_hook(record) for layer in counted]
     was_training = model.training
     model.eval()
     try:

@@ -1,7 +1,7 @@
 """One benchmark's files, and its models and examples as the stages need them."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from remerge.config import Config
+from remerge.deltas import State, Value
 from remerge.errors import UserError
-from remerge.families import Example, Family, family
+from remerge.evaluate import Split
+from remerge.families import Family, Head, family
 from remerge.files import read_json
 from remerge.journal import Journal
-from remerge.models import device_of
+from remerge.models import device_of, is_adapter, state_of
 from remerge.references import Reference, load_reference
-from remerge.tasks.data import Row, data_file, read_split, texts
-
-
-@dataclass(frozen=True)
-class Split:
-    """One split of one task: its examples as tokens, and the first token of each label."""
-
-    examples: list[Example]
-    labels: list[int] | None
-    digest: str
+from remerge.tasks.data import data_file, pairs, read_split
 
 
 class Workspace:
@@ -46,35 +39,77 @@ class Workspace:
 
     @cached_property
     def family(self) -> Family:
-        """The family of the base and its experts."""
-        return family(self.config.base.family)
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        """The base's tokenizer, which every expert shares."""
-        return self.family.tokenizer(Path(self.record("base")["path"]))
+        """The family of the base and its experts, with the base's tokenizer or image processor."""
+        return family(self.config.base.family, self.path("base"))
 
     def record(self, model: str) -> Any:
         """What is known of a model: `base`, `multitask`, or an expert's task."""
         return read_json(self.folder / ("base.json" if model == "base" else f"experts/{model}.json"))
 
-    def load(self, model: str) -> nn.Module:
-        """A model of the benchmark, on the device."""
-        return self.family.load(Path(self.record(model)["path"]), self.dtype, self.device)
+    def path(self, model: str) -> Path:
+        """Where a model's files lie."""
+        return Path(self.record(model)["path"])
+
+    def load(self, model: str, tasks: Sequence[str]) -> nn.Module:
+        """A model of the benchmark, on the device, with the heads of these tasks where its family has heads.
+
+        The base and every expert read a task through the head of that task's expert; the multitask model has
+        heads of its own.
+        """
+        loaded = self.load_folder(self.path(model))
+        self.equip(loaded, {t: self.path(model if model == "multitask" else t) for t in tasks})
+        return loaded
+
+    def load_folder(self, folder: Path) -> nn.Module:
+        """A model without heads of tasks; an adapter is added to the base."""
+        if not is_adapter(folder):
+            return self.family.load(folder, self.dtype, self.device)
+        # Imported here: PEFT takes a second, and most benchmarks have no adapters.
+        from remerge.adapters import add_adapter, read_adapter
+
+        model = self.family.load(self.path("base"), self.dtype, self.device)
+        add_adapter(model, read_adapter(folder, state_of(model)))
+        return model
+
+    def equip(self, model: nn.Module, folders: Mapping[str, Path | None]) -> None:
+        """Give a model the heads of tasks, each from a checkpoint, or a fresh one."""
+        asked = {task: self.config.task(task) for task in folders}
+        self.family.equip(
+            model, {t: Head(f, asked[t].answers, asked[t].captions) for t, f in folders.items()}
+        )
+
+    def state(self, task: str, base: State) -> Mapping[str, Value]:
+        """What an expert's merges are made of: its tensors, or the low-rank deltas of an adapter."""
+        folder = self.path(task)
+        if not is_adapter(folder):
+            state = state_of(self.load_folder(folder))
+            for names, there, missing in (
+                (state.keys() - base.keys(), "the expert", "the base"),
+                (base.keys() - state.keys(), "the base", "the expert"),
+            ):
+                if names:
+                    raise UserError(
+                        f"{folder}: tensor {min(names)} is in {there}, not in {missing}: another architecture"
+                    )
+            return state
+        from remerge.adapters import read_adapter
+
+        return {name: delta.to(self.device) for name, delta in read_adapter(folder, base).items()}
 
     def journal(self, *parts: str) -> Journal:
         """A journal of this benchmark."""
         return Journal(self.folder.joinpath("journal", *parts).with_suffix(".jsonl"))
 
     def split(self, task: str, split: str) -> Split:
-        """A split as tokens."""
+        """A split as the models read it."""
         file = data_file(self.folder, task, split)
-        rows: list[Row] = read_split(file)
-        settings = self.config.task(task)
-        pairs = texts(str(file), settings, rows)
-        examples = self.family.examples(self.tokenizer, pairs)
-        labels = self.family.labels(self.tokenizer, pairs[0][0], settings.answers)
-        return Split(examples, labels, hashlib.sha256(repr(examples).encode()).hexdigest()[:16])
+        settings, speaks = self.config.task(task), self.config.base.speaks
+        asked = pairs(str(file), settings, read_split(file), speaks)
+        examples = self.family.examples(task, asked)
+        labels = self.family.labels(asked[0][0], settings.answers) if settings.answers else None
+        gold = [str(answer) for _, answer in asked]
+        name = hashlib.sha256(repr((examples, gold, settings.metric)).encode()).hexdigest()[:16]
+        return Split(examples, gold, labels, settings.metric, name)
 
     def reference_file(self, task: str) -> Path:
         """Where the reference of a task's expert lies."""

@@ -4,10 +4,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import yaml
 
-from remerge.report.figures import FIGURES
+from remerge.report.figures import FIGURES, write_figure
 from remerge.report.page import write_report
-from remerge.report.tables import TABLES
+from remerge.report.tables import TABLES, write_table
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 
@@ -97,3 +98,28 @@ def test_what_a_configuration_says_is_escaped(world: Path, tmp_path: Path) -> No
     write_report(results)
     text = (results / "report.html").read_text()
     assert "<script>" not in text and "&lt;script&gt;" in text
+
+
+def test_a_run_without_multitask_model_heads_or_learned_methods(world: Path, tmp_path: Path) -> None:
+    """What most users' own checkpoints are: existing experts, no labels in words, one size of subset."""
+    results = Path(shutil.copytree(world, tmp_path / "own"))
+    config = yaml.safe_load((results / "config.yaml").read_text())
+    config["finetune"]["multitask"] = False
+    config["merge"]["variants"] = config["merge"]["variants"][:4]
+    config["merge"]["sizes"] = [4]
+    for task in config["tasks"].values():
+        task["prompt"], task["image"] = None, "image"
+    (results / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    (results / "scores/multitask.json").unlink()
+    (results / "experts/multitask.json").unlink()
+    for path in [*results.glob("scores/*.json"), *results.glob("merges/*/*.jsonl")]:
+        path.write_text(re.sub(r'"restricted": [0-9.]+', '"restricted": null', path.read_text()))
+    for name in TABLES:
+        write_table(name, results)
+    for name in FIGURES:
+        write_figure(name, results)
+    write_report(results)
+    page = (results / "report.html").read_text()
+    assert "multitask" not in page.split('<h2 id="run"')[0].lower()
+    table = (results / "tables/divmerge_table3.csv").read_text()
+    assert "multitask" not in table

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from remerge.tasks import miniature
-from remerge.tasks.miniature import glue
+from remerge.tasks.miniature import glue, splits
 from remerge.tasks.miniature.corpus import SKILLS
 from remerge.tasks.miniature.grammar import (
     Event,
@@ -34,7 +34,7 @@ from remerge.tasks.miniature.muon import orthogonalise
 from remerge.tasks.miniature.pretrain import pretrain
 from remerge.tasks.miniature.vocabulary import tokenizer as make_tokenizer
 
-TASKS = list(miniature.FORMATS)
+TASKS = list(glue.FORMATS)
 COLUMNS = {
     "cola": {"sentence"},
     "sst2": {"sentence"},
@@ -48,7 +48,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def texts(task: str, split: str, n: int, seed: int = 0) -> list[str]:
-    return [glue.text(task, example) for example in miniature.examples(task, split, n, seed)]
+    return [splits.text(task, example) for example in miniature.examples(task, split, n, seed)]
 
 
 # --- examples ------------------------------------------------------------------------------------
@@ -113,13 +113,13 @@ def test_splits_are_disjoint_however_many_examples_are_drawn():
 def test_corpus_draws_from_what_is_no_split(monkeypatch):
     parts = Counter()
 
-    def draw(task, part, rng, real=glue.draw):
+    def draw(task, part, rng, real=splits.draw):
         parts[part] += 1
         example = real(task, part, rng)
-        assert glue.part_of(task, example) == part
+        assert splits.part_of(task, example) == part
         return example
 
-    monkeypatch.setattr(glue, "draw", draw)
+    monkeypatch.setattr(splits, "draw", draw)
     for _ in islice(miniature.corpus(0, opening=200), 1000):
         pass
     assert set(parts) == {"pretraining"} and parts["pretraining"] > 300
@@ -176,7 +176,7 @@ def test_formats_are_answered_without_looking():
 
 
 def test_skills_use_other_words_than_the_tasks():
-    answers = {answer for shown in miniature.FORMATS.values() for answer in shown.answers}
+    answers = {answer for shown in glue.FORMATS.values() for answer in shown.answers}
     verdicts = {verdict for _, verdicts in SKILLS.values() for verdict in verdicts}
     assert not answers & verdicts
     for document in islice(miniature.corpus(0), 2000):
@@ -194,7 +194,7 @@ def test_corpus_depends_on_the_seed_alone():
 
 
 def test_no_task_answers_in_the_words_of_another():
-    answers = [answer for shown in miniature.FORMATS.values() for answer in shown.answers]
+    answers = [answer for shown in glue.FORMATS.values() for answer in shown.answers]
     assert len(answers) == len(set(answers)) == 15
     assert all(len(answer.split()) == 1 for answer in answers)
 
@@ -205,7 +205,7 @@ def test_tokenizer_knows_every_word_and_adds_none():
     assert (tokenizer.pad_token, tokenizer.eos_token) == ("<pad>", "<eos>")
     seen = [text for task in TASKS for split in SPLITS for text in texts(task, split, 150)]
     seen += [document.text for document in islice(miniature.corpus(0, opening=500), 3000)]
-    seen += [answer for shown in miniature.FORMATS.values() for answer in shown.answers]
+    seen += [answer for shown in glue.FORMATS.values() for answer in shown.answers]
     for text, ids in zip(seen, tokenizer(seen).input_ids, strict=True):
         assert tokenizer.unk_token_id not in ids, text
         assert len(ids) == len(text.split())

@@ -24,7 +24,7 @@ except UserError as error:
 
 B = str(CONFIG.folder)
 TASKS = list(CONFIG.tasks)
-MODELS = ["base", "multitask", *TASKS]
+MODELS = CONFIG.models
 RUN = f"{B}/config.yaml"
 LOG = "2> >(tee {log} >&2)"
 
@@ -36,6 +36,8 @@ onstart:
 wildcard_constraints:
     task="|".join([*TASKS, "multitask"]),
     size=r"\d+",
+    variant="|".join(re.escape(variant.name) for variant in CONFIG.merge.variants),
+    subset=r"(?:{0})(?:\+(?:{0}))+".format("|".join(map(re.escape, TASKS))),
 
 
 def settings_of_task(wildcards):

@@ -19,7 +19,8 @@ for variant in CONFIG.merge.variants:
 
     slug = re.sub(r"\W+", "_", variant.name)
     files = [str(file) for file in configuration.sources(variant)]
-    more = []
+    kind = configuration.statistics_of(variant.method)
+    more = expand(f"{B}/statistics/{{task}}/{kind}.safetensors", task=TASKS) if kind else []
 
     if configuration.learns(variant.method):
 

@@ -1,6 +1,6 @@
 """Families of models: how each is loaded, asked, and read. They differ here and nowhere else."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,49 +11,87 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Example:
-    """One input and the answer to judge it by, as token ids."""
+    """One input and the answer to judge it by.
 
-    prompt: list[int]
+    Attributes:
+        prompt: token ids, or an image file's bytes.
+        answer: token ids with the end token, or the number of the class alone.
+        task: whose head reads it, where tasks have heads.
+    """
+
+    prompt: Sequence[int] | bytes
     answer: list[int]
+    task: str = ""
 
     @property
     def length(self) -> int:
-        """All its tokens."""
-        return len(self.prompt) + len(self.answer)
+        """All its tokens; an image is one, whatever its file's size."""
+        return (1 if isinstance(self.prompt, bytes) else len(self.prompt)) + len(self.answer)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples side by side, with the N positions at which an answer token is predicted.
+    """Examples side by side, with the N positions at which an answer token, or a class, is predicted.
 
     Attributes:
         inputs: the model's arguments.
         positions: indices into them of the judged positions, ``[N]`` each.
-        targets: the answer tokens, ``[N]``.
+        targets: the answer tokens or classes, ``[N]``.
         example: which example each position belongs to, ``[N]``, ascending.
-        size: how many examples there are.
+        tasks: the task of each example.
     """
 
     inputs: dict[str, Tensor]
     positions: tuple[Tensor, ...]
     targets: Tensor
     example: Tensor
-    size: int
+    tasks: list[str]
+
+    @property
+    def size(self) -> int:
+        """How many examples there are."""
+        return len(self.tasks)
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a task's head comes from, and what it tells apart.
+
+    Attributes:
+        folder: the checkpoint that holds it; None for a fresh one.
+        answers: the classes in words, in the order of the head's outputs.
+        captions: what an image of a class may be called, with ``{answer}``, where text makes the head.
+    """
+
+    folder: Path | None
+    answers: Sequence[str]
+    captions: Sequence[str] = ()
 
 
 class Family(Protocol):
-    """What the pipeline asks of a family of models."""
+    """What the pipeline asks of a family of models.
+
+    A family is made from the base's folder, whose tokenizer or image processor all its experts share.
+    """
+
+    processor: Any
 
     def load(self, folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
-        """A model from a `save_pretrained` folder, in evaluation mode."""
+        """A model from a `save_pretrained` folder, in evaluation mode, without heads of tasks."""
 
-    def tokenizer(self, folder: Path) -> Any:
-        """The tokenizer of such a folder."""
+    def equip(self, model: nn.Module, heads: Mapping[str, Head]) -> None:
+        """Give the model the heads of these tasks, where the family has any."""
 
-    def examples(self, tokenizer: Any, texts: Sequence[tuple[str, str]]) -> list[Example]:
-        """Prompts and answers as tokens."""
+    def heads(self, model: nn.Module) -> list[str]:
+        """The names of the model's children that are heads of tasks."""
 
-    def labels(self, tokenizer: Any, prompt: str, answers: Sequence[str]) -> list[int] | None:
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write the model, its heads and what it is read with, so that `from_pretrained` loads it."""
+
+    def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
+        """Examples from what `remerge.tasks.data.pairs` reads: inputs, and answers in words or classes."""
+
+    def labels(self, prompt: str, answers: Sequence[str]) -> list[int] | None:
         """The first token of every possible answer, or None if these do not tell them apart."""
 
     def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
@@ -62,12 +100,41 @@ class Family(Protocol):
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """The logits at the judged positions, float32 ``[N, V]``."""
 
-    def greedy(self, model: nn.Module, tokenizer: Any, examples: Sequence[Example]) -> list[list[int]]:
+    def masks(self, batch: Batch) -> Sequence[Tensor]:
+        """What of the inputs is no padding, ``[B, L]`` for each sequence that the model reads."""
+
+    def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
         """Each prompt's greedy answer, with its end token."""
 
 
-def family(name: str) -> Family:
-    """The family called ``name`` in a configuration (`base.family`)."""
-    from remerge.families import causal_lm
+FAMILIES = {
+    "causal_lm": "CausalLM",
+    "seq2seq": "Seq2Seq",
+    "classifier": "Classifier",
+    "clip": "Clip",
+}
+"""The class of each family, in the module of the family's name."""
 
-    return {"causal_lm": causal_lm.CausalLM}[name]()
+
+def family(name: str, base: Path) -> Family:
+    """The family called ``name`` in a configuration (`base.family`), for the base in a folder."""
+    # Imported here: each family imports its own part of transformers, which takes seconds.
+    from importlib import import_module
+
+    made: Family = getattr(import_module(f"remerge.families.{name}"), FAMILIES[name])(base)
+    return made
+
+
+def pad(rows: Sequence[Sequence[int]], fill: int) -> tuple[Tensor, Tensor]:
+    """Right-padded rows and their mask, int64 ``[B, L]`` each."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[*row, *[fill] * (longest - len(row))] for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+    return ids, mask
+
+
+def by_length(examples: Sequence[Example], size: int) -> Iterable[list[int]]:
+    """Indices of examples of like length, ``size`` at a time."""
+    order = sorted(range(len(examples)), key=lambda i: examples[i].length)
+    for start in range(0, len(order), size):
+        yield order[start : start + size]

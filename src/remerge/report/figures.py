@@ -39,7 +39,7 @@ def divmerge_figure2(records: Records) -> Figure:
     sizes = records.sizes
     paper = records.published.first("divmerge_table6", "divmerge_table7")
     ends: list[tuple[float, str, Style]] = []
-    for name in ("base", "multitask"):
+    for name in records.references:
         means = [fmean(records.anp_of(name, size)) for size in sizes]
         look = style(name)
         axes.plot(sizes, means, **look.line_options(), linewidth=1.8, zorder=2)

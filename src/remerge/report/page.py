@@ -174,7 +174,7 @@ def _tasks(records: Records) -> list[dict[str, Any]]:
 def _models(records: Records) -> list[dict[str, str]]:
     models = {METHODS["base"]: records.base}
     models.update({f"Expert of {task_label(t)}": records.expert(t) for t in records.tasks})
-    models[METHODS["multitask"]] = records.expert("multitask")
+    models.update({METHODS[name]: records.expert(name) for name in records.references[1:]})
     rows = []
     for label, model in models.items():
         training = model.get("training") or {}
@@ -216,7 +216,7 @@ def _outcome(records: Records) -> dict[str, Any]:
         "best": best,
         "anp": number(ends[best], 1),
         "base": number(base, 1),
-        "multitask": number(fmean(records.anp_of("multitask", size)), 1),
+        "multitask": [number(fmean(records.anp_of(n, size)), 1) for n in records.references[1:]],
         "lost": [label for label, value in ends.items() if value <= base],
     }
 
@@ -250,7 +250,7 @@ def _words(records: Records) -> dict[str, Any] | None:
 def _stages(records: Records) -> list[tuple[str, str]]:
     """The recorded seconds of each stage, added up over its jobs."""
     merges = records.merges
-    names = [*records.tasks, "multitask"]
+    names = [*records.tasks, *records.references[1:]]
     stages = {
         "base": float(records.base.get("seconds") or 0),
         "experts and multitask": sum(float(records.expert(n).get("seconds") or 0) for n in names),

@@ -21,8 +21,6 @@ from remerge.files import read_json
 from remerge.report.labels import LEARNED, label, paper_row
 from remerge.report.published import Published
 
-REFERENCES = ("base", "multitask")
-
 
 @dataclass(frozen=True)
 class Variant:
@@ -98,6 +96,12 @@ class Records:
     def published(self) -> Published:
         """The papers' numbers for this benchmark, if they ran it."""
         return Published(self.benchmark)
+
+    @cached_property
+    def references(self) -> list[str]:
+        """What merges are compared with, unmerged: the base, and the multitask model if there is one."""
+        trained = self.config.get("finetune", {}).get("multitask", True)
+        return ["base", "multitask"] if trained else ["base"]
 
     @cached_property
     def base(self) -> dict[str, Any]:
@@ -197,7 +201,7 @@ class Records:
 
     @cached_property
     def anp(self) -> pd.DataFrame:
-        """Like ``merges``, with `base` and `multitask` on the same subsets (Eq. 5, unmerged)."""
+        """Like ``merges``, with the references on the same subsets (Eq. 5, unmerged)."""
         rows = [
             {
                 "variant": model,
@@ -206,7 +210,7 @@ class Records:
                 "anp": self._mean_ratio(self.accuracy, model, subset),
                 "restricted": self._mean_ratio(self.restricted, model, subset),
             }
-            for model in REFERENCES
+            for model in self.references
             for size in self.sizes
             for subset in combinations(sorted(self.tasks), size)
         ]
@@ -226,7 +230,7 @@ class Records:
         return 100 * sum(ratios) / len(ratios)
 
     def _score_frame(self, key: str) -> pd.DataFrame:
-        models = [*self.tasks, *REFERENCES]
+        models = [*self.tasks, *self.references]
         rows = {model: {t: self.scores(model)[t].get(key) for t in self.tasks} for model in models}
         return pd.DataFrame.from_dict(rows, orient="index").astype(float)
 

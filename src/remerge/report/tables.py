@@ -17,7 +17,7 @@ from remerge.analysis.significance import mean_interval
 from remerge.errors import UserError
 from remerge.files import write_text
 from remerge.report.labels import METHODS, task_label
-from remerge.report.records import REFERENCES, Records
+from remerge.report.records import Records
 from remerge.report.table import Column, Table
 
 Row = dict[str, Any]
@@ -61,14 +61,13 @@ def divmerge_table2(records: Records) -> Table:
 
 
 def divmerge_table3(records: Records) -> Table:
-    """Mean ANP over all merges of two experts, ± the half-width of its 95% t interval (Table 3)."""
-    if 2 not in records.sizes:
-        raise UserError(f"{records.results / 'config.yaml'}: merge.sizes has no 2, no pairs merged")
-    paper = records.published.first("divmerge_table3")
+    """Mean ANP over the smallest merges, pairs as a rule, ± half of its 95% t interval (Table 3)."""
+    size = records.sizes[0]
+    paper = records.published.first("divmerge_table3") if size == 2 else None
     in_paper = records.published.columns(paper)[0] if paper else None
     rows = _method_rows(records)
     for row in rows:
-        values = records.anp_of(row["variant"], 2)
+        values = records.anp_of(row["variant"], size)
         row["n"] = len(values)
         row["anp"], row["half_width"] = mean_interval(values)
         row["paper"] = records.published.value(paper, row["paper_row"], in_paper)
@@ -78,10 +77,10 @@ def divmerge_table3(records: Records) -> Table:
     columns = [Column("method", "Method"), *([ours, theirs] if paper else [ours])]
     return Table(
         "divmerge_table3",
-        "Pairs",
-        f"ANP over all n = {rows[0]['n']} merges of two experts: mean ± half-width of the 95% Student "
-        f"t interval over merges (DivMerge, Table 3). The unmerged base and the multitask model are "
-        f"scored on the same pairs. Bold: the best merge.",
+        "Pairs" if size == 2 else f"Merges of {size}",
+        f"ANP over all n = {rows[0]['n']} merges of {size} experts: mean ± half-width of the 95% Student "
+        f"t interval over merges (DivMerge, Table 3). The unmerged models are scored on the same tasks. "
+        f"Bold: the best merge.",
         _frame(rows, columns, "variant", "n"),
         tuple(columns),
         _best(rows, ["anp"]),
@@ -92,7 +91,7 @@ def divmerge_table3(records: Records) -> Table:
 def divmerge_table5(records: Records) -> Table:
     """Each expert on every task's test split, with the base and multitask (DivMerge, Table 5)."""
     paper = records.published.first("divmerge_table5")
-    names = [*records.tasks, *REFERENCES]
+    names = [*records.tasks, *records.references]
     rows: list[Row] = []
     for model in names:
         row: Row = {"model": model, "label": METHODS.get(model, task_label(model))}
@@ -266,14 +265,22 @@ def write_table(name: str, results: Path) -> None:
 
 
 def _method_rows(records: Records) -> list[Row]:
-    """A row for the base, for every variant in order, and for multitask."""
-    base, multitask = ({"variant": name, "method": METHODS[name], "paper_row": None} for name in REFERENCES)
+    """A row for the base, for every variant in order, and for multitask if there is one."""
+    base, *multitask = (
+        {"variant": name, "method": METHODS[name], "paper_row": None} for name in records.references
+    )
     methods = [{"variant": v.name, "method": v.label, "paper_row": v.paper_row} for v in records.variants]
-    return [base, *methods, multitask]
+    return [base, *methods, *multitask]
 
 
 def _reference_rules(rows: list[Row]) -> frozenset[int]:
-    return frozenset({1, len(rows) - 1})
+    merges = _merges(rows)
+    return frozenset({merges.start, merges.stop})
+
+
+def _merges(rows: list[Row]) -> range:
+    """The places of the merges, between the references."""
+    return range(1, len(rows) - (rows[-1]["variant"] == "multitask"))
 
 
 def _best(rows: list[Row], keys: list[str]) -> frozenset[tuple[int, str]]:
@@ -281,7 +288,7 @@ def _best(rows: list[Row], keys: list[str]) -> frozenset[tuple[int, str]]:
     marks = set()
     for key in keys:
         values = {place: round(row[key], 2) for place, row in enumerate(rows)}
-        merges = {p: v for p, v in values.items() if 0 < p < len(rows) - 1 and v == v}
+        merges = {p: v for p, v in values.items() if p in _merges(rows) and v == v}
         marks |= {(p, key) for p, v in merges.items() if v == max(merges.values())}
     return frozenset(marks)
 

@@ -1,7 +1,8 @@
-"""A task's examples: fetched, split, checked, and turned into prompts and answers."""
+"""A task's examples: fetched, split, checked, and turned into inputs and answers."""
 
 import random
 from pathlib import Path
+from string import Formatter
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
@@ -10,7 +11,8 @@ import pyarrow.parquet as pq
 from remerge.config import Config, Task
 from remerge.errors import UserError
 from remerge.files import write_with
-from remerge.tasks.miniature.glue import examples
+from remerge.tasks.miniature import TASKS as MINIATURE
+from remerge.tasks.miniature import examples
 
 Kind = Literal["train", "validation", "test"]
 SPLITS: tuple[Kind, ...] = get_args(Kind)
@@ -40,6 +42,9 @@ def make_splits(name: str, task: Task, seed: int) -> dict[str, list[Row]]:
         UserError: the source is out of reach, a split, column or label is not there, or a split ends empty.
     """
     if task.source == "miniature":
+        if name not in MINIATURE:
+            known = ", ".join(MINIATURE)
+            raise UserError(f"tasks.{name}: the miniature world has no such task, it has: {known}")
         sizes = task.sizes.model_dump()
         return {split: examples(name, split, sizes[split], seed) for split in SPLITS}
     pools: dict[str, list[Row]] = {}
@@ -47,37 +52,84 @@ def make_splits(name: str, task: Task, seed: int) -> dict[str, list[Row]]:
     for split in reversed(SPLITS):
         origin = getattr(task.splits, split)
         if origin not in pools:
-            pools[origin] = _read_split(task, origin).to_list()
+            pools[origin] = _read_split(task, origin)
             random.Random(f"{seed}/{name}/{origin}").shuffle(pools[origin])
         size = getattr(task.sizes, split)
-        made[split], pools[origin] = pools[origin][:size], pools[origin][size:]
+        cut = _cut_in_shares if task.splits.stratify else _cut
+        made[split], pools[origin] = cut(pools[origin], size, task, seed)
         if not made[split]:
             raise UserError(f"tasks.{name}: nothing left for {split} in split {origin!r} of {task.source}")
     for split, rows in made.items():
-        texts(f"tasks.{name}: {split}", task, rows)
+        pairs(f"tasks.{name}: {split}", task, rows, speaks=True)
     return {split: made[split] for split in SPLITS}
 
 
-def texts(where: str, task: Task, rows: list[Row]) -> list[tuple[str, str]]:
-    """The prompt and the answer in words of every example.
+def _cut(rows: list[Row], size: int, task: Task, seed: int) -> tuple[list[Row], list[Row]]:
+    """The first ``size`` rows, and the rest."""
+    return rows[:size], rows[size:]
+
+
+def _cut_in_shares(rows: list[Row], size: int, task: Task, seed: int) -> tuple[list[Row], list[Row]]:
+    """``size`` rows with the labels in the shares of the whole, and the rest."""
+    # Imported here: it takes a second, and only stratified splits need it.
+    from sklearn.model_selection import train_test_split
+
+    if size >= len(rows):
+        return rows, []
+    labels = [row[task.target] for row in rows]
+    try:
+        taken, rest = train_test_split(rows, train_size=size, stratify=labels, random_state=seed)
+    except ValueError as error:
+        raise UserError(f"{task.source}: splits.stratify: {error}") from None
+    return list(taken), list(rest)
+
+
+def pairs(where: str, task: Task, rows: list[Row], speaks: bool) -> list[tuple[Any, str | int]]:
+    """The input of every example, and its answer: in words, or the number of its class.
 
     Raises:
-        UserError: a column of the prompt is missing, or a label is outside the declared answers.
+        UserError: a column is missing, or a label is outside the declared ones.
     """
-    pairs = []
+    made: list[tuple[Any, str | int]] = []
     for row in rows:
         try:
-            prompt = task.prompt.format(**row)
-            label = row[task.target]
-        except KeyError as missing:
+            given = row[task.image] if task.image else _filled(task.prompt or "", row)
+            answer = _answer(where, task, row, speaks)
+        except (KeyError, IndexError, TypeError) as missing:
             columns = ", ".join(row)
             raise UserError(
-                f"{where}: no column {missing} (there are: {columns}): see prompt and target"
+                f"{where}: no column {missing} (there are: {columns}): see prompt, answers and target"
             ) from None
-        if not isinstance(label, int) or not 0 <= label < len(task.answers):
-            raise UserError(f"{where}: label {label!r} has no answer: answers takes one word for each label")
-        pairs.append((prompt, task.answers[label]))
-    return pairs
+        made.append((given, answer))
+    return made
+
+
+def _answer(where: str, task: Task, row: Row, speaks: bool) -> str | int:
+    target = _filled(task.target, row) if "{" in task.target else row[task.target]
+    if not task.answers:
+        return str(target)
+    labels = task.labels or list(range(len(task.answers)))
+    if target not in labels:
+        raise UserError(
+            f"{where}: label {target!r} has no answer: answers takes one for each label, "
+            "in the order of labels"
+        )
+    label = labels.index(target)
+    return _filled(task.answers[label], row) if speaks else label
+
+
+class _Fields(Formatter):
+    """`str.format` that shows a list as its words, one after the other."""
+
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        if isinstance(value, list):
+            value = " ".join(map(str, value))
+        return super().format_field(value, format_spec)
+
+
+def _filled(template: str, row: Row) -> str:
+    """A template with the fields of a row; `{choices[text][0]}` reaches into lists and mappings."""
+    return _Fields().vformat(template, (), row)
 
 
 def write_split(path: Path, rows: list[Row]) -> None:
@@ -98,9 +150,9 @@ def read_split(path: Path) -> list[Row]:
     return rows
 
 
-def _read_split(task: Task, split: str) -> Any:
+def _read_split(task: Task, split: str) -> list[Row]:
     # Imported here: the other readers of this module, every merge among them, start a second sooner.
-    from datasets import DownloadConfig, disable_progress_bars, load_dataset
+    from datasets import DownloadConfig, Image, disable_progress_bars, load_dataset
 
     disable_progress_bars()
     folder = Path(task.source)
@@ -108,22 +160,34 @@ def _read_split(task: Task, split: str) -> Any:
         if folder.is_dir():
             file = _split_file(folder, split)
             kind = READERS[file.name.removesuffix(".gz")[len(split) :]]
-            return load_dataset(kind, data_files={split: str(file)}, split=split)
-        if folder.is_absolute():
+            found = load_dataset(kind, data_files={split: str(file)}, split=split)
+        elif folder.is_absolute():
             raise UserError(f"{folder}: no such folder")
-        return load_dataset(
-            task.source,
-            task.subset,
-            split=split,
-            revision=task.revision,
-            download_config=DownloadConfig(disable_tqdm=True),
-        )
+        else:
+            found = load_dataset(
+                task.source,
+                task.subset,
+                split=split,
+                revision=task.revision,
+                download_config=DownloadConfig(disable_tqdm=True),
+            )
+        if task.image and isinstance(found.features.get(task.image), Image):
+            found = found.cast_column(task.image, Image(decode=False))
+        rows: list[Row] = found.to_list()
     except (OSError, ValueError, RuntimeError, pa.ArrowException) as error:
         cause = " ".join(str(error).split())[:200]
         raise UserError(
             f"{task.source}: split {split!r} cannot be read ({cause}): a local folder of "
             f"{split}.jsonl, .csv or .parquet can stand in for a hub dataset"
         ) from None
+    return [{**row, task.image: _bytes(row.get(task.image))} for row in rows] if task.image else rows
+
+
+def _bytes(image: Any) -> Any:
+    """The file of an image, as `datasets` keeps it: its bytes, or where they lie."""
+    if not isinstance(image, dict):
+        return image
+    return image["bytes"] if image.get("bytes") is not None else Path(image["path"]).read_bytes()
 
 
 def _split_file(folder: Path, split: str) -> Path:

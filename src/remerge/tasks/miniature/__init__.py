@@ -1,10 +1,13 @@
-"""The miniature world: a controlled English, its seven tasks, and the models pretrained on it.
+"""The miniature world: a controlled English, its tasks, and the models pretrained on it.
 
 It needs no network: `examples` generates the data of a task in the columns of the public dataset,
-`corpus` the text that a base is pretrained on; `pretrain.py` makes the base, `vocabulary.py` its tokenizer.
+`corpus` and `pairs` the text that bases are pretrained on; `pretrain.py` makes a base, `vocabulary.py`
+its tokenizer.
 """
 
 from remerge.tasks.miniature.corpus import Document, corpus
-from remerge.tasks.miniature.glue import FORMATS, Format, examples
+from remerge.tasks.miniature.glue import Format
+from remerge.tasks.miniature.pairs import Pair, pairs
+from remerge.tasks.miniature.splits import FORMATS, TASKS, examples
 
-__all__ = ["FORMATS", "Document", "Format", "corpus", "examples"]
+__all__ = ["FORMATS", "TASKS", "Document", "Format", "Pair", "corpus", "examples", "pairs"]

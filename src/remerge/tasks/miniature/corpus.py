@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from remerge.tasks.miniature import glue
+from remerge.tasks.miniature import glue, splits
 from remerge.tasks.miniature.grammar import Event, event, paraphrase, render
 from remerge.tasks.miniature.lexicon import (
     ADJECTIVES,
@@ -77,13 +77,13 @@ def _mixed(rng: Random) -> Document:
 
 def _format(rng: Random) -> Document:
     task = rng.choice(list(glue.FORMATS))
-    prompt = glue.text(task, glue.draw(task, "pretraining", rng))
+    prompt = splits.text(task, splits.draw(task, "pretraining", rng))
     return Document(f"{prompt} {rng.choice(glue.FORMATS[task].answers)}")
 
 
 def _skill(rng: Random) -> Document:
     (task,) = rng.choices(list(_SKILL_ODDS), list(_SKILL_ODDS.values()))
-    example = glue.draw(task, "pretraining", rng)
+    example = splits.draw(task, "pretraining", rng)
     frame, verdicts = SKILLS[task]
     return Document(f"{frame.format(**example)} {verdicts[example['label']]}", verdict=True)
 
@@ -111,7 +111,7 @@ def _copy(rng: Random) -> Document:
 
 
 def _labelled(task: str, label: int, rng: Random) -> glue.Example:
-    while (example := glue.draw(task, "pretraining", rng))["label"] != label:
+    while (example := splits.draw(task, "pretraining", rng))["label"] != label:
         pass
     return example
 

@@ -1,14 +1,9 @@
-"""The seven tasks, in the columns and labels of the public GLUE datasets.
-
-Every example that a task can make belongs to one split by a hash of its texts, so that no example is
-in two splits, and none of a split is in the pretraining corpus, however many are drawn.
-"""
+"""The seven tasks, in the columns and labels of the public GLUE datasets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from random import Random
-from typing import Any, Literal
+from typing import Any
 
 from remerge.tasks.miniature.grammar import (
     Event,
@@ -44,13 +39,6 @@ from remerge.tasks.miniature.lexicon import (
 )
 
 Example = dict[str, Any]
-Split = Literal["train", "validation", "test"]
-Part = Literal["train", "validation", "test", "pretraining"]
-
-SIZES: dict[Split, int] = {"train": 6000, "validation": 500, "test": 500}
-_SHARES: tuple[tuple[Part, int], ...] = (
-    ("train", 30), ("validation", 10), ("test", 10), ("pretraining", 50),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -148,19 +136,19 @@ def _sst2(rng: Random) -> Example:
     good = rng.random() < 0.5
     shape = rng.random()
     if shape < 0.35:
-        sentence = _opinion(rng, good)
+        sentence = opinion(rng, good)
     elif shape < 0.55:
-        sentence = f"{_opinion(rng, good)} and {_opinion(rng, good)}"
+        sentence = f"{opinion(rng, good)} and {opinion(rng, good)}"
     elif shape < 0.75:
-        sentence = f"{_opinion(rng, not good)} but {_opinion(rng, good)}"
+        sentence = f"{opinion(rng, not good)} but {opinion(rng, good)}"
     elif shape < 0.88:
-        sentence = f"although {_opinion(rng, not good)} , {_opinion(rng, good)}"
+        sentence = f"although {opinion(rng, not good)} , {opinion(rng, good)}"
     else:
-        sentence = f"{_opinion(rng, good)} although {_opinion(rng, not good)}"
+        sentence = f"{opinion(rng, good)} although {opinion(rng, not good)}"
     return {"sentence": sentence, "label": int(good)}
 
 
-def _opinion(rng: Random, good: bool) -> str:
+def opinion(rng: Random, good: bool) -> str:
     """A clause that praises or blames, by a word of that polarity or by the other's negation."""
     negated = rng.random() < 0.4
     praising = good != negated
@@ -200,10 +188,11 @@ def _mrpc(rng: Random) -> Example:
     return {"sentence1": sentence, "sentence2": again, "label": int(same)}
 
 
-_ASKED = {"who": "agent", "what": "patient", "where": "place", "when": "day"}
+ASKED = {"who": "agent", "what": "patient", "where": "place", "when": "day"}
+"""Which part of an event answers a question."""
 
 
-def _question(rng: Random, about: Event, asked: str) -> str:
+def ask(rng: Random, about: Event, asked: str) -> str:
     """A question about one part of an event, which mentions neither that part nor place and day."""
     verb = rng.choice(VERBS[about.action])
     plain = rng.random() < 0.5
@@ -219,7 +208,7 @@ def _question(rng: Random, about: Event, asked: str) -> str:
 
 def _mentioned(asked: str) -> list[str]:
     """The parts of an event that a question about `asked` mentions."""
-    return [part for part in ("action", "agent", "patient") if part != _ASKED[asked]]
+    return [part for part in ("action", "agent", "patient") if part != ASKED[asked]]
 
 
 def _alter(rng: Random, said: Event, parts: list[str]) -> Event:
@@ -239,18 +228,18 @@ def _qqp(rng: Random) -> Example:
     """The same question in other words; or about another part, or of another event."""
     same = rng.random() < 0.5
     first = second = event(rng, adjective=0.15)
-    asked = asked_again = rng.choice(list(_ASKED))
+    asked = asked_again = rng.choice(list(ASKED))
     if not same:
         kind = rng.random()
         if kind < 0.4:
-            asked_again = another(rng, list(_ASKED), asked)
+            asked_again = another(rng, list(ASKED), asked)
         if kind > 0.3:
             parts = _mentioned(asked)
             second = _alter(rng, first, rng.sample(parts, min(len(parts), rng.choice((1, 2, 2)))))
-    question = _question(rng, first, asked)
+    question = ask(rng, first, asked)
     again = question
     while again == question:
-        again = _question(rng, paraphrase(rng, second), asked_again)
+        again = ask(rng, paraphrase(rng, second), asked_again)
     return {"question1": question, "question2": again, "label": int(same)}
 
 
@@ -324,14 +313,14 @@ def _qnli(rng: Random) -> Example:
     """Whether a sentence answers a question: the right event, and the part that is asked for."""
     answers = rng.random() < 0.5
     told = event(rng, place=1, day=1, adjective=0.15, name=0.6)
-    asked = rng.choice(list(_ASKED))
-    question = _question(rng, told, asked)
+    asked = rng.choice(list(ASKED))
+    question = ask(rng, told, asked)
     for part in ("place", "day"):
-        if _ASKED[asked] != part and rng.random() < 0.5:
+        if ASKED[asked] != part and rng.random() < 0.5:
             told = with_part(told, part, None)
     if not answers:
         if asked in ("where", "when") and rng.random() < 0.5:
-            told = with_part(told, _ASKED[asked], None)
+            told = with_part(told, ASKED[asked], None)
         else:
             parts = _mentioned(asked)
             told = _alter(rng, told, rng.sample(parts, min(len(parts), rng.choice((1, 2, 2)))))
@@ -342,9 +331,7 @@ def _qnli(rng: Random) -> Example:
     }
 
 
-# --- splits --------------------------------------------------------------------------------------
-
-_MAKERS: dict[str, Callable[[Random], Example]] = {
+MAKERS: dict[str, Callable[[Random], Example]] = {
     "cola": _cola,
     "sst2": _sst2,
     "mrpc": _mrpc,
@@ -353,41 +340,3 @@ _MAKERS: dict[str, Callable[[Random], Example]] = {
     "rte": _rte,
     "qnli": _qnli,
 }
-
-
-def text(task: str, example: Example) -> str:
-    """The prompt of an example."""
-    return FORMATS[task].prompt.format(**example)
-
-
-def part_of(task: str, example: Example) -> Part:
-    """Which split an example belongs to, or the pretraining corpus.
-
-    A pair belongs where the same pair in the other order does: the two are one item to learn.
-    """
-    texts = sorted(value for value in example.values() if isinstance(value, str))
-    digest = blake2b("\n".join([task, *texts]).encode(), digest_size=8).digest()
-    bucket = int.from_bytes(digest, "big") % 100
-    for part, share in _SHARES:
-        if bucket < share:
-            return part
-        bucket -= share
-    raise AssertionError("the shares add up to 100")
-
-
-def draw(task: str, part: Part, rng: Random) -> Example:
-    """A random example of a task that belongs to `part`."""
-    while True:
-        example = _MAKERS[task](rng)
-        if part_of(task, example) == part:
-            return example
-
-
-def examples(task: str, split: Split, n: int | None = None, seed: int = 0) -> list[Example]:
-    """`n` different examples of a task: the same for the same seed, in no other split for any."""
-    rng = Random(f"{task} {split} {seed}")
-    drawn: dict[str, Example] = {}
-    while len(drawn) < (SIZES[split] if n is None else n):
-        example = draw(task, split, rng)
-        drawn.setdefault(text(task, example), example)
-    return [{**example, "idx": index} for index, example in enumerate(drawn.values())]

@@ -1,0 +1,122 @@
+"""What the families that read text share: a tokenizer, prompts of words, answers of words."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+from remerge.errors import UserError
+from remerge.families import Batch, Example, Head, by_length
+from remerge.models import load_whole
+
+ANSWERS_AT_ONCE = 64
+"""Examples that are decoded together."""
+
+
+class Text:
+    """A family that reads tokens."""
+
+    auto: Any
+    """The transformers class that loads its models."""
+
+    def __init__(self, base: Path) -> None:
+        try:
+            self.processor = AutoTokenizer.from_pretrained(base)
+            positions = getattr(AutoConfig.from_pretrained(base), "max_position_embeddings", None)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{base}: no tokenizer ({str(error).splitlines()[0]})") from None
+        if positions:
+            self.processor.model_max_length = min(self.processor.model_max_length, positions)
+
+    @property
+    def eos(self) -> int:
+        """The end token.
+
+        Raises:
+            UserError: the tokenizer has none.
+        """
+        if self.processor.eos_token_id is None:
+            raise UserError(f"{self.processor.name_or_path}: the tokenizer has no end token: set eos_token")
+        return int(self.processor.eos_token_id)
+
+    @property
+    def fill(self) -> int:
+        """What pads a row: the padding token, or the end token of a tokenizer that has none."""
+        given = self.processor.pad_token_id
+        return self.eos if given is None else int(given)
+
+    def load(self, folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
+        """The model of a folder, in evaluation mode.
+
+        Raises:
+            UserError: the folder's weights are missing, broken or another architecture's.
+        """
+        return load_whole(self.auto, folder, dtype).to(device)
+
+    def equip(self, model: nn.Module, heads: Mapping[str, Head]) -> None:
+        """Nothing: one head speaks for all tasks."""
+
+    def heads(self, model: nn.Module) -> list[str]:
+        """None."""
+        return []
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write model and tokenizer."""
+        whole: Any = model
+        whole.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+
+    def labels(self, prompt: str, answers: Sequence[str]) -> list[int] | None:
+        """The first token of every possible answer, or None if two share it."""
+        first = [example.answer[0] for example in self.examples("", [(prompt, a) for a in answers])]
+        return first if len(set(first)) == len(first) else None
+
+    def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
+        """Prompts and answers as tokens."""
+        raise NotImplementedError
+
+    def masks(self, batch: Batch) -> Sequence[Tensor]:
+        """What of the inputs is no padding."""
+        return [mask for name, mask in batch.inputs.items() if name.endswith("attention_mask")]
+
+    def decode(
+        self, model: nn.Module, examples: Sequence[Example], left: bool, longest: int
+    ) -> list[list[int]]:
+        """Greedy answers with their end token, decoded with a KV cache, batched by length.
+
+        Args:
+            model: what answers.
+            examples: the prompts.
+            left: whether padding stands before the prompt, whose continuation is the answer.
+            longest: at most so many tokens are decoded.
+        """
+        limits = {"max_new_tokens": longest, "eos_token_id": self.eos, "pad_token_id": self.fill}
+        start = getattr(model.config, "decoder_start_token_id", None)
+        how = GenerationConfig(do_sample=False, decoder_start_token_id=start, **limits)  # type: ignore[no-untyped-call]
+        device = next(model.parameters()).device
+        answers: dict[int, list[int]] = {}
+        decoder: Any = model
+        for chunk in by_length(examples, ANSWERS_AT_ONCE):
+            prompts = [list(examples[i].prompt) for i in chunk]
+            width = max(map(len, prompts))
+            empty = [width - len(p) for p in prompts]
+            ids = [
+                [self.fill] * e + p if left else p + [self.fill] * e
+                for p, e in zip(prompts, empty, strict=True)
+            ]
+            seen = [
+                [0] * e + [1] * len(p) if left else [1] * len(p) + [0] * e
+                for p, e in zip(prompts, empty, strict=True)
+            ]
+            out = decoder.generate(
+                torch.tensor(ids, device=device),
+                attention_mask=torch.tensor(seen, device=device),
+                generation_config=how,
+            )
+            # A decoder repeats the prompt, an encoder-decoder its start token.
+            for i, tokens in zip(chunk, out[:, width if left else 1 :].tolist(), strict=True):
+                answers[i] = tokens[: tokens.index(self.eos) + 1] if self.eos in tokens else tokens
+        return [answers[i] for i in range(len(examples))]

@@ -1,0 +1,146 @@
+"""Models that read text through a classification head: T5, Llama, DeBERTa `…ForSequenceClassification`."""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification
+
+from remerge.errors import UserError
+from remerge.families import Batch, Example, Head, pad
+from remerge.families._text import Text
+from remerge.families.heads import Heads, route
+from remerge.models import head_tensors, load_whole
+
+INNER = ("pooler", "pre_classifier")
+"""The parts of a head that lead to no classes yet."""
+
+HEADS = (*INNER, "classifier", "score", "classification_head")
+"""What transformers' classes put on a body that was pretrained without it."""
+
+
+class Classifier(Text):
+    """A body with a head for each task; the classes are numbered in the order of the task's answers."""
+
+    auto = AutoModelForSequenceClassification
+
+    def load(self, folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
+        """The body of a folder, in evaluation mode, its head left out.
+
+        Raises:
+            UserError: the folder's weights are missing, broken or another architecture's.
+        """
+        model: Any = load_whole(self.auto, folder, dtype, may_lack=HEADS).to(device)
+        model.config.pad_token_id = self.fill
+        for name, child in list(model.named_children()):
+            if name in HEADS:
+                setattr(model, name, Heads(child.to(device)))
+        bare: nn.Module = model
+        return bare
+
+    def equip(self, model: nn.Module, heads: Mapping[str, Head]) -> None:
+        """Give the model these tasks' heads: a single fresh one in its usual place, others side by side.
+
+        Raises:
+            UserError: a checkpoint holds no head, or one of another width.
+        """
+        places = {n: child for n, child in model.named_children() if isinstance(child, Heads)}
+        for task, head in heads.items():
+            if head.folder is not None:
+                stored = _stored(head.folder, task, head, list(places))
+                for name, place in places.items():
+                    start = f"{name}."
+                    place.add(
+                        task, {n.removeprefix(start): t for n, t in stored.items() if n.startswith(start)}
+                    )
+                continue
+            for name, place in places.items():
+                fresh = _fresh(model, name, place.template, len(head.answers))
+                if len(heads) == 1:
+                    setattr(model, name, fresh)
+                else:
+                    place.heads[task] = fresh
+            if len(heads) == 1:
+                whole: Any = model
+                whole.config.id2label = dict(enumerate(head.answers))
+                whole.config.label2id = {answer: i for i, answer in enumerate(head.answers)}
+
+    def heads(self, model: nn.Module) -> list[str]:
+        """The names of the model's children that are heads."""
+        return [name for name, _ in model.named_children() if name in HEADS]
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write model and tokenizer; several heads lie beside them, `heads/<task>.safetensors`."""
+        super().save(model, folder)
+        owned: dict[str, dict[str, Tensor]] = {}
+        for path, module in model.named_modules():
+            # Beside an adapter, PEFT keeps the untrained heads as well.
+            if not isinstance(module, Heads) or path.endswith("original_module"):
+                continue
+            name = next(part for part in path.split(".") if part in HEADS)
+            for task, head in module.heads.items():
+                tensors = {f"{name}.{key}": t.contiguous() for key, t in head.state_dict().items()}
+                owned.setdefault(task, {}).update(tensors)
+        for task, tensors in owned.items():
+            (folder / "heads").mkdir(exist_ok=True)
+            save_file(tensors, folder / "heads" / f"{task}.safetensors")
+
+    def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
+        """The tokens of the prompt, and the number of the class; a prompt too long loses its end."""
+        limited = self.processor.model_max_length < 1_000_000
+        prompts = self.processor([prompt for prompt, _ in pairs], truncation=limited).input_ids
+        return [Example(prompt, [label], task) for prompt, (_, label) in zip(prompts, pairs, strict=True)]
+
+    def labels(self, prompt: str, answers: Sequence[str]) -> None:
+        """None: a head knows no other answers than the task's."""
+
+    def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
+        """A right-padded batch with one judged position an example."""
+        ids, mask = pad([e.prompt for e in examples], self.fill)
+        rows = torch.arange(len(examples), device=device)
+        targets = torch.tensor([e.answer[0] for e in examples], device=device)
+        inputs = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+        return Batch(inputs, (rows,), targets, rows, [e.task for e in examples])
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The logits of the classes, float32 ``[B, C]`` for the widest head among them."""
+        route(model, batch.tasks)
+        logits: Tensor = model(**batch.inputs).logits
+        return logits.float()
+
+    @torch.no_grad()
+    def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
+        """Each prompt's most likely class."""
+        device = next(model.parameters()).device
+        return [[int(self.logits(model, self.collate([example], device)).argmax())] for example in examples]
+
+
+def _stored(folder: Path, task: str, head: Head, places: list[str]) -> dict[str, Tensor]:
+    """A checkpoint's head, of as many classes as the task has answers."""
+    stored = head_tensors(folder, task, places)
+    last = [n for n in sorted(stored) if n.endswith("weight") and not n.startswith(INNER)][-1]
+    width = stored[last].shape[0]
+    if width != len(head.answers):
+        raise UserError(
+            f"{folder}: the head of {task} tells {width} classes apart, tasks.{task}.answers "
+            f"names {len(head.answers)}: name every class in the order of the head's outputs"
+        )
+    return stored
+
+
+def _fresh(model: Any, name: str, template: nn.Module, width: int) -> nn.Module:
+    """An untrained head of a width, drawn as the architecture draws it."""
+    head = deepcopy(template)
+    if name not in INNER:
+        last = [n for n, module in head.named_modules() if isinstance(module, nn.Linear)][-1]
+        old: Any = head.get_submodule(last)
+        made = nn.Linear(old.in_features, width, bias=old.bias is not None).to(old.weight)
+        if not last:
+            head = made
+        else:
+            head.set_submodule(last, made)
+    return head.apply(model._init_weights)

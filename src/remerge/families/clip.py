@@ -1,0 +1,198 @@
+"""CLIP's vision tower with zero-shot heads: a class is what the base's text tower says of its captions."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from transformers import AutoConfig, AutoTokenizer, CLIPModel, CLIPVisionModel
+
+from remerge.errors import UserError
+from remerge.families import Batch, Example, Head, by_length
+from remerge.families.heads import Heads, route
+from remerge.families.images import image_processor, preprocess
+from remerge.models import load_whole
+
+CAPTION = "a photo of a {answer}."
+"""What an image of a class is called where a task names no captions."""
+
+AT_ONCE = 256
+"""Captions that are read together, and images that are answered together."""
+
+REMEMBERED = 2**31
+"""At most so many bytes of preprocessed images are kept: they are asked for again by every model."""
+
+
+class ZeroShot(nn.Module):
+    """A fixed head of buffers that no checkpoint holds: neither trained, merged nor saved.
+
+    Args:
+        projection: from the vision tower's width to the space of captions, ``[p, d]``.
+        directions: the unit vector of each class there, ``[C, p]``.
+        scale: what the cosines are multiplied by.
+    """
+
+    projection: Tensor
+    directions: Tensor
+
+    def __init__(self, projection: Tensor, directions: Tensor, scale: float) -> None:
+        super().__init__()
+        self.register_buffer("projection", projection, persistent=False)
+        self.register_buffer("directions", directions, persistent=False)
+        self.scale = scale
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """The logits of the classes, ``[B, C]``, from the tower's pooled output ``[B, d]``."""
+        return self.scale * normalize(pooled @ self.projection.T, dim=-1) @ self.directions.T
+
+
+class Clip:
+    """A vision tower with a zero-shot head for each task, in the order of the task's answers."""
+
+    def __init__(self, base: Path) -> None:
+        config = _config(base)
+        if config.model_type != "clip":
+            raise UserError(f"{base}: no text tower, which makes the heads: give a whole CLIP as the base")
+        # Without these files AutoTokenizer returns a tokenizer without words.
+        if not any((base / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+            raise UserError(f"{base}: no tokenizer: save it beside the model")
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+        except Exception as error:  # the tokenizers library raises nothing narrower
+            raise UserError(f"{base}: no tokenizer ({' '.join(str(error).split())[:200]})") from None
+        self.processor = image_processor(base)
+        self.base = base
+        self.image_size = config.vision_config.image_size
+        self.longest = config.text_config.max_position_embeddings
+        self._heads: dict[tuple[tuple[str, ...], tuple[str, ...]], ZeroShot] = {}
+        self._pixels: dict[Sequence[int], Tensor] = {}
+        self._bytes = 0
+
+    def load(self, folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
+        """The vision tower of a folder, whether it lies there alone or in a whole CLIP.
+
+        Raises:
+            UserError: the folder is no CLIP, is not whole, or its images are of another size than the base's.
+        """
+        config = _config(folder)
+        size = getattr(config, "vision_config", config).image_size
+        if size != self.image_size:
+            raise UserError(
+                f"{folder}: it sees images of {size} pixels a side, the base of {self.image_size}"
+            )
+        model: Any = load_whole(CLIPVisionModel, folder, dtype)
+        model.heads = Heads(nn.Identity())
+        whole: nn.Module = model.to(device)
+        return whole
+
+    def equip(self, model: nn.Module, heads: Mapping[str, Head]) -> None:
+        """Give the model these tasks' zero-shot heads, all made by the base's text tower.
+
+        Raises:
+            UserError: the base is not whole.
+        """
+        place: Any = model
+        asked = {task: (tuple(head.answers), tuple(head.captions)) for task, head in heads.items()}
+        if new := [key for key in dict.fromkeys(asked.values()) if key not in self._heads]:
+            clip: Any = load_whole(CLIPModel, self.base, torch.float32)
+            for key in new:
+                directions = self._directions(clip, *key)
+                scale = clip.logit_scale.exp().item()
+                self._heads[key] = ZeroShot(clip.visual_projection.weight.detach(), directions, scale)
+        device = next(model.parameters()).device
+        for task, key in asked.items():
+            kept = self._heads[key]
+            place.heads.heads[task] = ZeroShot(kept.projection, kept.directions, kept.scale).to(device)
+
+    def heads(self, model: nn.Module) -> list[str]:
+        """None: the heads are fixed."""
+        return []
+
+    @torch.no_grad()
+    def _directions(self, clip: Any, answers: Sequence[str], captions: Sequence[str]) -> Tensor:
+        """For each answer, the unit vector along the mean of its captions' unit vectors, ``[C, p]``."""
+        told = captions or (CAPTION,)
+        texts = [caption.replace("{answer}", answer) for answer in answers for caption in told]
+        found = []
+        for start in range(0, len(texts), AT_ONCE):
+            some = texts[start : start + AT_ONCE]
+            tokens = self.tokenizer(
+                some, padding=True, truncation=True, max_length=self.longest, return_tensors="pt"
+            )
+            pooled = clip.text_model(tokens.input_ids, tokens.attention_mask).pooler_output
+            found.append(normalize(clip.text_projection(pooled), dim=-1))
+        return normalize(torch.cat(found).reshape(len(answers), len(told), -1).mean(1), dim=-1)
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write the vision tower and the image processor."""
+        whole: Any = model
+        whole.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+
+    def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
+        """The image file, and the number of the class."""
+        return [Example(image, [label], task) for image, label in pairs]
+
+    def labels(self, prompt: Any, answers: Sequence[str]) -> None:
+        """None: a head knows no other answers than the task's."""
+
+    def masks(self, batch: Batch) -> Sequence[Tensor]:
+        """None: images have no padding."""
+        return ()
+
+    def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
+        """Images of the model's size, with one judged position each.
+
+        Raises:
+            UserError: an image cannot be decoded.
+        """
+        rows = torch.arange(len(examples), device=device)
+        targets = torch.tensor([e.answer[0] for e in examples], device=device)
+        inputs = {"pixel_values": self._preprocessed([e.prompt for e in examples]).to(device)}
+        return Batch(inputs, (rows,), targets, rows, [e.task for e in examples])
+
+    def _preprocessed(self, images: Sequence[Any]) -> Tensor:
+        """The pixels of image files, those of earlier batches from memory."""
+        new = [image for image in dict.fromkeys(images) if image not in self._pixels]
+        made = dict(zip(new, preprocess(new, self.processor), strict=True)) if new else {}
+        pixels = torch.stack([made[i] if i in made else self._pixels[i] for i in images])
+        # What came first stays: were the oldest dropped, going round more images than fit would find none.
+        if self._bytes < REMEMBERED:
+            self._pixels |= made
+            self._bytes += sum(tensor.nbytes for tensor in made.values())
+        return pixels
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The logits of the classes, float32 ``[B, C]`` for the widest head among them."""
+        tower: Any = model
+        route(model, batch.tasks)
+        logits: Tensor = tower.heads(tower(**batch.inputs).pooler_output.float())
+        return logits
+
+    @torch.no_grad()
+    def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
+        """Each image's most likely class."""
+        device = next(model.parameters()).device
+        answers: dict[int, list[int]] = {}
+        for chunk in by_length(examples, AT_ONCE):
+            batch = self.collate([examples[i] for i in chunk], device)
+            best = self.logits(model, batch).argmax(-1, keepdim=True).tolist()
+            answers.update(zip(chunk, best, strict=True))
+        return [answers[i] for i in range(len(examples))]
+
+
+def _config(folder: Path) -> Any:
+    """The configuration of a CLIP or of its vision tower.
+
+    Raises:
+        UserError: the folder holds none.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: no CLIP ({str(error).splitlines()[0]})") from None
+    if config.model_type not in ("clip", "clip_vision_model"):
+        raise UserError(f"{folder}: no CLIP: its model_type is {config.model_type}")
+    return config

@@ -1,0 +1,51 @@
+"""Images as CLIP's vision tower reads them."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+# Under its own name, for CLIPImageProcessor is another class, of slightly other pixels, where torchvision
+# is installed.
+from transformers import CLIPImageProcessorPil
+
+from remerge.errors import UserError
+
+
+def image_processor(folder: Path) -> CLIPImageProcessorPil:
+    """The size, crop, mean and standard deviation of a folder's `preprocessor_config.json`.
+
+    Raises:
+        UserError: the file is missing or cannot be read.
+    """
+    try:
+        return CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, TypeError) as error:
+        cause = str(error).splitlines()[0]
+        raise UserError(f"{folder}: no image processor ({cause}): save it beside the model") from None
+
+
+def decode(image: bytes) -> Image.Image:
+    """An image file's pixels, in three colours.
+
+    Raises:
+        UserError: these are not the bytes of a whole image.
+    """
+    try:
+        return Image.open(BytesIO(image)).convert("RGB")
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(
+            f"an image cannot be decoded ({error}): give the bytes of a PNG or JPEG file"
+        ) from None
+
+
+def preprocess(images: Sequence[bytes], processor: CLIPImageProcessorPil) -> Tensor:
+    """Image files resized, cropped and normalised: float32 ``[B, 3, H, W]``.
+
+    Raises:
+        UserError: one of them cannot be decoded.
+    """
+    pixels: Tensor = processor([decode(image) for image in images], return_tensors="pt").pixel_values
+    return pixels.float()

@@ -1,0 +1,70 @@
+"""Encoder-decoders that answer in words: T5 and its like."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+from remerge.errors import UserError
+from remerge.families import Batch, Example, pad
+from remerge.families._text import Text
+
+ANSWER_TOKENS = 64
+"""At most so many tokens are decoded or learned of an answer."""
+
+
+class Seq2Seq(Text):
+    """An encoder reads the prompt, a decoder writes the answer and the end token."""
+
+    auto = AutoModelForSeq2SeqLM
+
+    def __init__(self, base: Path) -> None:
+        super().__init__(base)
+        start = getattr(AutoConfig.from_pretrained(base), "decoder_start_token_id", None)
+        if start is None:
+            raise UserError(f"{base}/config.json: no decoder_start_token_id: is it an encoder-decoder?")
+        self.start = int(start)
+
+    def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
+        """The tokens of prompt and answer, each with its end token; one too long loses its end."""
+        prompts = self.processor([prompt for prompt, _ in pairs], truncation=self._limited).input_ids
+        answers = self.processor(text_target=[answer for _, answer in pairs]).input_ids
+        made = []
+        for prompt, answer in zip(prompts, answers, strict=True):
+            words = [token for token in answer if token != self.eos][: ANSWER_TOKENS - 1]
+            made.append(Example(prompt, [*words, self.eos], task))
+        return made
+
+    @property
+    def _limited(self) -> bool:
+        return bool(self.processor.model_max_length < 1_000_000)
+
+    def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
+        """Padded prompts, and answers shifted right behind the start token: every position is judged."""
+        ids, mask = pad([e.prompt for e in examples], self.fill)
+        decoder, _ = pad([[self.start, *e.answer[:-1]] for e in examples], self.fill)
+        at = [(i, c) for i, e in enumerate(examples) for c in range(len(e.answer))]
+        rows, columns = torch.tensor(at, device=device).T
+        inputs = {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": decoder}
+        targets = torch.tensor([t for e in examples for t in e.answer], device=device)
+        placed = {name: tensor.to(device) for name, tensor in inputs.items()}
+        return Batch(placed, (rows, columns), targets, rows, [e.task for e in examples])
+
+    def masks(self, batch: Batch) -> Sequence[Tensor]:
+        """Of the encoder's inputs, and of the decoder's, which are judged wherever they are real."""
+        decoder = torch.zeros_like(batch.inputs["decoder_input_ids"])
+        decoder[batch.positions] = 1
+        return [batch.inputs["attention_mask"], decoder]
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The logits at the judged positions, float32 ``[N, V]``."""
+        whole: Any = model
+        logits: Tensor = whole(**batch.inputs, use_cache=False).logits[batch.positions]
+        return logits.float()
+
+    def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
+        """Each prompt's greedy answer with its end token."""
+        return self.decode(model, examples, left=False, longest=ANSWER_TOKENS)

@@ -1,0 +1,62 @@
+"""Minuscule models of every text family over the miniature words, as `save_pretrained` folders."""
+
+import pytest
+import torch
+from transformers import (
+    DebertaV2Config,
+    DebertaV2ForMaskedLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from remerge.tasks.miniature.vocabulary import tokenizer as make_tokenizer
+
+SHARED = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+def llama(words):
+    return LlamaForCausalLM(
+        LlamaConfig(**SHARED, **ids(words), num_key_value_heads=1, initializer_range=0.3, bos_token_id=None)
+    )
+
+
+def t5(words):
+    config = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2, "dropout_rate": 0.0}
+    start = {"decoder_start_token_id": words.pad_token_id}
+    return T5ForConditionalGeneration(
+        T5Config(**config, **ids(words), **start, feed_forward_proj="gated-gelu")
+    )
+
+
+def deberta(words):
+    more = {"position_buckets": 8, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]}
+    plain = {"position_biased_input": False, "type_vocab_size": 0, "pooler_hidden_size": 16}
+    quiet = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.3}
+    return DebertaV2ForMaskedLM(DebertaV2Config(**SHARED, **ids(words), **more, **plain, **quiet))
+
+
+def ids(words):
+    return {
+        "vocab_size": len(words),
+        "pad_token_id": words.pad_token_id,
+        "eos_token_id": words.eos_token_id,
+        "max_position_embeddings": 128,
+    }
+
+
+MAKERS = {"llama": llama, "t5": t5, "deberta": deberta}
+
+
+@pytest.fixture(scope="session")
+def bases(tmp_path_factory):
+    """A folder for each architecture."""
+    made = {}
+    for name, make in MAKERS.items():
+        torch.manual_seed(0)
+        words = make_tokenizer(name)
+        made[name] = tmp_path_factory.mktemp(name)
+        make(words).eval().save_pretrained(made[name])
+        words.save_pretrained(made[name])
+    return made

@@ -1,0 +1,110 @@
+"""Heads of tasks beside one body: against transformers' own models, and through the disk."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification
+
+from remerge.errors import UserError
+from remerge.families import Head, family
+from remerge.models import state_of
+
+CPU = torch.device("cpu")
+ANSWERS = {"cola": ["no", "yes"], "mnli": ["entailment", "neutral", "contradiction"]}
+PAIRS = [("the cat sleeps", 1), ("every dog sees a bird near the river", 0), ("a man runs", 1)]
+
+
+@pytest.fixture(scope="module", params=["llama", "t5", "deberta"])
+def world(request, bases, tmp_path_factory):
+    """A family, its base, and an expert for each task as transformers itself saves one."""
+    base, folders = bases[request.param], {}
+    found = family("classifier", base)
+    for seed, (task, answers) in enumerate(ANSWERS.items()):
+        torch.manual_seed(seed + 1)
+        expert = AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(answers))
+        for parameter in expert.parameters():
+            parameter.data += 0.1 * torch.randn(parameter.shape)
+        expert.config.pad_token_id = found.fill
+        folders[task] = tmp_path_factory.mktemp(f"{request.param}-{task}")
+        expert.save_pretrained(folders[task])
+        found.processor.save_pretrained(folders[task])
+    return found, base, folders
+
+
+def heads(folders):
+    return {task: Head(folder, ANSWERS[task]) for task, folder in folders.items()}
+
+
+def test_a_mixed_batch_is_read_by_each_row_s_own_head(world):
+    classifier, _, folders = world
+    model = classifier.load(folders["cola"], torch.float32, CPU)
+    classifier.equip(model, heads(folders))
+    rows = [*classifier.examples("cola", PAIRS), *classifier.examples("mnli", PAIRS)]
+    order = [3, 0, 4, 1, 2, 5]
+    batch = classifier.collate([rows[i] for i in order], CPU)
+    found = classifier.logits(model, batch)
+    assert found.shape == (6, 3)
+    whole = AutoModelForSequenceClassification.from_pretrained(folders["cola"]).eval()
+    for task, folder in folders.items():
+        # The body of one expert under the head of another, assembled by transformers.
+        other = load_file(folder / "model.safetensors")
+        own = {n: t for n, t in other.items() if n.split(".")[0] in classifier.heads(whole)}
+        judged = AutoModelForSequenceClassification.from_pretrained(
+            folders["cola"], num_labels=len(ANSWERS[task]), ignore_mismatched_sizes=True
+        ).eval()
+        judged.load_state_dict(own, strict=False)
+        judged.config.pad_token_id = classifier.fill
+        for at, i in enumerate(order):
+            if rows[i].task == task:
+                with torch.no_grad():
+                    expected = judged(torch.tensor([rows[i].prompt])).logits[0]
+                width = len(ANSWERS[task])
+                assert torch.allclose(found[at, :width], expected, atol=1e-5)
+                assert (found[at, width:].softmax(-1) <= 1).all()
+                assert found[at].softmax(-1)[width:].sum() == 0
+
+
+def test_heads_are_nobodys_parameters_to_merge(world):
+    classifier, base, folders = world
+    model = classifier.load(base, torch.float32, CPU)
+    bare = set(state_of(model))
+    classifier.equip(model, heads(folders))
+    assert set(state_of(model)) == bare
+    assert not any(name.split(".")[0] in classifier.heads(model) for name in bare)
+
+
+def test_a_fresh_head_is_transformers_own_and_several_are_kept_beside(world, tmp_path):
+    classifier, base, _ = world
+    single = classifier.load(base, torch.float32, CPU)
+    classifier.equip(single, {"mnli": Head(None, ANSWERS["mnli"])})
+    classifier.save(single, tmp_path / "single")
+    loaded, info = AutoModelForSequenceClassification.from_pretrained(
+        tmp_path / "single", output_loading_info=True
+    )
+    assert not info["missing_keys"]
+    assert loaded.config.id2label == dict(enumerate(ANSWERS["mnli"]))
+    both = classifier.load(base, torch.float32, CPU)
+    classifier.equip(both, {task: Head(None, answers) for task, answers in ANSWERS.items()})
+    classifier.save(both, tmp_path / "both")
+    again = classifier.load(tmp_path / "both", torch.float32, CPU)
+    classifier.equip(again, {task: Head(tmp_path / "both", answers) for task, answers in ANSWERS.items()})
+    batch = classifier.collate(
+        [*classifier.examples("cola", PAIRS), *classifier.examples("mnli", PAIRS)], CPU
+    )
+    assert torch.equal(classifier.logits(both.eval(), batch), classifier.logits(again, batch))
+
+
+def test_wrong_heads(world, tmp_path):
+    classifier, base, folders = world
+    model = classifier.load(base, torch.float32, CPU)
+    with pytest.raises(UserError, match=r"no head for cola"):
+        classifier.equip(model, {"cola": Head(base, ANSWERS["cola"])})
+    with pytest.raises(UserError, match=r"tells 3 classes apart, tasks\.mnli\.answers names 2"):
+        classifier.equip(model, {"mnli": Head(folders["mnli"], ["a", "b"])})
+    tensors = load_file(folders["cola"] / "model.safetensors")
+    names = [n for n in tensors if n.split(".")[0] in classifier.heads(model) and tensors[n].ndim == 2]
+    wide = {n: t.repeat(1, 2) if n in names else t for n, t in tensors.items()}
+    (tmp_path / "heads").mkdir()
+    save_file({n: t.contiguous() for n, t in wide.items()}, tmp_path / "heads/cola.safetensors")
+    with pytest.raises(UserError, match="a head for another base"):
+        classifier.equip(model, {"cola": Head(tmp_path, ANSWERS["cola"])})

@@ -1,0 +1,322 @@
+"""A minuscule CLIP: heads from its text tower, mixed tasks, gradients, folders, and wrong input."""
+
+import json
+import shutil
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch.nn.functional import cross_entropy, normalize
+from transformers import AutoImageProcessor, CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPVisionModel
+
+from remerge.errors import UserError
+from remerge.families import Family, Head, clip, family
+from remerge.families.clip import Clip
+from remerge.models import state_of
+from remerge.tasks.miniature.clip import tokenizer
+
+CPU = torch.device("cpu")
+NAMES = ("zero", "one", "two", "three", "four")
+HEADS = {
+    "digit": Head(None, NAMES, ("the digit {answer}", "a picture of the digit {answer}")),
+    "parity": Head(None, ("even", "odd"), ("the {answer} digit",)),
+    "plain": Head(None, ("round", "bent", "straight")),
+}
+
+
+def picture(seed: int, size: tuple[int, int] = (8, 8), kind: str = "png") -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A whole CLIP whose two towers are of different widths."""
+    torch.manual_seed(0)
+    folder, words = tmp_path_factory.mktemp("clip"), tokenizer()
+    small = {"num_hidden_layers": 2, "num_attention_heads": 2, "initializer_factor": 3.0}
+    marks = {name: getattr(words, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    text = {
+        "hidden_size": 12,
+        "intermediate_size": 20,
+        "max_position_embeddings": 10,
+        "vocab_size": len(words),
+    }
+    vision = {"hidden_size": 16, "intermediate_size": 24, "image_size": 8, "patch_size": 4}
+    model = CLIPModel(
+        CLIPConfig(
+            text_config={**small, **text, **marks}, vision_config={**small, **vision}, projection_dim=14
+        )
+    )
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    size = {"height": 8, "width": 8}
+    CLIPImageProcessorPil(size={"shortest_edge": 8}, crop_size=size).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(base):
+    return Clip(base)
+
+
+@pytest.fixture
+def model(base, made):
+    model = made.load(base, torch.float32, CPU)
+    made.equip(model, HEADS)
+    return model
+
+
+@pytest.fixture
+def copy(base, tmp_path):
+    return shutil.copytree(base, tmp_path / "copy")
+
+
+@pytest.fixture(scope="module")
+def mixed(made):
+    """Images of three tasks with heads of three widths, one after the other."""
+    tasks = ["digit", "parity", "plain", "parity", "digit", "plain", "digit"]
+    return [made.examples(t, [(picture(i), i % 2)])[0] for i, t in enumerate(tasks)]
+
+
+def by_hand(base, image: bytes, head: Head) -> torch.Tensor:
+    """The logits of one image from a `CLIPModel`'s own features."""
+    whole, words = CLIPModel.from_pretrained(base), tokenizer()
+    processor = CLIPImageProcessorPil.from_pretrained(base)
+    seen = processor(Image.open(BytesIO(image)).convert("RGB"), return_tensors="pt").pixel_values
+    with torch.no_grad():
+        logits = []
+        features = whole.get_image_features(seen).pooler_output[0]
+        for answer in head.answers:
+            texts = [c.format(answer=answer) for c in head.captions or ["a photo of a {answer}."]]
+            told = [whole.get_text_features(**words(t, return_tensors="pt")).pooler_output[0] for t in texts]
+            mean = sum(t / t.norm() for t in told) / len(told)
+            logits.append(whole.logit_scale.exp() * (features / features.norm()) @ (mean / mean.norm()))
+    return torch.stack(logits)
+
+
+# --- heads ---------------------------------------------------------------------------------------
+
+
+def test_is_a_family(base):
+    made: Family = family("clip", base)
+    assert isinstance(made, Clip) and made.processor.crop_size.height == 8
+
+
+def test_logits_are_those_of_the_whole_clip(base, made, model):
+    """With one caption a class, `CLIPModel` computes them itself."""
+    examples = made.examples("parity", [(picture(i), 0) for i in range(5)])
+    batch = made.collate(examples, CPU)
+    words = tokenizer()(["the even digit", "the odd digit"], return_tensors="pt")
+    with torch.no_grad():
+        ours = made.logits(model, batch)
+        theirs = CLIPModel.from_pretrained(base)(**words, **batch.inputs).logits_per_image
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_each_row_is_read_by_its_own_head(base, made, model, mixed):
+    batch = made.collate(mixed, CPU)
+    with torch.no_grad():
+        logits = made.logits(model, batch)
+    assert logits.shape == (7, 5)
+    for row, example in zip(logits, mixed, strict=True):
+        head = HEADS[example.task]
+        width = len(head.answers)
+        torch.testing.assert_close(row[:width], by_hand(base, example.prompt, head))
+        assert (row.softmax(0)[width:] == 0).all() and row.log_softmax(0).isfinite().all()
+
+
+def test_batches_are_as_the_interface_says(made, mixed):
+    batch = made.collate(mixed, CPU)
+    assert batch.inputs["pixel_values"].shape == (7, 3, 8, 8)
+    assert batch.targets.tolist() == [e.answer[0] for e in mixed] == [i % 2 for i in range(7)]
+    assert batch.example.tolist() == batch.positions[0].tolist() == list(range(7))
+    assert batch.tasks == [e.task for e in mixed] and batch.size == 7
+    assert made.masks(batch) == () and made.labels(mixed[0].prompt, NAMES) is None
+
+
+def test_greedy_answers_with_the_most_likely_class(made, model, mixed, monkeypatch):
+    monkeypatch.setattr(clip, "AT_ONCE", 3)
+    best = made.logits(model, made.collate(mixed, CPU)).argmax(-1)
+    assert made.greedy(model, mixed) == [[i] for i in best.tolist()]
+
+
+def test_captions_are_read_once(base, monkeypatch):
+    """A second model's heads, and another task's of the same captions, need no text tower."""
+    made, read = Clip(base), []
+    monkeypatch.setattr(clip, "AT_ONCE", 2)
+    monkeypatch.setattr(made, "_directions", lambda *a, f=made._directions: read.append(a[1:]) or f(*a))
+    for _ in range(2):
+        model = made.load(base, torch.float32, CPU)
+        made.equip(model, {**HEADS, "again": HEADS["parity"]})
+    assert sorted(read) == sorted((tuple(h.answers), tuple(h.captions)) for h in HEADS.values())
+    cosines = model.heads.heads["digit"].directions @ model.heads.heads["digit"].directions.T
+    assert cosines.shape == (5, 5)
+    torch.testing.assert_close(cosines.diagonal(), torch.ones(5))
+
+
+def test_images_of_any_size_are_cut_to_the_models(made):
+    wide = made.examples("parity", [(picture(0, (8, 20), "jpeg"), 1), (picture(1, (40, 3)), 1)])
+    assert made.collate(wide, CPU).inputs["pixel_values"].shape == (2, 3, 8, 8)
+
+
+@pytest.mark.parametrize("limit", [0, 2000, 2**31])
+def test_images_are_kept_up_to_a_limit(base, mixed, monkeypatch, limit):
+    monkeypatch.setattr(clip, "REMEMBERED", limit)
+    made, seen = Clip(base), []
+    monkeypatch.setattr(
+        clip, "preprocess", lambda images, p, f=clip.preprocess: seen.append(len(images)) or f(images, p)
+    )
+    first = made.collate(mixed[:4], CPU).inputs["pixel_values"]
+    whole = made.collate([*mixed, mixed[0]], CPU).inputs["pixel_values"]
+    assert torch.equal(whole[:4], first) and torch.equal(whole[7], whole[0])
+    assert seen == ([4, 7] if limit == 0 else [4, 3])
+    assert made._bytes == {0: 0, 2000: 4 * 768, 2**31: 7 * 768}[limit]
+
+
+# --- parameters ----------------------------------------------------------------------------------
+
+
+def test_only_the_vision_tower_has_parameters(base, made, model):
+    names = {name for name, _ in CLIPVisionModel.from_pretrained(base).named_parameters()}
+    assert set(state_of(model)) == set(model.state_dict()) == names
+    assert not model.training and made.heads(model) == []
+
+
+def test_gradients_reach_the_vision_tower(made, model, mixed):
+    batch = made.collate(mixed, CPU)
+    cross_entropy(made.logits(model, batch), batch.targets).backward()
+    # A bias of the keys adds the same to all that a softmax compares.
+    silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert all(name.endswith("k_proj.bias") for name in silent)
+    assert not any(buffer.requires_grad for buffer in model.buffers())
+
+
+def test_lower_precision_is_answered_in_float32(base, made, mixed):
+    model = made.load(base, torch.bfloat16, CPU)
+    made.equip(model, HEADS)
+    exact = made.load(base, torch.float32, CPU)
+    made.equip(exact, HEADS)
+    batch = made.collate(mixed, CPU)
+    logits = made.logits(model, batch)
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, made.logits(exact, batch), atol=2.0, rtol=0.1)
+
+
+# --- folders -------------------------------------------------------------------------------------
+
+
+def test_a_saved_expert_loads_again(base, made, model, mixed, tmp_path):
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    made.save(model, tmp_path)
+    stored = load_file(tmp_path / "model.safetensors")
+    assert len(stored) == len(state_of(model)) and not any("head" in name for name in stored)
+
+    again = made.load(tmp_path, torch.float32, CPU)
+    made.equip(again, HEADS)
+    batch = made.collate(mixed, CPU)
+    assert torch.equal(made.logits(again, batch), made.logits(model, batch))
+    theirs = CLIPVisionModel.from_pretrained(tmp_path)
+    assert all(torch.equal(p, state_of(model)[name]) for name, p in theirs.named_parameters())
+    assert AutoImageProcessor.from_pretrained(tmp_path).crop_size == made.processor.crop_size
+
+
+@pytest.mark.parametrize("prefix", ["", "vision_model."])
+def test_experts_of_either_naming_load(base, made, model, copy, prefix):
+    """Published vision towers bear the prefix, whatever this transformers calls its own parameters."""
+    save_file(
+        {prefix + n: t for n, t in state_of(model).items()}, copy / "model.safetensors", {"format": "pt"}
+    )
+    config = {**json.loads((base / "config.json").read_text())["vision_config"]}
+    (copy / "config.json").write_text(json.dumps({**config, "architectures": ["CLIPVisionModel"]}))
+    loaded = state_of(made.load(copy, torch.float32, CPU))
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in state_of(model).items())
+
+
+# --- wrong input ---------------------------------------------------------------------------------
+
+
+def rewrite(folder, **changes) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def refused(what: str):
+    return pytest.raises(UserError, match=rf"(?s)\A(?=.*{what})[^\n]*\Z")
+
+
+def test_bases_that_are_no_clip_are_refused(copy, tmp_path):
+    with refused("no CLIP"):
+        Clip(tmp_path / "nothing")
+    rewrite(copy, model_type="qwen2")
+    with refused("no CLIP: its model_type is qwen2"):
+        Clip(copy)
+
+
+def test_a_vision_tower_alone_is_no_base(made, model, tmp_path):
+    made.save(model, tmp_path)
+    with refused("no text tower"):
+        Clip(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "what"),
+    [("tokenizer.json", "no tokenizer"), ("preprocessor_config.json", "no image processor")],
+)
+def test_bases_that_lack_a_file_are_refused(copy, file, what):
+    (copy / file).unlink()
+    with refused(what):
+        Clip(copy)
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"version": "1.0", "added_tokens": [], "model": {}}'])
+def test_a_broken_tokenizer_is_refused(copy, content):
+    (copy / "tokenizer.json").write_text(content)
+    with refused("no tokenizer"):
+        Clip(copy)
+
+
+def test_weights_that_are_not_whole_are_refused(copy, made):
+    stored = load_file(copy / "model.safetensors")
+    part = {
+        n: t
+        for n, t in stored.items()
+        if n not in ("text_projection.weight", "vision_model.pre_layrnorm.bias")
+    }
+    save_file(part, copy / "model.safetensors", {"format": "pt"})
+    with refused("pre_layrnorm.bias is missing"):
+        made.load(copy, torch.float32, CPU)
+    save_file({**part, "vision_model.pre_layrnorm.bias": torch.zeros(16)}, copy / "model.safetensors")
+    cut = Clip(copy)
+    model = cut.load(copy, torch.float32, CPU)
+    with refused("text_projection.weight is missing"):
+        cut.equip(model, HEADS)
+
+
+def test_models_of_another_image_size_are_refused(copy, made):
+    config = json.loads((copy / "config.json").read_text())["vision_config"]
+    rewrite(copy, vision_config={**config, "image_size": 16})
+    with refused("16 pixels a side, the base of 8"):
+        made.load(copy, torch.float32, CPU)
+
+
+@pytest.mark.parametrize("image", [b"", b"no image", picture(0)[:60], picture(0, (30, 30), "jpeg")[:300]])
+def test_images_that_cannot_be_decoded_are_refused(made, image):
+    examples = made.examples("parity", [(picture(1), 0), (image, 0)])
+    with refused("an image cannot be decoded"):
+        made.collate(examples, CPU)
+
+
+def test_directions_have_length_one(made, model):
+    for task, head in HEADS.items():
+        directions = model.heads.heads[task].directions
+        assert directions.shape == (len(head.answers), 14)
+        torch.testing.assert_close(directions, normalize(directions, dim=-1))

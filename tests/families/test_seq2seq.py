@@ -1,0 +1,87 @@
+"""Encoder-decoders: teacher forcing against decoding, ROUGE against a formula, references."""
+
+import pytest
+import torch
+
+from remerge.evaluate import Split, accuracy, score
+from remerge.families import Example, family
+from remerge.references import divergences, make_reference
+
+CPU = torch.device("cpu")
+PAIRS = [
+    ("the cat sleeps near a house", "a cat"),
+    ("every dog", "the dog runs"),
+    ("some bird sees the river and a tree", "no"),
+    ("a man", "a man and a woman"),
+]
+
+
+@pytest.fixture(scope="module")
+def t5(bases):
+    found = family("seq2seq", bases["t5"])
+    torch.manual_seed(3)
+    model = found.load(bases["t5"], torch.float32, CPU)
+    for parameter in model.parameters():
+        parameter.data += 0.3 * torch.randn(parameter.shape)
+    return found, model
+
+
+def said(model, seq2seq, prompt):
+    out = model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=64)[0, 1:].tolist()
+    end = seq2seq.eos
+    return out[: out.index(end) + 1] if end in out else out
+
+
+def test_greedy_is_generate_one_by_one(t5):
+    seq2seq, model = t5
+    examples = seq2seq.examples("squad", PAIRS)
+    assert [e.answer[-1] for e in examples] == [seq2seq.eos] * 4
+    assert seq2seq.greedy(model, examples) == [said(model, seq2seq, e.prompt) for e in examples]
+
+
+def test_teacher_forcing_is_exact_match(t5):
+    seq2seq, model = t5
+    examples = seq2seq.examples("squad", PAIRS)
+    own = [
+        Example(e.prompt, said(model, seq2seq, e.prompt)[: 3 + i], "squad") for i, e in enumerate(examples)
+    ]
+    mixed = [own[0], examples[1], own[2], examples[3]]
+    for size in (1, 4):
+        assert accuracy(seq2seq, model, mixed, None, size)["value"] == 0.5
+
+
+def f_measure(a, b, n):
+    """ROUGE-n by counting, from its definition."""
+    grams = [[tuple(t[i : i + n]) for i in range(len(t) - n + 1)] for t in (a.split(), b.split())]
+    hits = sum(min(grams[0].count(g), grams[1].count(g)) for g in set(grams[0]))
+    return 2 * hits / max(1, len(grams[0]) + len(grams[1]))
+
+
+def test_rouge_scores_what_is_decoded(t5):
+    seq2seq, model = t5
+    examples = seq2seq.examples("common_gen", PAIRS)
+    texts = seq2seq.processor.batch_decode(seq2seq.greedy(model, examples), skip_special_tokens=True)
+    # Half of the gold answers share words with what is said.
+    gold = [" ".join(text.split()[::2]) if i % 2 else "a cat" for i, text in enumerate(texts)]
+    found = score(seq2seq, model, Split(examples, gold, None, "rouge2", ""), 2)
+    assert found["metric"] == "rouge2"
+    assert found["n"] == 4
+    assert found["value"] == found["rouge2"]
+    for n in (1, 2):
+        expected = sum(f_measure(t, g, n) for t, g in zip(texts, gold, strict=True)) / 4
+        assert found[f"rouge{n}"] == pytest.approx(expected)
+    assert 0 < found["rougeL"] <= found["rouge1"] < 1
+
+
+def test_the_reference_is_at_no_divergence_from_itself(t5):
+    seq2seq, model = t5
+    reference = make_reference(seq2seq, model, seq2seq.examples("squad", PAIRS), 2)
+    assert divergences(seq2seq, model, reference, 3)["kl"] == pytest.approx(0, abs=1e-5)
+
+
+def test_masks_leave_padding_out(t5):
+    seq2seq, _ = t5
+    examples = seq2seq.examples("squad", PAIRS)
+    encoder, decoder = seq2seq.masks(seq2seq.collate(examples, CPU))
+    assert encoder.sum(1).tolist() == [len(e.prompt) for e in examples]
+    assert decoder.sum(1).tolist() == [len(e.answer) for e in examples]

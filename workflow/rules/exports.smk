@@ -1,0 +1,25 @@
+def parts_of_export(wildcards):
+    """What an export is made of, and the record that its card quotes."""
+    tasks = wildcards.subset.split("+")
+    kind = configuration.statistics_of(CONFIG.variant(wildcards.variant).method)
+    return [
+        *experts_of(tasks),
+        *(expand(f"{B}/statistics/{{task}}/{kind}.safetensors", task=tasks) if kind else []),
+        f"{B}/merges/{wildcards.variant}/{len(tasks)}.jsonl",
+    ]
+
+
+rule export:
+    input:
+        parts_of_export,
+    output:
+        directory(f"{B}/exports/{{variant}}/{{subset}}"),
+    log:
+        f"{B}/logs/exports/{{variant}}/{{subset}}.log",
+    threads: CONFIG.threads
+    resources:
+        gpu=1,
+    message:
+        "The merge of {wildcards.subset} by {wildcards.variant}, as a checkpoint"
+    shell:
+        f"python -m remerge export {RUN} {{wildcards.variant:q}} {{wildcards.subset}} {LOG}"
