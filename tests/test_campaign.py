@@ -7,17 +7,21 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
 import remerge
 from remerge import campaign, stages
 from remerge.config import load
+from remerge.errors import UserError
 from remerge.evaluate import accuracy
+from remerge.families import family
 from remerge.models import state_of
 from remerge.tasks import miniature
 from remerge.tasks.data import make_data
 from remerge.workspace import Workspace
 
 TASKS = ("cola", "sst2", "mnli")
+EMBEDDING = "model.embed_tokens.weight"
 PARAMS = {"adamerging": {"over": "ties@aggregate=sum"}}
 
 
@@ -148,3 +152,43 @@ def test_the_selection_is_the_best_mean_on_validation(bench):
     best = max(found["grid"], key=lambda point: point["mean"])
     assert found["chosen"] == {"learning_rate": best["learning_rate"], "initial": 0.5}
     assert set(best["validation"]) == {"cola+mnli"}
+
+
+def test_experts_with_added_tokens(bench, tokenizer):
+    """They are refused by name, or cut to the rows that the base has; those of another base are refused."""
+    space = Workspace(bench)
+    model = AutoModelForCausalLM.from_pretrained("sst2")
+    before = state_of(model)[EMBEDDING].clone()
+    grown = PreTrainedTokenizerFast.from_pretrained("base")
+    grown.add_tokens(["<user>", "<assistant>"])
+    model.resize_token_embeddings(len(grown))
+    model.save_pretrained("sst2")
+    grown.save_pretrained("sst2")
+    with pytest.raises(UserError, match=r"sst2: 2 tokens that the base lacks: '<user>', '<assistant>'"):
+        stages.make_expert(bench, "sst2")
+    base = bench.base.model_copy(update={"vocabulary": "common"})
+    stages.make_expert(bench.model_copy(update={"base": base}), "sst2")
+    assert torch.equal(space.state("sst2", state_of(space.load_folder(Path("base"))))[EMBEDDING], before)
+    campaign.run_campaign(bench, "average", 2)
+    words = json.loads(Path("sst2/tokenizer.json").read_text())
+    words["model"]["vocab"] |= {"cat": words["model"]["vocab"]["dog"], "dog": words["model"]["vocab"]["cat"]}
+    Path("sst2/tokenizer.json").write_text(json.dumps(words))
+    with pytest.raises(UserError, match=r"sst2: a tokenizer that differs from the base's: 'cat' is number"):
+        stages.make_expert(bench, "sst2")
+
+
+def test_an_expert_of_another_architecture(bench):
+    config = Qwen2Config.from_pretrained("sst2", num_hidden_layers=3)
+    config.layer_types = ["full_attention"] * 3
+    AutoModelForCausalLM.from_config(config).save_pretrained("sst2")
+    stages.make_expert(bench, "sst2")
+    with pytest.raises(
+        UserError, match=r"sst2: tensor model\.layers\.2\..* is in the expert, not in the base"
+    ):
+        campaign.run_campaign(bench, "average", 2)
+    raw = json.loads(Path("sst2/config.json").read_text())
+    Path("sst2/config.json").write_text(json.dumps(raw | {"model_type": "qwen99"}))
+    with pytest.raises(UserError, match=r"sst2: cannot be loaded: .*qwen99"):
+        stages.make_expert(bench, "sst2")
+    with pytest.raises(UserError, match=r"sst2: no architecture that transformers knows .*qwen99"):
+        family("causal_lm", Path("sst2"))

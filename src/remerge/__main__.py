@@ -161,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_argument("--out", required=True, type=Path, help="a folder that is not there yet")
     merge.add_argument("--param", default=[], action="append", metavar="NAME=VALUE", help="of the method")
     merge.add_argument("--dtype", choices=["float32", "bfloat16"], help="of the weights; default: the base's")
-    merge.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    merge.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
     merge.set_defaults(handler=_merge)
     return parser
 

@@ -39,7 +39,7 @@ def read_adapter(folder: Path, base: State) -> dict[str, LowRank]:
     found = {}
     for key in sorted(tensors):
         if not key.endswith(".lora_A.weight"):
-            _refuse_other(folder, key)
+            _refuse_other(folder, key, base)
             continue
         module = key.removeprefix(PREFIX).removesuffix(".lora_A.weight")
         A, B = tensors[key], tensors.get(key.replace(".lora_A.", ".lora_B."))
@@ -75,9 +75,10 @@ def _scaling(config: Any, module: str, rank: int) -> float:
     return float(alpha / (rank**0.5 if config.use_rslora else rank))
 
 
-def _refuse_other(folder: Path, key: str) -> None:
-    """Refuse what would change the merge if it were left out: heads and the B matrices are read elsewhere."""
-    if ".lora_embedding_" in key or key.endswith(".lora_magnitude_vector"):
+def _refuse_other(folder: Path, key: str, base: State) -> None:
+    """Refuse what would change the merge if it were left out; heads and the B matrices are read elsewhere."""
+    plain = key.removeprefix(PREFIX).replace("modules_to_save.", "")
+    if ".lora_embedding_" in key or key.endswith(".lora_magnitude_vector") or plain in base:
         raise UserError(
             f"{folder}: {key} is no delta of a linear layer: merge the adapter into its base first"
         )

@@ -151,12 +151,11 @@ def _adapter(bench: Bench, lam: Lambda, tasks: list[str]) -> nn.Module:
     """
     # Imported here: PEFT takes a second, and most exports have no adapters.
     from peft import LoraConfig, get_peft_model
-    from peft.tuners.lora import LoraLayer
 
     from remerge.adapters import PREFIX
 
     weights, factors = bench.deltas(tasks), dict[str, LowRank]()
-    turned = LoraConfig.from_pretrained(bench.space.path(tasks[0])).fan_in_fan_out
+    turned = LoraConfig.from_pretrained(str(bench.space.path(tasks[0]))).fan_in_fan_out
     for name in weights:
         known = [
             (c, value)
@@ -182,11 +181,10 @@ def _adapter(bench: Bench, lam: Lambda, tasks: list[str]) -> nn.Module:
     }
     model: Any = bench.model
     adapted: Any = get_peft_model(model, LoraConfig(**settings))
-    for path, module in adapted.named_modules():
-        if isinstance(module, LoraLayer):
-            factor = factors[path.removeprefix(PREFIX)]
-            module.lora_A["default"].weight.copy_(factor.A)
-            module.lora_B["default"].weight.copy_(factor.B)
+    for name, factor in factors.items():
+        layer = adapted.get_submodule(f"{PREFIX}{name}")
+        layer.lora_A["default"].weight.copy_(factor.A)
+        layer.lora_B["default"].weight.copy_(factor.B)
     whole: nn.Module = adapted
     return whole
 

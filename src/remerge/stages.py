@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from remerge import statistics
 from remerge.config import Config, digest
+from remerge.errors import UserError
 from remerge.evaluate import score
 from remerge.families import family
 from remerge.files import write_folder, write_json, write_with
@@ -62,10 +63,34 @@ def make_expert(config: Config, task: str) -> None:
         )
         write_folder(folder, partial(space.family.save, trained))
     else:
-        folder = locate(source)
+        folder = _existing(space, task, locate(source))
     model = space.load_folder(folder)
     record = _record(space, model, source or "fine-tuned here", folder, started)
     write_json(space.folder / f"experts/{task}.json", {**record, **training})
+
+
+def _existing(space: Workspace, task: str, found: Path) -> Path:
+    """Where an existing expert lies, or a copy without the rows of tokens that the base lacks.
+
+    Raises:
+        UserError: it has such tokens, and the configuration does not say to cut them.
+    """
+    added = space.family.added(found)
+    if not added:
+        return found
+    if space.config.base.vocabulary == "same":
+        shown = ", ".join(map(repr, added[:8])) + (", …" if len(added) > 8 else "")
+        raise UserError(
+            f"{found}: {len(added)} tokens that the base lacks: {shown}: "
+            "set base.vocabulary to common to merge the rows of the others"
+        )
+    model: Any = space.load_folder(found)
+    space.equip(model, {task: found})
+    base: Any = space.load_folder(space.path("base"))
+    model.resize_token_embeddings(base.get_input_embeddings().num_embeddings)
+    folder = space.folder / "experts" / task
+    write_folder(folder, partial(space.family.save, model))
+    return folder
 
 
 def make_reference_of(config: Config, task: str) -> None:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from remerge.card import model_card
 from remerge.deltas import Deltas, LowRank, Merged, State, Value
 from remerge.errors import UserError
+from remerge.families.classifier import HEADS
 from remerge.files import read_json, write_folder, write_json
 from remerge.methods import find
 from remerge.models import FILES, device_of, is_adapter, locate, tensors_of
@@ -111,12 +112,12 @@ def _expert(name: str, folder: Path, base: State) -> Mapping[str, Value]:
 
         beside = {key for key in tensors_of(folder) if ".lora_" not in key}
         _say(beside, f"lies beside the adapter {name}: left out")
-        return read_adapter(folder, base)
+        return read_adapter(folder, {n: t for n, t in base.items() if _child(n) not in HEADS})
     state, children = tensors_of(folder), {_child(n) for n in base}
-    _say({_child(n) for n in state} - children, f"in {name}, not in the base: left out")
     shared = {n: t for n, t in state.items() if _child(n) in children}
     if not shared:
         raise UserError(f"{folder}: shares no tensor with the base: another architecture")
+    _say({_child(n) for n in state} - children, f"in {name}, not in the base: left out")
     return shared
 
 
@@ -126,9 +127,6 @@ def _kept(base: State, states: Mapping[str, Mapping[str, Value]]) -> set[str]:
     Raises:
         UserError: an expert has a tensor, in a part that is merged, that the base lacks.
     """
-    # Imported here: transformers takes a second, and wrong input is seen without it.
-    from remerge.families.classifier import HEADS
-
     whole = {e: s for e, s in states.items() if not any(isinstance(v, LowRank) for v in s.values())}
     children = {_child(n) for n in base}
     own = {c for c in children if whole and not any(_child(n) == c for s in whole.values() for n in s)}

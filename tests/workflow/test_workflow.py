@@ -152,6 +152,20 @@ def test_a_stage_runs_by_hand_with_the_rule_s_line(project):
     assert (project.results / "merges/average/2.jsonl").read_bytes() == before
 
 
+def test_a_merge_is_exported_on_demand(project):
+    folders = [f"results/seconds/exports/{v}/cola+mnli" for v in ("average", "divmerge@level=task")]
+    done = project.run("--", *folders)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for folder in folders:
+        assert (project.folder / folder / "model.safetensors").exists()
+        assert (project.folder / folder / "mergekit.yml").exists()
+        card = (project.folder / folder / "README.md").read_text()
+        line = project.scores()[f"merges/{Path(folder).parent.name}/2.jsonl"][0]
+        assert f"ANP (100 times the mean of the last column): {line['anp']:.2f}." in card
+        for task, coefficient in line["coefficients"].items():
+            assert f"{coefficient:.4f}" in card, task
+
+
 def test_editing_one_method_reruns_that_method_alone(project):
     file = project.folder / "src/remerge/methods/linear/average.py"
     text = file.read_text()

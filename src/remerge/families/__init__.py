@@ -79,6 +79,9 @@ class Family(Protocol):
     def load(self, folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
         """A model from a `save_pretrained` folder, in evaluation mode, without heads of tasks."""
 
+    def added(self, folder: Path) -> list[str]:
+        """The tokens that a checkpoint's own tokenizer has beyond the base's."""
+
     def equip(self, model: nn.Module, heads: Mapping[str, Head]) -> None:
         """Give the model the heads of these tasks, where the family has any."""
 

@@ -12,6 +12,16 @@ from remerge.errors import UserError
 from remerge.families import Batch, Example, Head, by_length
 from remerge.models import load_whole
 
+TOKENIZERS = (
+    "tokenizer.json",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+    "vocab.json",
+    "vocab.txt",
+)
+"""The files, one of which a tokenizer is loaded from."""
+
 ANSWERS_AT_ONCE = 64
 """Examples that are decoded together."""
 
@@ -24,11 +34,12 @@ class Text:
 
     def __init__(self, base: Path) -> None:
         try:
-            self.processor = AutoTokenizer.from_pretrained(base)
-            positions = getattr(AutoConfig.from_pretrained(base), "max_position_embeddings", None)
+            self.config = AutoConfig.from_pretrained(base, local_files_only=True)
         except (OSError, ValueError) as error:
-            raise UserError(f"{base}: no tokenizer ({str(error).splitlines()[0]})") from None
-        if positions:
+            cause = " ".join(str(error).split())[:200]
+            raise UserError(f"{base}: no architecture that transformers knows ({cause})") from None
+        self.processor = _tokenizer(base)
+        if positions := getattr(self.config, "max_position_embeddings", None):
             self.processor.model_max_length = min(self.processor.model_max_length, positions)
 
     @property
@@ -55,6 +66,23 @@ class Text:
             UserError: the folder's weights are missing, broken or another architecture's.
         """
         return load_whole(self.auto, folder, dtype).to(device)
+
+    def added(self, folder: Path) -> list[str]:
+        """The tokens that a checkpoint's own tokenizer has beyond the base's; none if it has no tokenizer.
+
+        Raises:
+            UserError: the tokens of the base have other numbers there.
+        """
+        if not any((folder / name).is_file() for name in TOKENIZERS):
+            return []
+        base, own = self.processor.get_vocab(), _tokenizer(folder).get_vocab()
+        moved = [token for token in sorted(base) if own.get(token) != base[token]]
+        if moved:
+            raise UserError(
+                f"{folder}: a tokenizer that differs from the base's: {moved[0]!r} is number "
+                f"{own.get(moved[0], 'none')} there, {base[moved[0]]} in the base: an expert of another base"
+            )
+        return sorted(own.keys() - base.keys(), key=lambda token: int(own[token]))
 
     def equip(self, model: nn.Module, heads: Mapping[str, Head]) -> None:
         """Nothing: one head speaks for all tasks."""
@@ -120,3 +148,10 @@ class Text:
             for i, tokens in zip(chunk, out[:, width if left else 1 :].tolist(), strict=True):
                 answers[i] = tokens[: tokens.index(self.eos) + 1] if self.eos in tokens else tokens
         return [answers[i] for i in range(len(examples))]
+
+
+def _tokenizer(folder: Path) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: no tokenizer ({str(error).splitlines()[0]})") from None

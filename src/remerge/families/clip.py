@@ -87,6 +87,10 @@ class Clip:
         whole: nn.Module = model.to(device)
         return whole
 
+    def added(self, folder: Path) -> list[str]:
+        """None: an expert's texts are the base's."""
+        return []
+
     def equip(self, model: nn.Module, heads: Mapping[str, Head]) -> None:
         """Give the model these tasks' zero-shot heads, all made by the base's text tower.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForSeq2SeqLM
+from transformers import AutoModelForSeq2SeqLM
 
 from remerge.errors import UserError
 from remerge.families import Batch, Example, pad
@@ -23,7 +23,7 @@ class Seq2Seq(Text):
 
     def __init__(self, base: Path) -> None:
         super().__init__(base)
-        start = getattr(AutoConfig.from_pretrained(base), "decoder_start_token_id", None)
+        start = getattr(self.config, "decoder_start_token_id", None)
         if start is None:
             raise UserError(f"{base}/config.json: no decoder_start_token_id: is it an encoder-decoder?")
         self.start = int(start)
