@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from remerge.deltas import Deltas
 from remerge.errors import UserError
 from remerge.families.causal_lm import CausalLM
-from remerge.models import device_of, fingerprint, locate, state_of
+from remerge.models import device_of, fingerprint, locate, state_of, tensors_of
 
 CPU = torch.device("cpu")
 
@@ -91,3 +91,9 @@ def test_devices():
         assert device_of("auto") == CPU
         with pytest.raises(UserError, match="device cuda:7: not on this machine"):
             device_of("cuda:7")
+
+
+def test_weights_that_lie_twice_in_a_folder_are_read_once(folder):
+    expected = load_file(folder / "model.safetensors")
+    save_file({"norm": torch.zeros(2)}, folder / "consolidated.safetensors")
+    assert set(tensors_of(folder)) == set(expected)

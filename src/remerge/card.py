@@ -37,11 +37,12 @@ def model_card(
         "library_name": library,
         "tags": ["merge", "remerge"],
     }
+    given = [(name, value) for name, value in params.items() if value is not None]
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n\n# {title}",
         f"A merge by `{method.name}` ({method.citation}), made with remerge: {method.summary}",
         markdown([("model", "source"), ("the base", base), *experts.items()]),
-        markdown([("parameter", "value"), *params.items()]) if params else "",
+        markdown([("parameter", "value"), *given]) if given else "",
         *sections,
     ]
     return "\n\n".join(filter(None, parts)) + "\n"

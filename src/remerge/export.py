@@ -66,7 +66,8 @@ def run_export(config: Config, variant: str, subset: str) -> None:
     recipe = None
     # mergekit would merge heads, and add adapters in a precision of its own.
     if config.base.speaks and not any(adapters):
-        recipe = mergekit_recipe(method, settings, base, experts, coefficients, dtype)
+        exact = f"{base}@{config.base.revision}" if config.base.revision else base
+        recipe = mergekit_recipe(method, settings, exact, _loadable(bench, experts), coefficients, dtype)
     sections = [
         *([coefficient_table(coefficients)] if coefficients else []),
         _scores(bench, record) if record else "It was not scored.",
@@ -196,13 +197,23 @@ def _source(bench: Bench, model: str) -> str:
     return str(record["path"] if made_here else record["source"])
 
 
+def _loadable(bench: Bench, sources: Mapping[str, str]) -> dict[str, str]:
+    """Experts as they were merged: one that the pipeline wrote, its added tokens cut, from its own folder."""
+    paths = {task: bench.space.path(task) for task in sources}
+    own = {task for task, path in paths.items() if path.is_relative_to(bench.space.folder)}
+    return {task: str(paths[task]) if task in own else source for task, source in sources.items()}
+
+
 def _hints(bench: Bench, *, adapted: bool, mergekit: bool) -> list[str]:
     """How the folder is used."""
     hints = []
     if adapted:
         hints.append("It is an adapter of the base: `PeftModel.from_pretrained(base, folder)`.")
     if bench.space.family.heads(bench.model):
-        hints.append("Each task is read through its own head, `heads/<task>.safetensors`.")
+        hints.append(
+            "Each task is read through its own head: load the model with its `num_labels`, then "
+            "`model.load_state_dict(load_file('heads/<task>.safetensors'), strict=False)`."
+        )
     if mergekit:
         hints.append("`mergekit.yml` makes the same merge with mergekit 0.1.5.")
     else:

@@ -101,13 +101,15 @@ def is_adapter(folder: Path) -> bool:
 
 
 def tensors_of(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of a folder's own safetensors files.
+    """Every tensor of a checkpoint: of `model.safetensors`, its shards, or the one file of an adapter.
 
     Raises:
         UserError: a file is cut short, or there is none.
     """
     found: dict[str, Tensor] = {}
-    files = sorted(folder.glob("*.safetensors"))
+    # Some folders hold the same weights once more, under names that transformers does not read.
+    patterns = ("model.safetensors", "model-*.safetensors", "adapter_model.safetensors", "*.safetensors")
+    files = next((known for p in patterns if (known := sorted(folder.glob(p)))), [])
     for file in files:
         found |= read_tensors(file)
     if not files:

@@ -70,7 +70,8 @@ def merge_folders(
         merged = chosen.function(weights.base, weights, **settings)
         again = ["remerge merge", f"--method {method}", f"--base {base}"]
         again += [f"--expert {expert}" for expert in experts]
-        again += [f"--param {param!r}" for param in params] + ["--out …"]
+        again += [f"--param {param!r}" for param in params]
+        again += [*([f"--dtype {dtype}"] if dtype else []), "--out …"]
         card = model_card(
             out.name, base, sources, chosen, settings, ["```sh\n" + " \\\n  ".join(again) + "\n```"]
         )

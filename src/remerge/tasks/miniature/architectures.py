@@ -135,7 +135,7 @@ def _causal_loss(model: Any, batch: Batch) -> Tensor:
 # --- T5 ------------------------------------------------------------------------------------------
 
 
-def _t5(words: PreTrainedTokenizerFast, size: Size) -> T5ForConditionalGeneration:
+def _t5(words: PreTrainedTokenizerFast, size: Size) -> Any:
     config = {
         "vocab_size": _rounded(len(words)),
         "d_model": size.hidden,
@@ -146,18 +146,25 @@ def _t5(words: PreTrainedTokenizerFast, size: Size) -> T5ForConditionalGeneratio
         "num_heads": size.heads,
         "feed_forward_proj": "gated-gelu",
         "dropout_rate": 0.0,
-        # The default is for models eight times as wide: embeddings that large learn slowly here.
-        "initializer_factor": 0.3,
+        "initializer_factor": 0.5,
         "tie_word_embeddings": True,
         "pad_token_id": words.pad_token_id,
         "eos_token_id": words.eos_token_id,
         "decoder_start_token_id": words.pad_token_id,
     }
-    model = T5ForConditionalGeneration(T5Config.from_dict(config))
+    model: Any = T5ForConditionalGeneration(T5Config.from_dict(config))
     for name, weight in model.named_parameters():
-        if "relative_attention_bias" in name:
-            # Heads that see near and far apart from the start: the biases would take long to grow.
-            torch.nn.init.normal_(weight, std=2.0)
+        if "layer_norm" in name:
+            torch.nn.init.ones_(weight)
+    # T5 scales its outputs down for embeddings twenty times as large, which learn slowly: undone here.
+    torch.nn.init.normal_(model.shared.weight, std=0.05)
+    torch.nn.init.constant_(model.decoder.final_layer_norm.weight, size.hidden**0.5)
+    # Half of the heads see what is near from the start, the others all alike: biases take long to grow.
+    slopes = torch.tensor([2.0 / 4**head if head < size.heads // 2 else 0.0 for head in range(size.heads)])
+    for stack, directions in ((model.encoder, 2), (model.decoder, 1)):
+        bias = stack.block[0].layer[0].SelfAttention.relative_attention_bias.weight
+        distance = torch.arange(len(bias)) % (len(bias) // directions)
+        bias.data = -distance[:, None] * slopes
     return model
 
 
