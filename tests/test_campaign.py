@@ -15,6 +15,7 @@ from remerge.config import load
 from remerge.errors import UserError
 from remerge.evaluate import accuracy
 from remerge.families import family
+from remerge.methods import find
 from remerge.models import state_of
 from remerge.tasks import miniature
 from remerge.tasks.data import make_data
@@ -99,8 +100,8 @@ def records(config, variant, size):
 
 def test_every_method_merges_every_pair_as_in_python(bench):
     space = Workspace(bench)
-    base = state_of(space.load_folder(space.path("base")))
-    experts = {task: state_of(space.load_folder(space.path(task))) for task in TASKS}
+    base = state_of(space.load_folder(space.path("base"), torch.float32))
+    experts = {task: state_of(space.load_folder(space.path(task), torch.float32)) for task in TASKS}
     for variant in bench.merge.variants:
         method = remerge.methods()[variant.method]
         if method.learned:
@@ -134,7 +135,9 @@ def test_finished_merges_are_recalled_and_changed_ones_are_not(bench):
     first = records(bench, "average", 2)
     campaign.run_campaign(bench, "average", 2)
     assert records(bench, "average", 2) == first
-    state = dict(Workspace(bench).state("sst2", state_of(Workspace(bench).load_folder(Path("base")))))
+    state = dict(
+        Workspace(bench).state("sst2", state_of(Workspace(bench).load_folder(Path("base"), torch.float32)))
+    )
     save_file({k: v + 0.01 for k, v in state.items()}, "sst2/model.safetensors", {"format": "pt"})
     stages.make_expert(bench, "sst2")
     campaign.run_campaign(bench, "average", 2)
@@ -168,7 +171,9 @@ def test_experts_with_added_tokens(bench, tokenizer):
         stages.make_expert(bench, "sst2")
     base = bench.base.model_copy(update={"vocabulary": "common"})
     stages.make_expert(bench.model_copy(update={"base": base}), "sst2")
-    assert torch.equal(space.state("sst2", state_of(space.load_folder(Path("base"))))[EMBEDDING], before)
+    assert torch.equal(
+        space.state("sst2", state_of(space.load_folder(Path("base"), torch.float32)))[EMBEDDING], before
+    )
     campaign.run_campaign(bench, "average", 2)
     words = json.loads(Path("sst2/tokenizer.json").read_text())
     words["model"]["vocab"] |= {"cat": words["model"]["vocab"]["dog"], "dog": words["model"]["vocab"]["cat"]}
@@ -192,3 +197,19 @@ def test_an_expert_of_another_architecture(bench):
         stages.make_expert(bench, "sst2")
     with pytest.raises(UserError, match=r"sst2: no architecture that transformers knows .*qwen99"):
         family("causal_lm", Path("sst2"))
+
+
+def test_task_vectors_are_of_float32_weights_whatever_the_models_compute_in(bench, monkeypatch):
+    exact = campaign.Bench(bench)
+    monkeypatch.setattr(Workspace, "dtype", torch.bfloat16)
+    half = campaign.Bench(bench)
+    for bench_of in (exact, half):
+        bench_of.deltas(["cola", "mnli"])
+    assert half.parameters[EMBEDDING].dtype == torch.bfloat16
+    pair = ["cola", "mnli"]
+    assert torch.equal(half.deltas(pair)[EMBEDDING], exact.deltas(pair)[EMBEDDING])
+    average = find("average")
+    for bench_of in (exact, half):
+        bench_of.merge(average, average.settings({}), pair)
+    for name, merged in half.parameters.items():
+        assert torch.equal(merged, exact.parameters[name].to(torch.bfloat16))

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from remerge import learn
 from remerge.config import Config, Variant, digest, sources, statistics_of
-from remerge.deltas import Deltas, Value
+from remerge.deltas import Deltas, State, Value
 from remerge.errors import UserError
 from remerge.evaluate import Split, score
 from remerge.files import read_json, write_json, write_text
@@ -57,6 +57,13 @@ class Bench:
         """The module's parameters by name, without the heads of tasks."""
         return state_of(self.model)
 
+    @cached_property
+    def theta_0(self) -> State:
+        """The base's weights, float32, as `Workspace.state` has the experts'."""
+        if self.space.dtype == torch.float32:
+            return self.parameters
+        return state_of(self.space.load_folder(self.space.path("base"), torch.float32))
+
     def deltas(self, subset: Sequence[str]) -> Deltas:
         """The weight deltas of some experts; each is loaded once.
 
@@ -65,10 +72,10 @@ class Bench:
         """
         for task in subset:
             if task not in self._experts:
-                self._experts[task] = self.space.state(task, self.parameters)
+                self._experts[task] = self.space.state(task, self.theta_0)
         changed = {name for task in subset for name in self._experts[task]}
         for name in changed - self.base.keys():
-            self.base[name] = self.parameters[name].clone()
+            self.base[name] = self.theta_0[name].clone()
         base = {name: self.base[name] for name in self.parameters if name in changed}
         return Deltas(base, {task: {**base, **self._experts[task]} for task in subset})
 

@@ -125,6 +125,7 @@ class Task(Section):
     expert: str | None = Field(
         None, description="an existing expert, a hub id or local folder; default: fine-tuned here"
     )
+    expert_revision: str | None = Field(None, description="its commit or tag on the hub")
 
     @model_validator(mode="after")
     def _whole(self) -> "Task":
@@ -241,6 +242,9 @@ class Learning(Section):
     """How coefficients are learned (DivMerge, Table 9)."""
 
     inputs: PerLevel = Field(PerLevel(), description="unlabelled validation inputs of each task")
+    references: PositiveInt = Field(
+        500, description="validation inputs of each task on which its expert's answers are kept"
+    )
     epochs: dict[Name, PositiveInt] = {"adamerging": 5, "divmerge": 4}
     batch_size: PositiveInt = Field(1, description="inputs of each task at every step")
     select: Select = Select()

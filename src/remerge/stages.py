@@ -9,6 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import nn
 from tqdm import tqdm
@@ -52,7 +53,8 @@ def make_expert(config: Config, task: str) -> None:
     if source is None:
         train = [e for t in tasks for e in space.split(t, "train").examples]
         validation = [e for t in tasks for e in space.split(t, "validation").examples]
-        model = space.load_folder(space.path("base"))
+        # Trainer computes in the base's precision and keeps the weights in float32.
+        model = space.load_folder(space.path("base"), torch.float32)
         space.equip(model, dict.fromkeys(tasks))
         settings = config.finetune
         if task == "multitask":
@@ -63,8 +65,8 @@ def make_expert(config: Config, task: str) -> None:
         )
         write_folder(folder, partial(space.family.save, trained))
     else:
-        folder = _existing(space, task, locate(source))
-    model = space.load_folder(folder)
+        folder = _existing(space, task, locate(source, config.task(task).expert_revision))
+    model = space.load_folder(folder, space.dtype)
     record = _record(space, model, source or "fine-tuned here", folder, started)
     write_json(space.folder / f"experts/{task}.json", {**record, **training})
 
@@ -84,9 +86,9 @@ def _existing(space: Workspace, task: str, found: Path) -> Path:
             f"{found}: {len(added)} tokens that the base lacks: {shown}: "
             "set base.vocabulary to common to merge the rows of the others"
         )
-    model: Any = space.load_folder(found)
+    model: Any = space.load_folder(found, torch.float32)
     space.equip(model, {task: found})
-    base: Any = space.load_folder(space.path("base"))
+    base: Any = space.load_folder(space.path("base"), space.dtype)
     model.resize_token_embeddings(base.get_input_embeddings().num_embeddings)
     folder = space.folder / "experts" / task
     write_folder(folder, partial(space.family.save, model))
@@ -96,7 +98,7 @@ def _existing(space: Workspace, task: str, found: Path) -> Path:
 def make_reference_of(config: Config, task: str) -> None:
     """Keep an expert's greedy answers and distributions on its validation inputs."""
     space, started = Workspace(config), time.perf_counter()
-    inputs = space.split(task, "validation").examples
+    inputs = space.reference_inputs(task)
     expert = space.load(task, [task])
     reference = make_reference(space.family, expert, inputs, config.evaluation.batch_size)
     save_reference(space.reference_file(task), reference)

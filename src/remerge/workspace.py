@@ -15,7 +15,7 @@ from remerge.config import Config
 from remerge.deltas import State, Value
 from remerge.errors import UserError
 from remerge.evaluate import Split
-from remerge.families import Family, Head, family
+from remerge.families import Example, Family, Head, family
 from remerge.files import read_json
 from remerge.journal import Journal
 from remerge.models import device_of, is_adapter, state_of
@@ -56,18 +56,18 @@ class Workspace:
         The base and every expert read a task through the head of that task's expert; the multitask model has
         heads of its own.
         """
-        loaded = self.load_folder(self.path(model))
+        loaded = self.load_folder(self.path(model), self.dtype)
         self.equip(loaded, {t: self.path(model if model == "multitask" else t) for t in tasks})
         return loaded
 
-    def load_folder(self, folder: Path) -> nn.Module:
+    def load_folder(self, folder: Path, dtype: torch.dtype) -> nn.Module:
         """A model without heads of tasks; an adapter is added to the base."""
         if not is_adapter(folder):
-            return self.family.load(folder, self.dtype, self.device)
+            return self.family.load(folder, dtype, self.device)
         # Imported here: PEFT takes a second, and most benchmarks have no adapters.
         from remerge.adapters import add_adapter, read_adapter
 
-        model = self.family.load(self.path("base"), self.dtype, self.device)
+        model = self.family.load(self.path("base"), dtype, self.device)
         add_adapter(model, read_adapter(folder, state_of(model)))
         return model
 
@@ -79,10 +79,16 @@ class Workspace:
         )
 
     def state(self, task: str, base: State) -> Mapping[str, Value]:
-        """What an expert's merges are made of: its tensors, or the low-rank deltas of an adapter."""
+        """What an expert's merges are made of: its tensors, or the low-rank deltas of an adapter, float32.
+
+        In half precision, a task vector would drown in the rounding of the weights.
+
+        Raises:
+            UserError: the base, given by its tensors, is of another architecture.
+        """
         folder = self.path(task)
         if not is_adapter(folder):
-            state = state_of(self.load_folder(folder))
+            state = state_of(self.load_folder(folder, torch.float32))
             for names, there, missing in (
                 (state.keys() - base.keys(), "the expert", "the base"),
                 (base.keys() - state.keys(), "the base", "the expert"),
@@ -115,9 +121,13 @@ class Workspace:
         """Where the reference of a task's expert lies."""
         return self.folder / "references" / f"{task}.safetensors"
 
+    def reference_inputs(self, task: str) -> list[Example]:
+        """The validation inputs on which the answers of a task's expert are kept."""
+        return self.split(task, "validation").examples[: self.config.learning.references]
+
     def reference(self, task: str) -> Reference:
         """The reference of a task's expert."""
-        return load_reference(self.reference_file(task), self.split(task, "validation").examples)
+        return load_reference(self.reference_file(task), self.reference_inputs(task))
 
     def statistics_file(self, task: str, kind: str) -> Path:
         """Where a kind of statistics of a task's expert lies."""

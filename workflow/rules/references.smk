@@ -12,6 +12,7 @@ rule reference:
         gpu=1,
     params:
         settings=settings_of_task,
+        inputs=CONFIG.learning.references,
     message:
         "Reference answers of the expert of {wildcards.task}"
     shell:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
 from remerge.errors import UserError
-from remerge.families import Batch, Example, Head, pad
-from remerge.families._text import Text
+from remerge.families import Batch, Example, Head, by_length, pad
+from remerge.families._text import ANSWERS_AT_ONCE, Text
 from remerge.families.heads import Heads, route
 from remerge.models import head_tensors, load_whole
 
@@ -116,7 +116,11 @@ class Classifier(Text):
     def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
         """Each prompt's most likely class."""
         device = next(model.parameters()).device
-        return [[int(self.logits(model, self.collate([example], device)).argmax())] for example in examples]
+        answers: dict[int, list[int]] = {}
+        for chunk in by_length(examples, ANSWERS_AT_ONCE):
+            logits = self.logits(model, self.collate([examples[i] for i in chunk], device))
+            answers |= {i: [best] for i, best in zip(chunk, logits.argmax(dim=1).tolist(), strict=True)}
+        return [answers[i] for i in range(len(examples))]
 
 
 def _stored(folder: Path, task: str, head: Head, places: list[str]) -> dict[str, Tensor]:

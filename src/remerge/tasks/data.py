@@ -47,41 +47,56 @@ def make_splits(name: str, task: Task, seed: int) -> dict[str, list[Row]]:
             raise UserError(f"tasks.{name}: the miniature world has no such task, it has: {known}")
         sizes = task.sizes.model_dump()
         return {split: examples(name, split, sizes[split], seed) for split in SPLITS}
-    pools: dict[str, list[Row]] = {}
+    sources: dict[str, Any] = {}
+    left: dict[str, list[int]] = {}
     made = {}
     for split in reversed(SPLITS):
         origin = getattr(task.splits, split)
-        if origin not in pools:
-            pools[origin] = _read_split(task, origin)
-            random.Random(f"{seed}/{name}/{origin}").shuffle(pools[origin])
+        if origin not in sources:
+            sources[origin] = _read_split(task, origin)
+            left[origin] = list(range(len(sources[origin])))
+            random.Random(f"{seed}/{name}/{origin}").shuffle(left[origin])
         size = getattr(task.sizes, split)
         cut = _cut_in_shares if task.splits.stratify else _cut
-        made[split], pools[origin] = cut(pools[origin], size, task, seed)
-        if not made[split]:
+        taken, left[origin] = cut(left[origin], size, sources[origin], task, seed)
+        if not taken:
             raise UserError(f"tasks.{name}: nothing left for {split} in split {origin!r} of {task.source}")
+        made[split] = _rows(sources[origin], taken, task)
     for split, rows in made.items():
         pairs(f"tasks.{name}: {split}", task, rows, speaks=True)
     return {split: made[split] for split in SPLITS}
 
 
-def _cut(rows: list[Row], size: int, task: Task, seed: int) -> tuple[list[Row], list[Row]]:
-    """The first ``size`` rows, and the rest."""
-    return rows[:size], rows[size:]
+def _cut(left: list[int], size: int, source: Any, task: Task, seed: int) -> tuple[list[int], list[int]]:
+    """The first ``size`` indices, and the rest."""
+    return left[:size], left[size:]
 
 
-def _cut_in_shares(rows: list[Row], size: int, task: Task, seed: int) -> tuple[list[Row], list[Row]]:
-    """``size`` rows with the labels in the shares of the whole, and the rest."""
+def _cut_in_shares(
+    left: list[int], size: int, source: Any, task: Task, seed: int
+) -> tuple[list[int], list[int]]:
+    """``size`` indices whose labels are in the shares of the whole, and the rest."""
     # Imported here: it takes a second, and only stratified splits need it.
     from sklearn.model_selection import train_test_split
 
-    if size >= len(rows):
-        return rows, []
-    labels = [row[task.target] for row in rows]
+    if size >= len(left):
+        return left, []
+    if task.target not in source.column_names:
+        raise UserError(f"{task.source}: splits.stratify needs target to be a column, not {task.target!r}")
+    column = source.select_columns(task.target)[:][task.target]
     try:
-        taken, rest = train_test_split(rows, train_size=size, stratify=labels, random_state=seed)
+        taken, rest = train_test_split(
+            left, train_size=size, stratify=[column[i] for i in left], random_state=seed
+        )
     except ValueError as error:
         raise UserError(f"{task.source}: splits.stratify: {error}") from None
     return list(taken), list(rest)
+
+
+def _rows(source: Any, indices: list[int], task: Task) -> list[Row]:
+    """Examples of a source as plain values, an image as its file."""
+    rows: list[Row] = source.select(indices).to_list()
+    return [{**row, task.image: _bytes(row.get(task.image))} for row in rows] if task.image else rows
 
 
 def pairs(where: str, task: Task, rows: list[Row], speaks: bool) -> list[tuple[Any, str | int]]:
@@ -150,7 +165,7 @@ def read_split(path: Path) -> list[Row]:
     return rows
 
 
-def _read_split(task: Task, split: str) -> list[Row]:
+def _read_split(task: Task, split: str) -> Any:
     # Imported here: the other readers of this module, every merge among them, start a second sooner.
     from datasets import DownloadConfig, Image, disable_progress_bars, load_dataset
 
@@ -173,14 +188,13 @@ def _read_split(task: Task, split: str) -> list[Row]:
             )
         if task.image and isinstance(found.features.get(task.image), Image):
             found = found.cast_column(task.image, Image(decode=False))
-        rows: list[Row] = found.to_list()
     except (OSError, ValueError, RuntimeError, pa.ArrowException) as error:
         cause = " ".join(str(error).split())[:200]
         raise UserError(
             f"{task.source}: split {split!r} cannot be read ({cause}): a local folder of "
             f"{split}.jsonl, .csv or .parquet can stand in for a hub dataset"
         ) from None
-    return [{**row, task.image: _bytes(row.get(task.image))} for row in rows] if task.image else rows
+    return found
 
 
 def _bytes(image: Any) -> Any:

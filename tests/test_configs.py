@@ -1,0 +1,158 @@
+"""The released configurations: each plans a whole run offline, and asks what its datasets hold.
+
+That each loads, with methods and parameters, is tested in test_config.py.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from remerge import config as configuration
+from remerge.tasks import data
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
+CLASSES = {
+    "cars": 196,
+    "dtd": 47,
+    "eurosat": 10,
+    "gtsrb": 43,
+    "mnist": 10,
+    "resisc45": 45,
+    "sun397": 397,
+    "svhn": 10,
+}
+QASC = {
+    "formatted_question": "What can be used to measure seconds? (A) Watch (B) sand",
+    "choices": {"text": ["Watch", "sand", "fluid", "Ruler", "goggles", "glasses", "Drill", "Scale"]},
+    "answerKey": "H",
+    "fact1": "A watch is used for measuring time.",
+    "fact2": "Times are measured in seconds.",
+}
+PAIR = {"sentence1": "Cats sleep.", "sentence2": "A cat sleeps.", "label": 1}
+# For each task of words a row of its public dataset, the question (of qasc a part), the answer, its class.
+ROWS: dict[str, tuple[dict, str, str | None, int | None]] = {
+    "imdb": ({"text": "A film.", "label": 1}, "A film.", "positive", None),
+    "squad": (
+        {"question": "Who?", "context": "Ada wrote it.", "answers": {"text": ["Ada", "Ada L."]}},
+        "question: Who?  context: Ada wrote it.",
+        "Ada",
+        None,
+    ),
+    "common_gen": (
+        {"concepts": ["tree", "dig", "hole"], "target": "Dig a hole for the tree."},
+        "tree dig hole",
+        "Dig a hole for the tree.",
+        None,
+    ),
+    "qasc": (QASC, "(B) sand", "Scale", 7),
+    "paws": (PAIR, "sentence1: Cats sleep. sentence2: A cat sleeps.", None, 1),
+    "quartz": (
+        {
+            "question": "Which?",
+            "choices": {"text": ["more", "less"]},
+            "answerKey": "B",
+            "para": "Heat rises.",
+        },
+        "question: Which? (A) more (B) less context: Heat rises.",
+        None,
+        1,
+    ),
+    "story_cloze": (
+        {f"InputSentence{i}": f"S{i}." for i in range(1, 5)}
+        | {f"RandomFifthSentenceQuiz{i}": f"E{i}." for i in (1, 2)}
+        | {"AnswerRightEnding": 2},
+        "story: S1. S2. S3. S4. (1) E1. (2) E2.",
+        None,
+        1,
+    ),
+    "wiki_qa": ({"question": "who?", "answer": "Ada.", "label": 0}, "question: who? answer: Ada.", None, 0),
+    "winogrande": (
+        {
+            "sentence": "The cup, not the jug, fits: _ is small.",
+            "option1": "cup",
+            "option2": "jug",
+            "answer": "1",
+        },
+        "The cup, not the jug, fits: _ is small. (1) cup (2) jug",
+        None,
+        0,
+    ),
+    "cola": ({"sentence": "Cats sleeps.", "label": 0}, "Cats sleeps.", None, 0),
+    "sst2": ({"sentence": "great fun", "label": 1}, "great fun", None, 1),
+    "mnli": ({"premise": "P.", "hypothesis": "H.", "label": 2}, "premise: P. hypothesis: H.", None, 2),
+    "qnli": ({"question": "Q?", "sentence": "S.", "label": 1}, "question: Q? sentence: S.", None, 1),
+    "rte": (PAIR, "sentence1: Cats sleep. sentence2: A cat sleeps.", None, 1),
+}
+WORDS = ("divmerge-generation", "drm-deberta", "drm-llama-lora", "drm-t5-base", "drm-t5-large")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_whole_run_is_planned_offline(path, tmp_path):
+    start = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--configfile", path]
+    how = ["--directory", tmp_path, "--cores", "2", "--scheduler", "greedy", "--dry-run", "--quiet", "rules"]
+    done = subprocess.run(
+        [*start, *how],
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    config = configuration.load(path)
+    stats = [line.split() for line in (done.stdout + done.stderr).splitlines() if line.count(" ") > 2]
+    planned = {words[0]: int(words[1]) for words in stats if len(words) == 2 and words[1].isdigit()}
+    assert planned["expert"] == len(config.models) - 1
+    merges = sum(count for rule, count in planned.items() if rule.startswith("merge_"))
+    assert merges == len(config.merge.variants) * len(config.sizes)
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_questions_and_answers_are_in_the_columns_of_the_public_datasets(name):
+    config = configuration.load(ROOT / f"config/{name}.yaml")
+    for task, settings in config.tasks.items():
+        row, question, spoken, number = ROWS[task]
+        ((asked, answer),) = data.pairs(task, settings, [row], config.base.speaks)
+        assert asked == question or (task == "qasc" and question in asked)
+        assert answer == (spoken if config.base.speaks else number), task
+        assert settings.target in row or not settings.splits.stratify
+
+
+def test_every_class_of_the_image_datasets_has_a_name():
+    small, large = (configuration.load(ROOT / f"config/drm-vit-{size}.yaml") for size in ("b32", "l14"))
+    for task, classes in CLASSES.items():
+        answers = small.tasks[task].answers
+        assert len(answers) == len(set(answers)) == classes
+        if task in ("dtd", "resisc45", "sun397"):  # their labels follow the alphabet
+            assert [a.replace(" ", "_") for a in answers] == sorted(a.replace(" ", "_") for a in answers)
+        assert all("{answer}" in caption for caption in small.tasks[task].captions)
+        assert answers == large.tasks[task].answers
+        assert small.tasks[task].captions == large.tasks[task].captions
+    assert list(small.tasks) == list(large.tasks) == list(CLASSES)
+
+
+def published(table: str) -> pd.DataFrame:
+    return pd.read_csv(ROOT / f"config/published/drm_{table}.csv", dtype={"row": str, "column": str})
+
+
+@pytest.mark.parametrize("number", range(10, 16))
+def test_the_averages_of_drm_agree_with_the_tasks_and_with_its_first_tables(number):
+    frame = published(f"table{number}")
+    (benchmark,) = set(frame["benchmark"])
+    assert benchmark in {path.stem for path in CONFIGS}
+    wide = frame.pivot(index="row", columns="column", values="value")
+    average = wide.pop("Average")
+    assert (wide.mean(axis=1) - average).abs().max() < 0.11
+    assert len(wide) == 12
+    first = published("table2" if number == 15 else "table1")
+    mine = first[first["benchmark"] == benchmark]
+    found = mine.set_index("column" if number == 15 else "row")["value"]
+    if number == 15:
+        assert sorted(found) == sorted(average.drop("Finetuned"))
+    else:
+        found = found.rename({"Finetune": "Finetuned"})
+        assert found.to_dict() == average.to_dict()
