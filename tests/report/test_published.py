@@ -38,7 +38,7 @@ def test_table4_repeats_the_intervals_of_table3() -> None:
 
 
 def test_uniform_shape() -> None:
-    for path in FOLDER.glob("divmerge_*.csv"):
+    for path in FOLDER.glob("*.csv"):
         frame = pd.read_csv(path)
         assert list(frame) == ["benchmark", "table", "row", "column", "value", "plus_minus"]
         assert set(frame["table"]) == {path.stem}

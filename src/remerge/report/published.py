@@ -50,4 +50,4 @@ def _read() -> pd.DataFrame:
     if folder is None:
         raise UserError("config/published is missing: run in the repository's root")
     text = {"row": str, "column": str}
-    return pd.concat([pd.read_csv(f, dtype=text) for f in sorted(folder.glob("divmerge_*.csv"))])
+    return pd.concat([pd.read_csv(f, dtype=text) for f in sorted(folder.glob("*.csv"))])

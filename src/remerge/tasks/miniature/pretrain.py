@@ -44,8 +44,7 @@ def pretrain(
     rest = [p for p in model.parameters() if all(p is not matrix for matrix in matrices)]
     muon = Muon(matrices, learning_rate)
     adam = torch.optim.AdamW(rest, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    # Comparing comes from copying: see the corpus.
-    documents = kind.stream(seed, int(0.15 * steps) * batch_size)
+    documents = kind.stream(seed, int(kind.opening * steps) * batch_size)
     tokens, losses = 0, []
     model.train()
     bar = tqdm(range(steps), desc="pretraining", unit="step")
