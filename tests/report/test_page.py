@@ -121,5 +121,7 @@ def test_a_run_without_multitask_model_heads_or_learned_methods(world: Path, tmp
     write_report(results)
     page = (results / "report.html").read_text()
     assert "multitask" not in page.split('<h2 id="run"')[0].lower()
+    assert 'id="divmerge_table6"' in page
+    assert 'id="labels"' not in page
     table = (results / "tables/divmerge_table3.csv").read_text()
     assert "multitask" not in table

@@ -82,6 +82,9 @@ def write_report(results: Path) -> None:
 def context(records: Records) -> dict[str, Any]:
     """Everything that the template prints."""
     tables = {name: build(records) for name, build in TABLES.items()}
+    words = _words(records)
+    # Heads and free text have no label words, methods that learn nothing no settings.
+    empty = {name for name, found in (("labels", words), ("selection", records.learned)) if not found}
     return {
         "benchmark": records.benchmark,
         "seed": records.config.get("seed", MISSING),
@@ -93,13 +96,13 @@ def context(records: Records) -> dict[str, Any]:
         "sizes": records.sizes,
         "base": records.base,
         "outcome": _outcome(records),
-        "words": _words(records),
+        "words": words,
         "stages": _stages(records),
         "versions": _versions(),
         "published": any(name in records.published for name in TABLES),
         "config": (records.results / "config.yaml").read_text(),
         "configfile": _configfile(records.benchmark),
-        "exhibits": [_exhibit(name, tables, records) for name in ORDER],
+        "exhibits": [_exhibit(name, tables, records) for name in ORDER if name not in empty],
     }
 
 
