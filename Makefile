@@ -7,13 +7,14 @@ PROFILE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo local)
 SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/$(PROFILE)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo demo-full test check clean
+.PHONY: demo test check clean
 
 demo: .venv/run
 	$(SNAKEMAKE) --configfile config/demo.yaml
 
-demo-full: .venv/run
-	$(SNAKEMAKE) --configfile config/demo-full.yaml
+# The others: demo-t5, demo-encoder, demo-lora, demo-vision, and demo-full, which takes a night.
+demo-%: .venv/run
+	$(SNAKEMAKE) --configfile config/$@.yaml
 
 test: .venv/dev
 	$(BIN)/python -m pytest
