@@ -42,8 +42,11 @@ clean:
 BASES := base-qwen2 base-t5 base-deberta base-llama
 base-t5: SETTINGS = hidden=112, layers=3, intermediate=224, steps=2400, learning_rate=2e-3, threads=1
 base-deberta base-llama: SETTINGS = steps=2000, threads=1
-.PHONY: base $(BASES)
-base: $(BASES)
+.PHONY: base base-clip $(BASES)
+base: $(BASES) base-clip
 $(BASES): base-%: .venv/run
 	$(BIN)/python -c 'from pathlib import Path; from remerge.tasks.miniature.pretrain import pretrain; \
 		pretrain(Path("models/miniature-$*"), architecture="$*", $(SETTINGS))'
+base-clip: .venv/run
+	$(BIN)/python -c 'from pathlib import Path; from remerge.tasks.miniature.clip import pretrain_clip; \
+		pretrain_clip(Path("models/miniature-clip"))'

@@ -67,24 +67,6 @@ def test_local_sources_are_relative_to_the_file(raw, tmp_path):
     assert config.tasks["cola"].source == str(tmp_path.parent / "data/cola")
 
 
-def variant(method, **params):
-    return configuration.Variant.model_validate({method: params})
-
-
-def test_what_depends_on_which_file():
-    files = [file.name for file in configuration.sources(variant("divmerge"))]
-    assert files[0] == "divmerge.py"
-    assert {"learn.py", "divergence.py", "deltas.py"} <= set(files)
-    assert "learn.py" not in [file.name for file in configuration.sources(variant("average"))]
-    over = configuration.sources(variant("adamerging", over="ties@aggregate=sum"))
-    assert {"ties.py", "_interference.py", "_select.py"} <= {file.name for file in over}
-    assert configuration.statistics_of("fisher") == "fisher"
-    assert configuration.statistics_of("regmean") == "grams"
-    assert configuration.statistics_of("ties") is None
-    assert configuration.learns("adamerging")
-    assert not configuration.learns("ties")
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from remerge import learn
-from remerge.config import Config, Variant, digest, sources, statistics_of
+from remerge.config import Config, Variant, digest
 from remerge.deltas import Deltas, State, Value
 from remerge.errors import UserError
 from remerge.evaluate import Split, score
@@ -22,6 +22,7 @@ from remerge.learn import Fit, Tau
 from remerge.methods import Method, find, prepare
 from remerge.models import state_of
 from remerge.references import Reference
+from remerge.sources import sources_of, statistics_of
 from remerge.workspace import Workspace
 
 
@@ -115,23 +116,26 @@ class Bench:
         for name, delta in method.function(weights.base, weights, **settings, **given):
             self.parameters[name].copy_(delta.add_(self.base[name]))
 
+    def task_vectors(self, settings: Mapping[str, Any], weights: Deltas) -> dict[str, Tau]:
+        """What coefficients are learned over, held in memory: the deltas, or what a method made of them."""
+        prepared = prepare(settings.get("over", "none"), weights.base, weights)
+        dtype = getattr(torch, self.config.merge.delta_dtype)
+        return {name: prepared.factors(name) or prepared[name].to(dtype) for name in prepared}
+
     def fit(self, method: Method, settings: Mapping[str, Any], choice: Choice, subset: Sequence[str]) -> Fit:
         """Learn a merge's coefficients and leave the merge in the module."""
         learning, weights = self.config.learning, self.deltas(subset)
         level = settings["level"]
-        prepared = prepare(settings.get("over", "none"), weights.base, weights)
         inputs = getattr(learning.inputs, level)
         references = [self.reference(task).first(inputs) for task in subset]
         if "references" not in method.needs:
             references = [reference.first_tokens for reference in references]
-        dtype = getattr(torch, self.config.merge.delta_dtype)
-        tau: dict[str, Tau] = {name: prepared.factors(name) or prepared[name].to(dtype) for name in prepared}
         self.restore(weights)
         return learn.fit(
             self.space.family,
             self.model,
             weights.base,
-            tau,
+            self.task_vectors(settings, weights),
             references,
             partial(method.function, **settings),
             level=level,
@@ -286,4 +290,4 @@ def _key(bench: Bench, variant: Variant, subset: Sequence[str], choice: Choice |
         chosen = choice or _selected(config, variant.name)
         learning = config.learning.model_dump(exclude={"select"})
         parts += [inputs, vars(chosen), learning, config.merge.delta_dtype, config.seed]
-    return digest(parts, [file.read_text() for file in sources(variant)])
+    return digest(parts, [file.read_text() for file in sources_of(variant.method, variant.params)])

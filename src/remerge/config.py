@@ -22,8 +22,8 @@ from pydantic import (
 )
 
 from remerge.errors import UserError
+from remerge.sources import method_files
 
-METHODS = Path(__file__).parent / "methods"
 RESULTS = Path("results")
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
@@ -355,36 +355,6 @@ def variant_name(method: str, params: dict[str, Any]) -> str:
     if not params:
         return method
     return f"{method}@" + ",".join(f"{key}={word(params[key])}" for key in sorted(params))
-
-
-def method_files() -> dict[str, Path]:
-    """Every merge method's own file, found by its name without importing it."""
-    return {file.stem: file for file in sorted(METHODS.rglob("*.py")) if file.stem[0] != "_"}
-
-
-def learns(method: str) -> bool:
-    """Whether a method's coefficients are learned, read from its file without importing it."""
-    return re.search(r"^@objective\b", method_files()[method].read_text(), re.MULTILINE) is not None
-
-
-def statistics_of(method: str) -> str | None:
-    """Which statistics of the experts a method takes (a function of `remerge.statistics`), if any."""
-    text = method_files()[method].read_text()
-    needs = re.search(r"^@method\b.*needs=\(\"statistics\", \"(\w+)\"\)", text, re.MULTILINE)
-    return needs.group(1) if needs else None
-
-
-def sources(variant: Variant) -> list[Path]:
-    """The files that a variant's results follow from: its methods' own, what these import, the core's."""
-    over = str(variant.params.get("over", "")).partition("@")[0]
-    files = [method_files()[name] for name in (variant.method, over) if name in method_files()]
-    for file in files:
-        for module in re.findall(r"^from remerge\.methods\.(\S+) import", file.read_text(), re.MULTILINE):
-            imported = METHODS.joinpath(*module.split(".")).with_suffix(".py")
-            if imported not in files:
-                files.append(imported)
-    core = ["deltas.py", *(["learn.py", "divergence.py"] if learns(variant.method) else [])]
-    return [*files, *(METHODS.parent / name for name in core)]
 
 
 def check_methods(config: Config) -> None:

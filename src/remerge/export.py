@@ -16,7 +16,7 @@ from remerge.deltas import Combined, LowRank, layer_of
 from remerge.errors import UserError
 from remerge.files import read_json, write_folder, write_json
 from remerge.learn import Blend
-from remerge.methods import Method, find, prepare
+from remerge.methods import Method, find
 from remerge.models import is_adapter
 
 Lambda = Mapping[str, Sequence[float]]
@@ -136,9 +136,7 @@ def _at(coefficients: Coefficients, name: str) -> list[float]:
 def _write(bench: Bench, settings: Mapping[str, Any], coefficients: Coefficients, tasks: list[str]) -> None:
     """Write a merge of known coefficients into the module, by the arithmetic that it was scored with."""
     weights = bench.deltas(tasks)
-    prepared = prepare(settings.get("over", "none"), weights.base, weights)
-    dtype = getattr(torch, bench.config.merge.delta_dtype)
-    tau = {name: prepared.factors(name) or prepared[name].to(dtype) for name in prepared}
+    tau = bench.task_vectors(settings, weights)
     blend = Blend(bench.model, weights.base, tau)
     columns = {layer_of(name): _at(coefficients, name) for name in tau}
     blend.write(torch.tensor([columns[layer] for layer in blend.layers], device=bench.space.device).T)

@@ -142,7 +142,7 @@ def test_batches_are_as_the_interface_says(made, mixed):
 
 
 def test_greedy_answers_with_the_most_likely_class(made, model, mixed, monkeypatch):
-    monkeypatch.setattr(clip, "AT_ONCE", 3)
+    monkeypatch.setattr("remerge.families.ANSWERS_AT_ONCE", 3)
     best = made.logits(model, made.collate(mixed, CPU)).argmax(-1)
     assert made.greedy(model, mixed) == [[i] for i in best.tolist()]
 

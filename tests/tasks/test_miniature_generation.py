@@ -6,7 +6,7 @@ from itertools import islice
 from random import Random
 
 import pytest
-from test_miniature import SPLITS, praises, sentences
+from test_miniature import SPLITS, praises, sentences, texts
 
 from remerge.tasks import miniature
 from remerge.tasks.miniature import generation, splits
@@ -21,10 +21,6 @@ COLUMNS = {
     "squad": {"context", "question", "answers"},
     "common_gen": {"concepts", "target"},
 }
-
-
-def texts(task: str, split: str, n: int, seed: int = 0) -> list[str]:
-    return [splits.text(task, example) for example in miniature.examples(task, split, n, seed)]
 
 
 # --- examples ------------------------------------------------------------------------------------

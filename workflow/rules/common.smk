@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from remerge import config as configuration
+from remerge import sources
 from remerge.errors import UserError
 from remerge.files import write_text
 

@@ -1,7 +1,7 @@
 def parts_of_export(wildcards):
     """What an export is made of, and the record that its card quotes."""
     tasks = wildcards.subset.split("+")
-    kind = configuration.statistics_of(CONFIG.variant(wildcards.variant).method)
+    kind = sources.statistics_of(CONFIG.variant(wildcards.variant).method)
     return [
         *experts_of(tasks),
         *(expand(f"{B}/statistics/{{task}}/{kind}.safetensors", task=tasks) if kind else []),

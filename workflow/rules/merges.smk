@@ -18,11 +18,11 @@ SELECTION_TASKS = sorted({task for subset in CONFIG.initial_subsets() for task i
 for variant in CONFIG.merge.variants:
 
     slug = re.sub(r"\W+", "_", variant.name)
-    files = [str(file) for file in configuration.sources(variant)]
-    kind = configuration.statistics_of(variant.method)
+    files = [str(file) for file in sources.sources_of(variant.method, variant.params)]
+    kind = sources.statistics_of(variant.method)
     more = expand(f"{B}/statistics/{{task}}/{kind}.safetensors", task=TASKS) if kind else []
 
-    if configuration.learns(variant.method):
+    if sources.learns(variant.method):
 
         rule:
             name:

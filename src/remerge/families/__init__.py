@@ -110,6 +110,9 @@ class Family(Protocol):
         """Each prompt's greedy answer, with its end token."""
 
 
+ANSWERS_AT_ONCE = 64
+"""Examples that are answered together."""
+
 FAMILIES = {
     "causal_lm": "CausalLM",
     "seq2seq": "Seq2Seq",
@@ -141,3 +144,14 @@ def by_length(examples: Sequence[Example], size: int) -> Iterable[list[int]]:
     order = sorted(range(len(examples)), key=lambda i: examples[i].length)
     for start in range(0, len(order), size):
         yield order[start : start + size]
+
+
+@torch.no_grad()
+def most_likely(family: Family, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
+    """Each example's most likely class, of a family that answers by heads."""
+    device = next(model.parameters()).device
+    answers: dict[int, list[int]] = {}
+    for chunk in by_length(examples, ANSWERS_AT_ONCE):
+        logits = family.logits(model, family.collate([examples[i] for i in chunk], device))
+        answers |= dict(zip(chunk, logits.argmax(dim=1, keepdim=True).tolist(), strict=True))
+    return [answers[i] for i in range(len(examples))]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from remerge.errors import UserError
-from remerge.families import Batch, Example, Head, by_length
+from remerge.families import ANSWERS_AT_ONCE, Batch, Example, Head, by_length
 from remerge.models import load_whole
 
 TOKENIZERS = (
@@ -21,9 +21,6 @@ TOKENIZERS = (
     "vocab.txt",
 )
 """The files, one of which a tokenizer is loaded from."""
-
-ANSWERS_AT_ONCE = 64
-"""Examples that are decoded together."""
 
 
 class Text:
@@ -58,6 +55,11 @@ class Text:
         """What pads a row: the padding token, or the end token of a tokenizer that has none."""
         given = self.processor.pad_token_id
         return self.eos if given is None else int(given)
+
+    @property
+    def limited(self) -> bool:
+        """Whether the model reads so many tokens and no more; transformers writes a huge number if not."""
+        return bool(self.processor.model_max_length < 1_000_000)
 
     def load(self, folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
         """The model of a folder, in evaluation mode.

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
 from remerge.errors import UserError
-from remerge.families import Batch, Example, Head, by_length, pad
-from remerge.families._text import ANSWERS_AT_ONCE, Text
+from remerge.families import Batch, Example, Head, most_likely, pad
+from remerge.families._text import Text
 from remerge.families.heads import Heads, route
 from remerge.models import head_tensors, load_whole
 
@@ -91,8 +91,7 @@ class Classifier(Text):
 
     def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
         """The tokens of the prompt, and the number of the class; a prompt too long loses its end."""
-        limited = self.processor.model_max_length < 1_000_000
-        prompts = self.processor([prompt for prompt, _ in pairs], truncation=limited).input_ids
+        prompts = self.processor([prompt for prompt, _ in pairs], truncation=self.limited).input_ids
         return [Example(prompt, [label], task) for prompt, (_, label) in zip(prompts, pairs, strict=True)]
 
     def labels(self, prompt: str, answers: Sequence[str]) -> None:
@@ -112,15 +111,9 @@ class Classifier(Text):
         logits: Tensor = model(**batch.inputs).logits
         return logits.float()
 
-    @torch.no_grad()
     def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
         """Each prompt's most likely class."""
-        device = next(model.parameters()).device
-        answers: dict[int, list[int]] = {}
-        for chunk in by_length(examples, ANSWERS_AT_ONCE):
-            logits = self.logits(model, self.collate([examples[i] for i in chunk], device))
-            answers |= {i: [best] for i, best in zip(chunk, logits.argmax(dim=1).tolist(), strict=True)}
-        return [answers[i] for i in range(len(examples))]
+        return most_likely(self, model, examples)
 
 
 def _stored(folder: Path, task: str, head: Head, places: list[str]) -> dict[str, Tensor]:

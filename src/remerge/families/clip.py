@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoTokenizer, CLIPModel, CLIPVisionModel
 
 from remerge.errors import UserError
-from remerge.families import Batch, Example, Head, by_length
+from remerge.families import Batch, Example, Head, most_likely
 from remerge.families.heads import Heads, route
 from remerge.families.images import image_processor, preprocess
 from remerge.models import load_whole
@@ -175,16 +175,9 @@ class Clip:
         logits: Tensor = tower.heads(tower(**batch.inputs).pooler_output.float())
         return logits
 
-    @torch.no_grad()
     def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
         """Each image's most likely class."""
-        device = next(model.parameters()).device
-        answers: dict[int, list[int]] = {}
-        for chunk in by_length(examples, AT_ONCE):
-            batch = self.collate([examples[i] for i in chunk], device)
-            best = self.logits(model, batch).argmax(-1, keepdim=True).tolist()
-            answers.update(zip(chunk, best, strict=True))
-        return [answers[i] for i in range(len(examples))]
+        return most_likely(self, model, examples)
 
 
 def _config(folder: Path) -> Any:

@@ -30,17 +30,13 @@ class Seq2Seq(Text):
 
     def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
         """The tokens of prompt and answer, each with its end token; one too long loses its end."""
-        prompts = self.processor([prompt for prompt, _ in pairs], truncation=self._limited).input_ids
+        prompts = self.processor([prompt for prompt, _ in pairs], truncation=self.limited).input_ids
         answers = self.processor(text_target=[answer for _, answer in pairs]).input_ids
         made = []
         for prompt, answer in zip(prompts, answers, strict=True):
             words = [token for token in answer if token != self.eos][: ANSWER_TOKENS - 1]
             made.append(Example(prompt, [*words, self.eos], task))
         return made
-
-    @property
-    def _limited(self) -> bool:
-        return bool(self.processor.model_max_length < 1_000_000)
 
     def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
         """Padded prompts, and answers shifted right behind the start token: every position is judged."""

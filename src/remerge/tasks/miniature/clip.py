@@ -4,7 +4,7 @@ The captions are often wrong: a digit passes for another of its shape, a turn or
 the base learns what the tasks are about, and answers them badly.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 from string import Formatter
@@ -16,8 +16,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import Tensor
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, PreTrainedTokenizerFast
 
 from remerge.tasks.miniature.digits import (
@@ -35,7 +34,7 @@ from remerge.tasks.miniature.digits import (
     stripe,
     turn,
 )
-from remerge.tasks.miniature.muon import Muon
+from remerge.tasks.miniature.training import train
 
 PAD, UNKNOWN, BOS, EOS = "<pad>", "<unk>", "<bos>", "<eos>"
 LONGEST = 16
@@ -61,38 +60,25 @@ def pretrain_clip(
 ) -> dict[str, Any]:
     """Train a CLIP from nothing and save it, with tokenizer and image processor, to `out`.
 
-    The sizes are those of the vision tower; the text tower is as wide and has half as many layers. The
-    number of steps is fixed and never a time limit: the same settings give the same bytes.
+    The sizes are those of the vision tower; the text tower is as wide and has half as many layers.
     """
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     torch.manual_seed(seed)
     words = tokenizer()
     model = _untrained(words, hidden, layers, heads, intermediate)
-    matrices = [m.weight for m in model.modules() if isinstance(m, nn.Linear)]
-    rest = [p for p in model.parameters() if all(p is not matrix for matrix in matrices)]
-    muon = Muon(matrices, learning_rate)
-    adam = torch.optim.AdamW(rest, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    rng, losses = Random(f"captions {seed}"), []
-    model.train()
-    bar = tqdm(range(steps), desc="pretraining", unit="step")
-    for step in bar:
-        images, captions = zip(*(captioned(rng) for _ in range(batch_size)), strict=True)
-        ids = words(list(captions), padding=True, return_tensors="pt").input_ids
-        loss = contrast(model(pixel_values=seen(images), input_ids=ids).logits_per_image, ids)
-        model.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        scale = _schedule(step / steps)
-        muon.step(scale)
-        adam.param_groups[0]["lr"] = scale * learning_rate
-        adam.step()
-        losses.append(loss.item())
-        if step % 50 == 0:
-            bar.set_postfix(loss=f"{sum(losses[-50:]) / len(losses[-50:]):.3f}")
+    rng = Random(f"captions {seed}")
+
+    def losses() -> Iterator[Tensor]:
+        while True:
+            images, captions = zip(*(captioned(rng) for _ in range(batch_size)), strict=True)
+            ids = words(list(captions), padding=True, return_tensors="pt").input_ids
+            yield contrast(model(pixel_values=seen(images), input_ids=ids).logits_per_image, ids)
+
+    loss = train(model, losses(), steps, learning_rate)
     for part in (model, words, processor()):
         part.save_pretrained(out)
-    return {"steps": steps, "images": steps * batch_size, "loss": sum(losses[-100:]) / len(losses[-100:])}
+    return {"steps": steps, "images": steps * batch_size, "loss": loss}
 
 
 def contrast(logits: Tensor, ids: Tensor) -> Tensor:
@@ -201,8 +187,3 @@ def _untrained(
             projection_dim=hidden,
         )
     )
-
-
-def _schedule(done: float) -> float:
-    """Warm up over 4% of the steps, stay, and go down over the last 40%."""
-    return min(1.0, done / 0.04 + 0.01) * max(0.03, min(1.0, (1 - done) / 0.4))
