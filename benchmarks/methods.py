@@ -86,17 +86,20 @@ def streaming_pass(base: dict[str, Tensor], experts: list[dict[str, Tensor]]) ->
     return out
 
 
-def seconds(run: Callable[[], object], repeats: int, device: str = "cpu") -> float:
-    """The least wall time of some runs."""
-    times = []
-    for _ in range(repeats):
-        gc.collect()
-        started = time.perf_counter()
-        run()
-        if device != "cpu":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return min(times)
+def seconds(run: Callable[[], object], device: str = "cpu") -> float:
+    """The wall time of one run."""
+    gc.collect()
+    started = time.perf_counter()
+    run()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def in_turns(runs: dict[str, Callable[[], object]], rounds: int, device: str = "cpu") -> dict[str, float]:
+    """The least wall time of each, all run once a round: what slows a machine slows them alike."""
+    taken = [{label: seconds(run, device) for label, run in runs.items()} for _ in range(rounds)]
+    return {label: min(times[label] for times in taken) for label in runs}
 
 
 def call(label: str, base: dict[str, Tensor], experts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -112,21 +115,21 @@ def entrywise(args: argparse.Namespace) -> None:
     for dtype in args.dtype:
         for count in args.experts:
             base, experts = world(args.size, count, getattr(torch, dtype), args.device)
-            one = seconds(partial(streaming_pass, base, experts), 5, args.device)
-            head = f"| {args.size} | {dtype} | {count} |"
+            labels = args.methods or list(METHODS)
+            runs: dict[str, Callable[[], object]] = {"one pass": partial(streaming_pass, base, experts)}
+            runs |= {label: partial(call, label, base, experts) for label in labels}
+            took = in_turns(runs, args.rounds, args.device)
+            head, one = f"| {args.size} | {dtype} | {count} |", took["one pass"]
             print(f"{head} one pass | {one:.3f} | 1.0 | | |", flush=True)
             theirs: dict[str, float] = {}
-            for label, (name, params) in METHODS.items():
-                if args.methods and label not in args.methods:
-                    continue
-                repeats = 1 if label in ("della", "breadcrumbs") else 3
-                took = seconds(partial(call, label, base, experts), repeats, args.device)
+            for label in labels:
+                name, params = METHODS.get(label, (None, {}))
                 beside = "| |"
-                if not args.no_mergekit:
+                if name and not args.no_mergekit:
                     if name not in theirs:
-                        theirs[name] = seconds(mergekit(name, params, base, experts), 1, args.device)
-                    beside = f"{theirs[name]:.2f} | {theirs[name] / took:.1f} |"
-                print(f"{head} {label} | {took:.3f} | {took / one:.1f} | {beside}", flush=True)
+                        theirs[name] = seconds(mergekit(name, params, base, experts), args.device)
+                    beside = f"{theirs[name]:.2f} | {theirs[name] / took[label]:.1f} |"
+                print(f"{head} {label} | {took[label]:.3f} | {took[label] / one:.1f} | {beside}", flush=True)
 
 
 def mergekit(
@@ -150,11 +153,18 @@ def decomposition(args: argparse.Namespace) -> None:
     generator = torch.Generator().manual_seed(0)
 
     def line(label: str, stack: Tensor | list[LowRank], dense: Tensor) -> None:
-        ours = seconds(lambda: joint(stack, relative=0.01), 2)
-        started = time.perf_counter()
-        _, sigma, _ = torch.linalg.svd(torch.cat(list(dense), dim=1), full_matrices=False)
-        svd = time.perf_counter() - started
-        found = joint(stack, relative=0.01)[1].norm(dim=(0, 2))
+        sigma, found = torch.empty(0), torch.empty(0)
+
+        def thin_svd() -> None:
+            nonlocal sigma
+            _, sigma, _ = torch.linalg.svd(torch.cat(list(dense), dim=1), full_matrices=False)
+
+        def joint_basis() -> None:
+            nonlocal found
+            found = joint(stack, relative=0.01)[1].norm(dim=(0, 2))
+
+        took = in_turns({"ours": joint_basis, "svd": thin_svd}, 2)
+        ours, svd = took["ours"], took["svd"]
         error = float(((found - sigma[: len(found)]) / sigma[: len(found)]).abs().max())
         print(
             f"| {label} | {len(dense)} | {ours:.4f} | {svd:.2f} | {svd / ours:.1f} | {error:.0e} |",
@@ -235,6 +245,7 @@ def main() -> None:
     parser.add_argument("--matrices", nargs="+", type=pair, default=[(896, 896), (4864, 896)])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3, help="the least time of so many runs is printed")
     parser.add_argument("--no-mergekit", action="store_true")
     parser.add_argument("--probe", help=argparse.SUPPRESS)
     args = parser.parse_args()

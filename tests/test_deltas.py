@@ -160,6 +160,23 @@ def test_what_is_not_finite_is_named(world):
         merge_state(base, Deltas(base, experts).combine([1.0, 1.0, 1.0]))
 
 
+def test_a_coefficient_of_zero_hides_nothing(world):
+    base, experts = world
+    experts["y"]["b"][3] = float("nan")
+    with pytest.raises(UserError, match="expert y: b holds NaN or infinity"):
+        merge_state(base, Deltas(base, experts).combine([1.0, 0.0, 0.0]))
+
+
+def test_a_mean_of_bfloat16_is_rounded_once(world):
+    base, experts = ({k: v.bfloat16() for k, v in s.items() if v.ndim} for s in (world[0], world[1]["x"]))
+    others = {e: {k: v.bfloat16() for k, v in world[1][e].items() if v.ndim} for e in "yz"}
+    chosen = {"x": experts, **others}
+    merged = merge_state(base, Deltas(base, chosen).combine([0.2, 0.3, 0.5]))
+    for name in base:
+        exact = sum(w * chosen[e][name].double() for e, w in zip("xyz", (0.2, 0.3, 0.5), strict=True))
+        assert torch.equal(merged[name], exact.float().bfloat16())
+
+
 def test_subset_shares_and_orders(world):
     base, experts = world
     deltas = Deltas(base, experts)

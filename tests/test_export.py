@@ -27,7 +27,7 @@ from remerge.adapters import read_adapter
 from remerge.config import load, variant_name
 from remerge.errors import UserError
 from remerge.files import write_folder
-from remerge.models import state_of
+from remerge.models import state_of, tensors_of
 
 TASKS = {"cola": 2, "mnli": 3, "sst2": 2}
 PAIR = ["cola", "mnli"]
@@ -285,6 +285,7 @@ def test_heads_of_the_subset_go_with_it(world, folder, base, adapted):
     world("average", family="classifier")
     made = exported("average", "mnli+sst2")
     assert {file.name for file in (made / "heads").iterdir()} == {"mnli.safetensors", "sst2.safetensors"}
+    assert not [name for name in tensors_of(made) if "score" in name]
     for task in ("mnli", "sst2"):
         source = "model" if adapted else made
         body = AutoModelForSequenceClassification.from_pretrained(source, num_labels=TASKS[task])

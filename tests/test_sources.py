@@ -11,7 +11,7 @@ def names(method, **params):
 def test_what_depends_on_which_file():
     files = names("divmerge")
     assert files[0] == "divmerge.py"
-    assert {"learn.py", "divergence.py", "deltas.py"} <= set(files)
+    assert {"learn.py", "divergence.py", "experts.py", "merged.py"} <= set(files)
     assert "learn.py" not in names("average")
     over = names("adamerging", over="ties@aggregate=sum")
     assert {"ties.py", "_interference.py", "_select.py"} <= set(over)

@@ -313,6 +313,20 @@ class Config(Section):
             raise UserError(_unknown("task", name, list(self.tasks)))
         return self.tasks[name]
 
+    def subset(self, written: str) -> list[str]:
+        """The tasks of a subset as it is written in paths, ``cola+mnli``.
+
+        Raises:
+            UserError: an unknown task, fewer than two, or another order than the alphabet's.
+        """
+        tasks = written.split("+")
+        in_order = sorted({name for name in tasks if self.task(name)})
+        if tasks != in_order or len(tasks) < 2:
+            raise UserError(
+                f"subset {written!r}: name two tasks or more, sorted, each once: {'+'.join(in_order)}"
+            )
+        return tasks
+
     def initial_subsets(self) -> list[tuple[str, ...]]:
         """The subsets on which learned methods choose their settings."""
         return [tuple(sorted(s.split("+"))) for s in self.learning.select.subsets] or [

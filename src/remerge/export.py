@@ -13,7 +13,6 @@ from remerge.campaign import Bench, Choice
 from remerge.card import Coefficients, coefficient_table, markdown, mergekit_recipe, model_card
 from remerge.config import Config, Variant
 from remerge.deltas import Combined, LowRank, layer_of
-from remerge.errors import UserError
 from remerge.files import read_json, write_folder, write_json
 from remerge.learn import Blend
 from remerge.methods import Method, find
@@ -38,13 +37,9 @@ def run_export(config: Config, variant: str, subset: str) -> None:
     Raises:
         UserError: an unknown variant or task, or a subset written otherwise.
     """
-    chosen, tasks = config.variant(variant), subset.split("+")
-    asked = {task: config.task(task) for task in tasks}
-    in_order = sorted(asked)
-    if tasks != in_order or len(tasks) < 2:
-        raise UserError(f"subset {subset!r}: name two tasks or more, sorted, each once: {'+'.join(in_order)}")
+    chosen, tasks = config.variant(variant), config.subset(subset)
     # A bench of these tasks alone, for no other's head belongs to the merge.
-    bench = Bench(config.model_copy(update={"tasks": asked}))
+    bench = Bench(config.model_copy(update={"tasks": {task: config.tasks[task] for task in tasks}}))
     method = find(chosen.method)
     settings = method.settings(chosen.params)
     record = _recorded(config.folder / "merges" / variant / f"{len(tasks)}.jsonl", tasks)

@@ -37,5 +37,5 @@ def sources_of(method: str, params: Mapping[str, Any]) -> list[Path]:
             imported = METHODS.joinpath(*module.split(".")).with_suffix(".py")
             if imported not in files:
                 files.append(imported)
-    core = ["deltas.py", *(["learn.py", "divergence.py"] if learns(method) else [])]
-    return [*files, *(METHODS.parent / name for name in core)]
+    core = ["deltas/*.py", *(["learn.py", "divergence.py"] if learns(method) else [])]
+    return [*files, *(file for pattern in core for file in sorted(METHODS.parent.glob(pattern)))]

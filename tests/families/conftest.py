@@ -1,8 +1,11 @@
-"""Minuscule models of every text family over the miniature words, as `save_pretrained` folders."""
+"""Minuscule models of every family over the miniature words, as `save_pretrained` folders."""
 
 import pytest
 import torch
 from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
     DebertaV2Config,
     DebertaV2ForMaskedLM,
     LlamaConfig,
@@ -11,6 +14,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from remerge.tasks.miniature.clip import tokenizer as make_clip_tokenizer
 from remerge.tasks.miniature.vocabulary import tokenizer as make_tokenizer
 
 SHARED = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -37,6 +41,21 @@ def deberta(words):
     return DebertaV2ForMaskedLM(DebertaV2Config(**SHARED, **ids(words), **more, **plain, **quiet))
 
 
+def clip(words):
+    """Its two towers are of different widths."""
+    small = {"num_hidden_layers": 2, "num_attention_heads": 2, "initializer_factor": 3.0}
+    marks = {name: getattr(words, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    text = {
+        "hidden_size": 12,
+        "intermediate_size": 20,
+        "max_position_embeddings": 10,
+        "vocab_size": len(words),
+    }
+    vision = {"hidden_size": 16, "intermediate_size": 24, "image_size": 8, "patch_size": 4}
+    towers = {"text_config": {**small, **text, **marks}, "vision_config": {**small, **vision}}
+    return CLIPModel(CLIPConfig(**towers, projection_dim=14))
+
+
 def ids(words):
     return {
         "vocab_size": len(words),
@@ -59,4 +78,10 @@ def bases(tmp_path_factory):
         made[name] = tmp_path_factory.mktemp(name)
         make(words).eval().save_pretrained(made[name])
         words.save_pretrained(made[name])
+    torch.manual_seed(0)
+    words, made["clip"] = make_clip_tokenizer(), tmp_path_factory.mktemp("clip")
+    clip(words).save_pretrained(made["clip"])
+    words.save_pretrained(made["clip"])
+    size = {"height": 8, "width": 8}
+    CLIPImageProcessorPil(size={"shortest_edge": 8}, crop_size=size).save_pretrained(made["clip"])
     return made

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy, normalize
-from transformers import AutoImageProcessor, CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPVisionModel
+from transformers import AutoImageProcessor, CLIPImageProcessorPil, CLIPModel, CLIPVisionModel
 
 from remerge.errors import UserError
 from remerge.families import Family, Head, clip, family
@@ -35,29 +35,9 @@ def picture(seed: int, size: tuple[int, int] = (8, 8), kind: str = "png") -> byt
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
+def base(bases):
     """A whole CLIP whose two towers are of different widths."""
-    torch.manual_seed(0)
-    folder, words = tmp_path_factory.mktemp("clip"), tokenizer()
-    small = {"num_hidden_layers": 2, "num_attention_heads": 2, "initializer_factor": 3.0}
-    marks = {name: getattr(words, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
-    text = {
-        "hidden_size": 12,
-        "intermediate_size": 20,
-        "max_position_embeddings": 10,
-        "vocab_size": len(words),
-    }
-    vision = {"hidden_size": 16, "intermediate_size": 24, "image_size": 8, "patch_size": 4}
-    model = CLIPModel(
-        CLIPConfig(
-            text_config={**small, **text, **marks}, vision_config={**small, **vision}, projection_dim=14
-        )
-    )
-    model.save_pretrained(folder)
-    words.save_pretrained(folder)
-    size = {"height": 8, "width": 8}
-    CLIPImageProcessorPil(size={"shortest_edge": 8}, crop_size=size).save_pretrained(folder)
-    return folder
+    return bases["clip"]
 
 
 @pytest.fixture(scope="module")

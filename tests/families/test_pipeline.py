@@ -1,4 +1,4 @@
-"""Every stage of a benchmark, for every family that reads text, on models of a few thousand weights."""
+"""Every stage of a benchmark, for every family, on models of a few thousand weights."""
 
 import json
 
@@ -37,11 +37,18 @@ WORDS = {
         "metric": "rouge1",
     },
 }
+NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+IMAGES = {
+    "digit": {"image": "image", "answers": NUMBERS, "captions": ["the digit {answer}"]},
+    "parity": {"image": "image", "answers": ["even", "odd"], "captions": ["the {answer} digit"]},
+    "turned": {"image": "image", "answers": ["upright", "left", "over", "right"]},
+}
 LORA = {"rank": 2, "alpha": 4, "targets": ["q_proj", "v_proj"]}
 WORLDS = {
     "t5": ("seq2seq", WORDS, {}),
     "llama": ("classifier", CLASSES, {"lora": LORA, "learning_rate": 0.05}),
     "deberta": ("classifier", CLASSES, {}),
+    "clip": ("clip", IMAGES, {}),
 }
 VARIANTS = [
     "average",

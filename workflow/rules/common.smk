@@ -11,6 +11,13 @@ from remerge.files import write_text
 # The rules call `python`: it is the one that runs Snakemake, whether or not its environment is active.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
 
+
+def refuse(error):
+    """One line and status 2, as the command line has it."""
+    print(f"remerge: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
 try:
     # No `configfile:` directive: Snakemake would mix its keys into those of the file that is asked for.
     if workflow.configfiles:
@@ -20,8 +27,7 @@ try:
     if workflow.is_main_process:
         configuration.check_methods(CONFIG)
 except UserError as error:
-    print(f"remerge: {error}", file=sys.stderr)
-    sys.exit(2)
+    refuse(error)
 
 B = str(CONFIG.folder)
 TASKS = list(CONFIG.tasks)
@@ -37,8 +43,6 @@ onstart:
 wildcard_constraints:
     task="|".join([*TASKS, "multitask"]),
     size=r"\d+",
-    variant="|".join(re.escape(variant.name) for variant in CONFIG.merge.variants),
-    subset=r"(?:{0})(?:\+(?:{0}))+".format("|".join(map(re.escape, TASKS))),
 
 
 def settings_of_task(wildcards):

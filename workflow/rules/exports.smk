@@ -1,7 +1,10 @@
 def parts_of_export(wildcards):
     """What an export is made of, and the record that its card quotes."""
-    tasks = wildcards.subset.split("+")
-    kind = sources.statistics_of(CONFIG.variant(wildcards.variant).method)
+    try:
+        variant, tasks = CONFIG.variant(wildcards.variant), CONFIG.subset(wildcards.subset)
+    except UserError as error:
+        refuse(error)
+    kind = sources.statistics_of(variant.method)
     return [
         *experts_of(tasks),
         *(expand(f"{B}/statistics/{{task}}/{kind}.safetensors", task=tasks) if kind else []),
@@ -16,6 +19,9 @@ rule export:
         directory(f"{B}/exports/{{variant}}/{{subset}}"),
     log:
         f"{B}/logs/exports/{{variant}}/{{subset}}.log",
+    wildcard_constraints:
+        variant=r"[^/]+",
+        subset=r"[^/]+",
     threads: CONFIG.threads
     resources:
         gpu=1,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from remerge.errors import UserError
 from remerge.families import Batch, Example, Head, most_likely, pad
@@ -75,14 +75,19 @@ class Classifier(Text):
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write model and tokenizer; several heads lie beside them, `heads/<task>.safetensors`."""
-        super().save(model, folder)
+        whole: Any = model
+        places = {f"{path}.": module for path, module in model.named_modules() if isinstance(module, Heads)}
+        # PEFT itself leaves out what it did not train.
+        body = {n: t for n, t in whole.state_dict().items() if not n.startswith(tuple(places))}
+        whole.save_pretrained(folder, state_dict=body if isinstance(model, PreTrainedModel) else None)
+        self.processor.save_pretrained(folder)
         owned: dict[str, dict[str, Tensor]] = {}
-        for path, module in model.named_modules():
+        for path, place in places.items():
             # Beside an adapter, PEFT keeps the untrained heads as well.
-            if not isinstance(module, Heads) or path.endswith("original_module"):
+            if path.endswith("original_module."):
                 continue
             name = next(part for part in path.split(".") if part in HEADS)
-            for task, head in module.heads.items():
+            for task, head in place.heads.items():
                 tensors = {f"{name}.{key}": t.contiguous() for key, t in head.state_dict().items()}
                 owned.setdefault(task, {}).update(tensors)
         for task, tensors in owned.items():

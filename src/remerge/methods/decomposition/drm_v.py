@@ -29,23 +29,13 @@ def drm_v(
 ) -> Merged:
     """theta_0 + DRM-H of the transposed weight deltas, transposed: a joint basis of their rows.
 
-    Rows of every V_t^T are brought to unit length, V~_t^T, their norms moved into Sigma_t (Eq. 5, 6); the
-    entries of the V~_t^T below the top density of all tasks together are dropped; of Sigma_t V~_t^T those are
-    dropped whose sign opposes that of the sum over tasks; Gamma divides by the number of entries left (Eq. 7,
-    8). Biases, norms and embeddings: sum_t lam_t tau_t / T, the text's weighted average.
+    What `drm_h` says of the rows of V_t^T it says of the columns of U_t here, [ΔW_1; …; ΔW_T] = [U_1; …; U_T]
+    Sigma V^T.
 
     Args:
         base: theta_0.
         deltas: the task vectors; those of linear layers are the ΔW_t.
-        density: k, the share of entries kept.
-        scale: lam, one for all experts or one for each.
-        renormalise: False leaves Eq. 5 and 6 out (the paper's Table 3).
-        prune: False keeps all entries (Table 7).
-        pruning: joint, or each task's entries by themselves (Table 8).
-        elect: False drops no entry for its sign (Table 7).
-        disjoint: False divides by T everywhere (Table 7).
-        rank: the share of the singular values kept, the largest (Figure 6: 1 − drop rate).
-        tolerance: singular values up to this times the largest count as zero (authors' code).
+        density, scale, renormalise, prune, pruning, elect, disjoint, rank, tolerance: as in `drm_h`.
 
     Cost: for a matrix n × m a Gram matrix of side min(m, T·n), its
     eigenvectors; for factors of rank r only matrices of T·r.

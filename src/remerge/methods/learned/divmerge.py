@@ -8,7 +8,7 @@ from remerge.divergence import DIVERGENCES
 from remerge.methods import Level, objective
 
 
-@objective(citation="Touayouch et al., 2025, DivMerge, Eq. 4", needs=("references",))
+@objective(citation="Touayouch et al., 2025, DivMerge, Eq. 4, arXiv:2509.02108", needs=("references",))
 def divmerge(
     expert: Tensor,
     merged: Tensor,

@@ -1,0 +1,14 @@
+"""Experts as weight deltas over one base, and what merged deltas make of it."""
+
+from remerge.deltas.experts import SAMPLE as SAMPLE
+from remerge.deltas.experts import Deltas as Deltas
+from remerge.deltas.merged import Combined as Combined
+from remerge.deltas.merged import Merged as Merged
+from remerge.deltas.merged import merge_state as merge_state
+from remerge.deltas.tensors import PIECE as PIECE
+from remerge.deltas.tensors import LowRank as LowRank
+from remerge.deltas.tensors import Scratch as Scratch
+from remerge.deltas.tensors import State as State
+from remerge.deltas.tensors import Value as Value
+from remerge.deltas.tensors import aliases as aliases
+from remerge.deltas.tensors import layer_of as layer_of

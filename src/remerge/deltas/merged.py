@@ -1,0 +1,138 @@
+"""Merged weight deltas, and the merged model that they make with the base."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from remerge.deltas.tensors import LowRank, Scratch, State, Value, aliases, finite, places
+
+if TYPE_CHECKING:
+    from remerge.deltas.experts import Deltas
+
+Merged = Iterator[tuple[str, Tensor]]
+"""A merged weight delta for every name, in the order of the base, float32."""
+
+
+Entrywise = Callable[[Tensor, str, slice], Tensor]
+"""A function of a piece ``[T, n]`` of a tensor, of the tensor's name and of the piece's place in it, flat.
+
+It may overwrite the piece.
+"""
+
+
+class Pieces(Iterator[tuple[str, Tensor]]):
+    """Merged deltas that are computed piece by piece: iterate for the deltas, or ask for the weights."""
+
+    def __init__(self, deltas: "Deltas", merge: Entrywise) -> None:
+        self.deltas, self.merge = deltas, merge
+        self._iterator = ((name, self.delta(name)) for name in deltas)
+
+    def __next__(self) -> tuple[str, Tensor]:
+        return next(self._iterator)
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """theta_0 plus the merged deltas, in the base's dtypes."""
+        return ((name, self.weight(name)) for name in self.deltas)
+
+    def weight(self, name: str) -> Tensor:
+        """theta_0 plus the merged delta of one tensor, each piece added while it is at hand."""
+        theta_0 = self.deltas.base[name].reshape(-1)
+        merged = torch.empty_like(theta_0)
+        check = torch.zeros((), device=theta_0.device)
+        for where, tau in self.deltas.pieces(name):
+            delta = self.merge(tau, name, where)
+            check += delta.sum()
+            torch.add(delta, theta_0[where], out=merged[where])
+        return self._checked(name, merged, check)
+
+    def delta(self, name: str) -> Tensor:
+        """The merged delta of one tensor, float32."""
+        theta_0 = self.deltas.base[name]
+        merged = torch.empty(theta_0.numel(), device=theta_0.device)
+        check = torch.zeros((), device=theta_0.device)
+        for where, tau in self.deltas.pieces(name):
+            merged[where] = self.merge(tau, name, where)
+            check += merged[where].sum()
+        return self._checked(name, merged, check)
+
+    def _checked(self, name: str, merged: Tensor, check: Tensor) -> Tensor:
+        """The merged tensor in its shape; ``check`` is a sum over it, taken while it was at hand."""
+        if not bool(torch.isfinite(check)) and not finite(merged):
+            raise self.deltas.blame(name)
+        return merged.view(self.deltas.base[name].shape)
+
+
+class Combined(Pieces):
+    """sum_t lam_t tau_t, with the same coefficients for all tensors or with some for each name."""
+
+    def __init__(self, deltas: "Deltas", lam: Sequence[float] | Mapping[str, Sequence[float]]) -> None:
+        super().__init__(deltas, self._sum)
+        self.lam = {name: list(lam[name] if isinstance(lam, Mapping) else lam) for name in deltas}
+
+    def _sum(self, tau: Tensor, name: str, where: slice) -> Tensor:
+        return tau.T @ torch.tensor(self.lam[name], dtype=tau.dtype, device=tau.device)
+
+    def delta(self, name: str) -> Tensor:
+        """The merged delta of one tensor, float32; of low-rank ones that share a factor, one product."""
+        formed = self.deltas.formed(name)
+        return super().delta(name) if formed is None else self._whole(name, formed)
+
+    def _whole(self, name: str, formed: Value) -> Tensor:
+        lam = torch.tensor(self.lam[name], dtype=torch.float32, device=self.deltas.base[name].device)
+        if isinstance(formed, Tensor):
+            merged = torch.tensordot(lam, formed, dims=1)
+            return self._checked(name, merged, merged.sum())
+        B, A = (torch.tensordot(lam, f, dims=1) if f.ndim == 3 else f for f in (formed.B, formed.A))
+        merged = LowRank(B, A, formed.scaling).dense()
+        return self._checked(name, merged, merged.sum())
+
+    def weight(self, name: str) -> Tensor:
+        """As theta_0 (1 - sum_t lam_t) + sum_t lam_t theta_t where experts are weights: no delta formed."""
+        theta_0 = self.deltas.base[name]
+        formed = self.deltas.formed(name)
+        if formed is not None:
+            return self._whole(name, formed).add_(theta_0).to(theta_0.dtype)
+        theta = self.deltas.weights(name)
+        if theta is None:
+            return super().weight(name)
+        base = theta_0.reshape(-1)
+        first, terms = 1 - math.fsum(self.lam[name]), list(zip(self.lam[name], theta, strict=True))
+        # A mean needs no base: its coefficient is 0.
+        (first, start), *others = [(first, base), *terms] if first else terms
+        exact = torch.promote_types(theta_0.dtype, torch.float32)
+        total, wide = Scratch(exact), Scratch(exact)
+        merged, check = torch.empty_like(base), torch.zeros((), device=base.device)
+        in_place = merged.dtype == exact
+
+        def widened(piece: Tensor) -> Tensor:
+            # Converted apart from the sum: mixed operands cost torch more than both.
+            return piece if in_place else wide(piece).copy_(piece)
+
+        for where in places(theta_0, times=4):
+            summed = merged[where] if in_place else total(base[where])
+            torch.mul(widened(start[where]), first, out=summed)
+            for lam, values in others:
+                summed.add_(widened(values[where]), alpha=lam)
+            if not in_place:
+                merged[where] = summed
+            check += summed.sum()
+        return self._checked(name, merged, check)
+
+
+def merge_state(base: State, merged: Merged) -> dict[str, Tensor]:
+    """The merged model: theta_0 plus the merged deltas, each in the base's own dtype.
+
+    Tensors that are not merged (integer buffers, aliases of tied weights) follow the base.
+    """
+    theta = dict(base)
+    if isinstance(merged, Pieces):
+        theta.update(merged.weights())
+    else:
+        for name, delta in merged:
+            theta[name] = delta.add_(base[name]).to(base[name].dtype)
+    for name, alias in aliases(base).items():
+        theta[name] = theta[alias]
+    return theta

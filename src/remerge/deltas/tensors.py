@@ -1,0 +1,103 @@
+"""A model's tensors: by name, low-rank or dense, tied to each other, in layers, read piece by piece."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+PIECE = {"cpu": 1 << 16, "cuda": 1 << 24}
+"""Entries of one expert in a piece, by device: on a CPU, T of them stay in its cache."""
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """A weight delta ``scaling · B A`` by its factors, as LoRA trains it (``alpha / r``, or ``alpha / √r``).
+
+    Attributes:
+        B: ``[n, r]``, or ``[T, n, r]`` for T deltas that share A.
+        A: ``[r, m]``, or ``[T, r, m]`` for T deltas that share B.
+        scaling: a factor on the product.
+    """
+
+    B: Tensor
+    A: Tensor
+    scaling: float = 1.0
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of the product, leading T left out."""
+        return torch.Size((self.B.shape[-2], self.A.shape[-1]))
+
+    @property
+    def T(self) -> "LowRank":
+        """The transposed delta."""
+        return LowRank(self.A.mT, self.B.mT, self.scaling)
+
+    def to(self, device: torch.device) -> "LowRank":
+        """The same on a device."""
+        return LowRank(self.B.to(device), self.A.to(device), self.scaling)
+
+    def dense(self) -> Tensor:
+        """The product, float32."""
+        return (self.B.float() @ self.A.float()).mul_(self.scaling)
+
+
+Value = Tensor | LowRank
+
+State = Mapping[str, Tensor]
+"""A model's tensors by name."""
+
+
+class Scratch:
+    """A buffer that is used again for every piece: fresh memory costs more than what is computed in it."""
+
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        self.dtype = dtype
+        self._buffer = torch.empty(0, dtype=dtype)
+
+    def __call__(self, like: Tensor) -> Tensor:
+        """The buffer in the shape of a piece, its contents of no meaning."""
+        if self._buffer.numel() < like.numel() or self._buffer.device != like.device:
+            self._buffer = torch.empty(like.numel(), dtype=self._buffer.dtype, device=like.device)
+        return self._buffer[: like.numel()].view(like.shape)
+
+
+def piece_of(tensor: Tensor) -> int:
+    """How many entries a piece of the tensor has."""
+    return PIECE.get(tensor.device.type, PIECE["cuda"])
+
+
+def places(tensor: Tensor, times: int = 1) -> Iterator[slice]:
+    """The pieces of a tensor's flat entries, or wider ones. They depend on its size and device alone."""
+    step, d = times * piece_of(tensor), tensor.numel()
+    for start in range(0, d, step):
+        yield slice(start, min(start + step, d))
+
+
+def layer_of(name: str) -> str:
+    """The layer that a parameter belongs to: its transformer block, or ``other``.
+
+    A block is the shortest prefix that ends in a number, ``model.layers.3`` or
+    ``encoder.block.3``. Embeddings, final norm and head are a layer of their own.
+    """
+    block = re.match(r"(?:.*?\.)?\d+(?=\.)", name)
+    return block.group() if block else "other"
+
+
+def aliases(state: State) -> dict[str, str]:
+    """The names that a model ties to an earlier name: both share one memory."""
+    first: dict[tuple[object, ...], str] = {}
+    tied = {}
+    for name, tensor in state.items():
+        if tensor.numel():
+            place = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+            if first.setdefault(place, name) != name:
+                tied[name] = first[place]
+    return tied
+
+
+def finite(tensor: Tensor) -> bool:
+    """Whether no entry is NaN or infinite."""
+    return bool(torch.isfinite(tensor.sum(dtype=torch.float32))) or bool(torch.isfinite(tensor).all())
