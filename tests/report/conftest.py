@@ -190,3 +190,10 @@ def glue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tasks = ["cola", "sst2", "qqp", "qnli", "mnli", "rte", "mrpc"]
     folder = tmp_path_factory.mktemp("results") / "divmerge-glue"
     return make_world(folder, "divmerge-glue", tasks)
+
+
+@pytest.fixture(scope="session")
+def drm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of a benchmark of the DRM paper, to be read only."""
+    tasks = ["paws", "qasc", "quartz", "story_cloze", "wiki_qa", "winogrande"]
+    return make_world(tmp_path_factory.mktemp("results") / "drm-t5-base", "drm-t5-base", tasks)

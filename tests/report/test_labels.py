@@ -24,7 +24,7 @@ from remerge.report.style import style
 )
 def test_names(variant: str, name: str, row: str | None) -> None:
     assert label(variant) == name
-    assert paper_row(variant) == row
+    assert paper_row("divmerge", variant) == row
 
 
 def test_parameters_that_are_defaults_come_from_the_record() -> None:

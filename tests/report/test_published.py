@@ -49,3 +49,12 @@ def test_a_benchmark_of_nobody() -> None:
     published = Published("demo")
     assert published.first("divmerge_table3") is None
     assert published.value("divmerge_table3", "TIES", "Classif.") != 0
+
+
+def test_columns_are_found_whatever_their_spelling() -> None:
+    llama = Published("drm-llama-lora")
+    assert llama.column("drm_table15", "SST-2") == "SST2"
+    assert llama.column("drm_table15", "CoLA") == "COLA"
+    assert llama.column("drm_table15", "QQP") is None
+    assert llama.column(None, "CoLA") is None
+    assert llama and not Published("my-own")

@@ -90,6 +90,32 @@ def test_table6_by_size(world: Path) -> None:
     assert {"base", "multitask", "average", "ties@density=0.2,scale=1.0"} <= set(table)
 
 
+def test_drm_table10_is_each_task_under_the_merge_of_all(drm: Path) -> None:
+    table = rows(drm, "drm_table10", "variant")
+    (merge,) = merges(drm, LL, 6)
+    for task, found in merge["scores"].items():
+        assert float(table[LL][task]) == pytest.approx(100 * found["value"], rel=1e-5)
+        assert float(table["experts"][task]) == pytest.approx(100 * value(drm, task, task), rel=1e-5)
+        assert float(table["base"][task]) == pytest.approx(100 * value(drm, "base", task), rel=1e-5)
+    mean = 100 * np.mean([found["value"] for found in merge["scores"].values()])
+    assert float(table[LL]["average"]) == pytest.approx(mean, rel=1e-5)
+    assert table["average"]["qasc_paper"] == "54.8" and table["experts"]["qasc_paper"] == "99.5"
+    assert table["ties@density=0.2,scale=1.0"]["average_paper"] == "71.8"
+    assert table[LL]["average_paper"] == ""
+    text = TABLES["drm_table10"](Records(drm)).markdown()
+    assert "the merge of all tasks (DRM, Table 12;" in text
+
+
+def test_drm_table10_is_the_mean_where_merges_hold_fewer(world: Path, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(world, tmp_path / "demo"))
+    config = results / "config.yaml"
+    config.write_text(config.read_text().replace("sizes: null", "sizes: [2]"))
+    row = rows(results, "drm_table10", "variant")["average"]
+    held = [m["scores"]["rte"]["value"] for m in merges(world, "average", 2) if "rte" in m["tasks"]]
+    assert len(held) == 3
+    assert float(row["rte"]) == pytest.approx(100 * np.mean(held), rel=1e-5)
+
+
 def test_labels_are_the_two_means_and_their_gap(world: Path) -> None:
     row = rows(world, "labels", "variant")["average"]
     found = merges(world, "average", 3)

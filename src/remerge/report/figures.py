@@ -52,8 +52,8 @@ def divmerge_figure2(records: Records) -> Figure:
         shade.set_linewidth(0)
         axes.plot(sizes, mean, **look.line_options(), zorder=3)
         ends.append((float(mean[-1]), variant.label, look))
-        if paper and variant.paper_row:
-            values = [records.published.value(paper, str(s), variant.paper_row) for s in sizes]
+        if paper and (row := variant.row_in("divmerge")):
+            values = [records.published.value(paper, str(s), row) for s in sizes]
             dashed = look.line_options() | {"linestyle": "--", "linewidth": 0.9, "markersize": 3}
             axes.plot(sizes, values, **dashed | {"markeredgewidth": 0.8}, zorder=2.5)
     axes.set_xlabel("number of merged tasks" + (" (dashed: published)" if paper else ""))

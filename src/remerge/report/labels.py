@@ -5,6 +5,7 @@ from typing import Any
 
 METHODS = {
     "base": "Unmerged base",
+    "experts": "Each task's expert",
     "multitask": "Multitask",
     "average": "Model averaging",
     "task_arithmetic": "Task arithmetic",
@@ -40,6 +41,19 @@ TASKS = {
     "qasc": "QASC",
     "squad": "SQuAD",
     "common_gen": "CommonGen",
+    "paws": "PAWS",
+    "quartz": "QuaRTz",
+    "story_cloze": "StoryCloze",
+    "wiki_qa": "WikiQA",
+    "winogrande": "WinoGrande",
+    "cars": "Cars",
+    "dtd": "DTD",
+    "eurosat": "EuroSAT",
+    "gtsrb": "GTSRB",
+    "mnist": "MNIST",
+    "resisc45": "RESISC45",
+    "sun397": "SUN397",
+    "svhn": "SVHN",
 }
 
 _LEVELS = {"task": "TL", "layer": "LL"}
@@ -50,16 +64,26 @@ _USUAL = {  # parameters that need no mention: the papers' own
     "adamerging": {"level": "task"},
     "divmerge": {"divergence": "js", "level": "task"},
 }
-_PAPER = {  # the rows of the DivMerge paper's Table 3
-    "Model averaging": "Model Averaging",
-    "Multi-SLERP": "Multi-SLERP",
-    "TIES": "TIES",
-    "AdaMerging (TL)": "TL Adamerging",
-    "AdaMerging (LL)": "LL Adamerging",
-    "DivMerge KL (TL)": "TL KL (ours)",
-    "DivMerge KL (LL)": "LL KL (ours)",
-    "DivMerge JS (TL)": "TL JS (ours)",
-    "DivMerge JS (LL)": "LL JS (ours)",
+_ROWS = {  # what a paper calls them: DivMerge in Table 3, DRM in Tables 10 to 15
+    "divmerge": {
+        "Model averaging": "Model Averaging",
+        "Multi-SLERP": "Multi-SLERP",
+        "TIES": "TIES",
+        "AdaMerging (TL)": "TL Adamerging",
+        "AdaMerging (LL)": "LL Adamerging",
+        "DivMerge KL (TL)": "TL KL (ours)",
+        "DivMerge KL (LL)": "LL KL (ours)",
+        "DivMerge JS (TL)": "TL JS (ours)",
+        "DivMerge JS (LL)": "LL JS (ours)",
+    },
+    "drm": {
+        "Model averaging": "Simple Averaging",
+        "Task arithmetic": "Task Arithmetic",
+        "TIES": "TIES Merging",
+        "DARE-TIES": "Dare-TIES",
+        "DRM-H": "DRM-H",
+        "DRM-V": "DRM-V",
+    },
 }
 
 
@@ -98,9 +122,9 @@ def label(variant: str, params: Mapping[str, Any] | None = None) -> str:
     return f"{name} ({', '.join(notes)})" if notes else name
 
 
-def paper_row(variant: str, params: Mapping[str, Any] | None = None) -> str | None:
-    """What the DivMerge paper calls this variant (Tables 3, 4, 6 and 7), if it has it."""
-    return _PAPER.get(label(variant, params))
+def paper_row(paper: str, variant: str, params: Mapping[str, Any] | None = None) -> str | None:
+    """What a paper, ``divmerge`` or ``drm``, calls this variant in its tables, if it has it."""
+    return _ROWS[paper].get(label(variant, params))
 
 
 def task_label(task: str) -> str:

@@ -51,6 +51,7 @@ FIGURES = {
 ORDER = {  # and what each is called in the navigation
     "divmerge_figure2": "Figure 2",
     "divmerge_table6": "Table 6",
+    "drm_table10": "Tasks",
     "divmerge_table3": "Table 3",
     "labels": "Label words",
     "divmerge_table5": "Table 5",
@@ -99,7 +100,7 @@ def context(records: Records) -> dict[str, Any]:
         "words": words,
         "stages": _stages(records),
         "versions": _versions(),
-        "published": any(name in records.published for name in TABLES),
+        "published": bool(records.published),
         "config": (records.results / "config.yaml").read_text(),
         "configfile": _configfile(records.benchmark),
         "exhibits": [_exhibit(name, tables, records) for name in ORDER if name not in empty],
@@ -108,7 +109,9 @@ def context(records: Records) -> dict[str, Any]:
 
 def _exhibit(name: str, tables: dict[str, Table], records: Records) -> dict[str, Any]:
     """A table or a figure as the template needs it."""
-    source = f"DivMerge, {ORDER[name]}" if name.startswith("divmerge_") else ""
+    source = {"divmerge": f"DivMerge, {ORDER[name]}", "drm": "DRM, Tables 10 to 15"}.get(
+        name.split("_")[0], ""
+    )
     exhibit = {"name": name, "short": ORDER[name], "source": source}
     if name in tables:
         table = tables[name]

@@ -23,6 +23,10 @@ class Published:
         keys = frame[["table", "row", "column"]].itertuples(index=False, name=None)
         self._half_widths = dict(zip(keys, frame["plus_minus"], strict=True))
 
+    def __bool__(self) -> bool:
+        """Whether anything is published for this benchmark."""
+        return bool(self._values)
+
     def __contains__(self, table: object) -> bool:
         """Whether anything of ``table`` is published for this benchmark."""
         return any(key[0] == table for key in self._values)
@@ -35,6 +39,11 @@ class Published:
         """The columns of ``table``, in the paper's order."""
         return list(dict.fromkeys(column for name, _, column in self._values if name == table))
 
+    def column(self, table: str | None, label: str) -> str | None:
+        """What ``table`` calls a column, whatever its case and hyphens: ``SST2`` for SST-2."""
+        plain = {_plain(column): column for column in (self.columns(table) if table else [])}
+        return plain.get(_plain(label))
+
     def value(self, table: str | None, row: str | None, column: str | None) -> float:
         """The published number, NaN where there is none."""
         return float(self._values.get((table, row, column), nan))
@@ -42,6 +51,10 @@ class Published:
     def half_width(self, table: str | None, row: str | None, column: str | None) -> float:
         """The published ± of that number, NaN where there is none."""
         return float(self._half_widths.get((table, row, column), nan))
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name)).casefold()
 
 
 @cache

@@ -35,10 +35,9 @@ class Variant:
         """The name in print."""
         return label(self.name, self.params)
 
-    @property
-    def paper_row(self) -> str | None:
-        """The name in the DivMerge paper."""
-        return paper_row(self.name, self.params)
+    def row_in(self, paper: str) -> str | None:
+        """The name in a paper, ``divmerge`` or ``drm``."""
+        return paper_row(paper, self.name, self.params)
 
 
 class Records:
@@ -177,6 +176,16 @@ class Records:
             what = f"lacks {lacks[0]}" if lacks else "holds subsets twice or of other tasks"
             raise UserError(f"{path} {what}: run its stage again")
         return merges
+
+    def merge_scores(self, size: int) -> dict[str, dict[str, list[float]]]:
+        """For every variant and task its scores under the merges of ``size`` experts that hold the task."""
+        found: dict[str, dict[str, list[float]]] = {}
+        for variant in self.variants:
+            scores = found[variant.name] = {task: [] for task in self.tasks}
+            for merge in self.lines(variant.name, size):
+                for task, score in merge["scores"].items():
+                    scores[task].append(float(score["value"]))
+        return found
 
     @cached_property
     def merges(self) -> pd.DataFrame:

@@ -1,26 +1,22 @@
-"""The tables of the DivMerge paper, and three of our own, from records.
+"""The tables of the papers, and three of our own, from records.
 
 Each builder is the table's definition; ``TABLES`` names them after the papers' own numbering.
 Published numbers stand beside ours where the paper ran this very benchmark.
 """
 
-from collections.abc import Callable, Iterable
-from math import nan
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
-from typing import Any
-
-import pandas as pd
 
 from remerge.analysis.correlation import spearman
 from remerge.analysis.significance import mean_interval
 from remerge.errors import UserError
 from remerge.files import write_text
+from remerge.report.drm import drm_table10
 from remerge.report.labels import METHODS, task_label
 from remerge.report.records import Records
+from remerge.report.rows import Row, beside, best, counts, frame, mean, method_rows, reference_rules
 from remerge.report.table import Column, Table
-
-Row = dict[str, Any]
 
 
 def divmerge_table2(records: Records) -> Table:
@@ -42,19 +38,19 @@ def divmerge_table2(records: Records) -> Table:
         rows.append(row)
     average: Row = {"task": "average", "label": "Average"}
     for kind, head in kinds.items():
-        average[kind] = _mean(row[kind] for row in rows)
+        average[kind] = mean(row[kind] for row in rows)
         average[f"{kind}_paper"] = records.published.value(paper, "Avg.", head)
     columns = [Column("label", "Task")]
     for kind, head in kinds.items():
-        columns += _beside(Column(kind, head, digits=3), f"{kind}_paper", paper)
+        columns += beside(Column(kind, head, digits=3), f"{kind}_paper", paper)
     return Table(
         "divmerge_table2",
         "Divergence and accuracy",
         f"Spearman correlation, sign flipped, between the divergence of expert i from the task's own "
-        f"expert on the task's validation inputs (n = {_counts(records.divergence_inputs())}) and the "
+        f"expert on the task's validation inputs (n = {counts(records.divergence_inputs())}) and the "
         f"test accuracy of expert i on the task, over the {len(rows)} experts i, the task's own "
         f"among them (DivMerge, Table 2).",
-        _frame([*rows, average], columns, "task"),
+        frame([*rows, average], columns, "task"),
         tuple(columns),
         rules=frozenset({len(rows)}),
     )
@@ -65,7 +61,7 @@ def divmerge_table3(records: Records) -> Table:
     size = records.sizes[0]
     paper = records.published.first("divmerge_table3") if size == 2 else None
     in_paper = records.published.columns(paper)[0] if paper else None
-    rows = _method_rows(records)
+    rows = method_rows(records)
     for row in rows:
         values = records.anp_of(row["variant"], size)
         row["n"] = len(values)
@@ -81,10 +77,10 @@ def divmerge_table3(records: Records) -> Table:
         f"ANP over all n = {rows[0]['n']} merges of {size} experts: mean ± half-width of the 95% Student "
         f"t interval over merges (DivMerge, Table 3). The unmerged models are scored on the same tasks. "
         f"Bold: the best merge.",
-        _frame(rows, columns, "variant", "n"),
+        frame(rows, columns, "variant", "n"),
         tuple(columns),
-        _best(rows, ["anp"]),
-        _reference_rules(rows),
+        best(rows, ["anp"]),
+        reference_rules(rows),
     )
 
 
@@ -101,16 +97,16 @@ def divmerge_table5(records: Records) -> Table:
         rows.append(row)
     columns = [Column("label", "Expert of")]
     for task in records.tasks:
-        columns += _beside(Column(task, task_label(task), digits=2), f"{task}_paper", paper)
+        columns += beside(Column(task, task_label(task), digits=2), f"{task}_paper", paper)
     scores = records.scores("base")
     metrics = "/".join(dict.fromkeys(str(scores[task]["metric"]) for task in records.tasks))
     return Table(
         "divmerge_table5",
         "Every expert on every task",
         f"Test {metrics} in %, strict (the greedy answer equals the gold answer), of each expert "
-        f"(rows) on every task (columns), n = {_counts(scores[t]['n'] for t in records.tasks)} "
+        f"(rows) on every task (columns), n = {counts(scores[t]['n'] for t in records.tasks)} "
         f"(DivMerge, Table 5). Bold: an expert on its own task.",
-        _frame(rows, columns, "model"),
+        frame(rows, columns, "model"),
         tuple(columns),
         frozenset((place, task) for place, task in enumerate(records.tasks)),
         frozenset({len(records.tasks)}),
@@ -125,7 +121,7 @@ def divmerge_table6(records: Records) -> Table:
     """
     paper = records.published.first("divmerge_table6", "divmerge_table7")
     sizes = [str(size) for size in records.sizes]
-    rows = _method_rows(records)
+    rows = method_rows(records)
     for row in rows:
         for size in sizes:
             row[size] = fmean(records.anp_of(row["variant"], int(size)))
@@ -134,27 +130,27 @@ def divmerge_table6(records: Records) -> Table:
         row["average_paper"] = records.published.value(paper, "Average", row["paper_row"])
     columns = [Column("method", "Method")]
     for size in sizes:
-        columns += _beside(Column(size, f"{size} tasks", digits=2), f"{size}_paper", paper)
-    columns += _beside(Column("average", "Average", digits=2), "average_paper", paper)
-    counts = [len(records.anp_of("base", size)) for size in records.sizes]
+        columns += beside(Column(size, f"{size} tasks", digits=2), f"{size}_paper", paper)
+    columns += beside(Column("average", "Average", digits=2), "average_paper", paper)
+    merged = [len(records.anp_of("base", size)) for size in records.sizes]
     source = "7" if paper == "divmerge_table7" else "6"
     doubt = f" On pairs the paper's own Tables 3 and {source} do not agree." if paper else ""
     return Table(
         "divmerge_table6",
         "ANP by number of tasks",
         f"Mean ANP over all merges of {sizes[0]} to {sizes[-1]} experts (n = "
-        f"{', '.join(map(str, counts))}), and the mean of these means (DivMerge, Table {source}, "
+        f"{', '.join(map(str, merged))}), and the mean of these means (DivMerge, Table {source}, "
         f"transposed). Bold: the best merge of a column.{doubt}",
-        _frame(rows, columns, "variant"),
+        frame(rows, columns, "variant"),
         tuple(columns),
-        _best(rows, [*sizes, "average"]),
-        _reference_rules(rows),
+        best(rows, [*sizes, "average"]),
+        reference_rules(rows),
     )
 
 
 def labels(records: Records) -> Table:
     """Strict against restricted ANP: how much of a fall is wrong label words."""
-    rows = _method_rows(records)
+    rows = method_rows(records)
     columns = [Column("method", "Method")]
     for size in records.sizes:
         for row in rows:
@@ -171,9 +167,9 @@ def labels(records: Records) -> Table:
         "Mean ANP when the greedy answer must equal the gold answer (strict), when only the task's own "
         "labels may be answered (restricted), and their gap: the points of ANP lost to words that are "
         "no label of the task. Each is relative to the task's expert under the same rule.",
-        _frame(rows, columns, "variant"),
+        frame(rows, columns, "variant"),
         tuple(columns),
-        rules=_reference_rules(rows),
+        rules=reference_rules(rows),
     )
 
 
@@ -210,7 +206,7 @@ def selection(records: Records) -> Table:
         f"Mean ANP on validation splits of the merges {', '.join(subsets) or 'of no learned method'}, "
         f"by learning rate and initial coefficient λ₀ (T: the number of merged tasks). Bold: the "
         f"choice, used for every merge of that method.",
-        _frame(rows, columns, "variant"),
+        frame(rows, columns, "variant"),
         tuple(columns),
         frozenset(bold),
     )
@@ -235,7 +231,7 @@ def seconds(records: Records) -> Table:
         f"Mean seconds of one merge over all n = {rows[0]['n']} merges of a method, sizes "
         f"{records.sizes[0]} to {records.sizes[-1]}, device {device}: merging the weights, fitting "
         f"the coefficients, scoring the merged model on the test splits of its tasks.",
-        _frame(rows, columns, "variant", "n"),
+        frame(rows, columns, "variant", "n"),
         tuple(columns),
     )
 
@@ -245,6 +241,7 @@ TABLES: dict[str, Callable[[Records], Table]] = {
     "divmerge_table3": divmerge_table3,
     "divmerge_table5": divmerge_table5,
     "divmerge_table6": divmerge_table6,
+    "drm_table10": drm_table10,
     "labels": labels,
     "selection": selection,
     "seconds": seconds,
@@ -262,59 +259,3 @@ def write_table(name: str, results: Path) -> None:
     table = TABLES[name](Records(results))
     for suffix, text in (("csv", table.csv()), ("md", table.markdown()), ("tex", table.latex())):
         write_text(Path(results) / "tables" / f"{name}.{suffix}", text)
-
-
-def _method_rows(records: Records) -> list[Row]:
-    """A row for the base, for every variant in order, and for multitask if there is one."""
-    base, *multitask = (
-        {"variant": name, "method": METHODS[name], "paper_row": None} for name in records.references
-    )
-    methods = [{"variant": v.name, "method": v.label, "paper_row": v.paper_row} for v in records.variants]
-    return [base, *methods, *multitask]
-
-
-def _reference_rules(rows: list[Row]) -> frozenset[int]:
-    merges = _merges(rows)
-    return frozenset({merges.start, merges.stop})
-
-
-def _merges(rows: list[Row]) -> range:
-    """The places of the merges, between the references."""
-    return range(1, len(rows) - (rows[-1]["variant"] == "multitask"))
-
-
-def _best(rows: list[Row], keys: list[str]) -> frozenset[tuple[int, str]]:
-    """The best cell of each column among the merges; several where they print alike."""
-    marks = set()
-    for key in keys:
-        values = {place: round(row[key], 2) for place, row in enumerate(rows)}
-        merges = {p: v for p, v in values.items() if p in _merges(rows) and v == v}
-        marks |= {(p, key) for p, v in merges.items() if v == max(merges.values())}
-    return frozenset(marks)
-
-
-def _beside(ours: Column, paper_key: str, paper: str | None) -> list[Column]:
-    """Our column, and the paper's next to it under the same head where the paper has one."""
-    if not paper:
-        return [ours]
-    here = Column(ours.key, "ours", ours.head, ours.digits, ours.half_width)
-    return [here, Column(paper_key, "paper", ours.head, ours.digits)]
-
-
-def _frame(rows: list[Row], columns: list[Column], *more: str) -> pd.DataFrame:
-    """The rows with what is printed, its half-widths, and ``more``; always in that order."""
-    spreads = [column.half_width for column in columns if column.half_width]
-    keys = list(dict.fromkeys([*more, *(column.key for column in columns), *spreads]))
-    return pd.DataFrame([{key: row.get(key, nan) for key in keys} for row in rows], columns=keys)
-
-
-def _mean(values: Iterable[float]) -> float:
-    """The mean of what is defined, NaN when nothing is."""
-    defined = [value for value in values if value == value]
-    return fmean(defined) if defined else nan
-
-
-def _counts(counts: Iterable[int]) -> str:
-    """One number where all agree, else their range."""
-    least, *_, most = sorted([*(found := list(counts)), *found])
-    return str(least) if least == most else f"{least} to {most}"
