@@ -23,7 +23,13 @@ from remerge.workspace import Workspace
 
 TASKS = ("cola", "sst2", "mnli")
 EMBEDDING = "model.embed_tokens.weight"
-PARAMS = {"adamerging": {"over": "ties@aggregate=sum"}}
+SCALES = {"cola": 0.3, "sst2": 0.5, "mnli": -0.2}
+LAYERS = {"model.layers.0": SCALES, "model.layers.1": 0.4, "other": {"cola": 0, "sst2": 0.1, "mnli": 1}}
+PARAMS = {
+    "adamerging": {"over": "ties@aggregate=sum"},
+    "layerwise": {"scale": LAYERS},
+    "task_arithmetic": {"scale": SCALES},
+}
 
 
 @pytest.fixture
@@ -39,7 +45,7 @@ def bench(tmp_path, monkeypatch, model, tokenizer):
         "benchmark": "b",
         "base": {"source": "./base"},
         "tasks": {},
-        "merge": {"variants": [{m: PARAMS.get(m, {})} for m in remerge.methods() if m != "layerwise"]},
+        "merge": {"variants": [{m: PARAMS.get(m, {})} for m in remerge.methods()]},
         "learning": {
             "inputs": {"task": 4, "layer": 4},
             "epochs": {"adamerging": 1, "divmerge": 1},

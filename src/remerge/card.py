@@ -86,14 +86,14 @@ def mergekit_recipe(
         coefficients: what was learned, empty for methods that learn nothing.
         dtype: in which the merge is stored.
     """
-    count, scale = len(experts), settings.get("scale")
+    names, scale = list(experts), settings.get("scale", 1.0)
     shared: dict[str, Any] = {}
     if method.name == "average":
-        name, weights = "linear", normalised(settings["weights"], count, "weights")
+        name, weights = "linear", normalised(settings["weights"], names, "weights")
     elif method.name == "multi_slerp":
-        name, weights = "multislerp", normalised(settings["weights"], count, "weights")
+        name, weights = "multislerp", normalised(settings["weights"], names, "weights")
     elif method.name == "task_arithmetic":
-        name, weights = "task_arithmetic", per_expert(scale, count, "scale")
+        name, weights = "task_arithmetic", per_expert(scale, names, "scale")
     elif method.name == "slerp":
         name, weights, shared = "slerp", [], {"t": settings["t"]}
         base = next(iter(experts.values()))
@@ -101,15 +101,15 @@ def mergekit_recipe(
         method.name == "ties"
         and settings["scope"] == "tensor"
         and settings["aggregate"] == "mean"
-        and len(lam := set(per_expert(scale, count, "scale"))) == 1
+        and len(lam := set(per_expert(scale, names, "scale"))) == 1
     ):
-        name, weights = "ties", [1.0] * count
+        name, weights = "ties", [1.0] * len(names)
         shared = {"density": settings["density"], "lambda": lam.pop()}
     elif coefficients and settings.get("over", "none") in ("", "none"):
         name, weights = "task_arithmetic", [_by_layer(c) for c in coefficients.values()]
     else:
         return None
-    given = [{"weight": weight} for weight in weights] or [{}] * count
+    given = [{"weight": weight} for weight in weights] or [{}] * len(names)
     recipe = {
         "merge_method": name,
         # The first expert is where slerp starts, the base where all else does but the mean, which has none.

@@ -29,6 +29,7 @@ RESULTS = Path("results")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=80)]
 Scalar = bool | int | float | str
+Numbers = float | list[float] | dict[str, float]
 Metric = Literal["accuracy", "rouge1", "rouge2", "rougeL"]
 
 
@@ -189,7 +190,7 @@ class Variant(Section):
 
     name: str
     method: Name
-    params: dict[str, Scalar | list[float]] = {}
+    params: dict[str, Scalar | list[float] | dict[str, Numbers]] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -361,9 +362,14 @@ class Config(Section):
 
 
 def variant_name(method: str, params: dict[str, Any]) -> str:
-    """``ties`` or ``ties@density=0.1,scale=1.2``: the folder of a variant's results."""
+    """``ties`` or ``ties@density=0.1,scale=1.2``: the folder of a variant's results.
+
+    Of a parameter that is a mapping it has a digest.
+    """
 
     def word(value: Any) -> str:
+        if isinstance(value, dict):
+            return digest(value)[:8]
         return "+".join(map(str, value)) if isinstance(value, list) else str(value)
 
     if not params:

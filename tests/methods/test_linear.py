@@ -63,3 +63,23 @@ def test_layerwise_wants_its_scale(base, experts):
 def test_weights_must_be_some(base, experts):
     with pytest.raises(UserError, match="all are zero"):
         remerge.merge("average", base, experts, weights=[0, 0, 0])
+
+
+def test_numbers_by_the_experts_names(base, experts):
+    numbers = {"sst2": 0.1, "cola": 0.7, "mnli": -0.3, "another": 5}
+    merged = remerge.merge("task_arithmetic", base, experts, scale=numbers)
+    assert all(
+        torch.equal(theta, merged[name])
+        for name, theta in remerge.merge("task_arithmetic", base, experts, scale=[0.7, -0.3, 0.1]).items()
+    )
+    layers = dict.fromkeys(("layers.0", "layers.1", "other"), numbers)
+    close(remerge.merge("layerwise", base, experts, scale=layers), merged)
+    weights = {"sst2": 0.2, "cola": 0.2, "mnli": 0.6}
+    close(
+        remerge.merge("average", base, experts, weights=weights),
+        remerge.merge("average", base, experts, weights=[0.2, 0.6, 0.2]),
+    )
+    with pytest.raises(UserError, match="task_arithmetic: scale: no number for expert mnli"):
+        remerge.merge("task_arithmetic", base, experts, scale={"cola": 1, "sst2": 1})
+    with pytest.raises(UserError, match="method task_arithmetic: scale is"):
+        remerge.merge("task_arithmetic", base, experts, scale={**numbers, "cola": 1000})

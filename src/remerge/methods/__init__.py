@@ -25,6 +25,7 @@ from remerge.methods._parameters import Level as Level
 from remerge.methods._parameters import Parameter as Parameter
 from remerge.methods._parameters import Range as Range
 from remerge.methods._parameters import Scale as Scale
+from remerge.methods._parameters import Scales as Scales
 from remerge.methods._parameters import Scope as Scope
 from remerge.methods._parameters import Share as Share
 from remerge.methods._parameters import Weights as Weights

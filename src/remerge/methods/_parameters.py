@@ -29,11 +29,16 @@ class Range:
 Share = Annotated[float, Range(0, 1, open="(")]
 """A share of entries, (0, 1]."""
 
-Weights = Sequence[Annotated[float, Range(0, 1)]]
-"""One weight per expert; they are divided by their sum."""
+Weight = Annotated[float, Range(0, 1)]
+
+Weights = Sequence[Weight] | Mapping[str, Weight]
+"""One weight per expert, in their order or by their names; they are divided by their sum."""
 
 Scale = Annotated[float, Range(-100, 100)]
 """A coefficient on task vectors; negative ones unlearn."""
+
+Scales = Scale | Sequence[Scale] | Mapping[str, Scale]
+"""A coefficient for all experts, or one for each, in their order or by their names."""
 
 Scope = Literal["model", "tensor"]
 """Over what a share is taken: the whole task vector, or each tensor by itself."""
@@ -58,54 +63,69 @@ class Parameter:
     @property
     def values(self) -> str:
         """What it may be, in words."""
-        options = []
-        for option in _options(self.type):
-            ranges = [str(r) for r in getattr(option, "__metadata__", ()) if isinstance(r, Range)]
-            kind = get_args(option)[0] if get_origin(option) is Annotated else option
-            if get_origin(kind) is Literal:
-                options.append(" | ".join(map(str, get_args(kind))))
-            elif get_origin(kind) is Mapping:
-                options.append("for each layer, one per expert")
-            elif get_origin(kind) is Sequence:
-                options.append("one per expert")
-            elif kind is bool:
-                options.append("True | False")
-            elif kind is type(None):
-                options.append("none")
-            else:
-                options.append(" in ".join([getattr(kind, "__name__", str(kind)), *ranges]))
-        return " or ".join(options)
+        return _words(self.type)
 
     def accepts(self, value: Any) -> bool:
         """Whether ``value`` has the type and lies in the range."""
         return any(_fits(option, value) for option in _options(self.type))
 
 
-def normalised(weights: Sequence[float] | None, count: int, what: str) -> list[float]:
-    """Weights for ``count`` experts that sum to 1; None stands for 1/T each.
+def normalised(weights: Weights | None, experts: Sequence[str], what: str) -> list[float]:
+    """Weights of the experts that sum to 1; None stands for 1/T each.
 
     Raises:
-        UserError: a list of another length, or of zeros.
+        UserError: as `per_expert`, or all are zero.
     """
-    w = per_expert(weights, count, what)
+    w = per_expert(weights, experts, what) if weights is not None else [1 / len(experts)] * len(experts)
     if not sum(w) > 0:
         raise UserError(f"{what}: all are zero")
     return [v / sum(w) for v in w]
 
 
-def per_expert(value: float | Sequence[float] | None, count: int, what: str) -> list[float]:
-    """A number for each of ``count`` experts; None stands for 1/T each.
+def per_expert(value: Scales, experts: Sequence[str], what: str) -> list[float]:
+    """A number for each of the experts.
+
+    Args:
+        value: one for all, one for each in their order, or by their names, of which there may be more.
+        experts: their names.
+        what: is named in errors.
 
     Raises:
-        UserError: a list of another length.
+        UserError: a list of another length, or an expert without a number.
     """
-    if value is None:
-        return [1 / count] * count
     if isinstance(value, int | float):
-        return [float(value)] * count
-    if len(value) != count:
-        raise UserError(f"{what}: {len(value)} numbers for {count} experts")
+        return [float(value)] * len(experts)
+    if isinstance(value, Mapping):
+        for expert in experts:
+            if expert not in value:
+                raise UserError(f"{what}: no number for expert {expert}")
+        return [float(value[expert]) for expert in experts]
+    if len(value) != len(experts):
+        raise UserError(f"{what}: {len(value)} numbers for {len(experts)} experts")
     return [float(v) for v in value]
+
+
+def _words(kind: Any) -> str:
+    """What a value of a type may be."""
+    options = []
+    for option in _options(kind):
+        ranges = [str(r) for r in getattr(option, "__metadata__", ()) if isinstance(r, Range)]
+        plain = get_args(option)[0] if get_origin(option) is Annotated else option
+        if get_origin(plain) is Literal:
+            options.append(" | ".join(map(str, get_args(plain))))
+        elif get_origin(plain) is Mapping:
+            item = get_args(plain)[1]
+            nested = len(_options(item)) > 1
+            options.append(f"for each layer: {_words(item)}" if nested else "one by each expert's name")
+        elif get_origin(plain) is Sequence:
+            options.append("one per expert")
+        elif plain is bool:
+            options.append("True | False")
+        elif plain is type(None):
+            options.append("none")
+        else:
+            options.append(" in ".join([getattr(plain, "__name__", str(plain)), *ranges]))
+    return " or ".join(options)
 
 
 def _options(kind: Any) -> tuple[Any, ...]:
@@ -121,7 +141,9 @@ def _fits(kind: Any, value: Any) -> bool:
         return value in get_args(kind)
     if get_origin(kind) is Mapping:
         key, item = get_args(kind)
-        return isinstance(value, Mapping) and all(_fits(key, k) and _fits(item, v) for k, v in value.items())
+        return isinstance(value, Mapping) and all(
+            _fits(key, k) and any(_fits(option, v) for option in _options(item)) for k, v in value.items()
+        )
     if get_origin(kind) is Sequence:
         (item,) = get_args(kind)
         return isinstance(value, list | tuple) and all(_fits(item, v) for v in value)

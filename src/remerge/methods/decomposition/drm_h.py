@@ -1,11 +1,10 @@
 """DRM-H: align weight deltas in a joint basis of their columns, renormalise, prune, merge."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
 
 from remerge.deltas import Deltas, Merged, State
-from remerge.methods import Range, Scale, Share, method, per_expert
+from remerge.methods import Range, Scales, Share, method, per_expert
 from remerge.methods.decomposition._drm import Pruning, aligned
 
 
@@ -18,7 +17,7 @@ def drm_h(
     deltas: Deltas,
     *,
     density: Share = 0.2,
-    scale: Scale | Sequence[Scale] = 1.0,
+    scale: Scales = 1.0,
     renormalise: bool = True,
     prune: bool = True,
     pruning: Pruning = "joint",
@@ -38,7 +37,7 @@ def drm_h(
         base: theta_0.
         deltas: the task vectors; those of linear layers are the ΔW_t.
         density: k, the share of entries kept.
-        scale: lam, one for all experts or one for each.
+        scale: lam, one for all experts, one for each, or by their names.
         renormalise: False leaves Eq. 5 and 6 out (the paper's Table 3).
         prune: False keeps all entries (Table 7).
         pruning: joint, or each task's entries by themselves (Table 8).
@@ -50,7 +49,7 @@ def drm_h(
     Cost: for a matrix n × m a Gram matrix of side min(n, T·m), its
     eigenvectors; for factors of rank r only matrices of T·r.
     """
-    lam = per_expert(scale, len(deltas.experts), "drm_h: scale")
+    lam = per_expert(scale, deltas.experts, "drm_h: scale")
     return aligned(
         deltas,
         vertical=False,

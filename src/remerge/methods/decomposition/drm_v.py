@@ -1,11 +1,10 @@
 """DRM-V: align weight deltas in a joint basis of their rows, renormalise, prune, merge."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
 
 from remerge.deltas import Deltas, Merged, State
-from remerge.methods import Range, Scale, Share, method, per_expert
+from remerge.methods import Range, Scales, Share, method, per_expert
 from remerge.methods.decomposition._drm import Pruning, aligned
 
 
@@ -18,7 +17,7 @@ def drm_v(
     deltas: Deltas,
     *,
     density: Share = 0.2,
-    scale: Scale | Sequence[Scale] = 1.0,
+    scale: Scales = 1.0,
     renormalise: bool = True,
     prune: bool = True,
     pruning: Pruning = "joint",
@@ -40,7 +39,7 @@ def drm_v(
     Cost: for a matrix n × m a Gram matrix of side min(m, T·n), its
     eigenvectors; for factors of rank r only matrices of T·r.
     """
-    lam = per_expert(scale, len(deltas.experts), "drm_v: scale")
+    lam = per_expert(scale, deltas.experts, "drm_v: scale")
     return aligned(
         deltas,
         vertical=True,

@@ -1,12 +1,11 @@
 """KnOTS: align weight deltas in a joint basis, then TIES or DARE-TIES on their coordinates."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
 
 from remerge.deltas import Deltas, LowRank, Merged, State
-from remerge.methods import Scale, Share, method, per_expert
+from remerge.methods import Scales, Share, method, per_expert
 from remerge.methods.decomposition._basis import joint, linear_weights, stacked
 from remerge.methods.interference.dare_ties import dropped_consistent
 from remerge.methods.interference.ties import trimmed_consistent
@@ -40,7 +39,7 @@ def knots(
     *,
     inner: Inner = "ties",
     density: Share = 0.2,
-    scale: Scale | Sequence[Scale] = 1.0,
+    scale: Scales = 1.0,
     seed: int = 0,
 ) -> Merged:
     """theta_0 + lam · U · inner(Sigma V_1^T, …, Sigma V_T^T), [ΔW_1 … ΔW_T] = U Sigma [V_1^T …].
@@ -53,12 +52,12 @@ def knots(
         deltas: the task vectors; those of linear layers are the ΔW_t.
         inner: what merges the coordinates.
         density: the inner method's share of entries kept.
-        scale: lam, one for all experts or one for each.
+        scale: lam, one for all experts, one for each, or by their names.
         seed: of dare_ties' masks.
 
     Cost: for a matrix n × m a Gram matrix of side min(n, T·m), its eigenvectors; for factors of rank r only
     matrices of T·r. The coordinates of all layers are held: T·r·m numbers each, r the rank of the
     concatenation.
     """
-    lam = per_expert(scale, len(deltas.experts), "knots: scale")
+    lam = per_expert(scale, deltas.experts, "knots: scale")
     return aligned(deltas, inner=inner, density=density, seed=seed).combine(lam)

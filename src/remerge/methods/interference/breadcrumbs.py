@@ -1,6 +1,5 @@
 """Model Breadcrumbs: drop the small and the largest entries of each tensor."""
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Annotated
 
@@ -8,7 +7,7 @@ from torch import Tensor
 
 from remerge.deltas import Deltas, Merged, State
 from remerge.errors import UserError
-from remerge.methods import Range, Scale, Share, method, per_expert
+from remerge.methods import Range, Scales, Share, method, per_expert
 from remerge.methods.interference._select import thresholds
 
 
@@ -40,7 +39,7 @@ def breadcrumbs(
     *,
     density: Share = 0.1,
     outliers: Annotated[float, Range(0, 1, open=")")] = 0.01,
-    scale: Scale | Sequence[Scale] = 0.3,
+    scale: Scales = 0.3,
 ) -> Merged:
     """theta_0 + sum_t lam_t m_t ⊙ tau_t, m_t without the largest and the small magnitudes of each tensor.
 
@@ -53,12 +52,12 @@ def breadcrumbs(
         deltas: the task vectors tau_t.
         density: the share of entries kept.
         outliers: gamma, the share of largest magnitudes dropped; density + outliers is at most 1.
-        scale: lam (the paper's alpha), one for all experts or one for each.
+        scale: lam (the paper's alpha), one for all experts, one for each, or by their names.
 
     Raises:
         UserError: density + outliers is above 1.
 
     Cost: three passes over the T·d weights.
     """
-    lam = per_expert(scale, len(deltas.experts), "breadcrumbs: scale")
+    lam = per_expert(scale, deltas.experts, "breadcrumbs: scale")
     return crumbs(deltas, density=density, outliers=outliers).combine(lam)

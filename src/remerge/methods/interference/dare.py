@@ -1,25 +1,21 @@
 """DARE: drop at random, rescale, then task arithmetic."""
 
-from collections.abc import Sequence
-
 from remerge.deltas import Deltas, Merged, State
-from remerge.methods import Scale, Share, method, per_expert
+from remerge.methods import Scales, Share, method, per_expert
 from remerge.methods.interference._interference import drop
 
 
 @method(citation="Yu et al., 2024, arXiv:2311.03099", preparation=drop)
-def dare(
-    base: State, deltas: Deltas, *, density: Share = 0.2, scale: Scale | Sequence[Scale] = 0.4, seed: int = 0
-) -> Merged:
+def dare(base: State, deltas: Deltas, *, density: Share = 0.2, scale: Scales = 0.4, seed: int = 0) -> Merged:
     """theta_0 + sum_t lam_t m_t ⊙ tau_t / (1−p), m_t drawn entry by entry with P(m_t = 0) = p.
 
     Args:
         base: theta_0.
         deltas: the task vectors tau_t.
         density: 1−p, the share of entries kept.
-        scale: lam, one for all experts or one for each.
+        scale: lam, one for all experts, one for each, or by their names.
         seed: of the masks, which depend on it, the expert's and the tensor's name alone.
 
     Cost: one pass over the T·d weights and T·d random numbers.
     """
-    return drop(deltas, density, seed).combine(per_expert(scale, len(deltas.experts), "dare: scale"))
+    return drop(deltas, density, seed).combine(per_expert(scale, deltas.experts, "dare: scale"))

@@ -1,9 +1,7 @@
 """DARE-TIES: drop at random, rescale, elect sign, disjoint mean."""
 
-from collections.abc import Sequence
-
 from remerge.deltas import Deltas, Merged, State
-from remerge.methods import Scale, Share, method, per_expert
+from remerge.methods import Scales, Share, method, per_expert
 from remerge.methods.interference._interference import drop, resolve
 
 
@@ -14,7 +12,7 @@ def dropped_consistent(deltas: Deltas, *, density: float, seed: int) -> Deltas:
 
 @method(citation="Yu et al., 2024, arXiv:2311.03099", preparation=dropped_consistent)
 def dare_ties(
-    base: State, deltas: Deltas, *, density: Share = 0.2, scale: Scale | Sequence[Scale] = 1.0, seed: int = 0
+    base: State, deltas: Deltas, *, density: Share = 0.2, scale: Scales = 1.0, seed: int = 0
 ) -> Merged:
     """theta_0 + lam · TIES' disjoint mean of m_t ⊙ tau_t / (1−p), m_t random with P(m_t = 0) = p.
 
@@ -22,10 +20,10 @@ def dare_ties(
         base: theta_0.
         deltas: the task vectors tau_t.
         density: 1−p, the share of entries kept.
-        scale: lam, one for all experts or one for each.
+        scale: lam, one for all experts, one for each, or by their names.
         seed: of the masks, which depend on it, the expert's and the tensor's name alone.
 
     Cost: one pass over the T·d weights and T·d random numbers.
     """
-    lam = per_expert(scale, len(deltas.experts), "dare_ties: scale")
+    lam = per_expert(scale, deltas.experts, "dare_ties: scale")
     return dropped_consistent(deltas, density=density, seed=seed).combine(lam)

@@ -1,13 +1,12 @@
 """DELLA: drop at random, small magnitudes more often, elect sign, disjoint mean."""
 
-from collections.abc import Sequence
 from typing import Annotated
 
 from torch import Tensor
 
 from remerge.deltas import Deltas, Merged, State
 from remerge.errors import UserError
-from remerge.methods import Range, Scale, Share, method, per_expert
+from remerge.methods import Range, Scales, Share, method, per_expert
 from remerge.methods.interference._interference import resolve
 from remerge.methods.interference._random import drawn
 
@@ -38,7 +37,7 @@ def della(
     *,
     density: Share = 0.2,
     epsilon: Annotated[float, Range(0, 0.5)] = 0.15,
-    scale: Scale | Sequence[Scale] = 1.0,
+    scale: Scales = 1.0,
     seed: int = 0,
 ) -> Merged:
     """theta_0 + lam · TIES' disjoint mean of m_t ⊙ tau_t / (1−p_t), where p_t falls with the magnitude's
@@ -52,7 +51,7 @@ def della(
         deltas: the task vectors tau_t.
         density: 1−p, the mean probability to stay.
         epsilon: half the difference between the largest and the smallest.
-        scale: lam, one for all experts or one for each.
+        scale: lam, one for all experts, one for each, or by their names.
         seed: of the masks, which depend on it, the expert's and the tensor's name alone.
 
     Raises:
@@ -60,5 +59,5 @@ def della(
 
     Cost: one pass over the T·d weights, T·d random numbers, and two sorts of each row.
     """
-    lam = per_expert(scale, len(deltas.experts), "della: scale")
+    lam = per_expert(scale, deltas.experts, "della: scale")
     return sampled_consistent(deltas, density=density, epsilon=epsilon, seed=seed).combine(lam)

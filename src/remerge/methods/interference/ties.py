@@ -1,9 +1,7 @@
 """TIES: trim, elect sign, disjoint mean."""
 
-from collections.abc import Sequence
-
 from remerge.deltas import Deltas, Merged, State
-from remerge.methods import Scale, Scope, Share, method, per_expert
+from remerge.methods import Scales, Scope, Share, method, per_expert
 from remerge.methods.interference._interference import Aggregate, resolve, trim
 
 
@@ -18,7 +16,7 @@ def ties(
     deltas: Deltas,
     *,
     density: Share = 0.2,
-    scale: Scale | Sequence[Scale] = 1.0,
+    scale: Scales = 1.0,
     scope: Scope = "model",
     aggregate: Aggregate = "mean",
 ) -> Merged:
@@ -34,11 +32,11 @@ def ties(
         base: theta_0.
         deltas: the task vectors tau_t.
         density: K, the share of largest magnitudes that each task vector keeps.
-        scale: lam, one for all experts or one for each.
+        scale: lam, one for all experts, one for each, or by their names.
         scope: whether K is taken over the whole task vector (the paper) or each tensor.
         aggregate: mean or sum of the entries that agree.
 
     Cost: two passes over the T·d weights (three if an exact zero must be settled).
     """
-    lam = per_expert(scale, len(deltas.experts), "ties: scale")
+    lam = per_expert(scale, deltas.experts, "ties: scale")
     return trimmed_consistent(deltas, density=density, scope=scope, aggregate=aggregate).combine(lam)

@@ -15,4 +15,4 @@ def average(base: State, deltas: Deltas, *, weights: Weights | None = None) -> M
 
     Cost: one pass over the T·d weights.
     """
-    return deltas.combine(normalised(weights, len(deltas.experts), "average: weights"))
+    return deltas.combine(normalised(weights, deltas.experts, "average: weights"))

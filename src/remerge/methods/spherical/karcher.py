@@ -29,7 +29,7 @@ def karcher(base: State, deltas: Deltas, *, weights: Weights | None = None) -> M
 
     Cost: two passes over the T·d weights, and T²·d for the inner products.
     """
-    w = torch.tensor(normalised(weights, len(deltas.experts), "karcher: weights"), dtype=torch.float64)
+    w = torch.tensor(normalised(weights, deltas.experts, "karcher: weights"), dtype=torch.float64)
 
     def coefficients(name: str, gram: Tensor) -> Tensor:
         norm, inverse = norms(gram)

@@ -25,7 +25,7 @@ def multi_slerp(base: State, deltas: Deltas, *, weights: Weights | None = None) 
 
     Cost: two passes over the T·d weights, and T²·d for the inner products.
     """
-    w = torch.tensor(normalised(weights, len(deltas.experts), "multi_slerp: weights"), dtype=torch.float64)
+    w = torch.tensor(normalised(weights, deltas.experts, "multi_slerp: weights"), dtype=torch.float64)
 
     def coefficients(name: str, gram: Tensor) -> Tensor:
         norm, inverse = norms(gram)

@@ -37,7 +37,7 @@ def fisher(
 
     Cost: one pass over the 2·T·d weights and statistics.
     """
-    w = torch.tensor(normalised(weights, len(deltas.experts), "fisher: weights"))[:, None]
+    w = torch.tensor(normalised(weights, deltas.experts, "fisher: weights"))[:, None]
     F = given("fisher", deltas, statistics, lambda theta: theta.shape)
 
     def merge(tau: Tensor, name: str, where: slice) -> Tensor:

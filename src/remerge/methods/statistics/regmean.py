@@ -40,7 +40,7 @@ def regmean(
 
     Cost: for a layer n × m one linear system of side m, and T products m × m × n, in float64.
     """
-    w = normalised(weights, len(deltas.experts), "regmean: weights")
+    w = normalised(weights, deltas.experts, "regmean: weights")
     G = given("regmean", deltas, statistics, lambda theta: torch.Size(2 * theta.shape[-1:]))
     mean = deltas.combine(w)
 
