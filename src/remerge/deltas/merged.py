@@ -1,6 +1,7 @@
 """Merged weight deltas, and the merged model that they make with the base."""
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -100,8 +101,9 @@ class Combined(Pieces):
             return super().weight(name)
         base = theta_0.reshape(-1)
         first, terms = 1 - math.fsum(self.lam[name]), list(zip(self.lam[name], theta, strict=True))
-        # A mean needs no base: its coefficient is 0.
-        (first, start), *others = [(first, base), *terms] if first else terms
+        # A mean needs no base: its coefficient is 0, but for rounding.
+        needed = abs(first) > len(terms) * sys.float_info.epsilon
+        (first, start), *others = [(first, base), *terms] if needed else terms
         exact = torch.promote_types(theta_0.dtype, torch.float32)
         total, wide = Scratch(exact), Scratch(exact)
         merged, check = torch.empty_like(base), torch.zeros((), device=base.device)
