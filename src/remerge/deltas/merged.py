@@ -108,16 +108,13 @@ class Combined(Pieces):
         total, wide = Scratch(exact), Scratch(exact)
         merged, check = torch.empty_like(base), torch.zeros((), device=base.device)
         in_place = merged.dtype == exact
-
-        def widened(piece: Tensor) -> Tensor:
-            # Converted apart from the sum: mixed operands cost torch more than both.
-            return piece if in_place else wide(piece).copy_(piece)
-
         for where in places(theta_0, times=4):
             summed = merged[where] if in_place else total(base[where])
-            torch.mul(widened(start[where]), first, out=summed)
+            buffer = summed if in_place else wide(summed)
+            # Converted apart from the sum: mixed operands cost torch more than both.
+            torch.mul(start[where] if in_place else buffer.copy_(start[where]), first, out=summed)
             for lam, values in others:
-                summed.add_(widened(values[where]), alpha=lam)
+                summed.add_(values[where] if in_place else buffer.copy_(values[where]), alpha=lam)
             if not in_place:
                 merged[where] = summed
             check += summed.sum()
