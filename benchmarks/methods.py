@@ -161,7 +161,8 @@ def decomposition(args: argparse.Namespace) -> None:
 
         def joint_basis() -> None:
             nonlocal found
-            found = joint(stack, relative=0.01)[1].norm(dim=(0, 2))
+            deltas = stack.clone() if isinstance(stack, Tensor) else stack
+            found = joint(deltas, relative=0.01)[1].norm(dim=(0, 2))
 
         took = in_turns({"ours": joint_basis, "svd": thin_svd}, 2)
         ours, svd = took["ours"], took["svd"]

@@ -52,13 +52,16 @@ def joint(
     """A basis U ``[n, r]`` of the columns of all deltas, and the coordinates of each, ``[T, r, m]``, float32.
 
     That is ``[ΔW_1 … ΔW_T] = U Σ [V_1ᵀ … V_Tᵀ]`` with Σ V_tᵀ as coordinates. Low-rank deltas, ΔW_t = B_t A_t,
-    are decomposed from the QR of ``[B_1 … B_T]``.
+    are decomposed from the QR of ``[B_1 … B_T]``. Of dense deltas the coordinates may take the place.
     """
     if isinstance(stack, Tensor):
         count, n, m = stack.shape
         if n <= count * m:
             U, _ = _left(stack, relative, absolute)
-            return U, U.T @ stack
+            C = stack[:, : U.shape[1]]
+            for delta, c in zip(stack, C, strict=True):
+                c.copy_(U.T @ delta)
+            return U, C
         U, C = decompose(torch.cat(list(stack), dim=1), relative, absolute)
         return U, _blocks(C, count)
     Q, R = torch.linalg.qr(torch.cat([delta.B.double() for delta in stack], dim=1))
