@@ -53,6 +53,8 @@ def make_expert(config: Config, task: str) -> None:
     if source is None:
         train = [e for t in tasks for e in space.split(t, "train").examples]
         validation = [e for t in tasks for e in space.split(t, "validation").examples]
+        # Fresh heads are drawn while the model is loaded and equipped.
+        torch.manual_seed(config.seed)
         # Trainer computes in the base's precision and keeps the weights in float32.
         model = space.load_folder(space.path("base"), torch.float32)
         space.equip(model, dict.fromkeys(tasks))

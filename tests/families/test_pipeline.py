@@ -134,6 +134,15 @@ def test_every_stage(world):
                 assert found["n"] == 6
 
 
+def test_an_expert_is_the_same_whatever_was_drawn_before(world):
+    task = next(iter(world.tasks))
+    record = world.folder / f"experts/{task}.json"
+    before = json.loads(record.read_text())["fingerprint"]
+    torch.manual_seed(12345)
+    stages.make_expert(world, task)
+    assert json.loads(record.read_text())["fingerprint"] == before
+
+
 def test_a_merge_of_one_is_the_expert(world):
     """Written as a merge, an expert answers as by itself: body, head and adapter are its own."""
     bench, space = Bench(world), Workspace(world)
