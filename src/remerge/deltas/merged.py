@@ -24,6 +24,10 @@ It may overwrite the piece.
 """
 
 
+TOGETHER = 24
+"""Pieces that the operands of a weighted sum fill together: longer reads, and on a CPU still in its cache."""
+
+
 class Pieces(Iterator[tuple[str, Tensor]]):
     """Merged deltas that are computed piece by piece: iterate for the deltas, or ask for the weights."""
 
@@ -42,10 +46,10 @@ class Pieces(Iterator[tuple[str, Tensor]]):
         """theta_0 plus the merged delta of one tensor, each piece added while it is at hand."""
         theta_0 = self.deltas.base[name].reshape(-1)
         merged = torch.empty_like(theta_0)
-        check = torch.zeros((), device=theta_0.device)
+        check = 0.0
         for where, tau in self.deltas.pieces(name):
             delta = self.merge(tau, name, where)
-            check += delta.sum()
+            check += float(delta.sum())
             torch.add(delta, theta_0[where], out=merged[where])
         return self._checked(name, merged, check)
 
@@ -53,15 +57,15 @@ class Pieces(Iterator[tuple[str, Tensor]]):
         """The merged delta of one tensor, float32."""
         theta_0 = self.deltas.base[name]
         merged = torch.empty(theta_0.numel(), device=theta_0.device)
-        check = torch.zeros((), device=theta_0.device)
+        check = 0.0
         for where, tau in self.deltas.pieces(name):
             merged[where] = self.merge(tau, name, where)
-            check += merged[where].sum()
+            check += float(merged[where].sum())
         return self._checked(name, merged, check)
 
-    def _checked(self, name: str, merged: Tensor, check: Tensor) -> Tensor:
+    def _checked(self, name: str, merged: Tensor, check: float) -> Tensor:
         """The merged tensor in its shape; ``check`` is a sum over it, taken while it was at hand."""
-        if not bool(torch.isfinite(check)) and not finite(merged):
+        if not math.isfinite(check) and not finite(merged):
             raise self.deltas.blame(name)
         return merged.view(self.deltas.base[name].shape)
 
@@ -72,6 +76,7 @@ class Combined(Pieces):
     def __init__(self, deltas: "Deltas", lam: Sequence[float] | Mapping[str, Sequence[float]]) -> None:
         super().__init__(deltas, self._sum)
         self.lam = {name: list(lam[name] if isinstance(lam, Mapping) else lam) for name in deltas}
+        self._rows, self._total = Scratch(), Scratch()
 
     def _sum(self, tau: Tensor, name: str, where: slice) -> Tensor:
         return tau.T @ torch.tensor(self.lam[name], dtype=tau.dtype, device=tau.device)
@@ -85,10 +90,10 @@ class Combined(Pieces):
         lam = torch.tensor(self.lam[name], dtype=torch.float32, device=self.deltas.base[name].device)
         if isinstance(formed, Tensor):
             merged = torch.tensordot(lam, formed, dims=1)
-            return self._checked(name, merged, merged.sum())
+            return self._checked(name, merged, float(merged.sum()))
         B, A = (torch.tensordot(lam, f, dims=1) if f.ndim == 3 else f for f in (formed.B, formed.A))
         merged = LowRank(B, A, formed.scaling).dense()
-        return self._checked(name, merged, merged.sum())
+        return self._checked(name, merged, float(merged.sum()))
 
     def weight(self, name: str) -> Tensor:
         """As theta_0 (1 - sum_t lam_t) + sum_t lam_t theta_t where experts are weights: no delta formed."""
@@ -99,26 +104,32 @@ class Combined(Pieces):
         theta = self.deltas.weights(name)
         if theta is None:
             return super().weight(name)
-        base = theta_0.reshape(-1)
-        first, terms = 1 - math.fsum(self.lam[name]), list(zip(self.lam[name], theta, strict=True))
-        # A mean needs no base: its coefficient is 0, but for rounding.
-        needed = abs(first) > len(terms) * sys.float_info.epsilon
-        (first, start), *others = [(first, base), *terms] if needed else terms
-        exact = torch.promote_types(theta_0.dtype, torch.float32)
-        total, wide = Scratch(exact), Scratch(exact)
-        merged, check = torch.empty_like(base), torch.zeros((), device=base.device)
-        in_place = merged.dtype == exact
-        for where in places(theta_0, times=4):
-            summed = merged[where] if in_place else total(base[where])
-            buffer = summed if in_place else wide(summed)
-            # Converted apart from the sum: mixed operands cost torch more than both.
-            torch.mul(start[where] if in_place else buffer.copy_(start[where]), first, out=summed)
-            for lam, values in others:
-                summed.add_(values[where] if in_place else buffer.copy_(values[where]), alpha=lam)
-            if not in_place:
-                merged[where] = summed
-            check += summed.sum()
+        lam, parts = [1 - math.fsum(self.lam[name]), *self.lam[name]], [theta_0.reshape(-1), *theta]
+        if abs(lam[0]) <= len(theta) * sys.float_info.epsilon:
+            # A mean needs no base: its coefficient is 0, but for rounding.
+            lam, parts = lam[1:], parts[1:]
+        merged, check = torch.empty_like(parts[0]), 0.0
+        weighted = self._add if merged.dtype.itemsize >= 4 else self._convert_and_add
+        for where in places(theta_0, times=max(1, TOGETHER // len(parts))):
+            check += float(weighted(lam, [part[where] for part in parts], merged[where]).sum())
         return self._checked(name, merged, check)
+
+    def _add(self, lam: Sequence[float], theta: Sequence[Tensor], merged: Tensor) -> Tensor:
+        """sum_t lam_t theta_t of a piece in float32 or wider, put into ``merged``."""
+        torch.mul(theta[0], lam[0], out=merged)
+        for lam_t, theta_t in zip(lam[1:], theta[1:], strict=True):
+            merged.add_(theta_t, alpha=lam_t)
+        return merged
+
+    def _convert_and_add(self, lam: Sequence[float], theta: Sequence[Tensor], merged: Tensor) -> Tensor:
+        """sum_t lam_t theta_t of a piece in half precision: in float32, and rounded into ``merged``."""
+        rows = self._rows(merged, len(theta))
+        # Converted apart from the sum: mixed operands cost torch more than both.
+        for row, theta_t in zip(rows, theta, strict=True):
+            row.copy_(theta_t)
+        total = torch.mv(rows.T, torch.tensor(lam, device=rows.device), out=self._total(merged))
+        merged.copy_(total)
+        return total
 
 
 def merge_state(base: State, merged: Merged) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """A model's tensors: by name, low-rank or dense, tied to each other, in layers, read piece by piece."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -57,11 +58,13 @@ class Scratch:
         self.dtype = dtype
         self._buffer = torch.empty(0, dtype=dtype)
 
-    def __call__(self, like: Tensor) -> Tensor:
-        """The buffer in the shape of a piece, its contents of no meaning."""
-        if self._buffer.numel() < like.numel() or self._buffer.device != like.device:
-            self._buffer = torch.empty(like.numel(), dtype=self._buffer.dtype, device=like.device)
-        return self._buffer[: like.numel()].view(like.shape)
+    def __call__(self, like: Tensor, *leading: int) -> Tensor:
+        """The buffer in the shape of a piece, under leading dimensions, its contents of no meaning."""
+        shape = (*leading, *like.shape)
+        entries = math.prod(shape)
+        if self._buffer.numel() < entries or self._buffer.device != like.device:
+            self._buffer = torch.empty(entries, dtype=self._buffer.dtype, device=like.device)
+        return self._buffer[:entries].view(shape)
 
 
 def piece_of(tensor: Tensor) -> int:
