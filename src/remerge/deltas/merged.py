@@ -38,36 +38,34 @@ class Pieces(Iterator[tuple[str, Tensor]]):
     def __next__(self) -> tuple[str, Tensor]:
         return next(self._iterator)
 
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """theta_0 plus the merged deltas, in the base's dtypes."""
-        return ((name, self.weight(name)) for name in self.deltas)
+    def write(self, theta: State) -> None:
+        """Put theta_0 plus the merged deltas in tensors like the base's."""
+        for name in self.deltas:
+            self._write(name, theta[name].view(-1))
 
-    def weight(self, name: str) -> Tensor:
-        """theta_0 plus the merged delta of one tensor, each piece added while it is at hand."""
-        theta_0 = self.deltas.base[name].reshape(-1)
-        merged = torch.empty_like(theta_0)
-        check = 0.0
+    def _write(self, name: str, merged: Tensor) -> None:
+        """Put theta_0 plus the merged delta in one tensor, flat, each piece added while it is at hand."""
+        theta_0, check = self.deltas.base[name].reshape(-1), 0.0
         for where, tau in self.deltas.pieces(name):
             delta = self.merge(tau, name, where)
             check += float(delta.sum())
             torch.add(delta, theta_0[where], out=merged[where])
-        return self._checked(name, merged, check)
+        self._check(name, merged, check)
 
     def delta(self, name: str) -> Tensor:
         """The merged delta of one tensor, float32."""
         theta_0 = self.deltas.base[name]
-        merged = torch.empty(theta_0.numel(), device=theta_0.device)
-        check = 0.0
+        merged, check = torch.empty(theta_0.numel(), device=theta_0.device), 0.0
         for where, tau in self.deltas.pieces(name):
             merged[where] = self.merge(tau, name, where)
             check += float(merged[where].sum())
-        return self._checked(name, merged, check)
+        self._check(name, merged, check)
+        return merged.view(theta_0.shape)
 
-    def _checked(self, name: str, merged: Tensor, check: float) -> Tensor:
-        """The merged tensor in its shape; ``check`` is a sum over it, taken while it was at hand."""
+    def _check(self, name: str, merged: Tensor, check: float) -> None:
+        """Refuse what is not finite; ``check`` is a sum over the merged tensor, taken while it was at hand."""
         if not math.isfinite(check) and not finite(merged):
             raise self.deltas.blame(name)
-        return merged.view(self.deltas.base[name].shape)
 
 
 class Combined(Pieces):
@@ -88,31 +86,34 @@ class Combined(Pieces):
 
     def _whole(self, name: str, formed: Value) -> Tensor:
         lam = torch.tensor(self.lam[name], dtype=torch.float32, device=self.deltas.base[name].device)
+        merged: Tensor
         if isinstance(formed, Tensor):
             merged = torch.tensordot(lam, formed, dims=1)
-            return self._checked(name, merged, float(merged.sum()))
-        B, A = (torch.tensordot(lam, f, dims=1) if f.ndim == 3 else f for f in (formed.B, formed.A))
-        merged = LowRank(B, A, formed.scaling).dense()
-        return self._checked(name, merged, float(merged.sum()))
+        else:
+            B, A = (torch.tensordot(lam, f, dims=1) if f.ndim == 3 else f for f in (formed.B, formed.A))
+            merged = LowRank(B, A, formed.scaling).dense()
+        self._check(name, merged, float(merged.sum()))
+        return merged
 
-    def weight(self, name: str) -> Tensor:
+    def _write(self, name: str, merged: Tensor) -> None:
         """As theta_0 (1 - sum_t lam_t) + sum_t lam_t theta_t where experts are weights: no delta formed."""
-        theta_0 = self.deltas.base[name]
+        theta_0 = self.deltas.base[name].reshape(-1)
         formed = self.deltas.formed(name)
         if formed is not None:
-            return self._whole(name, formed).add_(theta_0).to(theta_0.dtype)
+            merged.copy_(self._whole(name, formed).view(-1).add_(theta_0))
+            return
         theta = self.deltas.weights(name)
         if theta is None:
-            return super().weight(name)
-        lam, parts = [1 - math.fsum(self.lam[name]), *self.lam[name]], [theta_0.reshape(-1), *theta]
+            super()._write(name, merged)
+            return
+        lam, parts, check = [1 - math.fsum(self.lam[name]), *self.lam[name]], [theta_0, *theta], 0.0
         if abs(lam[0]) <= len(theta) * sys.float_info.epsilon:
             # A mean needs no base: its coefficient is 0, but for rounding.
             lam, parts = lam[1:], parts[1:]
-        merged, check = torch.empty_like(parts[0]), 0.0
         weighted = self._add if merged.dtype.itemsize >= 4 else self._convert_and_add
         for where in places(theta_0, times=max(1, TOGETHER // len(parts))):
             check += float(weighted(lam, [part[where] for part in parts], merged[where]).sum())
-        return self._checked(name, merged, check)
+        self._check(name, merged, check)
 
     def _add(self, lam: Sequence[float], theta: Sequence[Tensor], merged: Tensor) -> Tensor:
         """sum_t lam_t theta_t of a piece in float32 or wider, put into ``merged``."""
@@ -139,7 +140,11 @@ def merge_state(base: State, merged: Merged) -> dict[str, Tensor]:
     """
     theta = dict(base)
     if isinstance(merged, Pieces):
-        theta.update(merged.weights())
+        # Made before any merge: else they would lie between what merges hold for a while, and keep it from
+        # being used again.
+        for name in merged.deltas:
+            theta[name] = torch.empty_like(base[name], memory_format=torch.contiguous_format)
+        merged.write(theta)
     else:
         for name, delta in merged:
             theta[name] = delta.add_(base[name]).to(base[name].dtype)

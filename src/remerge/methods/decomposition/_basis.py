@@ -102,7 +102,10 @@ def _left(parts: Tensor, relative: float, absolute: float) -> tuple[Tensor, Tens
     relative = max(relative, count * m * torch.finfo(torch.float32).eps)
     # Squares of what counts stand clear of float32's rounding, and at this width float64 costs twice as much.
     rough = n >= WIDE and relative >= 0.01
-    squared, vectors = torch.linalg.eigh(_gram(parts, torch.float32 if rough else torch.float64))
+    vectors = _gram(parts, torch.float32 if rough else torch.float64)
+    squared = vectors.new_empty(n)
+    # The eigenvectors take the place of the Gram matrix.
+    torch.linalg.eigh(vectors, out=(squared, vectors))
     sigma = squared.clamp_min(0).sqrt()
     at_least = max(relative * float(sigma[-1:].sum()), absolute)
     first = n - int(sigma.gt(at_least).sum())
@@ -110,9 +113,12 @@ def _left(parts: Tensor, relative: float, absolute: float) -> tuple[Tensor, Tens
 
 
 def _gram(parts: Tensor, dtype: torch.dtype) -> Tensor:
-    """The sum of the M Mᵀ, its lower triangle in the main, from slices so that no M is converted whole."""
+    """The sum of the M Mᵀ, its lower triangle in the main, from slices so that no M is converted whole.
+
+    It is laid out by columns, as LAPACK wants it.
+    """
     n = parts.shape[1]
-    gram = torch.zeros(n, n, dtype=dtype, device=parts.device)
+    gram = torch.zeros(n, n, dtype=dtype, device=parts.device).T
     for M in parts:
         for columns in torch.split(M, 1024, dim=1):
             wide = columns.to(dtype)

@@ -47,7 +47,13 @@ def aligned(
             total = C.sum(dim=0)
             for c in C:
                 c.mul_((c * total).ge_(0))
-        C.div_(C.ne(0).sum(dim=0).clamp_min_(1) if disjoint else len(C))
+        if disjoint:
+            held = torch.zeros_like(C[0])
+            for c in C:
+                held.add_(c.ne(0))
+            C.div_(held.clamp_min_(1))
+        else:
+            C.div_(len(C))
         merged = LowRank(U, C)
         return merged.T if vertical else merged
 
