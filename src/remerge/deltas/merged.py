@@ -63,7 +63,7 @@ class Pieces(Iterator[tuple[str, Tensor]]):
         return merged.view(theta_0.shape)
 
     def _check(self, name: str, merged: Tensor, check: float) -> None:
-        """Refuse what is not finite; ``check`` is a sum over the merged tensor, taken while it was at hand."""
+        """Refuse what is not finite; ``check`` is a sum over the tensor, taken while it was at hand."""
         if not math.isfinite(check) and not finite(merged):
             raise self.deltas.blame(name)
 
