@@ -135,8 +135,10 @@ class Deltas(Mapping[str, Tensor]):
         scratch = Scratch(torch.float64)
         for where, tau in self.pieces(name):
             vectors = scratch(tau).copy_(tau.add_(theta_0[where]) if weights else tau)
-            products.addmm_(vectors, vectors.T)
-        return products.cpu()
+            # One half, by rows: a product of matrices with so few rows is slower in BLAS.
+            for t, vector in enumerate(vectors):
+                products[t, : t + 1].addmv_(vectors[: t + 1], vector)
+        return (products + products.tril(-1).T).cpu()
 
     def entrywise(self, merge: Entrywise) -> "Pieces":
         """Merged deltas from ``merge``, ``[T, n]`` to ``[n]``."""
