@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from remerge import deltas as module
-from remerge.deltas import Deltas, LowRank, aliases, layer_of, merge_state
+from remerge.deltas import PIECE, Deltas, LowRank, aliases, layer_of, merge_state
 from remerge.errors import UserError
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -198,3 +198,24 @@ def test_subset_shares_and_orders(world):
 )
 def test_layer_is_the_block(name, layer):
     assert layer_of(name) == layer
+
+
+def test_pieces_hold_whole_rows_where_asked(monkeypatch):
+    monkeypatch.setitem(PIECE, "cpu", 100)
+    base = {
+        "wide": torch.randn(50, 7),
+        "flat": torch.randn(333),
+        "long": torch.randn(3, 40),
+        "none": torch.empty(0, 4),
+    }
+    expert = {name: theta + torch.randn_like(theta) for name, theta in base.items()}
+    seen: dict[str, list[int]] = {name: [] for name in base}
+
+    def change(tau, name, where):
+        seen[name].append(where.start)
+        return tau
+
+    changed = Deltas(base, {"a": expert}).map_rows(change)
+    for name, theta in base.items():
+        torch.testing.assert_close(changed[name][0], expert[name] - theta)
+    assert seen == {"wide": [0, 56, 112, 168, 224, 280, 336], "flat": [0], "long": [0], "none": []}

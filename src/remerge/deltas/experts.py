@@ -5,6 +5,7 @@ in pieces ``[T, n]`` that stay in the cache, the others one tensor ``[T, *shape]
 size of the model is made besides the merged weights, and inputs in bfloat16 are never converted whole.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
@@ -18,7 +19,6 @@ from remerge.deltas.tensors import (
     Value,
     aliases,
     finite,
-    piece_of,
     places,
 )
 from remerge.errors import UserError
@@ -69,16 +69,18 @@ class Deltas(Mapping[str, Tensor]):
             raise self.blame(name)
         return stacked.view(len(stacked), *theta_0.shape)
 
-    def pieces(self, name: str) -> Iterator[tuple[slice, Tensor]]:
-        """The tensor's flat entries, float32 ``[T, n]``, piece by piece, in one buffer that is used again."""
+    def pieces(self, name: str, whole: int = 1) -> Iterator[tuple[slice, Tensor]]:
+        """The tensor's flat entries, float32 ``[T, n]``, piece by piece, in one buffer that is used again.
+
+        All but the last piece have a multiple of ``whole`` entries.
+        """
         theta_0 = self.base[name].reshape(-1)
         values = [state[name] for state in self.states.values()]
         flat = [v.reshape(-1) if isinstance(v, Tensor) else v for v in values]
-        buffer = torch.empty(len(flat), min(piece_of(theta_0), theta_0.numel()), device=theta_0.device)
-        wide = Scratch()
-        for where in places(theta_0):
-            piece = buffer[:, : where.stop - where.start]
+        buffer, wide = Scratch(), Scratch()
+        for where in places(theta_0, whole=whole):
             base = theta_0[where]
+            piece = buffer(base, len(flat))
             # Half precision is converted once for all experts, float64 after the subtraction.
             base = wide(base).copy_(base) if base.dtype.itemsize < 4 else base
             for tau, theta in zip(piece, flat, strict=True):
@@ -160,6 +162,10 @@ class Deltas(Mapping[str, Tensor]):
         """These deltas with ``change``, ``[T, n]`` to ``[T, n]``, made whenever a piece is read."""
         return _Changed(self, change)
 
+    def map_rows(self, change: Entrywise) -> "Deltas":
+        """As `map`, of pieces that hold whole rows, or the whole of a tensor with one dimension."""
+        return _ByRows(self, change)
+
     def replace(self, form: Callable[[str], Value | None]) -> "Deltas":
         """These deltas with ``form(name)``, ``[T, *shape]`` or low-rank, for a tensor; None keeps it."""
         return _Replaced(self, form)
@@ -189,8 +195,8 @@ class _Changed(Deltas):
         self.base, self.states = source.base, source.states
         self._source, self._change = source, change
 
-    def pieces(self, name: str) -> Iterator[tuple[slice, Tensor]]:
-        for where, tau in self._source.pieces(name):
+    def pieces(self, name: str, whole: int = 1) -> Iterator[tuple[slice, Tensor]]:
+        for where, tau in self._source.pieces(name, whole):
             yield where, self._change(tau, name, where)
 
     def factors(self, name: str) -> None:
@@ -206,6 +212,16 @@ class _Changed(Deltas):
         raise UserError("prepared task vectors depend on all experts: take the subset before preparing")
 
 
+class _ByRows(_Changed):
+    """Deltas whose pieces of whole rows go through a function."""
+
+    def pieces(self, name: str, whole: int = 1) -> Iterator[tuple[slice, Tensor]]:
+        theta_0 = self.base[name]
+        # Eight rows: random masks are drawn from multiples of eight entries.
+        rows = 8 * theta_0.shape[-1] if theta_0.ndim > 1 else theta_0.numel()
+        yield from super().pieces(name, math.lcm(whole, max(rows, 1)))
+
+
 class _Replaced(_Changed):
     """Deltas of which some tensors are formed whole."""
 
@@ -219,13 +235,13 @@ class _Replaced(_Changed):
             return self._source[name]
         return formed.dense() if isinstance(formed, LowRank) else formed
 
-    def pieces(self, name: str) -> Iterator[tuple[slice, Tensor]]:
+    def pieces(self, name: str, whole: int = 1) -> Iterator[tuple[slice, Tensor]]:
         formed = self._form(name)
         if formed is None:
-            yield from self._source.pieces(name)
+            yield from self._source.pieces(name, whole)
             return
         flat = (formed.dense() if isinstance(formed, LowRank) else formed).flatten(1)
-        for where in places(self.base[name]):
+        for where in places(self.base[name], whole=whole):
             yield where, flat[:, where]
 
     def formed(self, name: str) -> Value | None:

@@ -67,14 +67,13 @@ class Scratch:
         return self._buffer[:entries].view(shape)
 
 
-def piece_of(tensor: Tensor) -> int:
-    """How many entries a piece of the tensor has."""
-    return PIECE.get(tensor.device.type, PIECE["cuda"])
+def places(tensor: Tensor, times: int = 1, whole: int = 1) -> Iterator[slice]:
+    """The pieces of a tensor's flat entries, or wider ones, of multiples of ``whole`` entries.
 
-
-def places(tensor: Tensor, times: int = 1) -> Iterator[slice]:
-    """The pieces of a tensor's flat entries, or wider ones. They depend on its size and device alone."""
-    step, d = times * piece_of(tensor), tensor.numel()
+    They depend on its size and device alone.
+    """
+    wanted, d = times * PIECE.get(tensor.device.type, PIECE["cuda"]), tensor.numel()
+    step = max(wanted // whole, 1) * whole
     for start in range(0, d, step):
         yield slice(start, min(start + step, d))
 

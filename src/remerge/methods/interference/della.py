@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import torch
 from torch import Tensor
 
 from remerge.deltas import Deltas, Merged, State
@@ -16,18 +17,19 @@ def sampled_consistent(deltas: Deltas, *, density: float, epsilon: float, seed: 
     if not 0 < density - epsilon <= density + epsilon <= 1:
         raise UserError(f"della: density {density:g} ± epsilon {epsilon:g} must lie in (0, 1]")
 
-    def magprune(name: str) -> Tensor:
-        tau = deltas[name]
-        for tau_t, expert in zip(tau, deltas.experts, strict=True):
-            rows = tau_t.view(-1, tau_t.shape[-1]) if tau_t.ndim > 1 else tau_t.view(1, -1)
-            # A rank from 0 (smallest) to 1 within the row; a row of one entry has the middle one.
-            rank = rows.abs().argsort(dim=1, stable=True).argsort(dim=1) / max(rows.shape[1] - 1, 1)
-            keep = density + epsilon * (2 * rank - 1 if rows.shape[1] > 1 else 0 * rank)
-            kept = drawn(keep.view(1, -1).cpu(), seed, [expert], name, 0, keep.numel()).view_as(keep)
-            rows.mul_(kept.to(rows.device)).div_(keep)
-        return tau
+    def magprune(tau: Tensor, name: str, where: slice) -> Tensor:
+        rows = tau.reshape(-1, deltas.base[name].shape[-1]) if deltas.base[name].ndim > 1 else tau
+        # From -1 for the row's smallest magnitude to 1 for its largest; 0 in a row of one entry.
+        middle = (rows.shape[1] - 1) / 2
+        rank = (torch.arange(rows.shape[1], device=tau.device) - middle) / max(middle, 0.5)
+        order = rows.abs().argsort(dim=1, stable=True)
+        keep = (
+            torch.empty_like(rows).scatter_(1, order, (density + epsilon * rank).expand_as(rows)).view_as(tau)
+        )
+        kept = drawn(keep.cpu(), seed, deltas.experts, name, where.start, tau.shape[1])
+        return tau.mul_(kept.to(tau.device)).div_(keep)
 
-    return resolve(deltas.replace(magprune), "model")
+    return resolve(deltas.map_rows(magprune), "model")
 
 
 @method(citation="Deep et al., 2024, arXiv:2406.11617", preparation=sampled_consistent)
@@ -57,7 +59,7 @@ def della(
     Raises:
         UserError: density ± epsilon leaves (0, 1].
 
-    Cost: one pass over the T·d weights, T·d random numbers, and two sorts of each row.
+    Cost: one pass over the T·d weights, T·d random numbers, and a sort of each row.
     """
     lam = per_expert(scale, deltas.experts, "della: scale")
     return sampled_consistent(deltas, density=density, epsilon=epsilon, seed=seed).combine(lam)
