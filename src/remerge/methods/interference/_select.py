@@ -77,8 +77,8 @@ class _Tally:
 
     def __init__(self, low: float, high: float) -> None:
         self.low, self.high = low, high
-        self.above = self.from_high = self.from_low = 0
-        self.inside: list[Tensor] = []
+        self.above = self.from_high = self.from_low = self.gathered = 0
+        self.inside = torch.empty(0)
 
     def add(self, x: Tensor) -> None:
         """Take in magnitudes ``[n]``."""
@@ -89,11 +89,20 @@ class _Tally:
         self.above += int(count(values > self.high))
         self.from_high += int(count(values >= self.high))
         self.from_low += int(count(values >= self.low))
-        self.inside.append(torch.as_tensor(values[inside]))
+        self._gather(torch.as_tensor(values[inside]))
+
+    def _gather(self, found: Tensor) -> None:
+        # Into one buffer: thousands of small ones would keep the memory between them from being used again.
+        start, self.gathered = self.gathered, self.gathered + len(found)
+        if self.gathered > len(self.inside):
+            grown = found.new_empty(2 * self.gathered)
+            grown[:start] = self.inside[:start]
+            self.inside = grown
+        self.inside[start : self.gathered] = found
 
     def ranked(self, k: int) -> float | None:
         """The k-th largest of all, or None if it lies outside the bracket."""
-        inside = torch.cat(self.inside)
+        inside = self.inside[: self.gathered]
         rank = k - self.from_high
         if self.above < k <= self.from_high:
             return self.high
