@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from remerge.deltas import Deltas, Merged, State
+from remerge.deltas import Deltas, LowRank, Merged, State
 from remerge.methods import Scale, method
 from remerge.methods.decomposition._basis import linear_weights, nearest_orthogonal, singular, stacked
 
@@ -32,10 +32,14 @@ def tsv_m(base: State, deltas: Deltas, *, scale: Scale = 1.0) -> Merged:
             return mean.delta(name)
         stack = stacked(deltas, name)
         kept = max(1, min(stack[0].shape) // len(stack))
-        triplets = [singular(delta) for delta in stack]
-        U = nearest_orthogonal(torch.cat([u[:, :kept] for u, _, _ in triplets], dim=1))
-        sigma = torch.cat([s[:kept] for _, s, _ in triplets])
-        Vt = nearest_orthogonal(torch.cat([vt[:kept] for _, _, vt in triplets]))
-        return (U * (scale * sigma)) @ Vt
+        top = [_top(delta, kept) for delta in stack]
+        U, sigma, Vt = (torch.cat(parts) for parts in zip(*top, strict=True))
+        return (nearest_orthogonal(U.T) * (scale * sigma)) @ nearest_orthogonal(Vt)
 
     return deltas.tensorwise(merge)
+
+
+def _top(delta: Tensor | LowRank, kept: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Copies of the top singular triplets, the vectors in rows: the others are not held."""
+    U, sigma, Vt = singular(delta)
+    return U.T[:kept].clone(), sigma[:kept], Vt[:kept].clone()
