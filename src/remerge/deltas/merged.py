@@ -24,7 +24,7 @@ It may overwrite the piece.
 """
 
 
-TOGETHER = 24
+TOGETHER = 12
 """Pieces that the operands of a weighted sum fill together: longer reads, and on a CPU still in its cache."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-PIECE = {"cpu": 1 << 16, "cuda": 1 << 24}
+PIECE = {"cpu": 1 << 17, "cuda": 1 << 24}
 """Entries of one expert in a piece, by device: on a CPU, T of them stay in its cache."""
 
 
