@@ -29,7 +29,7 @@ TOGETHER = 12
 
 
 class Pieces(Iterator[tuple[str, Tensor]]):
-    """Merged deltas that are computed piece by piece: iterate for the deltas, or ask for the weights."""
+    """Merged deltas that are computed piece by piece: iterate for the deltas, or write the weights."""
 
     def __init__(self, deltas: "Deltas", merge: Entrywise) -> None:
         self.deltas, self.merge = deltas, merge

@@ -23,9 +23,8 @@ def sampled_consistent(deltas: Deltas, *, density: float, epsilon: float, seed: 
         middle = (rows.shape[1] - 1) / 2
         rank = (torch.arange(rows.shape[1], device=tau.device) - middle) / max(middle, 0.5)
         order = rows.abs().argsort(dim=1, stable=True)
-        keep = (
-            torch.empty_like(rows).scatter_(1, order, (density + epsilon * rank).expand_as(rows)).view_as(tau)
-        )
+        by_rank = (density + epsilon * rank).expand_as(rows)
+        keep = torch.empty_like(rows).scatter_(1, order, by_rank).view_as(tau)
         kept = drawn(keep.cpu(), seed, deltas.experts, name, where.start, tau.shape[1])
         return tau.mul_(kept.to(tau.device)).div_(keep)
 
