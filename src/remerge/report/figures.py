@@ -163,7 +163,7 @@ def _heat(axes: Axes, values: Any, title: str) -> None:
         axes.text(
             column + 0.5,
             row + 0.5,
-            f"{value:.2f}",
+            f"{value:z.2f}",
             ha="center",
             va="center",
             fontsize=8.5 if len(values) <= 5 else 6.3,
