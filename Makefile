@@ -45,8 +45,8 @@ base-deberta base-llama: SETTINGS = steps=2000, threads=1
 .PHONY: base base-clip $(BASES)
 base: $(BASES) base-clip
 $(BASES): base-%: .venv/run
-	$(BIN)/python -c 'from pathlib import Path; from remerge.tasks.miniature.pretrain import pretrain; \
+	$(BIN)/python -c 'from pathlib import Path; from remerge.miniature.pretrain import pretrain; \
 		pretrain(Path("models/miniature-$*"), architecture="$*", $(SETTINGS))'
 base-clip: .venv/run
-	$(BIN)/python -c 'from pathlib import Path; from remerge.tasks.miniature.clip import pretrain_clip; \
+	$(BIN)/python -c 'from pathlib import Path; from remerge.miniature.clip import pretrain_clip; \
 		pretrain_clip(Path("models/miniature-clip"))'

@@ -6,11 +6,11 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from remerge import miniature
+from remerge.checkpoints.models import state_of
 from remerge.families import Example
 from remerge.families.causal_lm import CausalLM
-from remerge.models import state_of
-from remerge.tasks import miniature
-from remerge.tasks.miniature.vocabulary import tokenizer as make_tokenizer
+from remerge.miniature.vocabulary import tokenizer as make_tokenizer
 
 
 @pytest.fixture(scope="session")

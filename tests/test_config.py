@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from remerge import config as configuration
+from remerge import miniature
 from remerge.errors import UserError
-from remerge.tasks import miniature
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "config").glob("*.yaml"))

@@ -7,10 +7,10 @@ import torch
 from torch.func import functional_call
 
 from remerge.deltas import Deltas
-from remerge.divergence import js, kl
 from remerge.learn import Blend, fit
+from remerge.measures.divergence import js, kl
+from remerge.measures.references import make_reference, position_weights
 from remerge.methods import find
-from remerge.references import make_reference, position_weights
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import json
 import pytest
 import yaml
 
+from remerge import miniature
 from remerge.__main__ import main
-from remerge.tasks import miniature
 
 
 @pytest.fixture
@@ -39,9 +39,9 @@ def run(capsys, *arguments):
 
 
 def test_existing_experts_go_through_every_stage(world, capsys):
-    for line in (["base"], ["data", "cola"], ["data", "sst2"], ["expert", "cola"], ["expert", "sst2"]):
+    for line in (["base"], ["data", "cola"], ["data", "sst2"], ["experts", "cola"], ["experts", "sst2"]):
         assert main([line[0], str(world), *line[1:]]) == 0
-    assert main(["reference", str(world), "cola"]) == 0
+    assert main(["references", str(world), "cola"]) == 0
     record = json.loads((world.parent / "results/w/experts/cola.json").read_text())
     assert record["path"] == str(world.parent / "model")
     assert "training" not in record
@@ -50,9 +50,9 @@ def test_existing_experts_go_through_every_stage(world, capsys):
 @pytest.mark.parametrize(
     ("stage", "words"),
     [
-        (["reference", "cola"], "data/cola/validation.parquet"),
-        (["campaign", "ties", "2"], "is missing"),
-        (["campaign", "tise", "2"], "unknown variant 'tise', did you mean ties?"),
+        (["references", "cola"], "data/cola/validation.parquet"),
+        (["merges", "ties", "2"], "is missing"),
+        (["merges", "tise", "2"], "unknown variant 'tise', did you mean ties?"),
         (["data", "colla"], "unknown task 'colla', did you mean cola?"),
     ],
 )
@@ -75,10 +75,10 @@ def test_nothing_is_written_when_a_stage_fails(world, capsys):
 def test_a_data_file_cut_short(world, capsys):
     assert main(["base", str(world)]) == 0
     assert main(["data", str(world), "cola"]) == 0
-    assert main(["expert", str(world), "cola"]) == 0
+    assert main(["experts", str(world), "cola"]) == 0
     file = world.parent / "results/w/data/cola/validation.parquet"
     file.write_bytes(file.read_bytes()[:50])
-    status, lines = run(capsys, "reference", world, "cola")
+    status, lines = run(capsys, "references", world, "cola")
     assert status == 2
     assert "not a whole parquet file" in lines[0]
     assert not (world.parent / "results/w/references").exists()

@@ -1,9 +1,11 @@
-"""The command line: one subcommand for each stage of the workflow, and the catalogue of methods.
+"""The command line: a subcommand for each stage, and a few that need no benchmark.
 
 Wrong input ends with one line on standard error and exit status 2.
 """
 
 import argparse
+import ast
+import importlib
 import json
 import os
 import sys
@@ -14,6 +16,9 @@ from remerge import config as configuration
 from remerge.errors import UserError
 
 Handler = Callable[[argparse.Namespace], None]
+
+STAGES = Path(__file__).parent / "stages"
+TYPES: dict[str, type] = {"str": str, "int": int, "Path": Path}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,53 +37,33 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _stage(run: str, *names: str) -> Handler:
-    """A handler that calls a stage of `remerge.stages`, `campaign` or `export` with a configuration."""
+def _stage(name: str, arguments: list[str]) -> Handler:
+    """A handler that runs a stage on a configuration."""
 
     def handle(parsed: argparse.Namespace) -> None:
-        # Imported here: torch and transformers take seconds, and most mistakes are seen without them.
+        # First, for most mistakes are seen here: what a stage imports may take seconds.
         config = configuration.load(parsed.config)
-        from transformers.utils import logging
-
-        from remerge import campaign, export, stages
-        from remerge.models import prepare_process
-
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        # What a checkpoint lacks is checked where it is loaded.
-        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-        prepare_process(config.threads)
-        stage = next(getattr(module, run) for module in (stages, campaign, export) if hasattr(module, run))
-        stage(config, *[getattr(parsed, name) for name in names])
+        stage = importlib.import_module(f"remerge.stages.{name}")
+        if "torch" in sys.modules:
+            _prepare(config.threads)
+        stage.run(config, *[getattr(parsed, argument) for argument in arguments])
 
     return handle
 
 
-def _data(parsed: argparse.Namespace) -> None:
-    from remerge.tasks.data import make_data
+def _prepare(threads: int) -> None:
+    from transformers.utils import logging
 
-    make_data(configuration.load(parsed.config), parsed.task)
+    from remerge.checkpoints.models import prepare_process
 
-
-def _table(parsed: argparse.Namespace) -> None:
-    from remerge.report.tables import write_table
-
-    write_table(parsed.name, configuration.load(parsed.config).folder)
-
-
-def _figure(parsed: argparse.Namespace) -> None:
-    from remerge.report.figures import write_figure
-
-    write_figure(parsed.name, configuration.load(parsed.config).folder)
-
-
-def _report(parsed: argparse.Namespace) -> None:
-    from remerge.report.page import write_report
-
-    write_report(configuration.load(parsed.config).folder)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    # What a checkpoint lacks is checked where it is loaded.
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    prepare_process(threads)
 
 
 def _merge(parsed: argparse.Namespace) -> None:
-    from remerge.standalone import merge_folders
+    from remerge.folders.standalone import merge_folders
 
     merge_folders(
         parsed.method, parsed.base, parsed.expert, parsed.out, parsed.param, parsed.dtype, parsed.device
@@ -99,62 +84,38 @@ def _schema(parsed: argparse.Namespace) -> None:
     print(json.dumps(configuration.Config.model_json_schema(), indent=1))
 
 
+def _signature(file: Path) -> tuple[str, dict[str, type]]:
+    """What a stage does in a sentence, and the arguments of its ``run`` after the configuration.
+
+    They are read from the file: importing a stage, and torch with it, takes seconds.
+    """
+    found = next(
+        node
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.FunctionDef) and node.name == "run"
+    )
+    arguments = {a.arg: TYPES[ast.unparse(a.annotation)] for a in found.args.args[1:] if a.annotation}
+    return (ast.get_docstring(found) or "").split("\n")[0], arguments
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="remerge", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def add(name: str, handler: Handler, text: str, *positional: str) -> None:
+    def add(name: str, handler: Handler, text: str, /, **positional: type) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
-        for argument in positional:
-            kind = {"config": Path, "size": int}.get(argument, str)
+        for argument, kind in positional.items():
             command.add_argument(argument, type=kind)
         command.set_defaults(handler=handler)
+        return command
 
-    add("base", _stage("make_base"), "find or pretrain the base", "config")
-    add("data", _data, "write a task's splits", "config", "task")
-    add("expert", _stage("make_expert", "task"), "fine-tune or find an expert", "config", "task")
-    add("reference", _stage("make_reference_of", "task"), "keep an expert's answers", "config", "task")
-    add("scores", _stage("score_models"), "score every model on every task", "config")
-    add("divergences", _stage("measure_divergences"), "compare every expert with every other", "config")
-    add(
-        "select",
-        _stage("run_selection", "variant"),
-        "choose a learned method's settings",
-        "config",
-        "variant",
-    )
-    add(
-        "campaign",
-        _stage("run_campaign", "variant", "size"),
-        "merge and score every subset of a size",
-        "config",
-        "variant",
-        "size",
-    )
-    add(
-        "statistics",
-        _stage("make_statistics", "task", "kind"),
-        "compute what fisher (fisher) or regmean (grams) needs of an expert",
-        "config",
-        "task",
-        "kind",
-    )
-    add(
-        "export",
-        _stage("run_export", "variant", "subset"),
-        "write one merge as a checkpoint: variant, subset as task+task",
-        "config",
-        "variant",
-        "subset",
-    )
-    add("table", _table, "write one table", "config", "name")
-    add("figure", _figure, "write one figure", "config", "name")
-    add("report", _report, "write the report page", "config")
-    add("check", _check, "check a configuration, methods and parameters included", "config")
+    for file in sorted(STAGES.glob("[!_]*.py")):
+        text, arguments = _signature(file)
+        add(file.stem, _stage(file.stem, list(arguments)), text, config=Path, **arguments)
+    add("check", _check, "check a configuration, methods and parameters included", config=Path)
     add("methods", _methods, "list the merge methods")
     add("schema", _schema, "print the JSON schema of the configuration")
-    text = "merge checkpoints into a new folder, without a pipeline"
-    merge = commands.add_parser("merge", help=text, description=text)
+    merge = add("merge", _merge, "merge checkpoints into a new folder, without a pipeline")
     merge.add_argument("--method", required=True, help="one that `remerge methods` lists")
     merge.add_argument("--base", required=True, help="a folder or hub id")
     merge.add_argument("--expert", required=True, action="append", help="the same; once for each expert")
@@ -162,7 +123,6 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_argument("--param", default=[], action="append", metavar="NAME=VALUE", help="of the method")
     merge.add_argument("--dtype", choices=["float32", "bfloat16"], help="of the weights; default: the base's")
     merge.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
-    merge.set_defaults(handler=_merge)
     return parser
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from remerge.deltas import LowRank, State, layer_of
 from remerge.families import Family
-from remerge.references import Reference, position_weights, side_by_side
+from remerge.measures.references import Reference, position_weights, side_by_side
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 """From log-probabilities of expert and merged model, ``[N, V]``, to a loss for each position, ``[N]``."""

@@ -22,7 +22,7 @@ def learns(method: str) -> bool:
 
 
 def statistics_of(method: str) -> str | None:
-    """Which statistics of the experts a method takes (a function of `remerge.statistics`), if any."""
+    """Which statistics of the experts a method takes (a function of `remerge.measures.curvature`), if any."""
     text = method_files()[method].read_text()
     needs = re.search(r"^@method\b.*needs=\(\"statistics\", \"(\w+)\"\)", text, re.MULTILINE)
     return needs.group(1) if needs else None
@@ -37,5 +37,5 @@ def sources_of(method: str, params: Mapping[str, Any]) -> list[Path]:
             imported = METHODS.joinpath(*module.split(".")).with_suffix(".py")
             if imported not in files:
                 files.append(imported)
-    core = ["deltas/*.py", *(["learn.py", "divergence.py"] if learns(method) else [])]
+    core = ["deltas/*.py", *(["learn.py", "measures/divergence.py"] if learns(method) else [])]
     return [*files, *(file for pattern in core for file in sorted(METHODS.parent.glob(pattern)))]

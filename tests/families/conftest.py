@@ -14,8 +14,8 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from remerge.tasks.miniature.clip import tokenizer as make_clip_tokenizer
-from remerge.tasks.miniature.vocabulary import tokenizer as make_tokenizer
+from remerge.miniature.clip import tokenizer as make_clip_tokenizer
+from remerge.miniature.vocabulary import tokenizer as make_tokenizer
 
 SHARED = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
 

@@ -5,9 +5,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
+from remerge.checkpoints.models import state_of
 from remerge.errors import UserError
 from remerge.families import Head, family
-from remerge.models import state_of
 
 CPU = torch.device("cpu")
 ANSWERS = {"cola": ["no", "yes"], "mnli": ["entailment", "neutral", "contradiction"]}

@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy, normalize
 from transformers import AutoImageProcessor, CLIPImageProcessorPil, CLIPModel, CLIPVisionModel
 
+from remerge.checkpoints.models import state_of
 from remerge.errors import UserError
 from remerge.families import Family, Head, clip, family
 from remerge.families.clip import Clip
-from remerge.models import state_of
-from remerge.tasks.miniature.clip import tokenizer
+from remerge.miniature.clip import tokenizer
 
 CPU = torch.device("cpu")
 NAMES = ("zero", "one", "two", "three", "four")

@@ -9,15 +9,15 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
-from remerge import campaign, stages
-from remerge.campaign import Bench
+from remerge import miniature
 from remerge.config import load
-from remerge.evaluate import score
 from remerge.learn import Blend
+from remerge.measures.score import score
 from remerge.methods import find
-from remerge.tasks import miniature
-from remerge.tasks.data import make_data
-from remerge.workspace import Workspace
+from remerge.stages import base as base_stage
+from remerge.stages import data, divergences, experts, merges, references, scores, selection, statistics
+from remerge.stages._bench import Bench
+from remerge.stages._workspace import Workspace
 
 CLASSES = {
     "cola": {"prompt": "{sentence}", "answers": ["unacceptable", "acceptable"]},
@@ -65,8 +65,8 @@ VARIANTS = [
 def patch():
     with pytest.MonkeyPatch.context() as made:
         # Three steps leave experts that may be right nowhere: ANP needs a score to divide by.
-        for module in (stages, campaign):
-            made.setattr(module, "score", lambda *given: _at_least(score(*given)))
+        for module in ("scores", "_bench"):
+            made.setattr(f"remerge.stages.{module}.score", lambda *given: _at_least(score(*given)))
         made.setattr("remerge.families.seq2seq.ANSWER_TOKENS", 6)
         yield made
 
@@ -93,15 +93,15 @@ def world(request, tmp_path_factory, patch, bases):
     }
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw))
     config = load(tmp_path / "c.yaml")
-    stages.make_base(config)
+    base_stage.run(config)
     for task in tasks:
-        make_data(config, task)
+        data.run(config, task)
     for task in (*tasks, "multitask"):
-        stages.make_expert(config, task)
-    stages.score_models(config)
+        experts.run(config, task)
+    scores.run(config)
     for task in tasks:
-        stages.make_reference_of(config, task)
-    stages.measure_divergences(config)
+        references.run(config, task)
+    divergences.run(config)
     return config
 
 
@@ -113,7 +113,7 @@ def test_every_stage(world):
     space = Workspace(world)
     for task in world.tasks:
         for kind in ("fisher", "grams"):
-            stages.make_statistics(world, task, kind)
+            statistics.run(world, task, kind)
             found = space.statistics(task, kind)
             parameters = Bench(world).parameters
             assert set(found) <= set(parameters)
@@ -123,8 +123,8 @@ def test_every_stage(world):
         assert max(other["kl"] for other in own.values()) > 1e-6
     for variant in world.merge.variants:
         if find(variant.method).learned:
-            campaign.run_selection(world, variant.name)
-        campaign.run_campaign(world, variant.name, 2)
+            selection.run(world, variant.name)
+        merges.run(world, variant.name, 2)
         lines = (world.folder / f"merges/{variant.name}/2.jsonl").read_text().splitlines()
         assert len(lines) == 3
         for line in map(json.loads, lines):
@@ -139,7 +139,7 @@ def test_an_expert_is_the_same_whatever_was_drawn_before(world):
     record = world.folder / f"experts/{task}.json"
     before = json.loads(record.read_text())["fingerprint"]
     torch.manual_seed(12345)
-    stages.make_expert(world, task)
+    experts.run(world, task)
     assert json.loads(record.read_text())["fingerprint"] == before
 
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from remerge.evaluate import Split, accuracy, score
 from remerge.families import Example, family
-from remerge.references import divergences, make_reference
+from remerge.measures.references import divergences, make_reference
+from remerge.measures.score import Split, accuracy, score
 
 CPU = torch.device("cpu")
 PAIRS = [

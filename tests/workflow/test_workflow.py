@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from remerge.tasks import miniature
+from remerge import miniature
 
 ROOT = Path(__file__).parent.parent.parent
 MINE = '''"""Half of everything."""
@@ -146,7 +146,7 @@ def test_a_second_run_does_nothing(project):
 
 def test_a_stage_runs_by_hand_with_the_rule_s_line(project):
     before = (project.results / "merges/average/2.jsonl").read_bytes()
-    line = [sys.executable, "-m", "remerge", "campaign", "results/seconds/config.yaml", "average", "2"]
+    line = [sys.executable, "-m", "remerge", "merges", "results/seconds/config.yaml", "average", "2"]
     done = subprocess.run(line, cwd=project.folder, env=project.environment, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert (project.results / "merges/average/2.jsonl").read_bytes() == before
@@ -188,7 +188,7 @@ def test_editing_one_method_reruns_that_method_alone(project):
         file.write_text(text + "\n# edited\n")
         rules = project.planned()
         assert {rule for rule in rules if rule.startswith(("merge", "select"))} == {"merge_average"}
-        assert not rules & {"base", "data", "expert", "reference", "score"}
+        assert not rules & {"base", "data", "experts", "references", "scores"}
     finally:
         file.write_text(text)
         os.utime(file, (0, 0))

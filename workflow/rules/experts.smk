@@ -1,4 +1,4 @@
-rule expert:
+rule experts:
     input:
         f"{B}/base.json",
         data_of_expert,
@@ -14,4 +14,4 @@ rule expert:
     message:
         "Expert of {wildcards.task}"
     shell:
-        f"python -m remerge expert {RUN} {{wildcards.task}} {LOG}"
+        f"python -m remerge experts {RUN} {{wildcards.task}} {LOG}"

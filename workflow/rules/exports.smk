@@ -12,7 +12,7 @@ def parts_of_export(wildcards):
     ]
 
 
-rule export:
+rule exports:
     input:
         parts_of_export,
     output:
@@ -28,4 +28,4 @@ rule export:
     message:
         "The merge of {wildcards.subset} by {wildcards.variant}, as a checkpoint"
     shell:
-        f"python -m remerge export {RUN} {{wildcards.variant:q}} {{wildcards.subset}} {LOG}"
+        f"python -m remerge exports {RUN} {{wildcards.variant:q}} {{wildcards.subset}} {LOG}"

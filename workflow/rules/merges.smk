@@ -44,7 +44,7 @@ for variant in CONFIG.merge.variants:
             message:
                 "Settings of {params.variant}, chosen on validation scores"
             shell:
-                f"python -m remerge select {RUN} {{params.variant:q}} {LOG}"
+                f"python -m remerge selection {RUN} {{params.variant:q}} {LOG}"
 
         more = [f"{B}/selection/{variant.name}.json", *references_of(TASKS)]
 
@@ -68,4 +68,4 @@ for variant in CONFIG.merge.variants:
         message:
             "Merges of {wildcards.size} tasks by {params.variant}"
         shell:
-            f"python -m remerge campaign {RUN} {{params.variant:q}} {{wildcards.size}} {LOG}"
+            f"python -m remerge merges {RUN} {{params.variant:q}} {{wildcards.size}} {LOG}"

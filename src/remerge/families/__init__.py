@@ -92,7 +92,7 @@ class Family(Protocol):
         """Write the model, its heads and what it is read with, so that `from_pretrained` loads it."""
 
     def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
-        """Examples from what `remerge.tasks.data.pairs` reads: inputs, and answers in words or classes."""
+        """Examples from what `remerge.tasks.pairs` reads: inputs, and answers in words or classes."""
 
     def labels(self, prompt: str, answers: Sequence[str]) -> list[int] | None:
         """The first token of every possible answer, or None if these do not tell them apart."""

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
+from remerge.checkpoints.models import load_whole
 from remerge.errors import UserError
 from remerge.families import ANSWERS_AT_ONCE, Batch, Example, Head, by_length
-from remerge.models import load_whole
 
 TOKENIZERS = (
     "tokenizer.json",

@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from remerge.checkpoints.models import head_tensors, load_whole
 from remerge.errors import UserError
 from remerge.families import Batch, Example, Head, most_likely, pad
 from remerge.families._text import Text
 from remerge.families.heads import Heads, route
-from remerge.models import head_tensors, load_whole
 
 INNER = ("pooler", "pre_classifier")
 """The parts of a head that lead to no classes yet."""

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoTokenizer, CLIPModel, CLIPVisionModel
 
+from remerge.checkpoints.models import load_whole
 from remerge.errors import UserError
 from remerge.families import Batch, Example, Head, most_likely
 from remerge.families.heads import Heads, route
 from remerge.families.images import image_processor, preprocess
-from remerge.models import load_whole
 
 CAPTION = "a photo of a {answer}."
 """What an image of a class is called where a task names no captions."""

@@ -84,7 +84,7 @@ def method(
     Args:
         citation: who proposed it, with its arXiv number.
         needs: what it takes beyond the weights: ``two`` experts exactly, or ``statistics`` and the function
-            of `remerge.statistics` that computes them; ``statistics`` is then a keyword of the function too.
+            of `remerge.measures.curvature` that computes them; ``statistics`` is then its keyword too.
         preparation: for a method that ends in sum_t lam_t tau'_t, what makes the tau' (see `prepare`): a
             function of the deltas and of those of the method's parameters that it needs.
     """
@@ -163,7 +163,7 @@ def merge(
         base: the base's tensors by name.
         experts: the experts' tensors, each with the base's names, shapes and dtypes; a `LowRank` in a
             tensor's place is its delta.
-        statistics: for methods that need them, each expert's tensors of `remerge.statistics`.
+        statistics: for methods that need them, each expert's tensors of `remerge.measures.curvature`.
         params: the method's parameters.
 
     Returns:

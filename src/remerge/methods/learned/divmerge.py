@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from remerge.divergence import DIVERGENCES
+from remerge.measures.divergence import DIVERGENCES
 from remerge.methods import Level, objective
 
 

@@ -25,7 +25,7 @@ def given(
     """
     for expert in deltas.experts:
         if expert not in statistics:
-            raise UserError(f"{method}: no statistics of expert {expert}: compute them (remerge.statistics)")
+            raise UserError(f"{method}: no statistics of expert {expert}: compute them first")
     rows: dict[str, list[Tensor] | None] = {}
     for name, theta in deltas.base.items():
         having = {e: statistics[e][name] for e in deltas.experts if name in statistics[e]}

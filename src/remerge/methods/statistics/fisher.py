@@ -28,7 +28,7 @@ def fisher(
         base: theta_0.
         deltas: the task vectors tau_t.
         statistics: for each expert F_t by tensor, the mean squared gradient of its own log-likelihood
-            (`remerge.statistics.fisher`). A tensor without any is averaged.
+            (`remerge.measures.curvature.fisher`). A tensor without any is averaged.
         weights: w_t, divided by their sum; 1/T each if not given.
         epsilon: eps, added to F_t.
 

@@ -31,7 +31,7 @@ def regmean(
         base: theta_0.
         deltas: the task vectors tau_t.
         statistics: for each expert the Gram matrices ``[in, in]`` of its layers' inputs, under the weights'
-            names (`remerge.statistics.grams`).
+            names (`remerge.measures.curvature.grams`).
         weights: w_t, divided by their sum; 1/T each if not given.
         shrink: the factor on off-diagonal entries of the G_t.
 

@@ -1,0 +1,1 @@
+"""Folders of weights, read as transformers and PEFT read them."""

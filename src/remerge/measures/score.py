@@ -1,0 +1,102 @@
+"""The score of a model on a task: accuracy of greedy answers, or ROUGE.
+
+Accuracy comes from one teacher-forced pass: a greedy decode equals the gold answer
+if and only if, with the gold answer fed in, the most likely token at every answer position is the gold token.
+So one batched forward pass gives exactly what decoding would.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from remerge.families import Example, Family, by_length
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of one task.
+
+    Attributes:
+        examples: what is asked and the gold answers.
+        gold: the gold answers in words, where answers are words.
+        labels: the first token of each possible answer, if these tell the answers apart.
+        metric: accuracy, rouge1, rouge2 or rougeL.
+        digest: a short name for exactly these examples.
+    """
+
+    examples: list[Example]
+    gold: list[str]
+    labels: list[int] | None
+    metric: str
+    digest: str
+
+
+def score(family: Family, model: nn.Module, split: Split, batch_size: int) -> dict[str, Any]:
+    """A model's score on a split: ``metric``, ``value``, ``restricted``, ``n``, and every ROUGE if it is one.
+
+    Args:
+        family: how the model is asked.
+        model: any model of the family.
+        split: what it is asked.
+        batch_size: examples in a forward pass.
+    """
+    if split.metric == "accuracy":
+        return accuracy(family, model, split.examples, split.labels, batch_size)
+    # Imported here: accuracy needs none of it.
+    from remerge.measures.rouge import rouge
+
+    said = family.processor.batch_decode(family.greedy(model, split.examples), skip_special_tokens=True)
+    found = rouge(said, split.gold)
+    n = len(split.examples)
+    return {"metric": split.metric, "value": found[split.metric], "restricted": None, "n": n, **found}
+
+
+@torch.no_grad()
+def accuracy(
+    family: Family,
+    model: nn.Module,
+    examples: Sequence[Example],
+    labels: Sequence[int] | None,
+    batch_size: int,
+) -> dict[str, Any]:
+    """The share of examples whose whole greedy answer, end token included, is the gold one.
+
+    Args:
+        family: how the model is asked.
+        model: any model of the family.
+        examples: inputs with gold answers.
+        labels: the first token of each possible answer, if these tell the answers apart.
+        batch_size: examples in a forward pass.
+
+    Returns:
+        ``metric``, ``value`` (strict), ``restricted`` (the most likely of the task's own labels is the gold
+        one; None without labels) and ``n``.
+    """
+    device = next(model.parameters()).device
+    choices = torch.tensor(labels, device=device) if labels else None
+    strict = restricted = 0
+    for chunk in by_length(examples, batch_size):
+        batch = family.collate([examples[i] for i in chunk], device)
+        logits = family.logits(model, batch)
+        wrong = torch.zeros(batch.size, device=device)
+        wrong.index_add_(0, batch.example, (logits.argmax(dim=-1) != batch.targets).float())
+        strict += int((wrong == 0).sum())
+        if choices is not None:
+            first = first_positions(batch.example)
+            best = choices[logits[first][:, choices].argmax(dim=-1)]
+            restricted += int((best == batch.targets[first]).sum())
+    n = len(examples)
+    return {
+        "metric": "accuracy",
+        "value": strict / n,
+        "restricted": restricted / n if choices is not None else None,
+        "n": n,
+    }
+
+
+def first_positions(example: Tensor) -> Tensor:
+    """Where each example's first judged position is, from the ascending example index ``[N]``."""
+    return torch.cat([example.new_ones(1), example.diff()]).nonzero().squeeze(1)

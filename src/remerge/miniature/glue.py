@@ -1,0 +1,342 @@
+"""The seven tasks, in the columns and labels of the public GLUE datasets."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+from remerge.miniature.grammar import (
+    Event,
+    another,
+    contradicts,
+    corrupt,
+    deny,
+    entails,
+    event,
+    oppose,
+    paraphrase,
+    quantified_event,
+    render,
+    swap_roles,
+    weaken,
+    with_part,
+)
+from remerge.miniature.lexicon import (
+    ADJECTIVES,
+    ASPECTS,
+    BEINGS,
+    BLAME,
+    DISLIKED,
+    LIKED,
+    NAMES,
+    NOUNS,
+    PLACES,
+    PRAISE,
+    THINGS,
+    VERBS,
+    article,
+    plural,
+)
+
+Example = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a task is put to a decoder: a prompt over its columns, and the answer to each label."""
+
+    prompt: str
+    answers: tuple[str, ...]
+
+
+FORMATS: dict[str, Format] = {
+    "cola": Format("grammar : {sentence} answer :", ("unacceptable", "acceptable")),
+    "sst2": Format("sentiment : {sentence} answer :", ("negative", "positive")),
+    "mrpc": Format("same : {sentence1} | {sentence2} answer :", ("different", "equivalent")),
+    "qqp": Format("intent : {question1} | {question2} answer :", ("distinct", "duplicate")),
+    "mnli": Format(
+        "premise : {premise} | hypothesis : {hypothesis} answer :",
+        ("entailment", "neutral", "contradiction"),
+    ),
+    "rte": Format("text : {sentence1} | claim : {sentence2} answer :", ("implied", "unproven")),
+    "qnli": Format("question : {question} | {sentence} answer :", ("answered", "unanswered")),
+}
+
+
+# --- cola: agreement and word order --------------------------------------------------------------
+
+_FORMS = ("plain", "negated", "passive", "perfect", "reflexive")
+_VIOLATIONS = ("agreement", "agreement", "determiner", "order", "order", "omission", "repetition")
+
+
+def _cola(rng: Random) -> Example:
+    """An acceptable sentence in the present tense, or one with a single violation."""
+    violation = None if rng.random() < 0.5 else rng.choice(_VIOLATIONS)
+    many = rng.random() < 0.5
+    form = rng.choice(_FORMS)
+    determiners = ("the", "these", "those", "some") if many else ("the", "this", "that", "every", "a")
+    noun = rng.choice(BEINGS)
+    subject = _phrase(rng, rng.choice(determiners), plural(noun) if many else noun, 0.4)
+    if violation == "determiner":
+        subject[0] = rng.choice(("this", "that", "every") if many else ("these", "those", "many"))
+    if rng.random() < 0.3:  # a distractor between the subject and its verb
+        near = rng.choice(NOUNS)
+        subject += [rng.choice(("near", "behind", "beside")), "the"]
+        subject += [rng.choice((near, plural(near)))]
+    verb = rng.choice(rng.choice(VERBS))
+    marked_plural = many != (violation == "agreement")
+    thing = _phrase(rng, rng.choice(("the", "a")), rng.choice(THINGS), 0.3)
+    if form == "plain":
+        predicate = [verb.base if marked_plural else verb.present, *thing]
+    elif form == "negated":
+        predicate = ["do" if marked_plural else "does", "not", verb.base, *thing]
+    elif form == "passive":
+        predicate = ["are" if marked_plural else "is", verb.participle, "by", *thing]
+    elif form == "perfect":
+        predicate = ["have" if marked_plural else "has", verb.participle, *thing]
+    else:
+        predicate = ["often", verb.base if marked_plural else verb.present]
+        predicate += ["themselves" if many else "itself"]
+    words = subject + predicate
+    if rng.random() < 0.3:
+        words += ["in", "the", rng.choice(PLACES)]
+    start, end = len(subject), len(subject) + len(predicate)
+    if violation == "order":
+        first = rng.choice((0, start - 1, start, rng.randrange(len(words) - 1)))
+        words[first], words[first + 1] = words[first + 1], words[first]
+    elif violation == "omission":
+        del words[rng.choice(_needed(form, start, end, len(thing)))]
+    elif violation == "repetition":
+        # A doubled adjective or adverb can pass for emphasis.
+        firm = [i for i, word in enumerate(words) if word not in ADJECTIVES and word != "often"]
+        repeated = rng.choice(firm)
+        words.insert(repeated, words[repeated])
+    return {"sentence": " ".join(words), "label": int(violation is None)}
+
+
+def _phrase(rng: Random, determiner: str, noun: str, adjective: float) -> list[str]:
+    words = [rng.choice(ADJECTIVES), noun] if rng.random() < adjective else [noun]
+    return [article(words[0]) if determiner == "a" else determiner, *words]
+
+
+def _needed(form: str, start: int, end: int, thing: int) -> list[int]:
+    """Where words stand that no sentence of this form can do without."""
+    if form == "reflexive":
+        return [start + 1, end - 1]
+    needed = [end - thing, end - 1]  # the determiner and the noun of the object
+    # Without its auxiliary a perfect may still be a sentence in the past tense.
+    return needed if form == "perfect" else [start, *needed]
+
+
+# --- sst2: sentiment with negation ---------------------------------------------------------------
+
+
+def _sst2(rng: Random) -> Example:
+    """One or two clauses of a review; where two disagree, the main clause decides."""
+    good = rng.random() < 0.5
+    shape = rng.random()
+    if shape < 0.35:
+        sentence = opinion(rng, good)
+    elif shape < 0.55:
+        sentence = f"{opinion(rng, good)} and {opinion(rng, good)}"
+    elif shape < 0.75:
+        sentence = f"{opinion(rng, not good)} but {opinion(rng, good)}"
+    elif shape < 0.88:
+        sentence = f"although {opinion(rng, not good)} , {opinion(rng, good)}"
+    else:
+        sentence = f"{opinion(rng, good)} although {opinion(rng, not good)}"
+    return {"sentence": sentence, "label": int(good)}
+
+
+def opinion(rng: Random, good: bool) -> str:
+    """A clause that praises or blames, by a word of that polarity or by the other's negation."""
+    negated = rng.random() < 0.4
+    praising = good != negated
+    aspect = rng.choice(ASPECTS)
+    if rng.random() < 0.2:
+        who = "nobody" if negated else rng.choice(("we", "critics", "everyone"))
+        return f"{who} {rng.choice(LIKED if praising else DISLIKED)} the {aspect}"
+    degree = rng.choice(("", "", "", "very ", "really ", "quite "))
+    judgement = degree + rng.choice(PRAISE if praising else BLAME)
+    if negated:
+        negation = rng.choice(("not", "never", "hardly", "far from", "anything but"))
+        return f"the {aspect} is {negation} {judgement}"
+    if rng.random() < 0.5:
+        return f"the {aspect} is {judgement}"
+    return f"it is {article(judgement)} {judgement} {aspect}"
+
+
+# --- mrpc and qqp: paraphrase --------------------------------------------------------------------
+
+
+def _mrpc(rng: Random) -> Example:
+    """One event twice, in other words and voice; or two events that share most of their words."""
+    same = rng.random() < 0.5
+    first = event(rng)
+    if same:
+        second = first
+    elif rng.random() < 0.15:
+        second = swap_roles(first)
+    else:
+        second = corrupt(rng, first, rng.choice((2, 2, 3)))
+    passive = rng.random() < 0.4
+    other_voice = rng.random() < 0.35
+    sentence = render(rng, first, passive=passive)
+    again = sentence
+    while again == sentence:
+        again = render(rng, paraphrase(rng, second), passive=passive != other_voice)
+    return {"sentence1": sentence, "sentence2": again, "label": int(same)}
+
+
+ASKED = {"who": "agent", "what": "patient", "where": "place", "when": "day"}
+"""Which part of an event answers a question."""
+
+
+def ask(rng: Random, about: Event, asked: str) -> str:
+    """A question about one part of an event, which mentions neither that part nor place and day."""
+    verb = rng.choice(VERBS[about.action])
+    plain = rng.random() < 0.5
+    if asked == "who":
+        if plain:
+            return f"who {verb.past} {about.patient} ?"
+        return f"by whom was {about.patient} {verb.participle} ?"
+    if asked == "what":
+        return f"{'what' if plain else 'which thing'} did {about.agent} {verb.base} ?"
+    words = {"where": ("where", "in which place"), "when": ("when", "on which day")}[asked]
+    return f"{words[0] if plain else words[1]} did {about.agent} {verb.base} {about.patient} ?"
+
+
+def _mentioned(asked: str) -> list[str]:
+    """The parts of an event that a question about `asked` mentions."""
+    return [part for part in ("action", "agent", "patient") if part != ASKED[asked]]
+
+
+def _alter(rng: Random, said: Event, parts: list[str]) -> Event:
+    """The event with these parts replaced."""
+    for part in parts:
+        if part == "action":
+            said = replace(said, action=another(rng, range(len(VERBS)), said.action))
+            continue
+        phrase = said.agent if part == "agent" else said.patient
+        pool = (BEINGS if part == "agent" else THINGS) if phrase.determiner else NAMES
+        noun = another(rng, pool, said.agent.noun, said.patient.noun)
+        said = with_part(said, part, replace(phrase, noun=noun))
+    return said
+
+
+def _qqp(rng: Random) -> Example:
+    """The same question in other words; or about another part, or of another event."""
+    same = rng.random() < 0.5
+    first = second = event(rng, adjective=0.15)
+    asked = asked_again = rng.choice(list(ASKED))
+    if not same:
+        kind = rng.random()
+        if kind < 0.4:
+            asked_again = another(rng, list(ASKED), asked)
+        if kind > 0.3:
+            parts = _mentioned(asked)
+            second = _alter(rng, first, rng.sample(parts, min(len(parts), rng.choice((1, 2, 2)))))
+    question = ask(rng, first, asked)
+    again = question
+    while again == question:
+        again = ask(rng, paraphrase(rng, second), asked_again)
+    return {"question1": question, "question2": again, "label": int(same)}
+
+
+# --- mnli, rte and qnli: inference ---------------------------------------------------------------
+
+
+def _weakened(rng: Random, quantified: float, **odds: float) -> tuple[Event, Event]:
+    """An event, and one that it entails and that says strictly less."""
+    while True:
+        strong = quantified_event(rng) if rng.random() < quantified else event(rng, **odds)
+        weak = weaken(rng, strong)
+        if weak is not None and not entails(weak, strong):
+            return strong, weak
+
+
+def _mnli(rng: Random) -> Example:
+    """Entailment by saying less, neutral by saying more, contradiction by denial or opposites.
+
+    To deny both sides turns an entailment around, so that a negation alone gives nothing away.
+    """
+    label = rng.randrange(3)
+    strong, weak = _weakened(rng, 0.25, place=0.4, adjective=0.4)
+    deniable = strong.agent.determiner != "every"
+    reversed_by_denial = deniable and rng.random() < 0.15
+    if label == 0:
+        pair = (deny(weak), deny(strong)) if reversed_by_denial else (strong, weak)
+    elif label == 1:
+        pair = (deny(strong), deny(weak)) if reversed_by_denial else (weak, strong)
+    else:
+        opposite = oppose(rng, strong) if strong.agent.determiner not in ("every", "some") else None
+        if reversed_by_denial:
+            pair = (deny(weak), strong)
+        elif opposite is not None and rng.random() < 0.6:
+            pair = (strong, opposite)
+        else:
+            pair = (strong, deny(weak if rng.random() < 0.5 else strong))
+    premise, hypothesis = pair
+    assert entails(premise, hypothesis) == (label == 0)
+    assert contradicts(premise, hypothesis) == (label == 2)
+    return {
+        "premise": render(rng, premise),
+        "hypothesis": render(rng, paraphrase(rng, hypothesis), fronted=False),
+        "label": label,
+    }
+
+
+def _rte(rng: Random) -> Example:
+    """Whether a text of two sentences implies a third."""
+    implied = rng.random() < 0.5
+    strong, weak = _weakened(rng, 0.15, place=0.5, day=0.2, name=0.8)
+    beside = event(rng, place=0, day=0, adjective=0, name=0.8)
+    if implied:
+        told, claim = strong, weak
+    elif rng.random() < 0.3:
+        told, claim = weak, strong
+    else:
+        told, claim = strong, corrupt(rng, weak, rng.choice((2, 2, 3)))
+    if (entails(told, claim) or entails(beside, claim)) != implied:
+        return _rte(rng)
+    texts = [render(rng, told), render(rng, beside)]
+    if rng.random() < 0.3:
+        texts.reverse()
+    return {
+        "sentence1": f"{texts[0]} . {texts[1]} .",
+        "sentence2": render(rng, paraphrase(rng, claim), fronted=False),
+        "label": int(not implied),
+    }
+
+
+def _qnli(rng: Random) -> Example:
+    """Whether a sentence answers a question: the right event, and the part that is asked for."""
+    answers = rng.random() < 0.5
+    told = event(rng, place=1, day=1, adjective=0.15, name=0.6)
+    asked = rng.choice(list(ASKED))
+    question = ask(rng, told, asked)
+    for part in ("place", "day"):
+        if ASKED[asked] != part and rng.random() < 0.5:
+            told = with_part(told, part, None)
+    if not answers:
+        if asked in ("where", "when") and rng.random() < 0.5:
+            told = with_part(told, ASKED[asked], None)
+        else:
+            parts = _mentioned(asked)
+            told = _alter(rng, told, rng.sample(parts, min(len(parts), rng.choice((1, 2, 2)))))
+    return {
+        "question": question,
+        "sentence": render(rng, paraphrase(rng, told)),
+        "label": int(not answers),
+    }
+
+
+MAKERS: dict[str, Callable[[Random], Example]] = {
+    "cola": _cola,
+    "sst2": _sst2,
+    "mrpc": _mrpc,
+    "qqp": _qqp,
+    "mnli": _mnli,
+    "rte": _rte,
+    "qnli": _qnli,
+}

@@ -1,0 +1,340 @@
+"""Events and the sentences that tell them: the meaning of the miniature world.
+
+An event is who did what to what, where and when. `render` says it in one of many ways (synonymous
+verbs, active or passive, the place in front); `entails` and `contradicts` compare what two events
+say, whatever the words. The tasks take their labels from these two functions, never from the words.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any, TypeVar
+
+from remerge.miniature.lexicon import (
+    ADJECTIVES,
+    ANTONYMS,
+    BEINGS,
+    CLASSES,
+    DAYS,
+    HYPERNYM,
+    NAMES,
+    OPPOSITE_ACTION,
+    PLACES,
+    SYNONYM,
+    THINGS,
+    VERBS,
+    article,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class NounPhrase:
+    """A name (no determiner), or a noun with a determiner and perhaps an adjective."""
+
+    noun: str
+    determiner: str = ""
+    adjective: str | None = None
+
+    def __str__(self) -> str:
+        words = [self.adjective, self.noun] if self.adjective else [self.noun]
+        if self.determiner:
+            words.insert(0, article(words[0]) if self.determiner == "a" else self.determiner)
+        return " ".join(words)
+
+
+@dataclass(frozen=True)
+class Event:
+    """Who (`agent`) did what (`action`) to what (`patient`), where and when; or did not."""
+
+    agent: NounPhrase
+    action: int
+    patient: NounPhrase
+    place: str | None = None
+    day: str | None = None
+    negated: bool = False
+
+
+def another(rng: Random, pool: Sequence[T], *avoid: T) -> T:
+    """A member of `pool` that is none of `avoid`."""
+    while (chosen := rng.choice(pool)) in avoid:
+        pass
+    return chosen
+
+
+def with_part(said: Event, part: str, value: Any) -> Event:
+    """The event with one part, given by its name, replaced."""
+    return replace(said, **{part: value})
+
+
+# --- drawing -------------------------------------------------------------------------------------
+
+
+def noun_phrase(rng: Random, pool: Sequence[str], adjective: float, name: float) -> NounPhrase:
+    """A random noun phrase, with an adjective or a name at these odds."""
+    if rng.random() < name:
+        return NounPhrase(rng.choice(NAMES))
+    return NounPhrase(
+        rng.choice(pool),
+        rng.choice(("the", "a")),
+        rng.choice(ADJECTIVES) if rng.random() < adjective else None,
+    )
+
+
+def event(
+    rng: Random,
+    *,
+    place: float = 0.45,
+    day: float = 0.25,
+    adjective: float = 0.3,
+    name: float = 0.5,
+) -> Event:
+    """A random event; the numbers are the odds of its optional parts."""
+    agent = noun_phrase(rng, BEINGS, adjective, name)
+    patient = agent
+    while patient.noun == agent.noun:
+        pool = THINGS if rng.random() < 0.8 else BEINGS
+        patient = noun_phrase(rng, pool, adjective, 0.1)
+    return Event(
+        agent,
+        rng.randrange(len(VERBS)),
+        patient,
+        rng.choice(PLACES) if rng.random() < place else None,
+        rng.choice(DAYS) if rng.random() < day else None,
+    )
+
+
+def quantified_event(rng: Random) -> Event:
+    """A random event whose agent is quantified by `every` or `some`."""
+    drawn = event(rng, place=0.3, day=0.0, adjective=0.35, name=0.0)
+    return replace(drawn, agent=replace(drawn.agent, determiner=rng.choice(("every", "some"))))
+
+
+# --- saying --------------------------------------------------------------------------------------
+
+
+def render(
+    rng: Random,
+    said: Event,
+    *,
+    synonym: int | None = None,
+    passive: bool | None = None,
+    fronted: bool | None = None,
+) -> str:
+    """Say an event in one sentence; what is not given is drawn.
+
+    Quantified agents stay in the active voice, where their scope is not in doubt.
+    """
+    verb = VERBS[said.action][rng.randrange(2) if synonym is None else synonym]
+    if passive is None:
+        passive = rng.random() < 0.35
+    if passive and said.agent.determiner not in ("every", "some", "no"):
+        auxiliary = "was not" if said.negated else "was"
+        sentence = f"{said.patient} {auxiliary} {verb.participle} by {said.agent}"
+    elif said.negated and said.agent.determiner == "some":
+        sentence = f"{replace(said.agent, determiner='no')} {verb.past} {said.patient}"
+    elif said.negated:
+        sentence = f"{said.agent} did not {verb.base} {said.patient}"
+    else:
+        sentence = f"{said.agent} {verb.past} {said.patient}"
+    when = f" on {said.day}" if said.day else ""
+    if not said.place:
+        return sentence + when
+    if fronted is None:
+        fronted = rng.random() < 0.15
+    if fronted:
+        return f"in the {said.place} {sentence}{when}"
+    return f"{sentence} in the {said.place}{when}"
+
+
+# --- comparing -----------------------------------------------------------------------------------
+
+
+def _narrower(narrow: NounPhrase, wide: NounPhrase) -> bool:
+    """Whether everything called `narrow` is also called `wide`, whatever the determiners."""
+    noun = narrow.noun == wide.noun or HYPERNYM.get(narrow.noun) == wide.noun
+    adjective = wide.adjective in (None, narrow.adjective) or (
+        narrow.adjective is not None and SYNONYM.get(narrow.adjective) == wide.adjective
+    )
+    return noun and adjective
+
+
+def _does_more(more: Event, less: Event) -> bool:
+    """Whether to do what `more` says its agent did is to do what `less` says."""
+    return (
+        more.action == less.action
+        and _narrower(more.patient, less.patient)
+        and less.place in (None, more.place)
+        and less.day in (None, more.day)
+    )
+
+
+def entails(premise: Event, hypothesis: Event) -> bool:
+    """Whether the hypothesis is true wherever the premise is.
+
+    `a`, `the` and `some` all say that there is one; `every` says that there is one, and that all
+    do; two sentences with the same noun speak of the same one.
+    """
+    if premise.negated != hypothesis.negated:
+        return False
+    if premise.negated:
+        return entails(replace(hypothesis, negated=False), replace(premise, negated=False))
+    if not _does_more(premise, hypothesis):
+        return False
+    up = _narrower(premise.agent, hypothesis.agent)
+    down = _narrower(hypothesis.agent, premise.agent)
+    if hypothesis.agent.determiner == "every":
+        return premise.agent.determiner == "every" and down
+    return up or (premise.agent.determiner == "every" and down)
+
+
+def contradicts(premise: Event, hypothesis: Event) -> bool:
+    """Whether the two cannot both be true of one scene.
+
+    Beside negation: nothing is big and small, loved and hated, in two places or on two days at once.
+    """
+    if premise.negated or hypothesis.negated:
+        return entails(premise, replace(hypothesis, negated=not hypothesis.negated))
+    if OPPOSITE_ACTION.get(hypothesis.action) == premise.action:
+        reconciled = replace(hypothesis, action=premise.action)
+    else:
+        reconciled = hypothesis
+    reconciled = replace(
+        reconciled,
+        agent=_reconciled(premise.agent, hypothesis.agent),
+        patient=_reconciled(premise.patient, hypothesis.patient),
+        place=premise.place if premise.place and hypothesis.place else hypothesis.place,
+        day=premise.day if premise.day and hypothesis.day else hypothesis.day,
+    )
+    return entails(premise, reconciled) and not entails(premise, hypothesis)
+
+
+def _reconciled(said: NounPhrase, other: NounPhrase) -> NounPhrase:
+    """`other` with the adjective of `said` where the two are antonyms of one thing."""
+    if said.adjective and other.adjective in ANTONYMS[said.adjective]:
+        return replace(other, adjective=said.adjective)
+    return other
+
+
+def deny(said: Event) -> Event:
+    """The contradictory of an event; of one with `every`, that none did."""
+    agent = said.agent
+    if agent.determiner == "every":
+        agent = replace(agent, determiner="some")
+    return replace(said, agent=agent, negated=True)
+
+
+# --- changing ------------------------------------------------------------------------------------
+
+
+def paraphrase(rng: Random, said: Event) -> Event:
+    """The same event with some adjectives replaced by synonyms."""
+
+    def reword(phrase: NounPhrase) -> NounPhrase:
+        if phrase.adjective in SYNONYM and rng.random() < 0.6:
+            return replace(phrase, adjective=SYNONYM[phrase.adjective])
+        return phrase
+
+    return replace(said, agent=reword(said.agent), patient=reword(said.patient))
+
+
+def weaken(rng: Random, said: Event) -> Event | None:
+    """An event that says strictly less (by one or two steps), or None where none was found."""
+    result = said
+    for _ in range(rng.choice((1, 1, 2))):
+        steps = _weaker(rng, result)
+        if not steps:
+            break
+        result = rng.choice(steps)
+    return result if result != said else None
+
+
+def _weaker(rng: Random, said: Event) -> list[Event]:
+    """All events one step weaker than this affirmative one."""
+    agent, patient = said.agent, said.patient
+    steps = [replace(said, patient=wider) for wider in _wider(patient)]
+    if agent.determiner == "every":
+        steps += [replace(said, agent=replace(agent, determiner="some"))] * 2
+        if agent.adjective is None:
+            steps.append(replace(said, agent=replace(agent, adjective=rng.choice(ADJECTIVES))))
+        if agent.noun in CLASSES:
+            below = rng.choice(CLASSES[agent.noun])
+            steps += [replace(said, agent=replace(agent, noun=below))] * 2
+    else:
+        steps += [replace(said, agent=wider) for wider in _wider(agent)]
+    if said.place:
+        steps.append(replace(said, place=None))
+    if said.day:
+        steps.append(replace(said, day=None))
+    return steps
+
+
+def _wider(phrase: NounPhrase) -> list[NounPhrase]:
+    steps = []
+    if phrase.adjective:
+        steps.append(replace(phrase, adjective=None))
+    if phrase.noun in HYPERNYM:
+        determiner = "some" if phrase.determiner == "some" else "a"
+        steps.append(replace(phrase, noun=HYPERNYM[phrase.noun], determiner=determiner))
+    return steps
+
+
+def oppose(rng: Random, said: Event) -> Event | None:
+    """An event that cannot be true beside this one without a negation, or None."""
+    steps = []
+    for part in ("agent", "patient"):
+        phrase: NounPhrase = getattr(said, part)
+        if phrase.adjective and phrase.determiner not in ("every", "some"):
+            turned = replace(phrase, adjective=rng.choice(ANTONYMS[phrase.adjective]))
+            steps.append(with_part(said, part, turned))
+    if said.place:
+        steps.append(replace(said, place=another(rng, PLACES, said.place)))
+    if said.day:
+        steps.append(replace(said, day=another(rng, DAYS, said.day)))
+    if said.action in OPPOSITE_ACTION:
+        steps.append(replace(said, action=OPPOSITE_ACTION[said.action]))
+    return rng.choice(steps) if steps else None
+
+
+def swap_roles(said: Event) -> Event:
+    """The event in which agent and patient have changed places."""
+    return replace(said, agent=said.patient, patient=said.agent)
+
+
+def corrupt(rng: Random, said: Event, changes: int) -> Event:
+    """Another event, some changes away: near enough to share most of its words."""
+    result = said
+    while entails(said, result) or entails(result, said):
+        result = said
+        for _ in range(changes):
+            result = _change(rng, result)
+    return result
+
+
+def _change(rng: Random, said: Event) -> Event:
+    """Change one part of an event; the action, the agent and the patient twice as often."""
+    parts = ["action", "patient", "agent"] * 2 + ["roles"]
+    parts += [part for part in ("place", "day") if getattr(said, part)]
+    parts += ["adjective"] if said.agent.adjective or said.patient.adjective else []
+    part = rng.choice(parts)
+    if part == "action":
+        return replace(said, action=another(rng, range(len(VERBS)), said.action))
+    if part == "roles":
+        return swap_roles(said)
+    if part == "place":
+        return replace(said, place=another(rng, PLACES, said.place))
+    if part == "day":
+        return replace(said, day=another(rng, DAYS, said.day))
+    if part == "adjective":
+        part = rng.choice([p for p in ("agent", "patient") if getattr(said, p).adjective])
+        phrase: NounPhrase = getattr(said, part)
+        assert phrase.adjective
+        turned = replace(phrase, adjective=rng.choice(ANTONYMS[phrase.adjective]))
+        return with_part(said, part, turned)
+    phrase = getattr(said, part)
+    pool = BEINGS if part == "agent" else THINGS
+    if not phrase.determiner:
+        pool = NAMES
+    taken = (said.agent.noun, said.patient.noun)
+    return with_part(said, part, replace(phrase, noun=another(rng, pool, *taken)))

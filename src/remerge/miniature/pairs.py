@@ -1,0 +1,94 @@
+"""What an encoder-decoder is pretrained on: the corpus, and four more abilities, as inputs and targets.
+
+A text is given with some of its spans taken out, which are the target; a skill without its verdict.
+The generative tasks have their skills in other words than their prompts, and their prompts have
+answers that were drawn without looking, as those of the other tasks have in the corpus.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+from remerge.miniature import generation, splits
+from remerge.miniature.corpus import corpus
+from remerge.miniature.glue import Example
+
+SENTINELS = tuple(f"<extra_id_{number}>" for number in range(10))
+"""What stands for a span that was taken out."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A text and what is to be said to it; `verdict` says that this follows from the text."""
+
+    source: str
+    target: str
+    verdict: bool = False
+
+
+REVIEWS = ("flop", "hit")
+"""The verdicts on a review in words that no task uses."""
+
+# To find the sentence that a question is about takes longest to learn.
+_SKILL_ODDS = {"imdb": 2, "qasc": 2, "squad": 6, "common_gen": 1}
+
+
+def pairs(seed: int, opening: int = 0) -> Iterator[Pair]:
+    """Pairs without end; the first `opening` of them are mostly copies."""
+    rng = Random(f"pairs {seed}")
+    for number, document in enumerate(corpus(seed, opening)):
+        if number >= opening and rng.random() < 0.8:
+            yield _skill(rng) if rng.random() < 0.85 else _format(rng)
+        elif document.verdict:
+            source, _, verdict = document.text.rpartition(" ")
+            yield Pair(source, verdict, verdict=True)
+        else:
+            yield without_spans(document.text, rng)
+
+
+def without_spans(text: str, rng: Random) -> Pair:
+    """A text with about a fifth of its words taken out, in spans of up to three."""
+    words = text.split()
+    starts = sorted(rng.sample(range(len(words)), min(len(SENTINELS), len(words) // 10 + 1)))
+    source: list[str] = []
+    target: list[str] = []
+    end = 0
+    for start in starts:
+        if start < end:
+            continue
+        sentinel = SENTINELS[len(target)]
+        source += [*words[end:start], sentinel]
+        end = start + rng.randint(1, 3)
+        target.append(" ".join([sentinel, *words[start:end]]))
+    return Pair(" ".join(source + words[end:]), " ".join(target))
+
+
+def _skill(rng: Random) -> Pair:
+    """An ability in other words, in half of the cases in a simple form: that is where it begins."""
+    (task,) = rng.choices(list(_SKILL_ODDS), list(_SKILL_ODDS.values()))
+    simple = rng.random() < 0.5
+    example = splits.draw("sst2" if simple and task == "imdb" else task, "pretraining", rng)
+    if task == "imdb":
+        text = f"{example['sentence']} ." if simple else example["text"]
+        return Pair(f"{text} the film is a", REVIEWS[example["label"]], verdict=True)
+    said = generation.answer(task, example)
+    if task == "squad":
+        context = _around(example, rng) if simple else example["context"]
+        return Pair(f"{context} {example['question']}", said, verdict=True)
+    if task == "qasc":
+        return Pair(f"{' , '.join(example['choices']['text'])} . {example['question']}", said, verdict=True)
+    return Pair(f"say : {' , '.join(example['concepts'])} .", said, verdict=True)
+
+
+def _around(example: Example, rng: Random) -> str:
+    """The sentence of the context in which the answer stands, alone or with a neighbour."""
+    sentences = example["context"].removesuffix(" .").split(" . ")
+    here = example["context"][: example["answers"]["answer_start"][0]].count(" . ")
+    first = max(0, here - rng.randint(0, 1))
+    return " . ".join(sentences[first : here + rng.randint(1, 2 - (here - first))]) + " ."
+
+
+def _format(rng: Random) -> Pair:
+    task = rng.choice(list(generation.FORMATS))
+    example, other = (splits.draw(task, "pretraining", rng) for _ in range(2))
+    return Pair(splits.text(task, example), generation.answer(task, other))

@@ -1,0 +1,69 @@
+"""Examples of every task of the world, and which split each belongs to.
+
+Every example that a task can make belongs to one split by a hash of its texts, so that no example is
+in two splits, and none of a split is in a pretraining corpus, however many are drawn.
+"""
+
+from hashlib import blake2b
+from random import Random
+from string import Formatter
+from typing import Literal, get_args
+
+from remerge.miniature import digits, generation, glue
+from remerge.miniature.glue import Example, Format
+
+Split = Literal["train", "validation", "test"]
+Part = Literal["train", "validation", "test", "pretraining"]
+
+FORMATS: dict[str, Format] = {**glue.FORMATS, **generation.FORMATS}
+TASKS: tuple[str, ...] = (*FORMATS, *digits.TASKS)
+SIZES: dict[Split, int] = {"train": 6000, "validation": 500, "test": 500}
+_SHARES: dict[Part, int] = dict(zip(get_args(Part), (30, 10, 10, 50), strict=True))
+_MAKERS = {**glue.MAKERS, **generation.MAKERS}
+
+
+def text(task: str, example: Example) -> str:
+    """The prompt of an example."""
+    return FORMATS[task].prompt.format(**_columns(task, example))
+
+
+def part_of(task: str, example: Example) -> Part:
+    """Which split an example belongs to, or the pretraining corpus.
+
+    A pair belongs where the same pair in the other order does: the two are one item to learn.
+    """
+    texts = sorted(_columns(task, example).values())
+    digest = blake2b("\n".join([task, *texts]).encode(), digest_size=8).digest()
+    bucket = int.from_bytes(digest, "big") % 100
+    for part, share in _SHARES.items():
+        if bucket < share:
+            return part
+        bucket -= share
+    raise AssertionError("the shares add up to 100")
+
+
+def draw(task: str, part: Part, rng: Random) -> Example:
+    """A random example of a task that belongs to `part`."""
+    while True:
+        example = _MAKERS[task](rng)
+        if part_of(task, example) == part:
+            return example
+
+
+def examples(task: str, split: Split, n: int | None = None, seed: int = 0) -> list[Example]:
+    """`n` different examples of a task: the same for the same seed, in no other split for any."""
+    if task in digits.TASKS:
+        return digits.examples(task, split, n, seed)
+    rng = Random(f"{task} {split} {seed}")
+    drawn: dict[str, Example] = {}
+    while len(drawn) < (SIZES[split] if n is None else n):
+        example = draw(task, split, rng)
+        drawn.setdefault(text(task, example), example)
+    return [{**example, "idx": index} for index, example in enumerate(drawn.values())]
+
+
+def _columns(task: str, example: Example) -> dict[str, str]:
+    """What a prompt shows of an example: lists as their words, one after the other."""
+    shown = [column for _, column, *_ in Formatter().parse(FORMATS[task].prompt) if column]
+    given = {column: example[column] for column in shown}
+    return {column: " ".join(value) if isinstance(value, list) else value for column, value in given.items()}

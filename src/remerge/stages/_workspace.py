@@ -1,0 +1,176 @@
+"""One benchmark's files, and its models and examples as the stages need them."""
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from remerge.checkpoints.models import device_of, fingerprint, is_adapter, state_of
+from remerge.config import Config
+from remerge.deltas import State, Value
+from remerge.errors import UserError
+from remerge.families import Example, Family, Head, family
+from remerge.files import read_json
+from remerge.journal import Journal
+from remerge.measures.references import Reference, load_reference
+from remerge.measures.score import Split
+from remerge.stages._paths import data_file
+from remerge.tasks import pairs, read_split
+
+
+class Workspace:
+    """Everything a stage reads of one benchmark."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.folder = config.folder
+        self.device = device_of(config.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What models compute in: the configured type on a GPU, float32 on a CPU."""
+        on_gpu = self.device.type == "cuda"
+        return getattr(torch, self.config.base.dtype) if on_gpu else torch.float32
+
+    @cached_property
+    def family(self) -> Family:
+        """The family of the base and its experts, with the base's tokenizer or image processor."""
+        return family(self.config.base.family, self.path("base"))
+
+    def record(self, model: str) -> Any:
+        """What is known of a model: `base`, `multitask`, or an expert's task."""
+        return read_json(self.folder / ("base.json" if model == "base" else f"experts/{model}.json"))
+
+    def path(self, model: str) -> Path:
+        """Where a model's files lie."""
+        return Path(self.record(model)["path"])
+
+    def load(self, model: str, tasks: Sequence[str]) -> nn.Module:
+        """A model of the benchmark, on the device, with the heads of these tasks where its family has heads.
+
+        The base and every expert read a task through the head of that task's expert; the multitask model has
+        heads of its own.
+        """
+        loaded = self.load_folder(self.path(model), self.dtype)
+        self.equip(loaded, {t: self.path(model if model == "multitask" else t) for t in tasks})
+        return loaded
+
+    def load_folder(self, folder: Path, dtype: torch.dtype) -> nn.Module:
+        """A model without heads of tasks; an adapter is added to the base."""
+        if not is_adapter(folder):
+            return self.family.load(folder, dtype, self.device)
+        # Imported here: PEFT takes a second, and most benchmarks have no adapters.
+        from remerge.checkpoints.adapters import add_adapter, read_adapter
+
+        model = self.family.load(self.path("base"), dtype, self.device)
+        add_adapter(model, read_adapter(folder, state_of(model)))
+        return model
+
+    def equip(self, model: nn.Module, folders: Mapping[str, Path | None]) -> None:
+        """Give a model the heads of tasks, each from a checkpoint, or a fresh one."""
+        asked = {task: self.config.task(task) for task in folders}
+        self.family.equip(
+            model, {t: Head(f, asked[t].answers, asked[t].captions) for t, f in folders.items()}
+        )
+
+    def state(self, task: str, base: State) -> Mapping[str, Value]:
+        """What an expert's merges are made of: its tensors, or the low-rank deltas of an adapter, float32.
+
+        In half precision, a task vector would drown in the rounding of the weights.
+
+        Raises:
+            UserError: the base, given by its tensors, is of another architecture.
+        """
+        folder = self.path(task)
+        if not is_adapter(folder):
+            state = state_of(self.load_folder(folder, torch.float32))
+            for names, there, missing in (
+                (state.keys() - base.keys(), "the expert", "the base"),
+                (base.keys() - state.keys(), "the base", "the expert"),
+            ):
+                if names:
+                    raise UserError(
+                        f"{folder}: tensor {min(names)} is in {there}, not in {missing}: another architecture"
+                    )
+            return state
+        from remerge.checkpoints.adapters import read_adapter
+
+        return {name: delta.to(self.device) for name, delta in read_adapter(folder, base).items()}
+
+    def journal(self, *parts: str) -> Journal:
+        """A journal of this benchmark."""
+        return Journal(self.folder.joinpath("journal", *parts).with_suffix(".jsonl"))
+
+    def split(self, task: str, split: str) -> Split:
+        """A split as the models read it."""
+        file = data_file(self.folder, task, split)
+        settings, speaks = self.config.task(task), self.config.base.speaks
+        asked = pairs(str(file), settings, read_split(file), speaks)
+        examples = self.family.examples(task, asked)
+        labels = self.family.labels(asked[0][0], settings.answers) if settings.answers else None
+        gold = [str(answer) for _, answer in asked]
+        name = hashlib.sha256(repr((examples, gold, settings.metric)).encode()).hexdigest()[:16]
+        return Split(examples, gold, labels, settings.metric, name)
+
+    def reference_file(self, task: str) -> Path:
+        """Where the reference of a task's expert lies."""
+        return self.folder / "references" / f"{task}.safetensors"
+
+    def reference_inputs(self, task: str) -> list[Example]:
+        """The validation inputs on which the answers of a task's expert are kept."""
+        return self.split(task, "validation").examples[: self.config.learning.references]
+
+    def reference(self, task: str) -> Reference:
+        """The reference of a task's expert."""
+        return load_reference(self.reference_file(task), self.reference_inputs(task))
+
+    def statistics_file(self, task: str, kind: str) -> Path:
+        """Where a kind of statistics of a task's expert lies."""
+        return self.folder / "statistics" / task / f"{kind}.safetensors"
+
+    def statistics(self, task: str, kind: str) -> dict[str, Tensor]:
+        """Statistics of a task's expert.
+
+        Raises:
+            UserError: the file is missing or cut short.
+        """
+        path = self.statistics_file(task, kind)
+        try:
+            return {name: tensor.to(self.device) for name, tensor in load_file(path).items()}
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path}: not whole ({error}): delete it and run again") from None
+
+    def expert_score(self, task: str) -> dict[str, Any]:
+        """P_t(theta_t): an expert on its own task's test split.
+
+        Raises:
+            UserError: it is zero, so nothing can be normalised by it.
+        """
+        path = self.folder / "scores" / f"{task}.json"
+        score: dict[str, Any] = read_json(path)["scores"][task]
+        if score["value"] <= 0:
+            raise UserError(f"{path}: the expert of {task} scores 0 on its own task: train it further")
+        return score
+
+
+def model_record(
+    space: Workspace, model: nn.Module, source: str, folder: Path, started: float
+) -> dict[str, Any]:
+    """What is kept of a model: where it lies, what it is, how long it took."""
+    return {
+        "source": source,
+        "path": str(folder),
+        "fingerprint": fingerprint(folder),
+        "family": space.config.base.family,
+        "architecture": type(model).__name__,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "seconds": time.perf_counter() - started,
+        "device": str(space.device),
+    }

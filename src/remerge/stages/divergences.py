@@ -1,0 +1,19 @@
+"""How far every expert is from each task's own, on that task's validation inputs."""
+
+from typing import Any
+
+from torch import nn
+
+from remerge.config import Config
+from remerge.measures.references import divergences as divergence
+from remerge.stages._every_task import on_every_task
+from remerge.stages._workspace import Workspace
+
+
+def run(config: Config) -> None:
+    """Measure how far every expert is from each task's expert on that task's validation inputs."""
+
+    def compute(space: Workspace, model: nn.Module, task: str) -> Any:
+        return divergence(space.family, model, space.reference(task), config.evaluation.batch_size)
+
+    on_every_task(config, "divergences", list(config.tasks), "validation", compute)

@@ -1,0 +1,236 @@
+"""One merge of a benchmark as a folder that `from_pretrained` loads: made again, as it was scored."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from remerge.checkpoints.models import is_adapter
+from remerge.config import Config, Variant
+from remerge.deltas import Combined, LowRank, layer_of
+from remerge.files import read_json, write_folder, write_json
+from remerge.folders.card import Coefficients, coefficient_table, markdown, mergekit_recipe, model_card
+from remerge.learn import Blend
+from remerge.methods import Method, find
+from remerge.stages._bench import Bench, Choice
+
+Lambda = Mapping[str, Sequence[float]]
+"""For each tensor the coefficients on the experts' own deltas."""
+
+
+def run(config: Config, variant: str, subset: str) -> None:
+    """Make one merge again and write it, with its model card, to `exports/<variant>/<subset>`.
+
+    Coefficients that were learned are taken from the merge's record, so that these are the weights that were
+    scored; without a record they are learned here. Experts that are adapters, merged linearly, make one
+    adapter.
+
+    Args:
+        config: the benchmark.
+        variant: how to merge.
+        subset: the experts, `task+task`, sorted.
+
+    Raises:
+        UserError: an unknown variant or task, or a subset written otherwise.
+    """
+    chosen, tasks = config.variant(variant), config.subset(subset)
+    # A bench of these tasks alone, for no other's head belongs to the merge.
+    bench = Bench(config.model_copy(update={"tasks": {task: config.tasks[task] for task in tasks}}))
+    method = find(chosen.method)
+    settings = method.settings(chosen.params)
+    record = _recorded(config.folder / "merges" / variant / f"{len(tasks)}.jsonl", tasks)
+    coefficients: Coefficients = {}
+    if method.learned:
+        coefficients = record["coefficients"] if record else _learned(bench, chosen, tasks)
+    dtype = _stored_dtype(bench.space.path("base"))
+    adapters = [is_adapter(bench.space.path(task)) for task in tasks]
+    lam = _linear(bench, method, settings, coefficients, tasks) if all(adapters) else None
+    if lam is None:
+        if method.learned:
+            _write(bench, settings, coefficients, tasks)
+        else:
+            bench.merge(method, settings, tasks)
+        model = bench.model.to(getattr(torch, dtype))
+    else:
+        model = _adapter(bench, lam, tasks)
+    base, experts = _source(bench, "base"), {task: _source(bench, task) for task in tasks}
+    recipe = None
+    # mergekit would merge heads, and add adapters in a precision of its own.
+    if config.base.speaks and not any(adapters):
+        exact = f"{base}@{config.base.revision}" if config.base.revision else base
+        recipe = mergekit_recipe(method, settings, exact, _loadable(bench, experts), coefficients, dtype)
+    sections = [
+        *([coefficient_table(coefficients)] if coefficients else []),
+        _scores(bench, record) if record else "It was not scored.",
+        *_hints(bench, adapted=lam is not None, mergekit=recipe is not None),
+        f"Seed {config.seed}. To make it again, from the folder of the pipeline:",
+        f"```sh\nremerge export {config.folder}/config.yaml {variant} {subset}\n```",
+    ]
+    card = model_card(
+        f"{variant} of {', '.join(tasks)}",
+        base,
+        experts,
+        method,
+        record["params"] if record else settings,
+        sections,
+        library="transformers" if lam is None else "peft",
+    )
+
+    def save(folder: Path) -> None:
+        bench.space.family.save(model, folder)
+        if lam is not None:
+            file = folder / "adapter_config.json"
+            write_json(file, {**read_json(file), "base_model_name_or_path": base})
+        if recipe:
+            (folder / "mergekit.yml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+        (folder / "README.md").write_text(card)
+
+    write_folder(config.folder / "exports" / variant / subset, save)
+
+
+def _recorded(file: Path, tasks: list[str]) -> Any:
+    """A merge's record, if it was scored."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    return next((record for record in map(json.loads, lines) if record["tasks"] == tasks), None)
+
+
+def _learned(bench: Bench, variant: Variant, tasks: list[str]) -> Coefficients:
+    selection = read_json(bench.space.folder / "selection" / f"{variant.name}.json")
+    method = find(variant.method)
+    found = bench.fit(method, method.settings(variant.params), Choice(**selection["chosen"]), tasks)
+    return found.by_name(tasks)
+
+
+def _linear(
+    bench: Bench,
+    method: Method,
+    settings: Mapping[str, Any],
+    coefficients: Coefficients,
+    tasks: list[str],
+) -> Lambda | None:
+    """The coefficients of a merge that is a sum of the experts' own deltas, else None."""
+    weights = bench.deltas(tasks)
+    if method.learned:
+        plain = settings.get("over", "none") in ("", "none")
+        return {name: _at(coefficients, name) for name in weights} if plain else None
+    if "statistics" in method.needs:
+        return None
+    merged = method.function(weights.base, weights, **settings)
+    return merged.lam if isinstance(merged, Combined) and merged.deltas is weights else None
+
+
+def _at(coefficients: Coefficients, name: str) -> list[float]:
+    """The learned coefficients in one tensor."""
+    return [c[layer_of(name)] if isinstance(c, Mapping) else c for c in coefficients.values()]
+
+
+def _write(bench: Bench, settings: Mapping[str, Any], coefficients: Coefficients, tasks: list[str]) -> None:
+    """Write a merge of known coefficients into the module, by the arithmetic that it was scored with."""
+    weights = bench.deltas(tasks)
+    tau = bench.task_vectors(settings, weights)
+    blend = Blend(bench.model, weights.base, tau)
+    columns = {layer_of(name): _at(coefficients, name) for name in tau}
+    blend.write(torch.tensor([columns[layer] for layer in blend.layers], device=bench.space.device).T)
+
+
+@torch.no_grad()
+def _adapter(bench: Bench, lam: Lambda, tasks: list[str]) -> nn.Module:
+    """The sum of adapters as one: their factors side by side, of a rank that is the sum of theirs.
+
+    Where that exceeds what the layer can have, an SVD leaves as much as it can.
+    """
+    # Imported here: PEFT takes a second, and most exports have no adapters.
+    from peft import LoraConfig, get_peft_model
+
+    from remerge.checkpoints.adapters import PREFIX
+
+    weights, factors = bench.deltas(tasks), dict[str, LowRank]()
+    turned = LoraConfig.from_pretrained(str(bench.space.path(tasks[0]))).fan_in_fan_out
+    for name in weights:
+        known = [
+            (c, value)
+            for c, value in zip(lam[name], (weights.states[task][name] for task in tasks), strict=True)
+            if isinstance(value, LowRank)
+        ]
+        B = torch.cat([c * value.scaling * value.B.float() for c, value in known], dim=1)
+        A = torch.cat([value.A.float() for _, value in known])
+        if len(A) > min(len(B), A.shape[1]):
+            U, sigma, A = torch.linalg.svd(B @ A, full_matrices=False)
+            B = U * sigma
+        factors[name.removesuffix(".weight")] = LowRank(B, A).T if turned else LowRank(B, A)
+    ranks = {name: len(factor.A) for name, factor in factors.items()}
+    # With alpha the rank itself, the factors are the delta.
+    most = max(ranks.values())
+    settings: dict[str, Any] = {
+        "r": most,
+        "lora_alpha": most,
+        "rank_pattern": ranks,
+        "alpha_pattern": ranks,
+        "target_modules": list(ranks),
+        "fan_in_fan_out": turned,
+    }
+    model: Any = bench.model
+    adapted: Any = get_peft_model(model, LoraConfig(**settings))
+    for name, factor in factors.items():
+        layer = adapted.get_submodule(f"{PREFIX}{name}")
+        layer.lora_A["default"].weight.copy_(factor.A)
+        layer.lora_B["default"].weight.copy_(factor.B)
+    whole: nn.Module = adapted
+    return whole
+
+
+def _source(bench: Bench, model: str) -> str:
+    """Where a model comes from: its hub id, or its folder."""
+    record = bench.space.record(model)
+    made_here = record["source"] in ("miniature", "fine-tuned here")
+    return str(record["path"] if made_here else record["source"])
+
+
+def _loadable(bench: Bench, sources: Mapping[str, str]) -> dict[str, str]:
+    """Experts as they were merged: one that the pipeline wrote, its added tokens cut, from its own folder."""
+    paths = {task: bench.space.path(task) for task in sources}
+    own = {task for task, path in paths.items() if path.is_relative_to(bench.space.folder)}
+    return {task: str(paths[task]) if task in own else source for task, source in sources.items()}
+
+
+def _hints(bench: Bench, *, adapted: bool, mergekit: bool) -> list[str]:
+    """How the folder is used."""
+    hints = []
+    if adapted:
+        hints.append("It is an adapter of the base: `PeftModel.from_pretrained(base, folder)`.")
+    if bench.space.family.heads(bench.model):
+        hints.append(
+            "Each task is read through its own head: load the model with its `num_labels`, then "
+            "`model.load_state_dict(load_file('heads/<task>.safetensors'), strict=False)`."
+        )
+    if mergekit:
+        hints.append("`mergekit.yml` makes the same merge with mergekit 0.1.5.")
+    else:
+        hints.append("mergekit 0.1.5 cannot express this merge exactly: there is no `mergekit.yml`.")
+    return hints
+
+
+def _stored_dtype(folder: Path) -> str:
+    """The dtype of a checkpoint by its configuration."""
+    config = read_json(folder / "config.json")
+    return str(config.get("dtype") or config.get("torch_dtype") or "float32")
+
+
+def _scores(bench: Bench, record: Mapping[str, Any]) -> str:
+    """How the merge did on each task's test split."""
+    rows = [
+        (
+            task,
+            score["metric"],
+            f"{score['value']:.4f}",
+            f"{bench.space.expert_score(task)['value']:.4f}",
+            f"{record['normalised'][task]:.4f}",
+        )
+        for task, score in record["scores"].items()
+    ]
+    head = ("task", "metric", "this merge", "the task's expert", "normalised")
+    return f"{markdown([head, *rows])}\n\nANP (100 times the mean of the last column): {record['anp']:.2f}."

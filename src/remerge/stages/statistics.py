@@ -1,0 +1,25 @@
+"""What some methods need of an expert beyond its weights: Fisher information, Gram matrices."""
+
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from remerge.config import Config
+from remerge.files import write_with
+from remerge.measures import curvature
+from remerge.stages._workspace import Workspace
+
+
+def run(config: Config, task: str, kind: str) -> None:
+    """Compute a kind of statistics of an expert on training inputs of its task."""
+    space = Workspace(config)
+    examples = space.split(task, "train").examples[: config.statistics.inputs]
+    model = space.load(task, [task])
+    bar = tqdm(examples, desc=f"{kind} of {task}", mininterval=1)
+    # One input a batch: Fisher's squares are of single inputs, and nothing is padded.
+    batches = (space.family.collate([example], space.device) for example in bar)
+    if kind == "fisher":
+        found = curvature.fisher(model, batches, space.family.logits, seed=config.seed)
+    else:
+        found = curvature.grams(model, batches, space.family.logits, space.family.masks)
+    tensors = {name: tensor.contiguous() for name, tensor in found.items()}
+    write_with(space.statistics_file(task, kind), lambda temporary: save_file(tensors, temporary))

@@ -1,0 +1,104 @@
+"""Fisher information and Gram matrices against their definitions."""
+
+import pytest
+import torch
+from torch import nn
+
+from remerge.errors import UserError
+from remerge.measures.curvature import fisher, grams
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, 3, bias=False))
+
+
+@pytest.fixture
+def inputs():
+    return [torch.randn(1, 4, generator=torch.Generator().manual_seed(i)) for i in range(6)]
+
+
+def logits(model, x):
+    return model(x)
+
+
+def test_weighted_fisher_is_the_expectation_over_labels(model, inputs):
+    found = fisher(model, inputs, logits, labels="weighted")
+    model.eval()
+    for name, p in model.named_parameters():
+        expected = torch.zeros_like(p)
+        for x in inputs:
+            log_pi = model(x)[0].log_softmax(-1)
+            for y in range(3):
+                (g,) = torch.autograd.grad(log_pi[y], p, retain_graph=True)
+                expected += log_pi[y].exp().detach() * g**2 / len(inputs)
+        torch.testing.assert_close(found[name], expected)
+
+
+def test_positions_of_a_sequence_add_up(model, inputs):
+    sequence = torch.cat(inputs[:3])
+    whole = fisher(model, [sequence], logits, labels="weighted")
+    parts = fisher(model, inputs[:3], logits, labels="weighted")
+    for name, f in whole.items():
+        torch.testing.assert_close(f, 3 * parts[name])
+
+
+def test_sampled_fisher_tends_to_the_weighted(model, inputs):
+    sampled = fisher(model, inputs * 400, logits, seed=1)
+    weighted = fisher(model, inputs, logits, labels="weighted")
+    for name, f in weighted.items():
+        assert float((sampled[name] - f).norm() / f.norm()) < 0.15
+    again = fisher(model, inputs * 400, logits, seed=1)
+    assert all(torch.equal(again[name], f) for name, f in sampled.items())
+
+
+def test_statistics_leave_the_model_as_it_was(model, inputs):
+    model.train()
+    fisher(model, inputs, logits)
+    grams(model, inputs, logits, lambda batch: [])
+    assert model.training
+    assert all(p.grad is None for p in model.parameters())
+    assert not any(m._forward_pre_hooks for m in model.modules())
+
+
+def test_grams_leave_padding_out(model):
+    x = torch.randn(2, 7, 4, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(2, 7, dtype=torch.int64)
+    mask[1, 3:] = 0
+    model.eval()
+    found = grams(model, [(x, mask), (x[:1], mask[:1])], lambda m, b: m(b[0]), lambda b: [b[1]])
+    seen = torch.cat([x[mask.bool()], x[0]])
+    torch.testing.assert_close(found["0.weight"], seen.T @ seen)
+    hidden = model[:3](seen)
+    torch.testing.assert_close(found["3.weight"], hidden.T @ hidden)
+
+
+def test_inputs_that_no_mask_fits_count_whole(model):
+    x = torch.randn(3, 4)
+    found = grams(model, [x], logits, lambda batch: [torch.zeros(2, 7)])
+    torch.testing.assert_close(found["0.weight"], x.T @ x)
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.inner, self.head = nn.Embedding(9, 4), nn.Linear(4, 4), nn.Linear(4, 9, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, ids):
+        return self.head(self.inner(self.embed(ids)))
+
+
+def test_a_tied_head_has_no_gram_and_one_information():
+    model, ids = Tied(), torch.tensor([[1, 2, 3]])
+    found = grams(model, [ids], lambda m, b: m(b)[0], lambda b: [torch.ones(1, 3)])
+    assert list(found) == ["inner.weight"]
+    assert set(fisher(model, [ids], lambda m, b: m(b)[0])) == {"embed.weight", "inner.weight", "inner.bias"}
+
+
+def test_no_inputs(model):
+    with pytest.raises(UserError, match="no examples"):
+        fisher(model, [], logits)
+    with pytest.raises(UserError, match="no inputs reached a linear layer"):
+        grams(model, [], logits, lambda batch: [])

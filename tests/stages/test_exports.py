@@ -1,0 +1,482 @@
+"""Merges as checkpoints: what is written is the merge, and the libraries that it is for load it."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from huggingface_hub import ModelCard
+from mergekit.config import MergeConfiguration
+from mergekit.merge import run_merge
+from mergekit.options import MergeOptions
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GenerationConfig,
+)
+
+import remerge
+from remerge import learn
+from remerge.__main__ import main
+from remerge.checkpoints.adapters import read_adapter
+from remerge.checkpoints.models import state_of, tensors_of
+from remerge.config import load, variant_name
+from remerge.errors import UserError
+from remerge.files import write_folder
+from remerge.folders import standalone
+from remerge.stages import base as base_stage
+from remerge.stages import experts as experts_stage
+from remerge.stages._bench import Bench
+
+TASKS = {"cola": 2, "mnli": 3, "sst2": 2}
+PAIR = ["cola", "mnli"]
+LEARNED = {
+    "task": {"cola": 0.7, "mnli": -0.2},
+    "layer": {
+        "cola": {"model.layers.0": 0.1, "model.layers.1": 0.9, "other": 0.5},
+        "mnli": {"model.layers.0": 0.4, "model.layers.1": -0.3, "other": 0.2},
+    },
+}
+SCALES = {
+    "model.layers.0": [0.1, 0.4],
+    "model.layers.1": [0.9, -0.3],
+    "other": [0.5, 0.2],
+}
+PLAIN = [("average", {"weights": [0.2, 0.6]}), ("task_arithmetic", {"scale": [0.5, -0.4]})]
+MERGEKITS = [*PLAIN, ("ties", {"density": 0.3, "scope": "tensor", "scale": 0.8}), ("slerp", {"t": 0.3})]
+MERGEKITS += [("multi_slerp", {})]
+
+
+@pytest.fixture
+def experts(folder, model, base, tmp_path):
+    """Three experts' tensors, and their folders beside the base's."""
+    generator = torch.Generator().manual_seed(1)
+    made = {}
+    for task in TASKS:
+        made[task] = {k: v + 0.05 * torch.randn(v.shape, generator=generator) for k, v in base.items()}
+        model.load_state_dict(made[task], strict=False)
+        model.save_pretrained(tmp_path / task)
+    return made
+
+
+@pytest.fixture
+def adapters(folder, tmp_path):
+    """Three experts as adapters: the third changes other layers than the first two."""
+    for seed, task in enumerate(TASKS):
+        torch.manual_seed(seed)
+        targets = ["q_proj", "k_proj"] if task != "sst2" else ["k_proj", "up_proj"]
+        config = LoraConfig(r=3 + 2 * seed, lora_alpha=5, target_modules=targets, init_lora_weights=False)
+        get_peft_model(AutoModelForCausalLM.from_pretrained(folder), config).save_pretrained(tmp_path / task)
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch, folder):
+    """A benchmark with base and experts on record."""
+
+    def make(*variants, family="causal_lm", **base):
+        monkeypatch.chdir(tmp_path)
+        tasks = {
+            task: {
+                "source": "miniature",
+                "prompt": "{sentence}",
+                "answers": list("abc")[:classes],
+                "expert": f"./{task}",
+            }
+            for task, classes in TASKS.items()
+        }
+        raw = {"benchmark": "w", "base": {"source": "./model", "family": family, **base}, "tasks": tasks}
+        Path("w.yaml").write_text(yaml.safe_dump({**raw, "merge": {"variants": list(variants)}}))
+        config = load(Path("w.yaml"))
+        base_stage.run(config)
+        for task in TASKS:
+            experts_stage.run(config, task)
+        return config
+
+    return make
+
+
+def scored(config, variant, coefficients=None):
+    """A merge's record, as a campaign writes it."""
+    score = {"metric": "accuracy", "value": 0.8, "restricted": None, "n": 9}
+    record = {
+        "tasks": PAIR,
+        "params": config.variant(variant).params,
+        "scores": dict.fromkeys(PAIR, score | {"value": 0.6}),
+        "normalised": dict.fromkeys(PAIR, 0.75),
+        "anp": 75.0,
+        "coefficients": coefficients or {},
+    }
+    other = record | {"tasks": ["cola", "sst2"], "coefficients": {}}
+    for path, text in {
+        f"merges/{variant}/2.jsonl": f"{json.dumps(other)}\n{json.dumps(record)}\n",
+        **{f"scores/{t}.json": json.dumps({"scores": {t: score}}) for t in PAIR},
+    }.items():
+        (config.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (config.folder / path).write_text(text)
+
+
+def exported(variant, subset="cola+mnli"):
+    assert main(["export", "w.yaml", variant, subset]) == 0
+    return Path("results/w/exports", variant, subset)
+
+
+def loaded(folder, auto=AutoModelForCausalLM):
+    return state_of(auto.from_pretrained(folder))
+
+
+def close(found, expected, atol=1e-6):
+    assert set(found) == set(expected)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, atol=atol, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "coefficients", "oracle", "given"),
+    [
+        ("ties", {"density": 0.3}, None, "ties", {"density": 0.3}),
+        ("divmerge", {"level": "task"}, LEARNED["task"], "task_arithmetic", {"scale": [0.7, -0.2]}),
+        ("divmerge", {"level": "layer"}, LEARNED["layer"], "layerwise", {"scale": SCALES}),
+        ("adamerging", {"over": "ties@aggregate=sum"}, LEARNED["task"], "ties", {"scale": [0.7, -0.2]}),
+    ],
+)
+def test_an_export_is_the_merge(world, experts, base, method, params, coefficients, oracle, given):
+    config, variant = world({method: params}), variant_name(method, params)
+    scored(config, variant, coefficients)
+    folder = exported(variant)
+    if "over" in params:
+        given = {**given, "aggregate": "sum"}
+    close(loaded(folder), remerge.merge(oracle, base, {t: experts[t] for t in PAIR}, **given))
+    assert AutoTokenizer.from_pretrained(folder)("the cat").input_ids
+    assert GenerationConfig.from_pretrained(folder)
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.base_model == [str(Path(name).resolve()) for name in ("model", *PAIR)]
+    assert card.data.base_model_relation == "merge"
+    assert card.data.tags == ["merge", "remerge"]
+    assert "| cola | accuracy | 0.6000 | 0.8000 | 0.7500 |" in card.text
+    assert "ANP (100 times the mean of the last column): 75.00" in card.text
+    for c in coefficients or {}:
+        assert f"| {c} |" in card.text
+    assert f"remerge export results/w/config.yaml {variant} cola+mnli" in card.text
+
+
+def test_without_a_record_coefficients_are_learned(world, experts, base, monkeypatch):
+    config = world({"divmerge": {"level": "task"}})
+    fit = learn.Fit(torch.tensor([[0.3], [0.6]]), ["other"], [], 0.0)
+    monkeypatch.setattr(Bench, "fit", lambda *given: fit)
+    path = config.folder / "selection/divmerge@level=task.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"chosen": {"learning_rate": 0.1, "initial": 0.5}}))
+    folder = exported("divmerge@level=task")
+    expected = remerge.merge("task_arithmetic", base, {t: experts[t] for t in PAIR}, scale=[0.3, 0.6])
+    close(loaded(folder), expected)
+    assert "It was not scored." in (folder / "README.md").read_text()
+
+
+def test_an_export_has_the_dtype_of_the_base(world, experts, base, folder):
+    AutoModelForCausalLM.from_pretrained(folder).bfloat16().save_pretrained(folder)
+    world("average")
+    written = load_file(exported("average") / "model.safetensors")
+    assert {tensor.dtype for tensor in written.values()} == {torch.bfloat16}
+    name = "model.layers.0.mlp.up_proj.weight"
+    mean = (experts["cola"][name] + experts["mnli"][name]) / 2
+    torch.testing.assert_close(written[name], mean.bfloat16(), atol=0.01, rtol=0.01)
+    assert json.loads((exported("average") / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "coefficients"),
+    [
+        *((method, params, None) for method, params in MERGEKITS),
+        ("divmerge", {"level": "task"}, LEARNED["task"]),
+        ("divmerge", {"level": "layer"}, LEARNED["layer"]),
+    ],
+)
+def test_mergekit_makes_the_same_weights(world, experts, tmp_path, method, params, coefficients):
+    config, variant = world({method: params}), variant_name(method, params)
+    scored(config, variant, coefficients)
+    folder = exported(variant)
+    recipe = MergeConfiguration.model_validate(yaml.safe_load((folder / "mergekit.yml").read_text()))
+    run_merge(recipe, str(tmp_path / "mergekit"), MergeOptions(copy_tokenizer=False, quiet=True))
+    close(loaded(tmp_path / "mergekit"), loaded(folder), atol=1e-5)
+    assert "`mergekit.yml` makes the same merge" in (folder / "README.md").read_text()
+
+
+def test_mergekit_is_pointed_to_what_was_merged(world, experts, folder):
+    """A revision of the base, and an expert whose added tokens the pipeline has cut."""
+    cola = AutoModelForCausalLM.from_pretrained(folder.parent / "cola")
+    words = AutoTokenizer.from_pretrained(folder)
+    words.add_tokens(["<one>", "<two>"])
+    cola.resize_token_embeddings(len(words))
+    for part in (cola, words):
+        part.save_pretrained(folder.parent / "cola")
+    world({"task_arithmetic": {}}, vocabulary="common", revision="v1")
+    recipe = yaml.safe_load((exported("task_arithmetic") / "mergekit.yml").read_text())
+    assert recipe["base_model"] == f"{folder.resolve()}@v1"
+    sources = [str(folder.parent / "mnli"), "results/w/experts/cola"]
+    assert sorted(model["model"] for model in recipe["models"]) == sorted(sources)
+    card = ModelCard.load("results/w/exports/task_arithmetic/cola+mnli/README.md")
+    assert str(folder.parent / "cola") in card.data.base_model
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [("ties", {}), ("dare", {}), ("ties", {"scope": "tensor", "scale": [0.5, 1.0]})],
+)
+def test_what_mergekit_cannot_say_has_no_recipe(world, experts, method, params):
+    world({method: params})
+    folder = exported(variant_name(method, params))
+    assert not (folder / "mergekit.yml").exists()
+    assert "mergekit 0.1.5 cannot express this merge exactly" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "subset"),
+    [
+        *((*plain, "cola+mnli") for plain in PLAIN),
+        ("average", {}, "cola+mnli+sst2"),
+        ("multi_slerp", {}, "cola+mnli"),
+        ("divmerge", {"level": "layer"}, "cola+mnli"),
+    ],
+)
+def test_a_linear_merge_of_adapters_is_one_adapter(world, adapters, base, method, params, subset):
+    config, variant = world({method: params}), variant_name(method, params)
+    learned = method == "divmerge"
+    scored(config, variant, LEARNED["layer"] if learned else None)
+    folder = exported(variant, subset)
+    assert not (folder / "model.safetensors").exists()
+    found = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("model"), folder)
+    ranks = {name: len(A) for name, A in found.state_dict().items() if "lora_A" in name}
+    # Of ranks 3, 5 and 7: k_proj maps to 8 dimensions.
+    expected = {("q_proj", 8), ("k_proj", 8)} | ({("up_proj", 7)} if "sst2" in subset else set())
+    assert {(name.split(".")[-4], rank) for name, rank in ranks.items()} == expected
+    deltas = {task: read_adapter(Path(task), base) for task in subset.split("+")}
+    changed = {name: base[name] for name in base if any(name in d for d in deltas.values())}
+    experts = {task: {**changed, **delta} for task, delta in deltas.items()}
+    if learned:
+        method, params = "layerwise", {"scale": {k: v for k, v in SCALES.items() if k != "other"}}
+    merged = remerge.merge(method, changed, experts, **params)
+    close(state_of(found.merge_and_unload()), {**base, **merged}, atol=1e-5)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(Path("model").resolve())
+    assert ModelCard.load(folder / "README.md").data.library_name == "peft"
+
+
+def test_another_merge_of_adapters_is_a_model(world, adapters, base):
+    world({"ties": {"density": 0.5}})
+    folder = exported("ties@density=0.5")
+    deltas = {task: read_adapter(Path(task), base) for task in PAIR}
+    changed = {name: base[name] for name in deltas["cola"]}
+    close(loaded(folder), {**base, **remerge.merge("ties", changed, deltas, density=0.5)}, atol=1e-5)
+    assert not (folder / "adapter_config.json").exists()
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_heads_of_the_subset_go_with_it(world, folder, base, adapted):
+    heads = {}
+    for seed, (task, classes) in enumerate(TASKS.items()):
+        torch.manual_seed(seed)
+        expert = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=classes)
+        heads[task] = expert.score.weight.detach().clone()
+        if adapted:
+            config = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["score"])
+            expert = get_peft_model(expert, config)
+        expert.save_pretrained(folder.parent / task)
+    world("average", family="classifier")
+    made = exported("average", "mnli+sst2")
+    assert {file.name for file in (made / "heads").iterdir()} == {"mnli.safetensors", "sst2.safetensors"}
+    assert not [name for name in tensors_of(made) if "score" in name]
+    for task in ("mnli", "sst2"):
+        source = "model" if adapted else made
+        body = AutoModelForSequenceClassification.from_pretrained(source, num_labels=TASKS[task])
+        body.load_state_dict(load_file(made / f"heads/{task}.safetensors"), strict=False)
+        found = state_of(PeftModel.from_pretrained(body, made).merge_and_unload() if adapted else body)
+        assert torch.equal(found.pop("score.weight"), heads[task])
+        close(found, base)
+    assert not (made / "mergekit.yml").exists()
+
+
+@pytest.mark.parametrize(
+    ("variant", "subset", "words"),
+    [
+        ("tise", "cola+mnli", "unknown variant 'tise', did you mean ties?"),
+        ("ties", "cola+mnly", "unknown task 'mnly', did you mean mnli?"),
+        ("ties", "mnli+cola", "name two tasks or more, sorted, each once: cola+mnli"),
+        ("ties", "cola", "name two tasks or more"),
+        ("ties", "cola+cola", "name two tasks or more"),
+    ],
+)
+def test_a_wrong_export_is_one_line(world, experts, capsys, variant, subset, words):
+    world("ties")
+    assert main(["export", "w.yaml", variant, subset]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+    assert not Path("results/w/exports").exists()
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    def save(folder, full=False):
+        (folder / "a").write_text(str(full))
+        if full:
+            raise OSError(28, "No space left on device")
+
+    write_folder(tmp_path / "x/y", save)
+    with pytest.raises(UserError, match=r"cannot write .*x/y: No space left"):
+        write_folder(tmp_path / "x/y", partial(save, full=True))
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["y"]
+    assert (tmp_path / "x/y/a").read_text() == "False"
+
+
+def merge(*arguments, base="model", experts=PAIR, out="merged", method="ties"):
+    lines = [["--method", method, "--base", base, "--out", out], *(["--expert", e] for e in experts)]
+    return main(["merge", *(word for line in lines for word in line), *arguments])
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("ties", {"density": 0.3}),
+        ("task_arithmetic", {"scale": [0.5, -0.4]}),
+        ("dare", {"seed": 3}),
+        ("slerp", {}),
+        ("drm_h", {"pruning": "individual"}),
+    ],
+)
+def test_a_merge_of_folders(here, experts, base, method, params):
+    words = [word for key, value in params.items() for word in ("--param", f"{key}={value}")]
+    assert merge(*words, method=method) == 0
+    close(loaded("merged"), remerge.merge(method, base, {t: experts[t] for t in PAIR}, **params))
+    assert AutoTokenizer.from_pretrained("merged")("the cat").input_ids
+    assert GenerationConfig.from_pretrained("merged")
+    card = ModelCard.load("merged/README.md")
+    assert card.data.base_model == ["model", *PAIR]
+    assert f"--method {method}" in card.text
+    assert not [path for path in Path().iterdir() if path.name.startswith(".")]
+
+
+def test_shards_go_in_and_out(here, experts, base, folder, monkeypatch):
+    AutoModelForCausalLM.from_pretrained(folder).save_pretrained("sharded", max_shard_size="5KB")
+    assert len(list(Path("sharded").glob("*.safetensors"))) > 2
+    monkeypatch.setattr(standalone, "SHARD", "7KB")
+    assert merge("--dtype", "bfloat16", base="sharded", method="average") == 0
+    index = json.loads(Path("merged/model.safetensors.index.json").read_text())
+    files = {path.name for path in Path("merged").glob("*.safetensors")}
+    assert set(index["weight_map"].values()) == files
+    assert len(files) > 2
+    found = AutoModelForCausalLM.from_pretrained("merged")
+    assert found.dtype == torch.bfloat16
+    expected = remerge.merge("average", base, {t: experts[t] for t in PAIR})
+    close(state_of(found), {name: tensor.bfloat16() for name, tensor in expected.items()}, atol=0)
+
+
+def test_experts_of_another_dtype_are_not_rounded(here, experts, base):
+    name = "model.layers.0.mlp.up_proj.weight"
+    state = load_file("model/model.safetensors")
+    save_file({k: v.bfloat16() for k, v in state.items()}, "model/model.safetensors", {"format": "pt"})
+    assert merge("--dtype", "float32", method="average") == 0
+    mean = (experts["cola"][name] + experts["mnli"][name]) / 2
+    torch.testing.assert_close(loaded("merged")[name], mean, atol=1e-6, rtol=0)
+
+
+def test_adapters_merge_with_models(here, experts, base, folder):
+    torch.manual_seed(0)
+    config = LoraConfig(r=3, target_modules=["q_proj"], init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(folder), config).save_pretrained("lora")
+    assert merge(experts=["cola", "lora"], method="task_arithmetic") == 0
+    adapted = {**base, **read_adapter(Path("lora"), base)}
+    close(loaded("merged"), remerge.merge("task_arithmetic", base, [experts["cola"], adapted]), atol=1e-5)
+
+
+def test_a_head_beside_an_adapter_is_left_out_and_said(here, folder, base, capsys):
+    auto = AutoModelForSequenceClassification
+    headed = auto.from_pretrained(folder, num_labels=4)
+    headed.save_pretrained("headed")
+    config = LoraConfig(r=3, target_modules=["q_proj"], init_lora_weights=False, modules_to_save=["score"])
+    get_peft_model(headed, config).save_pretrained("lora")
+    own = load_file("headed/model.safetensors")["score.weight"]
+    capsys.readouterr()
+    assert merge(base="headed", experts=["lora"], method="average") == 0
+    assert "score.weight: lies beside the adapter lora: left out" in capsys.readouterr().err
+    found = load_file("merged/model.safetensors")
+    assert torch.equal(found.pop("score.weight"), own)
+    deltas = read_adapter(Path("lora"), base)
+    close(found, {**base, **{name: base[name] + delta.dense() for name, delta in deltas.items()}}, 1e-5)
+
+
+def test_heads_are_left_out_and_said(here, folder, base, experts, capsys):
+    for task in PAIR:
+        auto = AutoModelForSequenceClassification
+        auto.from_pretrained(task, num_labels=TASKS[task]).save_pretrained(f"{task}-head")
+    heads = [f"{task}-head" for task in PAIR]
+    expected = remerge.merge("ties", base, {t: experts[t] for t in PAIR})
+    capsys.readouterr()
+    assert merge(experts=heads) == 0
+    assert "remerge: score: in cola-head, not in the base: left out" in capsys.readouterr().err
+    close(loaded("merged"), expected)
+    auto.from_pretrained(folder, num_labels=4).save_pretrained("headed")
+    own = load_file("headed/model.safetensors")["score.weight"]
+    capsys.readouterr()
+    assert merge(base="headed", experts=heads, out="again") == 0
+    assert "score: the experts differ in it or have none: the base's is kept" in capsys.readouterr().err
+    written = load_file("again/model.safetensors")
+    assert torch.equal(written.pop("score.weight"), own)
+    close(written, expected)
+
+
+def cut(path):
+    Path(path).write_bytes(Path(path).read_bytes()[:-40])
+
+
+@pytest.mark.parametrize(
+    ("given", "arguments", "words"),
+    [
+        ({"method": "tise"}, [], "unknown method 'tise', did you mean ties?"),
+        ({}, ["--param", "densty=0.2"], "unknown parameter densty, the nearest known is density"),
+        ({}, ["--param", "density=2"], "density is"),
+        ({}, ["--param", "density"], "write name=value"),
+        ({"method": "divmerge"}, [], "divmerge needs inputs: name it in a configuration"),
+        ({"method": "fisher"}, [], "fisher needs statistics of the experts"),
+        ({"out": "cola"}, [], "cola exists and is not empty"),
+        ({"out": "w.txt"}, [], "w.txt exists and is not empty"),
+        ({"out": "w.txt/merged"}, [], "cannot write w.txt/merged"),
+        ({"experts": ["cola", "cola"]}, [], "given twice"),
+        ({"experts": ["cola", "./missing"]}, [], "missing: neither a local folder nor to be had"),
+        ({"experts": ["cola", "narrow"]}, [], "is [48, 12], the base's [427, 16]: another architecture"),
+        ({"experts": ["cola", "cut"]}, [], "not whole"),
+        ({"experts": ["cola", "other"]}, [], "other: shares no tensor with the base"),
+        ({"experts": ["cola", "less"]}, [], "expert less: tensor model.norm.weight is missing"),
+        ({"experts": ["cola", "nan"]}, [], "expert nan: model.norm.weight holds NaN"),
+        ({"base": "empty"}, [], "no .safetensors file"),
+        ({"method": "slerp", "experts": ["cola", "mnli", "sst2"]}, [], "slerp takes two experts"),
+    ],
+)
+def test_a_wrong_merge_is_one_line(here, experts, capsys, monkeypatch, given, arguments, words):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    Path("w.txt").write_text("mine")
+    Path("empty").mkdir()
+    state = load_file("cola/model.safetensors")
+    norm = "model.norm.weight"
+    for name, changed in {
+        "narrow": {n: t[:48, :12] if t.ndim == 2 else t for n, t in state.items()},
+        "cut": state,
+        "other": {f"bert.{n}": t for n, t in state.items()},
+        "less": {n: t for n, t in state.items() if n != norm},
+        "nan": {**state, norm: state[norm] * float("nan")},
+    }.items():
+        Path(name).mkdir()
+        save_file({n: t.contiguous() for n, t in changed.items()}, f"{name}/model.safetensors")
+    cut("cut/model.safetensors")
+    before = sorted(Path().iterdir())
+    assert merge(*arguments, **given) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("remerge:")]
+    assert words in line
+    assert sorted(Path().iterdir()) == before

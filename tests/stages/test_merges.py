@@ -1,0 +1,222 @@
+"""Merges of a benchmark in one process: every method, against `remerge.merge` on the same weights."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
+
+import remerge
+from remerge import miniature
+from remerge.checkpoints.models import state_of
+from remerge.config import load
+from remerge.errors import UserError
+from remerge.families import family
+from remerge.measures.score import accuracy
+from remerge.methods import find
+from remerge.stages import base as base_stage
+from remerge.stages import data, experts, merges, references, selection, statistics
+from remerge.stages._bench import Bench
+from remerge.stages._workspace import Workspace
+
+TASKS = ("cola", "sst2", "mnli")
+EMBEDDING = "model.embed_tokens.weight"
+SCALES = {"cola": 0.3, "sst2": 0.5, "mnli": -0.2}
+LAYERS = {"model.layers.0": SCALES, "model.layers.1": 0.4, "other": {"cola": 0, "sst2": 0.1, "mnli": 1}}
+PARAMS = {
+    "adamerging": {"over": "ties@aggregate=sum"},
+    "layerwise": {"scale": LAYERS},
+    "task_arithmetic": {"scale": SCALES},
+}
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch, model, tokenizer):
+    """A base and three experts on disk, with data, references, statistics and scores."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    generator = torch.Generator().manual_seed(4)
+    base = {name: tensor.clone() for name, tensor in state_of(model).items()}
+    tokenizer.save_pretrained("base")
+    model.save_pretrained("base")
+    raw = {
+        "benchmark": "b",
+        "base": {"source": "./base"},
+        "tasks": {},
+        "merge": {"variants": [{m: PARAMS.get(m, {})} for m in remerge.methods()]},
+        "learning": {
+            "inputs": {"task": 4, "layer": 4},
+            "epochs": {"adamerging": 1, "divmerge": 1},
+            "select": {"learning_rate": [0.01, 0.1], "initial": [0.5], "subsets": ["cola+mnli"]},
+        },
+        "statistics": {"inputs": 4},
+    }
+    for task in TASKS:
+        form = miniature.FORMATS[task]
+        state = {k: v + 0.05 * torch.randn(v.shape, generator=generator) for k, v in base.items()}
+        model.load_state_dict(state, strict=False)
+        model.save_pretrained(task)
+        raw["tasks"][task] = {
+            "source": "miniature",
+            "prompt": form.prompt,
+            "answers": list(form.answers),
+            "sizes": {"train": 8, "validation": 8, "test": 16},
+            "expert": f"./{task}",
+        }
+    (tmp_path / "b.yaml").write_text(yaml.safe_dump(raw))
+    config = load(tmp_path / "b.yaml")
+    base_stage.run(config)
+    for task in TASKS:
+        data.run(config, task)
+        experts.run(config, task)
+        references.run(config, task)
+        for kind in ("fisher", "grams"):
+            statistics.run(config, task, kind)
+    # Untrained experts answer nothing right: their scores are given, so that ANP is defined.
+    for task in TASKS:
+        score = {"metric": "accuracy", "value": 0.5, "restricted": 0.5, "n": 16}
+        path = config.folder / f"scores/{task}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"scores": {task: score}}))
+    monkeypatch.setattr(Bench, "scores", _scores)
+    return config
+
+
+def _scores(self, tasks, split):
+    """The share of answer tokens that are right, which tells untrained models apart."""
+    found = {}
+    for task in tasks:
+        part = self.split(task, split)
+        score = accuracy(self.space.family, self.model, part.examples, part.labels, 8)
+        batch = self.space.family.collate(part.examples, self.space.device)
+        with torch.no_grad():
+            loss = torch.nn.functional.cross_entropy(
+                self.space.family.logits(self.model, batch), batch.targets
+            )
+        found[task] = score | {"value": float(1 / loss)}
+    return found
+
+
+def records(config, variant, size):
+    path = config.folder / f"merges/{variant}/{size}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_method_merges_every_pair_as_in_python(bench):
+    space = Workspace(bench)
+    base = state_of(space.load_folder(space.path("base"), torch.float32))
+    states = {task: state_of(space.load_folder(space.path(task), torch.float32)) for task in TASKS}
+    for variant in bench.merge.variants:
+        method = remerge.methods()[variant.method]
+        if method.learned:
+            selection.run(bench, variant.name)
+        merges.run(bench, variant.name, 2)
+        lines = records(bench, variant.name, 2)
+        assert [line["tasks"] for line in lines] == [["cola", "mnli"], ["cola", "sst2"], ["mnli", "sst2"]]
+        for line in lines:
+            assert line["anp"] == pytest.approx(100 * sum(line["normalised"].values()) / 2)
+            assert set(method.parameters) <= set(line["params"])
+        if method.learned:
+            assert len(lines[0]["trace"]) == 4
+            assert set(lines[0]["coefficients"]) == {"cola", "mnli"}
+            continue
+        pair = {task: states[task] for task in ("cola", "mnli")}
+        given = {}
+        if "statistics" in method.needs:
+            kind = method.needs[1]
+            given["statistics"] = {task: space.statistics(task, kind) for task in pair}
+        made = Bench(bench)
+        merged = remerge.merge(variant.method, base, pair, **variant.params, **given)
+        for name, parameter in made.parameters.items():
+            parameter.copy_(merged[name])
+        expected = made.scores(["cola", "mnli"], "test")
+        for task in pair:
+            assert lines[0]["scores"][task]["value"] == pytest.approx(expected[task]["value"], rel=1e-5)
+
+
+def test_finished_merges_are_recalled_and_changed_ones_are_not(bench):
+    merges.run(bench, "average", 2)
+    first = records(bench, "average", 2)
+    merges.run(bench, "average", 2)
+    assert records(bench, "average", 2) == first
+    state = dict(
+        Workspace(bench).state("sst2", state_of(Workspace(bench).load_folder(Path("base"), torch.float32)))
+    )
+    save_file({k: v + 0.01 for k, v in state.items()}, "sst2/model.safetensors", {"format": "pt"})
+    experts.run(bench, "sst2")
+    merges.run(bench, "average", 2)
+    again = records(bench, "average", 2)
+    assert again[0] == first[0]
+    assert again[1] != first[1]
+    assert again[1]["scores"]["sst2"] != first[1]["scores"]["sst2"]
+
+
+def test_the_selection_is_the_best_mean_on_validation(bench):
+    name = next(v.name for v in bench.merge.variants if v.method == "divmerge")
+    selection.run(bench, name)
+    found = json.loads((bench.folder / f"selection/{name}.json").read_text())
+    assert [point["learning_rate"] for point in found["grid"]] == [0.01, 0.1]
+    best = max(found["grid"], key=lambda point: point["mean"])
+    assert found["chosen"] == {"learning_rate": best["learning_rate"], "initial": 0.5}
+    assert set(best["validation"]) == {"cola+mnli"}
+
+
+def test_experts_with_added_tokens(bench, tokenizer):
+    """They are refused by name, or cut to the rows that the base has; those of another base are refused."""
+    space = Workspace(bench)
+    model = AutoModelForCausalLM.from_pretrained("sst2")
+    before = state_of(model)[EMBEDDING].clone()
+    grown = PreTrainedTokenizerFast.from_pretrained("base")
+    grown.add_tokens(["<user>", "<assistant>"])
+    model.resize_token_embeddings(len(grown))
+    model.save_pretrained("sst2")
+    grown.save_pretrained("sst2")
+    with pytest.raises(UserError, match=r"sst2: 2 tokens that the base lacks: '<user>', '<assistant>'"):
+        experts.run(bench, "sst2")
+    base = bench.base.model_copy(update={"vocabulary": "common"})
+    experts.run(bench.model_copy(update={"base": base}), "sst2")
+    assert torch.equal(
+        space.state("sst2", state_of(space.load_folder(Path("base"), torch.float32)))[EMBEDDING], before
+    )
+    merges.run(bench, "average", 2)
+    words = json.loads(Path("sst2/tokenizer.json").read_text())
+    words["model"]["vocab"] |= {"cat": words["model"]["vocab"]["dog"], "dog": words["model"]["vocab"]["cat"]}
+    Path("sst2/tokenizer.json").write_text(json.dumps(words))
+    with pytest.raises(UserError, match=r"sst2: a tokenizer that differs from the base's: 'cat' is number"):
+        experts.run(bench, "sst2")
+
+
+def test_an_expert_of_another_architecture(bench):
+    config = Qwen2Config.from_pretrained("sst2", num_hidden_layers=3)
+    config.layer_types = ["full_attention"] * 3
+    AutoModelForCausalLM.from_config(config).save_pretrained("sst2")
+    experts.run(bench, "sst2")
+    with pytest.raises(
+        UserError, match=r"sst2: tensor model\.layers\.2\..* is in the expert, not in the base"
+    ):
+        merges.run(bench, "average", 2)
+    raw = json.loads(Path("sst2/config.json").read_text())
+    Path("sst2/config.json").write_text(json.dumps(raw | {"model_type": "qwen99"}))
+    with pytest.raises(UserError, match=r"sst2: cannot be loaded: .*qwen99"):
+        experts.run(bench, "sst2")
+    with pytest.raises(UserError, match=r"sst2: no architecture that transformers knows .*qwen99"):
+        family("causal_lm", Path("sst2"))
+
+
+def test_task_vectors_are_of_float32_weights_whatever_the_models_compute_in(bench, monkeypatch):
+    exact = Bench(bench)
+    monkeypatch.setattr(Workspace, "dtype", torch.bfloat16)
+    half = Bench(bench)
+    for bench_of in (exact, half):
+        bench_of.deltas(["cola", "mnli"])
+    assert half.parameters[EMBEDDING].dtype == torch.bfloat16
+    pair = ["cola", "mnli"]
+    assert torch.equal(half.deltas(pair)[EMBEDDING], exact.deltas(pair)[EMBEDDING])
+    average = find("average")
+    for bench_of in (exact, half):
+        bench_of.merge(average, average.settings({}), pair)
+    for name, merged in half.parameters.items():
+        assert torch.equal(merged, exact.parameters[name].to(torch.bfloat16))

@@ -1,0 +1,152 @@
+"""Splits from local files in every format, and what is refused."""
+
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from remerge.config import Task
+from remerge.errors import UserError
+from remerge.tasks import make_splits, pairs, read_split, write_split
+
+ROWS = [{"sentence": f"number {i}", "label": i % 2, "idx": i} for i in range(50)]
+
+
+def task(folder, **changes):
+    given = {
+        "source": str(folder),
+        "prompt": "odd? {sentence} :",
+        "answers": ["even", "odd"],
+        "splits": {"train": "train", "validation": "train", "test": "dev"},
+        "sizes": {"train": 30, "validation": 5, "test": 7},
+    }
+    return Task.model_validate(given | changes)
+
+
+def write(folder, split, ending, rows):
+    path = folder / f"{split}{ending}"
+    if ending == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif ending == ".csv":
+        lines = ["sentence,label,idx"] + [f"{r['sentence']},{r['label']},{r['idx']}" for r in rows]
+        path.write_text("\n".join(lines) + "\n")
+    else:
+        data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        path.write_bytes(gzip.compress(data) if ending.endswith(".gz") else data)
+
+
+@pytest.fixture(params=[".jsonl", ".jsonl.gz", ".csv", ".parquet"])
+def folder(request, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    write(tmp_path, "train", request.param, ROWS[:40])
+    write(tmp_path, "dev", request.param, ROWS[40:])
+    return tmp_path
+
+
+def test_splits_are_disjoint_seeded_and_of_the_asked_sizes(folder):
+    made = make_splits("parity", task(folder), seed=1)
+    assert {split: len(rows) for split, rows in made.items()} == {"train": 30, "validation": 5, "test": 7}
+    ids = {split: {row["idx"] for row in rows} for split, rows in made.items()}
+    assert not ids["train"] & ids["validation"]
+    assert ids["test"] <= set(range(40, 50))
+    assert make_splits("parity", task(folder), seed=1) == made
+    assert make_splits("parity", task(folder), seed=2) != made
+
+
+def test_prompts_and_answers(folder):
+    row = make_splits("parity", task(folder), seed=1)["test"][0]
+    assert pairs("here", task(folder), [row], speaks=True) == [
+        (f"odd? {row['sentence']} :", ["even", "odd"][row["label"]])
+    ]
+
+
+def test_parquet_round_trip_gives_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        write_split(tmp_path / f"{name}.parquet", ROWS)
+    assert read_split(tmp_path / "a.parquet") == ROWS
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    (tmp_path / "a.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:100])
+    with pytest.raises(UserError, match="not a whole parquet file"):
+        read_split(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"prompt": "{text} :"}, "no column 'text'"),
+        ({"target": "gold"}, "no column 'gold'"),
+        ({"answers": ["no", "yes"], "target": "idx"}, "has no answer"),
+        ({"splits": {"train": "train", "validation": "train", "test": "exam"}}, "no file exam"),
+        ({"sizes": {"train": 30, "validation": 40, "test": 7}}, "nothing left for train"),
+        ({"source": "/nowhere"}, "/nowhere: no such folder"),
+    ],
+)
+def test_wrong_data_gets_one_line(tmp_path, monkeypatch, changes, words):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    write(tmp_path, "train", ".jsonl", ROWS[:40])
+    write(tmp_path, "dev", ".jsonl", ROWS[40:])
+    with pytest.raises(UserError, match=words):
+        make_splits("parity", task(tmp_path, **changes), seed=0)
+
+
+ASKED = [
+    {"q": f"number {i}", "choices": {"text": ["even", "odd"], "label": ["A", "B"]}, "key": "AB"[i % 2]}
+    for i in range(40)
+]
+
+
+def test_templates_reach_into_columns_and_labels_may_be_words(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    for split in ("train", "dev"):
+        write(tmp_path, split, ".jsonl", ASKED)
+    chosen = task(
+        tmp_path,
+        prompt="{q} ? {choices[text]} :",
+        answers=["{choices[text][0]}", "{choices[text][1]}"],
+        labels=["A", "B"],
+        target="key",
+    )
+    rows = make_splits("parity", chosen, seed=1)["test"]
+    assert [r["key"] for r in rows].count("A") in range(1, 7)
+    words = ["even" if r["key"] == "A" else "odd" for r in rows]
+    prompts = [f"{r['q']} ? even odd :" for r in rows]
+    assert pairs("here", chosen, rows, speaks=True) == list(zip(prompts, words, strict=True))
+    classes = ["AB".index(r["key"]) for r in rows]
+    assert pairs("here", chosen, rows, speaks=False) == list(zip(prompts, classes, strict=True))
+    free = chosen.model_copy(update={"answers": [], "labels": None, "target": "it is {choices[text][1]}"})
+    assert {answer for _, answer in pairs("here", free, rows, speaks=True)} == {"it is odd"}
+
+
+def test_stratified_splits_keep_the_shares_of_the_labels(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    rows = [{"sentence": f"number {i}", "label": int(i % 4 == 0), "idx": i} for i in range(200)]
+    write(tmp_path, "train", ".jsonl", rows)
+    write(tmp_path, "dev", ".jsonl", ROWS)
+    splits = {"train": "train", "validation": "train", "test": "dev", "stratify": True}
+    made = make_splits(
+        "parity", task(tmp_path, splits=splits, sizes={"train": 150, "validation": 40}), seed=1
+    )
+    counts = {split: sum(row["label"] for row in made[split]) for split in ("train", "validation")}
+    assert counts["validation"] == 10
+    assert counts["train"] in (37, 38)
+    assert not {r["idx"] for r in made["train"]} & {r["idx"] for r in made["validation"]}
+
+
+def test_images_are_kept_as_their_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    for split in ("train", "dev"):
+        rows = [{"image": bytes([i, 1, 2]), "label": i % 2} for i in range(45)]
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{split}.parquet")
+    shown = task(tmp_path, prompt=None, image="image")
+    rows = make_splits("parity", shown, seed=1)["test"]
+    assert all(row["image"][0] % 2 == row["label"] and row["image"][1:] == b"\x01\x02" for row in rows)
+    write_split(tmp_path / "kept.parquet", rows)
+    kept = pairs("here", shown, read_split(tmp_path / "kept.parquet"), speaks=False)
+    assert kept == [(row["image"], row["label"]) for row in rows]
+
+
+def test_the_miniature_world_has_no_other_tasks(tmp_path):
+    with pytest.raises(UserError, match=r"tasks\.colla: the miniature world has no such task, it has: cola"):
+        make_splits("colla", task(tmp_path, source="miniature"), seed=0)

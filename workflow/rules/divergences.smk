@@ -1,0 +1,15 @@
+rule divergences:
+    input:
+        expand(f"{B}/experts/{{task}}.json", task=TASKS),
+        expand(f"{B}/references/{{task}}.safetensors", task=TASKS),
+    output:
+        expand(f"{B}/divergences/{{task}}.json", task=TASKS),
+    log:
+        f"{B}/logs/divergences.log",
+    threads: CONFIG.threads
+    resources:
+        gpu=1,
+    message:
+        "Divergences of every expert from every other"
+    shell:
+        f"python -m remerge divergences {RUN} {LOG}"

@@ -1,0 +1,17 @@
+rule statistics:
+    input:
+        f"{B}/experts/{{task}}.json",
+        f"{B}/data/{{task}}/train.parquet",
+    output:
+        f"{B}/statistics/{{task}}/{{kind}}.safetensors",
+    log:
+        f"{B}/logs/statistics/{{task}}_{{kind}}.log",
+    threads: CONFIG.threads
+    resources:
+        gpu=1,
+    params:
+        settings=configuration.digest(CONFIG.statistics, CONFIG.seed),
+    message:
+        "Statistics ({wildcards.kind}) of the expert of {wildcards.task}"
+    shell:
+        f"python -m remerge statistics {RUN} {{wildcards.task}} {{wildcards.kind}} {LOG}"
