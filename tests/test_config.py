@@ -94,7 +94,7 @@ def test_local_sources_are_relative_to_the_file(raw, tmp_path):
         (lambda c: c["merge"].update(variants=[{"ties": {"density": 1.5}}]), ["density", "(0, 1]", "1.5"]),
         (lambda c: c["merge"].update(variants=[{"ties": {"scope": "a/b"}}]), ["cannot name a folder"]),
         (lambda c: c["learning"]["select"].update(subsets=["cola+sst"]), ["unknown task 'sst'", "sst2"]),
-        (lambda c: c["merge"].update(variants=["slerp"]), ["slerp merges two experts", "merge.sizes"]),
+        (lambda c: c["merge"].update(variants=["slerp"]), ["slerp merges 2 experts", "merge.sizes"]),
         (lambda c: c.update(device="gpu"), ["device", "gpu"]),
     ],
 )

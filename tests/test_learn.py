@@ -1,7 +1,5 @@
 """Learned coefficients against autograd through the merge, and at known optima."""
 
-from functools import partial
-
 import pytest
 import torch
 from torch.func import functional_call
@@ -93,7 +91,7 @@ def test_one_expert_is_found_again(family, model, base, experts, references, nam
         base,
         {n: deltas[n] for n in deltas},
         references[:1],
-        partial(find("divmerge").function, divergence=name, level="task"),
+        find("divmerge").objective({"divergence": name}),
         level="task",
         learning_rate=0.02,
         initial=0.5,
@@ -109,7 +107,7 @@ def test_one_expert_is_found_again(family, model, base, experts, references, nam
 def test_fit_is_the_same_twice_and_leaves_the_merge(family, model, base, experts, references):
     deltas = Deltas(base, experts)
     tau = {n: deltas[n] for n in deltas}
-    objective = partial(find("divmerge").function, divergence="js", level="layer")
+    objective = find("divmerge").objective({"divergence": "js"})
 
     def run():
         return fit(

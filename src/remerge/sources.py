@@ -1,41 +1,210 @@
-"""What is known of merge methods from their files alone, without importing them and with them torch.
+"""What is known of merge methods from their files alone, and which files a file's results follow from.
 
-The workflow plans its rules by this: their inputs, and the stages that a method needs.
+Nothing is imported, and torch with it: the workflow, the report and the configuration plan by this.
 """
 
-import re
-from collections.abc import Mapping
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-METHODS = Path(__file__).parent / "methods"
+from remerge.errors import UserError
+
+PACKAGE = Path(__file__).parent
+METHODS = PACKAGE / "methods"
+PLUMBING = {"errors", "files", "config", "journal"}
+"""Modules that no number follows from."""
 
 
-def method_files() -> dict[str, Path]:
-    """Every merge method's own file, found by its name without importing it."""
-    return {file.stem: file for file in sorted(METHODS.rglob("*.py")) if file.stem[0] != "_"}
+@dataclass(frozen=True)
+class Known:
+    """What a method's file says of it.
+
+    Attributes:
+        name: the method's, and its file's.
+        file: where it is defined.
+        family: the file's folder.
+        label: its name in print.
+        citation: who proposed it.
+        learned: whether its coefficients are learned on inputs.
+        answers: whether it compares with the experts' answers.
+        experts: how many it merges; None for any number.
+        statistics: which it takes of each expert, a function of `remerge.measures.curvature`.
+        defaults: of its parameters, those without a default left out.
+    """
+
+    name: str
+    file: Path
+    family: str
+    label: str
+    citation: str
+    learned: bool
+    answers: bool
+    experts: int | None
+    statistics: str | None
+    defaults: Mapping[str, Any]
 
 
-def learns(method: str) -> bool:
-    """Whether a method's coefficients are learned, read from its file without importing it."""
-    return re.search(r"^@objective\b", method_files()[method].read_text(), re.MULTILINE) is not None
+def known() -> dict[str, Known]:
+    """Every method by name, in the order of families and files.
 
-
-def statistics_of(method: str) -> str | None:
-    """Which statistics of the experts a method takes (a function of `remerge.measures.curvature`), if any."""
-    text = method_files()[method].read_text()
-    needs = re.search(r"^@method\b.*needs=\(\"statistics\", \"(\w+)\"\)", text, re.MULTILINE)
-    return needs.group(1) if needs else None
+    Raises:
+        UserError: a file defines no method of its name, or not so that it can be read without running it.
+    """
+    found: dict[str, Known] = {}
+    for file in sorted(METHODS.rglob("*.py")):
+        if file.stem[0] == "_":
+            continue
+        if file.stem in found:
+            raise UserError(f"{file}: {found[file.stem].file} is of the same name: rename one")
+        found[file.stem] = _read(file)
+    return found
 
 
 def sources_of(method: str, params: Mapping[str, Any]) -> list[Path]:
-    """The files that a method's results follow from: its methods' own, what these import, the core's."""
+    """The files that a method's results follow from, its own first: see `closure`."""
+    methods = known()
     over = str(params.get("over", "")).partition("@")[0]
-    files = [method_files()[name] for name in (method, over) if name in method_files()]
-    for file in files:
-        for module in re.findall(r"^from remerge\.methods\.(\S+) import", file.read_text(), re.MULTILINE):
-            imported = METHODS.joinpath(*module.split(".")).with_suffix(".py")
-            if imported not in files:
-                files.append(imported)
-    core = ["deltas/*.py", *(["learn.py", "measures/divergence.py"] if learns(method) else [])]
-    return [*files, *(file for pattern in core for file in sorted(METHODS.parent.glob(pattern)))]
+    files = [methods[name].file for name in (method, over) if name in methods]
+    return closure(*files, *([PACKAGE / "learn.py"] if methods[method].learned else []))
+
+
+def closure(*roots: Path) -> list[Path]:
+    """The files, and those of remerge that they import, and so on; the files first.
+
+    Packages count by their ``__init__``. Left out are `PLUMBING`, remerge's own ``__init__``, what type
+    checkers alone import, and what is imported by a name that is computed.
+    """
+    files = dict.fromkeys(roots)
+    queue = list(files)
+    while queue:
+        for file in _imported(queue.pop(0)):
+            if file not in files:
+                files[file] = None
+                queue.append(file)
+    return list(files)
+
+
+def _read(file: Path) -> Known:
+    """A method's file."""
+    call = _decorator(file)
+    given = {keyword.arg or "**": keyword.value for keyword in call.keywords}
+    if call.args or "**" in given:
+        raise UserError(f"{file}:{call.lineno}: write what the decorator takes as name=value")
+    learned = ast.unparse(call.func) == "objective"
+    for name in ("label", "citation", *(["epochs"] if learned else [])):
+        if name not in given:
+            raise UserError(f"{file}:{call.lineno}: the decorator lacks {name}")
+    defaults = _defaults(file, ast.unparse(given["parameters"]) if "parameters" in given else file.stem)
+    if learned:
+        epochs = _literal(file, "epochs", given["epochs"])
+        defaults |= {**_defaults(METHODS / "_learning.py", "Learning"), "epochs": epochs}
+    return Known(
+        name=file.stem,
+        file=file,
+        family=file.parent.name.replace("methods", "own"),
+        label=_literal(file, "label", given["label"]),
+        citation=_literal(file, "citation", given["citation"]),
+        learned=learned,
+        **_needs(file, given.get("needs")),
+        defaults=defaults,
+    )
+
+
+def _decorator(file: Path) -> ast.Call:
+    """The call that registers a file's method."""
+    for node in _parsed(file).body:
+        if isinstance(node, ast.FunctionDef) and node.name == file.stem:
+            for decorator in node.decorator_list:
+                if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) in ("method", "objective"):
+                    return decorator
+    raise UserError(
+        f"{file}: no def {file.stem} under @method(…) or @objective(…): a helper's file is named _{file.name}"
+    )
+
+
+def _needs(file: Path, node: ast.expr | None) -> dict[str, Any]:
+    """What ``Needs(…)`` says, and what it says unless it is told."""
+    needs: dict[str, Any] = {"experts": None, "answers": False, "statistics": None}
+    if node is None:
+        return needs
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "Needs" and not node.args:
+        given = {keyword.arg or "**": keyword.value for keyword in node.keywords}
+        if given.keys() <= needs.keys():
+            return needs | {name: _literal(file, f"needs: {name}", value) for name, value in given.items()}
+    raise UserError(f"{file}:{node.lineno}: write needs=Needs(…), of {', '.join(needs)}")
+
+
+def _defaults(file: Path, name: str) -> dict[str, Any]:
+    """The defaults of a function's keyword-only arguments or a class's fields, defined or imported here."""
+    pairs: list[tuple[str, ast.expr | None]] = []
+    for node in _parsed(file).body:
+        if isinstance(node, ast.ImportFrom) and node.module and name in [alias.name for alias in node.names]:
+            source = _module(node.module)
+            if source:
+                return _defaults(source, name)
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            arguments = [argument.arg for argument in node.args.kwonlyargs]
+            pairs = list(zip(arguments, node.args.kw_defaults, strict=True))
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            fields = [line for line in node.body if isinstance(line, ast.AnnAssign)]
+            pairs = [(ast.unparse(field.target), field.value) for field in fields]
+    return {name: _literal(file, name, value) for name, value in pairs if value is not None}
+
+
+def _literal(file: Path, what: str, node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise UserError(
+            f"{file}:{node.lineno}: {what} is {ast.unparse(node)}: write the value out, it is read without "
+            "running the file"
+        ) from None
+
+
+def _imported(file: Path) -> Iterator[Path]:
+    """The files of remerge that a file imports."""
+    for node in _run(_parsed(file)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = [] if not node.level else [PACKAGE.name, *file.relative_to(PACKAGE).parts[: -node.level]]
+            module = ".".join([*above, *filter(None, [node.module])])
+            # What is imported may be a module itself.
+            names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == PACKAGE.name and not {*parts[1:2]} & PLUMBING:
+                # Importing a module runs the packages that it lies in.
+                files = [_module(".".join(parts[:depth])) for depth in range(2, len(parts) + 1)]
+                yield from filter(None, files)
+
+
+def _run(node: ast.AST) -> Iterator[ast.AST]:
+    """A node and all that it holds, but for what only type checkers see."""
+    if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+        return
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from _run(child)
+
+
+def _module(name: str) -> Path | None:
+    """The file of a module of remerge; None for what is no module, or a folder without ``__init__``."""
+    path = PACKAGE.joinpath(*name.split(".")[1:])
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def _parsed(file: Path) -> ast.Module:
+    return _parse(file, file.stat().st_mtime_ns)
+
+
+@cache
+def _parse(file: Path, modified: int) -> ast.Module:
+    try:
+        return ast.parse(file.read_text())
+    except SyntaxError as error:
+        raise UserError(f"{file}:{error.lineno}: {error.msg}") from None

@@ -248,7 +248,7 @@ def test_factors_are_never_multiplied_out(lora, method, monkeypatch):
 )
 def test_prepared_vectors_sum_to_the_merge(base, experts, method, params):
     lam = [0.9, 0.4, 1.1]
-    prepared = prepare(method, base, Deltas(base, experts), **params)
+    prepared = prepare(method, Deltas(base, experts), **params)
     tied = {"lm_head.weight": "embed_tokens.weight"}
 
     def merge(name):
@@ -262,7 +262,7 @@ def test_prepared_vectors_sum_to_the_merge(base, experts, method, params):
 
 def test_parameters_may_stand_in_the_name(base, experts):
     deltas = Deltas(base, experts)
-    named = prepare("ties@density=0.1,aggregate=sum,scope=tensor", base, deltas)
-    given = prepare("ties", base, deltas, density=0.1, aggregate="sum", scope="tensor")
+    named = prepare("ties@density=0.1,aggregate=sum,scope=tensor", deltas)
+    given = prepare("ties", deltas, density=0.1, aggregate="sum", scope="tensor")
     assert all(torch.equal(named[name], given[name]) for name in named)
-    assert prepare("none", base, deltas) is deltas
+    assert prepare("none", deltas) is deltas

@@ -91,7 +91,7 @@ def test_aggregate_sum_leaves_the_division_out(base, experts):
     merged = remerge.merge(
         "ties", base, experts[0:1] if isinstance(experts, list) else experts, aggregate="sum"
     )
-    prepared = remerge.methods.prepare("ties", base, Deltas(base, experts), aggregate="sum")
+    prepared = remerge.methods.prepare("ties", Deltas(base, experts), aggregate="sum")
     tau = taus(base, experts, "layers.1.mlp.weight")
     kept = prepared["layers.1.mlp.weight"].double()
     assert torch.allclose(kept[kept != 0], tau[kept != 0], atol=1e-6)
@@ -178,7 +178,7 @@ def test_dare_keeps_the_vector_on_average(base, experts):
     deltas = Deltas(base, experts)
     name = "layers.1.mlp.weight"
     mean = torch.stack(
-        [remerge.methods.prepare("dare", base, deltas, density=0.5, seed=s)[name] for s in range(400)]
+        [remerge.methods.prepare("dare", deltas, density=0.5, seed=s)[name] for s in range(400)]
     ).mean(dim=0)
     error = (mean - deltas[name]).norm() / deltas[name].norm()
     assert float(error) < 4 / 400**0.5

@@ -67,13 +67,13 @@ def test_wrong_calls(base, experts, method, params, message):
 def test_preparations_that_there_are_not(base, experts):
     deltas = Deltas(base, experts)
     with pytest.raises(UserError, match="method tsv_m prepares no task vectors; these do: drm_h"):
-        prepare("tsv_m", base, deltas)
+        prepare("tsv_m", deltas)
     with pytest.raises(UserError, match="write name=value"):
-        prepare("ties@0.2", base, deltas)
+        prepare("ties@0.2", deltas)
     with pytest.raises(UserError, match="unknown parameter dense"):
-        prepare("ties@dense=0.2", base, deltas)
+        prepare("ties@dense=0.2", deltas)
     with pytest.raises(UserError, match="take the subset before preparing"):
-        prepare("ties", base, deltas).subset(["cola"])
+        prepare("ties", deltas).subset(["cola"])
 
 
 def test_a_method_is_its_signature(base, experts):

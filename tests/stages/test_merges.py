@@ -125,8 +125,7 @@ def test_every_method_merges_every_pair_as_in_python(bench):
             continue
         pair = {task: states[task] for task in ("cola", "mnli")}
         given = {}
-        if "statistics" in method.needs:
-            kind = method.needs[1]
+        if kind := method.needs.statistics:
             given["statistics"] = {task: space.statistics(task, kind) for task in pair}
         made = Bench(bench)
         merged = remerge.merge(variant.method, base, pair, **variant.params, **given)

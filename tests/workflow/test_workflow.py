@@ -20,12 +20,12 @@ from remerge import miniature
 ROOT = Path(__file__).parent.parent.parent
 MINE = '''"""Half of everything."""
 
-from remerge.deltas import Deltas, Merged, State
+from remerge.deltas import Deltas, Merged
 from remerge.methods import Scale, method
 
 
-@method(citation="none")
-def mine(base: State, deltas: Deltas, *, share: Scale = 0.5) -> Merged:
+@method(label="Mine", citation="none")
+def mine(deltas: Deltas, *, share: Scale = 0.5) -> Merged:
     """theta_0 + share · sum_t tau_t."""
     return deltas.tensorwise(lambda name: share * deltas[name].sum(dim=0))
 '''

@@ -19,10 +19,10 @@ for variant in CONFIG.merge.variants:
 
     slug = re.sub(r"\W+", "_", variant.name)
     files = [str(file) for file in sources.sources_of(variant.method, variant.params)]
-    kind = sources.statistics_of(variant.method)
+    kind = sources.known()[variant.method].statistics
     more = expand(f"{B}/statistics/{{task}}/{kind}.safetensors", task=TASKS) if kind else []
 
-    if sources.learns(variant.method):
+    if sources.known()[variant.method].learned:
 
         rule:
             name:

@@ -10,5 +10,5 @@ RECORDS = [
     *expand(f"{B}/references/{{task}}.json", task=TASKS),
     *expand(f"{B}/divergences/{{task}}.json", task=TASKS),
     *[f"{B}/merges/{v.name}/{size}.jsonl" for v in CONFIG.merge.variants for size in CONFIG.sizes],
-    *[f"{B}/selection/{v.name}.json" for v in CONFIG.merge.variants if sources.learns(v.method)],
+    *[f"{B}/selection/{v.name}.json" for v in CONFIG.merge.variants if sources.known()[v.method].learned],
 ]

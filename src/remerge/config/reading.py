@@ -61,8 +61,11 @@ def check_methods(config: Config) -> None:
     for variant in config.merge.variants:
         method = find(variant.method)
         method.settings(variant.params)
-        if "two" in method.needs and config.sizes != [2]:
-            raise UserError(f"merge.variants: {method.name} merges two experts: set merge.sizes to [2]")
+        count = method.needs.experts
+        if count and config.sizes != [count]:
+            raise UserError(
+                f"merge.variants: {method.name} merges {count} experts: set merge.sizes to [{count}]"
+            )
 
 
 def _absolute(raw: Any, folder: Path) -> Any:

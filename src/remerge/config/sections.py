@@ -18,8 +18,8 @@ from pydantic import (
     model_validator,
 )
 
+from remerge import sources
 from remerge.errors import UserError
-from remerge.sources import method_files
 
 RESULTS = Path("results")
 
@@ -351,9 +351,9 @@ class Config(Section):
                 if task not in self.tasks:
                     raise ValueError(f"learning.select.subsets: {_unknown('task', task, list(self.tasks))}")
         for variant in self.merge.variants:
-            if variant.method not in method_files():
+            if variant.method not in sources.known():
                 raise ValueError(
-                    f"merge.variants: {_unknown('method', variant.method, list(method_files()))}"
+                    f"merge.variants: {_unknown('method', variant.method, list(sources.known()))}"
                 )
         return self
 

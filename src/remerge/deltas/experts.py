@@ -154,7 +154,7 @@ class Deltas(Mapping[str, Tensor]):
                 raise self.blame(name)
             yield name, merged
 
-    def combine(self, lam: Sequence[float] | Mapping[str, Sequence[float]]) -> "Pieces":
+    def combine(self, lam: Sequence[float] | Mapping[str, Sequence[float]]) -> Combined:
         """sum_t lam_t tau_t with the same coefficients for all tensors, or with some for each name."""
         return Combined(self, lam)
 

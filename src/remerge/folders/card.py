@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from remerge.methods import Method, normalised, per_expert
+from remerge.methods import Method, find
 
 Coefficients = Mapping[str, float | Mapping[str, float]]
 """What was learned: for each expert a number, or one for each layer."""
@@ -75,9 +75,6 @@ def mergekit_recipe(
 ) -> dict[str, Any] | None:
     """The configuration with which mergekit 0.1.5 makes the same merge, or None if it has no such method.
 
-    Its TIES is ours but for entries whose magnitudes tie where density cuts. Its DARE and DELLA draw other
-    masks, its karcher is the mean of weights and not of their deltas, its breadcrumbs empty small tensors.
-
     Args:
         method: how the experts were merged.
         settings: all its parameters.
@@ -86,48 +83,36 @@ def mergekit_recipe(
         coefficients: what was learned, empty for methods that learn nothing.
         dtype: in which the merge is stored.
     """
-    names, scale = list(experts), settings.get("scale", 1.0)
-    shared: dict[str, Any] = {}
-    if method.name == "average":
-        name, weights = "linear", normalised(settings["weights"], names, "weights")
-    elif method.name == "multi_slerp":
-        name, weights = "multislerp", normalised(settings["weights"], names, "weights")
-    elif method.name == "task_arithmetic":
-        name, weights = "task_arithmetic", per_expert(scale, names, "scale")
-    elif method.name == "slerp":
-        name, weights, shared = "slerp", [], {"t": settings["t"]}
-        base = next(iter(experts.values()))
-    elif (
-        method.name == "ties"
-        and settings["scope"] == "tensor"
-        and settings["aggregate"] == "mean"
-        and len(lam := set(per_expert(scale, names, "scale"))) == 1
-    ):
-        name, weights = "ties", [1.0] * len(names)
-        shared = {"density": settings["density"], "lambda": lam.pop()}
-    elif coefficients and settings.get("over", "none") in ("", "none"):
-        name, weights = "task_arithmetic", [_by_layer(c) for c in coefficients.values()]
-    else:
+    if method.learned:
+        if settings["over"] not in ("", "none"):
+            return None
+        method, settings = _as_given(coefficients)
+    recipe = method.mergekit(list(experts), **settings)
+    if recipe is None:
         return None
-    given = [{"weight": weight} for weight in weights] or [{}] * len(names)
-    recipe = {
-        "merge_method": name,
-        # The first expert is where slerp starts, the base where all else does but the mean, which has none.
-        **({} if name == "linear" else {"base_model": base}),
+    weights = [{"weight": weight} for weight in recipe.weights] or [{}] * len(experts)
+    first = next(iter(experts.values()))
+    written = {
+        "merge_method": recipe.name,
+        "base_model": {"base": base, "first": first, "none": None}[recipe.base],
         "models": [
             {"model": source, **({"parameters": own} if own else {})}
-            for source, own in zip(experts.values(), given, strict=True)
+            for source, own in zip(experts.values(), weights, strict=True)
         ],
-        "parameters": shared,
+        "parameters": recipe.parameters,
         "dtype": "float32",
         "out_dtype": dtype,
     }
-    return {key: value for key, value in recipe.items() if value}
+    return {key: value for key, value in written.items() if value}
 
 
-def _by_layer(coefficient: float | Mapping[str, float]) -> Any:
-    """A weight, or one for each layer: mergekit takes the first whose filter is part of a tensor's name."""
-    if not isinstance(coefficient, Mapping):
-        return coefficient
-    blocks = [{"filter": f"{layer}.", "value": c} for layer, c in coefficient.items() if layer != "other"]
-    return [*blocks, {"value": coefficient.get("other", 0.0)}]
+def _as_given(coefficients: Coefficients) -> tuple[Method, dict[str, Any]]:
+    """The method that makes the merge of learned coefficients, and its settings."""
+    first = next(iter(coefficients.values()))
+    if not isinstance(first, Mapping):
+        return find("task_arithmetic"), {"scale": coefficients}
+    by_layer = {
+        layer: {expert: c[layer] for expert, c in coefficients.items() if isinstance(c, Mapping)}
+        for layer in first
+    }
+    return find("layerwise"), {"scale": by_layer}

@@ -53,7 +53,7 @@ def merge_folders(
     """
     chosen = find(method)
     settings = chosen.settings(dict(map(_parameter, params)))
-    if chosen.learned or "statistics" in chosen.needs:
+    if chosen.learned or chosen.needs.statistics:
         what = "inputs" if chosen.learned else "statistics of the experts"
         raise UserError(f"method {method} needs {what}: name it in a configuration and run the pipeline")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
@@ -67,7 +67,7 @@ def merge_folders(
     kept = _kept(theta, states)
     try:
         weights = _deltas({n: t for n, t in theta.items() if n not in kept}, states, place)
-        merged = chosen.function(weights.base, weights, **settings)
+        merged = chosen.function(weights, **settings)
         again = ["remerge merge", f"--method {method}", f"--base {base}"]
         again += [f"--expert {expert}" for expert in experts]
         again += [f"--param {param!r}" for param in params]

@@ -2,9 +2,9 @@
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from remerge.errors import UserError
 
@@ -23,7 +23,7 @@ class Range:
 
     def __str__(self) -> str:
         left, right = "(" if "(" in self.open else "[", ")" if ")" in self.open else "]"
-        return f"{left}{self.low:g}, {self.high:g}{right}"
+        return f"{left}{self.low:g}, {'∞' if self.high == math.inf else format(self.high, 'g')}{right}"
 
 
 Share = Annotated[float, Range(0, 1, open="(")]
@@ -42,9 +42,6 @@ Scales = Scale | Sequence[Scale] | Mapping[str, Scale]
 
 Scope = Literal["model", "tensor"]
 """Over what a share is taken: the whole task vector, or each tensor by itself."""
-
-Level = Literal["task", "layer"]
-"""One coefficient for each expert, or for each expert and layer."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +65,16 @@ class Parameter:
     def accepts(self, value: Any) -> bool:
         """Whether ``value`` has the type and lies in the range."""
         return any(_fits(option, value) for option in _options(self.type))
+
+
+def parameters_of(described: Callable[..., Any]) -> dict[str, Parameter]:
+    """The keyword-only arguments of a function or class, by name."""
+    hints = get_type_hints(described, include_extras=True)
+    return {
+        p.name: Parameter(p.name, hints[p.name], p.default)
+        for p in inspect.signature(described).parameters.values()
+        if p.kind is inspect.Parameter.KEYWORD_ONLY
+    }
 
 
 def normalised(weights: Weights | None, experts: Sequence[str], what: str) -> list[float]:

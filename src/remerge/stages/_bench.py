@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from remerge.learn import Fit, Tau
 from remerge.measures.references import Reference
 from remerge.measures.score import Split, score
 from remerge.methods import Method, find, prepare
-from remerge.sources import sources_of, statistics_of
+from remerge.sources import sources_of
 from remerge.stages._workspace import Workspace
 
 
@@ -105,16 +105,16 @@ class Bench:
     def merge(self, method: Method, settings: Mapping[str, Any], subset: Sequence[str]) -> None:
         """Write a merge that needs no learning into the module."""
         weights, given = self.deltas(subset), {}
-        kind = statistics_of(method.name)
+        kind = method.needs.statistics
         if kind:
             given = {"statistics": {task: self.space.statistics(task, kind) for task in subset}}
         self.restore(weights)
-        for name, delta in method.function(weights.base, weights, **settings, **given):
+        for name, delta in method.function(weights, **settings, **given):
             self.parameters[name].copy_(delta.add_(self.base[name]))
 
     def task_vectors(self, settings: Mapping[str, Any], weights: Deltas) -> dict[str, Tau]:
         """What coefficients are learned over, held in memory: the deltas, or what a method made of them."""
-        prepared = prepare(settings.get("over", "none"), weights.base, weights)
+        prepared = prepare(settings["over"], weights)
         dtype = getattr(torch, self.config.merge.delta_dtype)
         return {name: prepared.factors(name) or prepared[name].to(dtype) for name in prepared}
 
@@ -124,7 +124,7 @@ class Bench:
         level = settings["level"]
         inputs = getattr(learning.inputs, level)
         references = [self.reference(task).first(inputs) for task in subset]
-        if "references" not in method.needs:
+        if not method.needs.answers:
             references = [reference.first_tokens for reference in references]
         self.restore(weights)
         return learn.fit(
@@ -133,7 +133,7 @@ class Bench:
             weights.base,
             self.task_vectors(settings, weights),
             references,
-            partial(method.function, **settings),
+            method.objective(settings),
             level=level,
             learning_rate=choice.learning_rate,
             initial=choice.start(len(subset)),
@@ -164,7 +164,7 @@ def key_of(bench: Bench, variant: Variant, subset: Sequence[str], choice: Choice
     records = [bench.space.record(model)["fingerprint"] for model in ("base", *subset)]
     tests = [bench.split(task, "test").digest for task in subset]
     parts: list[Any] = [records, tests, method.name, method.settings(variant.params), str(bench.space.dtype)]
-    if "statistics" in method.needs:
+    if method.needs.statistics:
         parts += [
             [bench.split(task, "train").digest for task in subset],
             config.statistics.inputs,

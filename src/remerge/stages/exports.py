@@ -117,9 +117,9 @@ def _linear(
     if method.learned:
         plain = settings.get("over", "none") in ("", "none")
         return {name: _at(coefficients, name) for name in weights} if plain else None
-    if "statistics" in method.needs:
+    if method.needs.statistics:
         return None
-    merged = method.function(weights.base, weights, **settings)
+    merged = method.function(weights, **settings)
     return merged.lam if isinstance(merged, Combined) and merged.deltas is weights else None
 
 

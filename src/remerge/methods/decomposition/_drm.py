@@ -1,11 +1,12 @@
 """DRM's joint space: renormalise, prune, elect, disjoint mean (Eq. 3 to 8)."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from remerge.deltas import PIECE, SAMPLE, Deltas, LowRank
+from remerge.deltas import PIECE, SAMPLE, Combined, Deltas, LowRank
+from remerge.methods import Range, Scales, Share, per_expert
 from remerge.methods.decomposition._basis import joint, linear_weights, stacked
 from remerge.methods.interference._select import kth_largest
 
@@ -15,18 +16,33 @@ Pruning = Literal["joint", "individual"]
 
 def aligned(
     deltas: Deltas,
-    *,
     vertical: bool,
-    density: float,
-    renormalise: bool,
-    prune: bool,
-    pruning: Pruning,
-    elect: bool,
-    disjoint: bool,
-    rank: float,
-    tolerance: float,
-) -> Deltas:
-    """Gamma ⊙ Sigma_t V~_t^T back through U for linear layers, tau_t / T for all else."""
+    *,
+    density: Share = 0.2,
+    scale: Scales = 1.0,
+    renormalise: bool = True,
+    prune: bool = True,
+    pruning: Pruning = "joint",
+    elect: bool = True,
+    disjoint: bool = True,
+    rank: Share = 1.0,
+    tolerance: Annotated[float, Range(0, 1, open=")")] = 0.01,
+) -> Combined:
+    """sum_t lam_t · U (Gamma ⊙ Sigma_t V~_t^T) for linear layers, sum_t lam_t tau_t / T for all else.
+
+    Args:
+        deltas: the task vectors; those of linear layers are the ΔW_t.
+        vertical: whether the basis is of their rows (DRM-V) or of their columns.
+        density: k, the share of entries kept.
+        scale: lam, one for all experts, one for each, or by their names.
+        renormalise: False leaves Eq. 5 and 6 out (the paper's Table 3).
+        prune: False keeps all entries (Table 7).
+        pruning: joint, or each task's entries by themselves (Table 8).
+        elect: False drops no entry for its sign (Table 7).
+        disjoint: False divides by T everywhere (Table 7).
+        rank: the share of the singular values kept, the largest (Figure 6: 1 − drop rate).
+        tolerance: singular values up to this times the largest count as zero (authors' code).
+    """
     linear = set(linear_weights(deltas))
 
     def form(name: str) -> LowRank | None:
@@ -58,7 +74,8 @@ def aligned(
         return merged.T if vertical else merged
 
     count = len(deltas.experts)
-    return deltas.map(lambda tau, name, where: tau.div_(count)).replace(form)
+    prepared = deltas.map(lambda tau, name, where: tau.div_(count)).replace(form)
+    return prepared.combine(per_expert(scale, deltas.experts, "drm: scale"))
 
 
 def largest(V: Tensor, density: float, pruning: Pruning) -> Tensor:

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from remerge.deltas import Deltas, LowRank, Merged, State
+from remerge.deltas import Deltas, LowRank, Merged
 from remerge.methods import Scale, method
 from remerge.methods.decomposition._basis import linear_weights, singular
 
 
-@method(citation="Marczak et al., 2025, No Task Left Behind, arXiv:2502.04959")
-def iso_c(base: State, deltas: Deltas, *, scale: Scale = 1.0) -> Merged:
+@method(label="Iso-C", citation="Marczak et al., 2025, No Task Left Behind, arXiv:2502.04959")
+def iso_c(deltas: Deltas, *, scale: Scale = 1.0) -> Merged:
     """theta_0 + lam · mean(Sigma) · U V^T, with sum_t ΔW_t = U Sigma V^T.
 
     The mean is over the singular values that are not zero in float32: a sum of low rank stays in its own
@@ -17,7 +17,6 @@ def iso_c(base: State, deltas: Deltas, *, scale: Scale = 1.0) -> Merged:
     theta_0 + the mean of the tau_t.
 
     Args:
-        base: theta_0.
         deltas: the task vectors; those of linear layers are the ΔW_t.
         scale: lam (the paper's alpha), on linear layers.
 

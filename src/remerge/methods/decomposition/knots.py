@@ -4,51 +4,28 @@ from typing import Literal
 
 import torch
 
-from remerge.deltas import Deltas, LowRank, Merged, State
+from remerge.deltas import Combined, Deltas, LowRank
 from remerge.methods import Scales, Share, method, per_expert
 from remerge.methods.decomposition._basis import joint, linear_weights, stacked
-from remerge.methods.interference.dare_ties import dropped_consistent
-from remerge.methods.interference.ties import trimmed_consistent
-
-Inner = Literal["ties", "dare_ties"]
+from remerge.methods.interference.dare_ties import dare_ties
+from remerge.methods.interference.ties import ties
 
 
-def aligned(deltas: Deltas, *, inner: Inner, density: float, seed: int) -> Deltas:
-    """What the inner method keeps of the coordinates, back through U; tau_t / T where there are none."""
-    U, C = {}, {}
-    for name in linear_weights(deltas):
-        U[name], C[name] = joint(stacked(deltas, name), absolute=1e-5)
-    coordinates = Deltas(
-        {name: torch.zeros_like(c[0]) for name, c in C.items()},
-        {e: {name: c[t].contiguous() for name, c in C.items()} for t, e in enumerate(deltas.experts)},
-    )
-    if inner == "ties":
-        merged = trimmed_consistent(coordinates, density=density, scope="model", aggregate="mean")
-    else:
-        merged = dropped_consistent(coordinates, density=density, seed=seed)
-    count = len(deltas.experts)
-    return deltas.map(lambda tau, name, where: tau.div_(count)).replace(
-        lambda name: LowRank(U[name], merged[name]) if name in U else None
-    )
-
-
-@method(citation="Stoica et al., 2025, KnOTS, arXiv:2410.19735", preparation=aligned)
+@method(label="KnOTS", citation="Stoica et al., 2025, KnOTS, arXiv:2410.19735")
 def knots(
-    base: State,
     deltas: Deltas,
     *,
-    inner: Inner = "ties",
+    inner: Literal["ties", "dare_ties"] = "ties",
     density: Share = 0.2,
     scale: Scales = 1.0,
     seed: int = 0,
-) -> Merged:
+) -> Combined:
     """theta_0 + lam · U · inner(Sigma V_1^T, …, Sigma V_T^T), [ΔW_1 … ΔW_T] = U Sigma [V_1^T …].
 
     The inner method trims over the coordinates of all layers together. Singular values above 1e-5 count.
     Meant for LoRA experts; of what is no linear layer's weight, sum_t lam_t tau_t / T.
 
     Args:
-        base: theta_0.
         deltas: the task vectors; those of linear layers are the ΔW_t.
         inner: what merges the coordinates.
         density: the inner method's share of entries kept.
@@ -59,5 +36,19 @@ def knots(
     matrices of T·r. The coordinates of all layers are held: T·r·m numbers each, r the rank of the
     concatenation.
     """
-    lam = per_expert(scale, deltas.experts, "knots: scale")
-    return aligned(deltas, inner=inner, density=density, seed=seed).combine(lam)
+    U, C = {}, {}
+    for name in linear_weights(deltas):
+        U[name], C[name] = joint(stacked(deltas, name), absolute=1e-5)
+    coordinates = Deltas(
+        {name: torch.zeros_like(c[0]) for name, c in C.items()},
+        {e: {name: c[t].contiguous() for name, c in C.items()} for t, e in enumerate(deltas.experts)},
+    )
+    if inner == "ties":
+        kept = ties(coordinates, density=density).deltas
+    else:
+        kept = dare_ties(coordinates, density=density, seed=seed).deltas
+    count = len(deltas.experts)
+    prepared = deltas.map(lambda tau, name, where: tau.div_(count)).replace(
+        lambda name: LowRank(U[name], kept[name]) if name in U else None
+    )
+    return prepared.combine(per_expert(scale, deltas.experts, "knots: scale"))

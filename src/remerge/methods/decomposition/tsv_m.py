@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from remerge.deltas import Deltas, LowRank, Merged, State
+from remerge.deltas import Deltas, LowRank, Merged
 from remerge.methods import Scale, method
 from remerge.methods.decomposition._basis import linear_weights, nearest_orthogonal, singular, stacked
 
 
-@method(citation="Gargiulo et al., 2025, Task Singular Vectors, arXiv:2412.00081")
-def tsv_m(base: State, deltas: Deltas, *, scale: Scale = 1.0) -> Merged:
+@method(label="TSV-M", citation="Gargiulo et al., 2025, Task Singular Vectors, arXiv:2412.00081")
+def tsv_m(deltas: Deltas, *, scale: Scale = 1.0) -> Merged:
     """theta_0 + lam · U⊥ Sigma V⊥^T, U = [U_1 … U_T] and V of the top 1/T singular triplets of each ΔW_t.
 
     U⊥ and V⊥ are the polar factors of U and V, the nearest matrices with orthonormal columns. Of n × m the
@@ -18,7 +18,6 @@ def tsv_m(base: State, deltas: Deltas, *, scale: Scale = 1.0) -> Merged:
     tau_t.
 
     Args:
-        base: theta_0.
         deltas: the task vectors; those of linear layers are the ΔW_t.
         scale: lam, on linear layers.
 

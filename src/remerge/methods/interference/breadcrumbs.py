@@ -5,14 +5,37 @@ from typing import Annotated
 
 from torch import Tensor
 
-from remerge.deltas import Deltas, Merged, State
+from remerge.deltas import Combined, Deltas
 from remerge.errors import UserError
 from remerge.methods import Range, Scales, Share, method, per_expert
 from remerge.methods.interference._select import thresholds
 
 
-def crumbs(deltas: Deltas, *, density: float, outliers: float) -> Deltas:
-    """Each tensor without its largest and its smallest magnitudes."""
+@method(label="Breadcrumbs", citation="Davari and Belilovsky, 2024, arXiv:2312.06795")
+def breadcrumbs(
+    deltas: Deltas,
+    *,
+    density: Share = 0.1,
+    outliers: Annotated[float, Range(0, 1, open=")")] = 0.01,
+    scale: Scales = 0.3,
+) -> Combined:
+    """theta_0 + sum_t lam_t m_t ⊙ tau_t, m_t without the largest and the small magnitudes of each tensor.
+
+    Of n entries the int(outliers·n) largest are dropped, of the rest the int(density·n) largest kept, and
+    what ties with the last or the first of those. The defaults lie within what the authors' code searches:
+    density 0.05 to 0.2, outliers 0.001 to 0.01, scale 0.01 to 1; it masks row by row.
+
+    Args:
+        deltas: the task vectors tau_t.
+        density: the share of entries kept.
+        outliers: gamma, the share of largest magnitudes dropped; density + outliers is at most 1.
+        scale: lam (the paper's alpha), one for all experts, one for each, or by their names.
+
+    Raises:
+        UserError: density + outliers is above 1.
+
+    Cost: three passes over the T·d weights.
+    """
     if density + outliers > 1:
         raise UserError(f"breadcrumbs: density {density:g} and outliers {outliers:g} sum to more than 1")
 
@@ -24,40 +47,9 @@ def crumbs(deltas: Deltas, *, density: float, outliers: float) -> Deltas:
         low, high = (thresholds(deltas, (rank + 0.5) / d, [name]) for rank in (last, first))
         return low[:, None], high[:, None]
 
-    def change(tau: Tensor, name: str, where: slice) -> Tensor:
+    def mask(tau: Tensor, name: str, where: slice) -> Tensor:
         low, high = (bound.to(tau.device) for bound in bounds(name))
         magnitude = tau.abs()
         return tau.mul_(magnitude.ge(low).logical_and_(magnitude.le(high)))
 
-    return deltas.map(change)
-
-
-@method(citation="Davari and Belilovsky, 2024, arXiv:2312.06795", preparation=crumbs)
-def breadcrumbs(
-    base: State,
-    deltas: Deltas,
-    *,
-    density: Share = 0.1,
-    outliers: Annotated[float, Range(0, 1, open=")")] = 0.01,
-    scale: Scales = 0.3,
-) -> Merged:
-    """theta_0 + sum_t lam_t m_t ⊙ tau_t, m_t without the largest and the small magnitudes of each tensor.
-
-    Of n entries the int(outliers·n) largest are dropped, of the rest the int(density·n) largest kept, and
-    what ties with the last or the first of those. The defaults lie within what the authors' code searches:
-    density 0.05 to 0.2, outliers 0.001 to 0.01, scale 0.01 to 1; it masks row by row.
-
-    Args:
-        base: theta_0.
-        deltas: the task vectors tau_t.
-        density: the share of entries kept.
-        outliers: gamma, the share of largest magnitudes dropped; density + outliers is at most 1.
-        scale: lam (the paper's alpha), one for all experts, one for each, or by their names.
-
-    Raises:
-        UserError: density + outliers is above 1.
-
-    Cost: three passes over the T·d weights.
-    """
-    lam = per_expert(scale, deltas.experts, "breadcrumbs: scale")
-    return crumbs(deltas, density=density, outliers=outliers).combine(lam)
+    return deltas.map(mask).combine(per_expert(scale, deltas.experts, "breadcrumbs: scale"))

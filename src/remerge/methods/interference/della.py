@@ -5,15 +5,40 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from remerge.deltas import Deltas, Merged, State
+from remerge.deltas import Combined, Deltas
 from remerge.errors import UserError
 from remerge.methods import Range, Scales, Share, method, per_expert
 from remerge.methods.interference._interference import resolve
 from remerge.methods.interference._random import drawn
 
 
-def sampled_consistent(deltas: Deltas, *, density: float, epsilon: float, seed: int) -> Deltas:
-    """The entries that magnitude sampling keeps, agreeing with the elected sign, divided by how many do."""
+@method(label="DELLA", citation="Deep et al., 2024, arXiv:2406.11617")
+def della(
+    deltas: Deltas,
+    *,
+    density: Share = 0.2,
+    epsilon: Annotated[float, Range(0, 0.5)] = 0.15,
+    scale: Scales = 1.0,
+    seed: int = 0,
+) -> Combined:
+    """theta_0 + lam · TIES' disjoint mean of m_t ⊙ tau_t / (1−p_t), where p_t falls with the magnitude's
+    rank.
+
+    Within each row of a tensor the probability to stay rises evenly with the rank of the magnitude, from
+    density − epsilon for the smallest to density + epsilon for the largest.
+
+    Args:
+        deltas: the task vectors tau_t.
+        density: 1−p, the mean probability to stay.
+        epsilon: half the difference between the largest and the smallest.
+        scale: lam, one for all experts, one for each, or by their names.
+        seed: of the masks, which depend on it, the expert's and the tensor's name alone.
+
+    Raises:
+        UserError: density ± epsilon leaves (0, 1].
+
+    Cost: one pass over the T·d weights, T·d random numbers, and a sort of each row.
+    """
     if not 0 < density - epsilon <= density + epsilon <= 1:
         raise UserError(f"della: density {density:g} ± epsilon {epsilon:g} must lie in (0, 1]")
 
@@ -28,37 +53,5 @@ def sampled_consistent(deltas: Deltas, *, density: float, epsilon: float, seed: 
         kept = drawn(keep.cpu(), seed, deltas.experts, name, where.start, tau.shape[1])
         return tau.mul_(kept.to(tau.device)).div_(keep)
 
-    return resolve(deltas.map_rows(magprune), "model")
-
-
-@method(citation="Deep et al., 2024, arXiv:2406.11617", preparation=sampled_consistent)
-def della(
-    base: State,
-    deltas: Deltas,
-    *,
-    density: Share = 0.2,
-    epsilon: Annotated[float, Range(0, 0.5)] = 0.15,
-    scale: Scales = 1.0,
-    seed: int = 0,
-) -> Merged:
-    """theta_0 + lam · TIES' disjoint mean of m_t ⊙ tau_t / (1−p_t), where p_t falls with the magnitude's
-    rank.
-
-    Within each row of a tensor the probability to stay rises evenly with the rank of the magnitude, from
-    density − epsilon for the smallest to density + epsilon for the largest.
-
-    Args:
-        base: theta_0.
-        deltas: the task vectors tau_t.
-        density: 1−p, the mean probability to stay.
-        epsilon: half the difference between the largest and the smallest.
-        scale: lam, one for all experts, one for each, or by their names.
-        seed: of the masks, which depend on it, the expert's and the tensor's name alone.
-
-    Raises:
-        UserError: density ± epsilon leaves (0, 1].
-
-    Cost: one pass over the T·d weights, T·d random numbers, and a sort of each row.
-    """
     lam = per_expert(scale, deltas.experts, "della: scale")
-    return sampled_consistent(deltas, density=density, epsilon=epsilon, seed=seed).combine(lam)
+    return resolve(deltas.map_rows(magprune), "model").combine(lam)

@@ -1,25 +1,31 @@
 """TIES: trim, elect sign, disjoint mean."""
 
-from remerge.deltas import Deltas, Merged, State
-from remerge.methods import Scales, Scope, Share, method, per_expert
+from collections.abc import Sequence
+
+from remerge.deltas import Combined, Deltas
+from remerge.methods import Recipe, Scales, Scope, Share, method, per_expert
 from remerge.methods.interference._interference import Aggregate, resolve, trim
 
 
-def trimmed_consistent(deltas: Deltas, *, density: float, scope: Scope, aggregate: Aggregate) -> Deltas:
-    """The trimmed entries that agree with the elected sign, each divided by how many agree."""
-    return resolve(trim(deltas, density, scope), scope, aggregate)
+def recipe(
+    experts: Sequence[str], *, density: float, scale: Scales, scope: Scope, aggregate: Aggregate
+) -> Recipe | None:
+    """mergekit's own, which trims each tensor; it differs where magnitudes tie with the smallest kept."""
+    lam = set(per_expert(scale, experts, "ties: scale"))
+    if scope == "model" or aggregate == "sum" or len(lam) > 1:
+        return None
+    return Recipe("ties", [1.0] * len(experts), {"density": density, "lambda": lam.pop()})
 
 
-@method(citation="Yadav et al., 2023, arXiv:2306.01708", preparation=trimmed_consistent)
+@method(label="TIES", citation="Yadav et al., 2023, arXiv:2306.01708", mergekit=recipe)
 def ties(
-    base: State,
     deltas: Deltas,
     *,
     density: Share = 0.2,
     scale: Scales = 1.0,
     scope: Scope = "model",
     aggregate: Aggregate = "mean",
-) -> Merged:
+) -> Combined:
     """theta_0 + lam · the mean of the trimmed entries that agree with the elected sign.
 
     Trim: keep the int(K·n) largest magnitudes and what ties with the smallest of them. Elect: the sign of the
@@ -29,7 +35,6 @@ def ties(
     AdaMerging++ learns coefficients over these vectors with ``aggregate="sum"``.
 
     Args:
-        base: theta_0.
         deltas: the task vectors tau_t.
         density: K, the share of largest magnitudes that each task vector keeps.
         scale: lam, one for all experts, one for each, or by their names.
@@ -39,4 +44,4 @@ def ties(
     Cost: two passes over the T·d weights (three if an exact zero must be settled).
     """
     lam = per_expert(scale, deltas.experts, "ties: scale")
-    return trimmed_consistent(deltas, density=density, scope=scope, aggregate=aggregate).combine(lam)
+    return resolve(trim(deltas, density, scope), scope, aggregate).combine(lam)

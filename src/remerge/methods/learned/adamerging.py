@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
-from remerge.methods import Level, objective
+from remerge.methods import objective
 
 
-@objective(citation="Yang et al., 2024, arXiv:2310.02575")
-def adamerging(expert: Tensor, merged: Tensor, *, level: Level = "task", over: str = "none") -> Tensor:
+@objective(label="AdaMerging", citation="Yang et al., 2024, arXiv:2310.02575", epochs=5)
+def adamerging(expert: Tensor, merged: Tensor) -> Tensor:
     """H(pi_merged(·|x)), the Shannon entropy of the first predicted token, in nats.
 
     AdaMerging++ is this over ``ties@aggregate=sum``: the trimmed vectors, agreeing with the elected sign.
@@ -14,9 +14,6 @@ def adamerging(expert: Tensor, merged: Tensor, *, level: Level = "task", over: s
     Args:
         expert: unused: the method has no reference.
         merged: log-probabilities of the merged model, ``[N, V]``.
-        level: one coefficient per expert, or per expert and layer.
-        over: the method that prepares the task vectors, with its parameters; ``none`` for the vectors
-            themselves.
 
     Returns:
         The entropy at each position, ``[N]``.

@@ -5,17 +5,17 @@ from typing import Literal
 from torch import Tensor
 
 from remerge.measures.divergence import DIVERGENCES
-from remerge.methods import Level, objective
+from remerge.methods import Needs, objective
 
 
-@objective(citation="Touayouch et al., 2025, DivMerge, Eq. 4, arXiv:2509.02108", needs=("references",))
+@objective(
+    label="DivMerge",
+    citation="Touayouch et al., 2025, DivMerge, Eq. 4, arXiv:2509.02108",
+    needs=Needs(answers=True),
+    epochs=4,
+)
 def divmerge(
-    expert: Tensor,
-    merged: Tensor,
-    *,
-    divergence: Literal["kl", "reverse_kl", "js"] = "js",
-    level: Level = "task",
-    over: str = "none",
+    expert: Tensor, merged: Tensor, *, divergence: Literal["kl", "reverse_kl", "js"] = "js"
 ) -> Tensor:
     """D(pi_theta_t(·|x) ‖ pi_merged(·|x)) along the expert's own greedy answer, in nats.
 
@@ -23,9 +23,6 @@ def divmerge(
         expert: log-probabilities of the expert, the reference, ``[N, V]``.
         merged: log-probabilities of the merged model, ``[N, V]``.
         divergence: KL with the expert first, KL with the merged model first, or Jensen-Shannon.
-        level: one coefficient per expert (TL), or per expert and layer (LL).
-        over: the method that prepares the task vectors (Remark 3), with its parameters, ``ties`` or
-            ``drm_h@density=0.5``; ``none`` for the vectors themselves.
 
     Returns:
         The divergence at each position, ``[N]``.

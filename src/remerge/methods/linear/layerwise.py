@@ -1,18 +1,34 @@
 """Task arithmetic with coefficients of each layer's own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from remerge.deltas import Deltas, Merged, State, layer_of
+from remerge.deltas import Deltas, Merged, layer_of
 from remerge.errors import UserError
-from remerge.methods import Scales, method, per_expert
+from remerge.methods import Recipe, Scales, method, per_expert
 
 
-@method(citation="Yang et al., 2024, arXiv:2310.02575; DivMerge, Eq. 3 (LL)")
-def layerwise(base: State, deltas: Deltas, *, scale: Mapping[str, Scales]) -> Merged:
+def recipe(experts: Sequence[str], *, scale: Mapping[str, Scales]) -> Recipe:
+    """mergekit's task arithmetic: it takes the first weight whose filter is part of a tensor's name."""
+    lam = {layer: per_expert(own, experts, f"layerwise: scale: {layer}") for layer, own in scale.items()}
+    rest = lam.pop("other", [0.0] * len(experts))
+    return Recipe(
+        "task_arithmetic",
+        [
+            [*({"filter": f"{layer}.", "value": own[t]} for layer, own in lam.items()), {"value": rest[t]}]
+            for t in range(len(experts))
+        ],
+    )
+
+
+@method(
+    label="Layer-wise task arithmetic",
+    citation="Yang et al., 2024, arXiv:2310.02575; DivMerge, Eq. 3 (LL)",
+    mergekit=recipe,
+)
+def layerwise(deltas: Deltas, *, scale: Mapping[str, Scales]) -> Merged:
     """theta_0^l + sum_t lam_t^l tau_t^l, coefficients given, as a learned method found them.
 
     Args:
-        base: theta_0.
         deltas: the task vectors tau_t.
         scale: lam_t^l, for each layer l (``model.layers.3``, ``other``) one for all experts, one for
             each, or by their names.

@@ -1,15 +1,25 @@
 """Task arithmetic: the weighted sum of task vectors."""
 
-from remerge.deltas import Deltas, Merged, State
-from remerge.methods import Scales, method, per_expert
+from collections.abc import Sequence
+
+from remerge.deltas import Combined, Deltas
+from remerge.methods import Recipe, Scales, method, per_expert
 
 
-@method(citation="Ilharco et al., 2023, arXiv:2212.04089; DivMerge, Eq. 3", preparation=lambda deltas: deltas)
-def task_arithmetic(base: State, deltas: Deltas, *, scale: Scales = 0.4) -> Merged:
+def recipe(experts: Sequence[str], *, scale: Scales) -> Recipe:
+    """mergekit's own."""
+    return Recipe("task_arithmetic", per_expert(scale, experts, "task_arithmetic: scale"))
+
+
+@method(
+    label="Task arithmetic",
+    citation="Ilharco et al., 2023, arXiv:2212.04089; DivMerge, Eq. 3",
+    mergekit=recipe,
+)
+def task_arithmetic(deltas: Deltas, *, scale: Scales = 0.4) -> Combined:
     """theta_0 + sum_t lam_t tau_t.
 
     Args:
-        base: theta_0.
         deltas: the task vectors tau_t.
         scale: lam, one for all experts, one for each, or by their names.
 

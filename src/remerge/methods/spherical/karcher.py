@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from remerge.deltas import Deltas, Merged, State
+from remerge.deltas import Deltas, Merged
 from remerge.errors import UserError
 from remerge.methods import Weights, method, normalised
 from remerge.methods.spherical._span import combine_by, mean_direction, norms
@@ -11,8 +11,11 @@ from remerge.methods.spherical._span import combine_by, mean_direction, norms
 STEPS, TOLERANCE = 200, 1e-9
 
 
-@method(citation="Grove and Karcher, 1973; Goddard et al., 2024, arXiv:2403.13257; DivMerge, Appendix E")
-def karcher(base: State, deltas: Deltas, *, weights: Weights | None = None) -> Merged:
+@method(
+    label="Karcher mean",
+    citation="Grove and Karcher, 1973; Goddard et al., 2024, arXiv:2403.13257; DivMerge, Appendix E",
+)
+def karcher(deltas: Deltas, *, weights: Weights | None = None) -> Merged:
     """theta_0 + (sum_t w_t ‖tau_t‖) · u, u of the least mean squared angle to the tau_t.
 
     Each tensor by itself, with u_t = tau_t/‖tau_t‖: from their normalised mean, step along
@@ -20,7 +23,6 @@ def karcher(base: State, deltas: Deltas, *, weights: Weights | None = None) -> M
     All of it happens in coefficients on the u_t.
 
     Args:
-        base: theta_0.
         deltas: the task vectors tau_t.
         weights: w_t, divided by their sum; 1/T each if not given.
 

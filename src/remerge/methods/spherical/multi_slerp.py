@@ -1,22 +1,28 @@
 """Multi-SLERP: the mean direction of the task vectors at their mean length."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from remerge.deltas import Deltas, Merged, State
-from remerge.methods import Weights, method, normalised
+from remerge.deltas import Deltas, Merged
+from remerge.methods import Recipe, Weights, method, normalised
 from remerge.methods.spherical._span import combine_by, mean_direction, norms
 
 
-@method(citation="Goddard et al., 2024, arXiv:2403.13257")
-def multi_slerp(base: State, deltas: Deltas, *, weights: Weights | None = None) -> Merged:
+def recipe(experts: Sequence[str], *, weights: Weights | None) -> Recipe:
+    """mergekit's multislerp."""
+    return Recipe("multislerp", normalised(weights, experts, "multi_slerp: weights"))
+
+
+@method(label="Multi-SLERP", citation="Goddard et al., 2024, arXiv:2403.13257", mergekit=recipe)
+def multi_slerp(deltas: Deltas, *, weights: Weights | None = None) -> Merged:
     """theta_0 + (sum_t w_t ‖tau_t‖) · m, m the unit vector along sum_t w_t tau_t/‖tau_t‖.
 
     Each tensor by itself. The published code's tangent-space steps reduce to exactly this. In a tensor that
     an expert has not changed, that expert has no direction and no length.
 
     Args:
-        base: theta_0.
         deltas: the task vectors tau_t.
         weights: w_t, divided by their sum; 1/T each if not given.
 

@@ -1,25 +1,35 @@
 """SLERP: two models on the great circle between them."""
 
 import math
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from remerge.deltas import Deltas, Merged, State
+from remerge.deltas import Deltas, Merged
 from remerge.errors import UserError
-from remerge.methods import Range, method
+from remerge.methods import Needs, Range, Recipe, method
 
 
-@method(citation="Shoemake, 1985; Goddard et al., 2024, arXiv:2403.13257", needs=("two",))
-def slerp(base: State, deltas: Deltas, *, t: Annotated[float, Range(0, 1)] = 0.5) -> Merged:
+def recipe(experts: Sequence[str], *, t: float) -> Recipe:
+    """mergekit's slerp, which starts at its base model."""
+    return Recipe("slerp", parameters={"t": t}, base="first")
+
+
+@method(
+    label="SLERP",
+    citation="Shoemake, 1985; Goddard et al., 2024, arXiv:2403.13257",
+    needs=Needs(experts=2),
+    mergekit=recipe,
+)
+def slerp(deltas: Deltas, *, t: Annotated[float, Range(0, 1)] = 0.5) -> Merged:
     """(sin((1−t)·phi) theta_1 + sin(t·phi) theta_2) / sin phi, phi the angle between the two experts.
 
     Each tensor by itself, on the weights themselves, not on their deltas. Where they are nearly parallel
     (|cos phi| > 0.9995) or one is zero: (1−t) theta_1 + t theta_2.
 
     Args:
-        base: theta_0, of which only the shape matters.
         deltas: the task vectors of two experts.
         t: how far from the first expert to the second.
 

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from remerge.deltas import Deltas, Merged, State
-from remerge.methods import Range, Weights, method, normalised
+from remerge.methods import Needs, Range, Weights, method, normalised
 from remerge.methods.statistics._given import given
 
 
-@method(citation="Matena and Raffel, 2022, arXiv:2111.09832", needs=("statistics", "fisher"))
+@method(
+    label="Fisher", citation="Matena and Raffel, 2022, arXiv:2111.09832", needs=Needs(statistics="fisher")
+)
 def fisher(
-    base: State,
     deltas: Deltas,
     *,
     statistics: Mapping[str, State],
@@ -25,7 +26,6 @@ def fisher(
     Where no expert has any information the experts are averaged.
 
     Args:
-        base: theta_0.
         deltas: the task vectors tau_t.
         statistics: for each expert F_t by tensor, the mean squared gradient of its own log-likelihood
             (`remerge.measures.curvature.fisher`). A tensor without any is averaged.

@@ -7,16 +7,15 @@ import torch
 from torch import Tensor
 
 from remerge.deltas import Deltas, Merged, State
-from remerge.methods import Range, Weights, method, normalised
+from remerge.methods import Needs, Range, Weights, method, normalised
 from remerge.methods.statistics._given import given
 
 RIDGE = 1e-10
 """Of the mean diagonal: input features that no expert ever saw are averaged."""
 
 
-@method(citation="Jin et al., 2023, arXiv:2212.09849", needs=("statistics", "grams"))
+@method(label="RegMean", citation="Jin et al., 2023, arXiv:2212.09849", needs=Needs(statistics="grams"))
 def regmean(
-    base: State,
     deltas: Deltas,
     *,
     statistics: Mapping[str, State],
@@ -28,7 +27,6 @@ def regmean(
     W maps inputs to outputs here, the transpose of a torch weight.
 
     Args:
-        base: theta_0.
         deltas: the task vectors tau_t.
         statistics: for each expert the Gram matrices ``[in, in]`` of its layers' inputs, under the weights'
             names (`remerge.measures.curvature.grams`).

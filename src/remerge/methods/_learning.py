@@ -1,0 +1,42 @@
+"""How coefficients are learned: the parameters that all objectives have beside their own."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from remerge.methods._parameters import Range, Scale
+
+Level = Literal["task", "layer"]
+"""One coefficient for each expert, or for each expert and layer."""
+
+Count = Annotated[int, Range(1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """The settings of `remerge.learn.fit` (DivMerge, Table 9; its learning rates did not survive).
+
+    Attributes:
+        level: one coefficient per expert (TL), or per expert and layer (LL).
+        over: the method that prepares the task vectors, with its parameters, ``ties`` or
+            ``drm_h@density=0.5``; ``none`` for the vectors themselves (DivMerge, Remark 3).
+        learning_rate: Adam's.
+        initial: where every coefficient starts.
+        epochs: passes over the inputs; the default is the objective's.
+        inputs: unlabelled inputs of each task; None stands for 200 at task level, 400 at layer level.
+    """
+
+    level: Level = "task"
+    over: str = "none"
+    learning_rate: Annotated[float, Range(0, 10, open="(")] = 0.01
+    initial: Scale | Literal["1/T"] = 0.5
+    epochs: Count = 1
+    inputs: Count | None = None
+
+    def start(self, experts: int) -> float:
+        """The first value of the coefficients of so many experts."""
+        return 1 / experts if self.initial == "1/T" else float(self.initial)
+
+    @property
+    def size(self) -> int:
+        """How many inputs of each task are taken."""
+        return self.inputs or (200 if self.level == "task" else 400)

@@ -1,0 +1,282 @@
+"""What a merge method is, how a function becomes one, and where it is found again."""
+
+import ast
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_type_hints
+
+from torch import Tensor
+
+from remerge.deltas import Combined, Deltas
+from remerge.errors import UserError
+from remerge.methods._learning import Learning
+from remerge.methods._parameters import Parameter, parameters_of
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method takes beyond the weights of any number of experts.
+
+    Attributes:
+        experts: exactly so many of them.
+        answers: the experts' own answers on the inputs that it learns from.
+        statistics: of each expert, by the function of `remerge.measures.curvature` that computes them; they
+            are the method's keyword ``statistics``.
+    """
+
+    experts: int | None = None
+    answers: bool = False
+    statistics: Literal["fisher", "grams"] | None = None
+
+
+NOTHING = Needs()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How mergekit 0.1.5 makes the same merge.
+
+    Attributes:
+        name: its method.
+        weights: its weight of each expert, if it takes any.
+        parameters: what else it takes.
+        base: its base model: the base, the first expert, or none.
+    """
+
+    name: str
+    weights: Sequence[Any] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    base: Literal["base", "first", "none"] = "base"
+
+
+def no_recipe(experts: Sequence[str], **settings: Any) -> None:
+    """What mergekit cannot make."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One merge method: what it computes, from what, and who proposed it.
+
+    Attributes:
+        name: its function's and its file's.
+        family: its file's folder.
+        function: from deltas and parameters to merged deltas, or an objective.
+        label: its name in print.
+        citation: who proposed it.
+        summary: the first line of its docstring.
+        needs: what it takes beyond the weights.
+        learned: whether its function is an objective that coefficients are learned on.
+        parameters: by name.
+        mergekit: from the experts' names and all settings to the recipe of the same merge, if there is one.
+    """
+
+    name: str
+    family: str
+    function: Callable[..., Any]
+    label: str
+    citation: str
+    summary: str
+    needs: Needs
+    learned: bool
+    parameters: Mapping[str, Parameter]
+    mergekit: Callable[..., Recipe | None] = no_recipe
+
+    @property
+    def rescales(self) -> bool:
+        """Whether the merged delta is sum_t scale_t tau'_t, so proportional to a number ``scale``.
+
+        The tau'_t are task vectors that the method has prepared (see `prepare`). A method says so by its
+        parameter ``scale`` and by what it returns, `Combined`.
+        """
+        scale = self.parameters.get("scale")
+        combines = get_type_hints(self.function).get("return") is Combined
+        return combines and scale is not None and scale.accepts(1.0)
+
+    def settings(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """All parameters, those not given at their defaults.
+
+        Raises:
+            UserError: an unknown parameter (the nearest known is named), or a value out of range.
+        """
+        for name, value in params.items():
+            if name not in self.parameters:
+                near = difflib.get_close_matches(name, self.parameters, n=1, cutoff=0.0)
+                hint = f"the nearest known is {near[0]}" if near else "it takes none"
+                raise UserError(f"method {self.name}: unknown parameter {name}, {hint}")
+            if not self.parameters[name].accepts(value):
+                values = self.parameters[name].values
+                raise UserError(f"method {self.name}: {name} is {values}, not {value!r}")
+        missing = [p.name for p in self.parameters.values() if p.required and p.name not in params]
+        if missing:
+            raise UserError(f"method {self.name}: parameter {missing[0]} must be given")
+        settings = {p.name: params.get(p.name, p.default) for p in self.parameters.values()}
+        if self.learned:
+            _preparation(settings["over"], {})
+        return settings
+
+    def learning(self, settings: Mapping[str, Any]) -> Learning:
+        """How a learned method's coefficients are learned, of all its settings."""
+        return Learning(**{name: settings[name] for name in parameters_of(Learning)})
+
+    def objective(self, settings: Mapping[str, Any]) -> Callable[[Tensor, Tensor], Tensor]:
+        """The loss that a learned method minimises, its own settings bound; the others are `Learning`'s."""
+        return partial(self.function, **{name: settings[name] for name in parameters_of(self.function)})
+
+
+_registry: dict[str, Method] = {}
+
+
+def method(
+    *,
+    label: str,
+    citation: str,
+    needs: Needs = NOTHING,
+    parameters: Callable[..., Any] | None = None,
+    mergekit: Callable[..., Recipe | None] = no_recipe,
+) -> Callable[[Function], Function]:
+    """Register ``def name(deltas, *, parameters…) -> Merged`` as the merge method ``name``.
+
+    Methods are also read from their files, without importing them (`remerge.sources`): label, citation, needs
+    and defaults are written out there, not computed.
+
+    Args:
+        label: its name in print.
+        citation: who proposed it, with its arXiv number.
+        needs: what it takes beyond the weights.
+        parameters: whose keyword-only arguments are its parameters, if it hands them all on.
+        mergekit: see `Method`.
+    """
+
+    def register(function: Function) -> Function:
+        taken = parameters_of(parameters or function)
+        if needs.statistics:
+            del taken["statistics"]
+        _registry[function.__name__] = Method(
+            **_named(function),
+            label=label,
+            citation=citation,
+            needs=needs,
+            learned=False,
+            parameters=taken,
+            mergekit=mergekit,
+        )
+        return function
+
+    return register
+
+
+def objective(
+    *, label: str, citation: str, epochs: int, needs: Needs = NOTHING
+) -> Callable[[Function], Function]:
+    """Register ``def name(expert, merged, *, parameters…) -> Tensor`` as a learned merge method.
+
+    The function maps log-probabilities ``[N, V]`` of expert and merged model at N answer positions to a
+    loss for each, ``[N]``. The coefficients that minimise it are found by `remerge.learn`, whose settings
+    (`Learning`) are parameters of every such method.
+
+    Args:
+        label: its name in print.
+        citation: who proposed it.
+        epochs: its default number of passes over the inputs.
+        needs: ``answers`` if it compares with the experts' own; inputs are always needed.
+    """
+
+    def register(function: Function) -> Function:
+        taken = parameters_of(function) | parameters_of(Learning)
+        taken["epochs"] = replace(taken["epochs"], default=epochs)
+        _registry[function.__name__] = Method(
+            **_named(function), label=label, citation=citation, needs=needs, learned=True, parameters=taken
+        )
+        return function
+
+    return register
+
+
+def _named(function: Callable[..., Any]) -> dict[str, Any]:
+    """What a method has from its function alone."""
+    return {
+        "name": function.__name__,
+        "family": Path(inspect.getfile(function)).parent.name.replace("methods", "own"),
+        "function": function,
+        "summary": (inspect.getdoc(function) or "").split("\n")[0],
+    }
+
+
+def methods() -> dict[str, Method]:
+    """Every method by name, in the order of families and files."""
+    folder = Path(__file__).parent
+    files = [file for file in sorted(folder.rglob("*.py")) if file.stem[0] != "_"]
+    for file in files:
+        path = file.relative_to(folder).with_suffix("")
+        importlib.import_module(".".join([__package__, *path.parts]))
+    in_order = [file.stem for file in files if file.stem in _registry]
+    return {name: _registry[name] for name in dict.fromkeys([*in_order, *_registry])}
+
+
+def find(name: str) -> Method:
+    """The method called ``name``.
+
+    Raises:
+        UserError: there is none; the nearest name is given.
+    """
+    known = methods()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise UserError(f"unknown method {name!r}, did you mean {near}? (see: remerge methods)")
+    return known[name]
+
+
+def prepare(name: str, deltas: Deltas, **params: Any) -> Deltas:
+    """Task vectors that a method has prepared, to learn coefficients over (DivMerge, Remark 3).
+
+    With ``scale`` as the method's own parameter, ``theta_0 + sum_t scale · prepared_t`` is what the method
+    computes. The result is computed whenever it is read: hold the tensors to read them often.
+
+    Args:
+        name: a method that is linear after its preparation, ``ties`` or with parameters
+            ``ties@density=0.1,aggregate=sum``; ``none`` for tau itself.
+        deltas: the task vectors.
+        params: the method's parameters, which come before those in the name.
+
+    Raises:
+        UserError: the method is not linear after a preparation, or parameters as in `merge`.
+    """
+    preparation = _preparation(name, params)
+    if preparation is None:
+        return deltas
+    chosen, settings = preparation
+    combined: Combined = chosen.function(deltas, **settings)
+    return combined.deltas
+
+
+def _preparation(written: str, params: Mapping[str, Any]) -> tuple[Method, dict[str, Any]] | None:
+    """The method that prepares task vectors, and all its settings; None if they are left as they are."""
+    if written in ("", "none"):
+        return None
+    name, _, own = written.partition("@")
+    chosen = find(name)
+    if not chosen.rescales:
+        able = ", ".join(known.name for known in methods().values() if known.rescales)
+        raise UserError(f"method {name} prepares no task vectors; these do: {able}")
+    return chosen, chosen.settings({**_parsed(own), **params})
+
+
+def _parsed(written: str) -> dict[str, Any]:
+    """The parameters of a variant's name, ``density=0.1,scale=1.2``."""
+    params: dict[str, Any] = {}
+    for pair in filter(None, written.split(",")):
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UserError(f"{pair!r} is no parameter: write name=value")
+        try:
+            params[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            params[key] = value
+    return params
