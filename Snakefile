@@ -11,6 +11,8 @@ include: "workflow/rules/references.smk"
 include: "workflow/rules/statistics.smk"
 include: "workflow/rules/scores.smk"
 include: "workflow/rules/divergences.smk"
+include: "workflow/rules/selection.smk"
+include: "workflow/rules/external.smk"
 include: "workflow/rules/merges.smk"
 include: "workflow/rules/exports.smk"
 include: "workflow/rules/records.smk"
@@ -22,5 +24,5 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        RECORDS,
+        EVERY,
         f"{B}/report.html",

@@ -1,6 +1,7 @@
 """The configuration: defaults, short forms, and one clear line for each mistake."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ def raw():
 
 def refused(raw) -> str:
     with pytest.raises(UserError) as error:
-        configuration.check_methods(configuration.validate(raw, Path("my.yaml")))
+        configuration.check(configuration.validate(raw, Path("my.yaml")))
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -29,7 +30,7 @@ def refused(raw) -> str:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_configuration_is_right_and_named_after_its_benchmark(path):
     config = configuration.load(path)
-    configuration.check_methods(config)
+    configuration.check(config)
     assert config.benchmark == path.stem
 
 
@@ -73,11 +74,11 @@ def test_local_sources_are_relative_to_the_file(raw, tmp_path):
         (lambda c: c["finetune"].update(learing_rate=1), ["finetune.learing_rate", "learning_rate"]),
         (lambda c: c.update(taks={}), ["unknown key taks", "tasks"]),
         (lambda c: c["tasks"]["cola"].update(promt="x"), ["tasks.cola.promt", "prompt"]),
-        (lambda c: c["learning"]["select"].update(lr=[1]), ["learning.select.lr", "learning_rate"]),
+        (lambda c: c["plans"]["subsets"].update(size=[2]), ["plans.subsets.size", "sizes"]),
         (lambda c: c["tasks"]["cola"].pop("prompt"), ["tasks.cola", "give prompt"]),
         (lambda c: c["tasks"]["cola"].update(labels=[0]), ["tasks.cola: labels", "1 for 2"]),
-        (lambda c: c["base"].update(family="t5"), ["base.family", "seq2seq"]),
-        (lambda c: c["base"].update(family="clip"), ["tasks.cola", "clip reads image"]),
+        (lambda c: c["base"].update(family="t5"), ["unknown family 't5'", "seq2seq"]),
+        (lambda c: c["base"].update(family="clip"), ["tasks.cola", "clip reads image: give image"]),
         (
             lambda c: (c["base"].update(family="classifier"), c["tasks"]["cola"].update(metric="rouge1")),
             ["tasks.cola", "leave metric at accuracy"],
@@ -87,14 +88,26 @@ def test_local_sources_are_relative_to_the_file(raw, tmp_path):
         (lambda c: c.update(benchmark="../out"), ["benchmark", "pattern"]),
         (lambda c: c["tasks"].update({"../x": c["tasks"]["cola"]}), ["tasks.../x", "pattern"]),
         (lambda c: c["tasks"].update(base=c["tasks"]["cola"]), ["tasks.base", "taken"]),
-        (lambda c: c["merge"].update(sizes=[9]), ["merge.sizes", "9"]),
+        (lambda c: c["plans"]["subsets"].update(sizes=[9]), ["plans.subsets: sizes", "9"]),
         (lambda c: c["merge"].update(variants=["tise"]), ["unknown method 'tise'", "ties"]),
-        (lambda c: c["merge"].update(variants=["ties", "ties"]), ["ties stands twice"]),
+        (lambda c: c["merge"].update(variants=["ties", "ties"]), ["ties is listed twice"]),
         (lambda c: c["merge"].update(variants=[{"ties": {"densty": 0.1}}]), ["densty", "density"]),
         (lambda c: c["merge"].update(variants=[{"ties": {"density": 1.5}}]), ["density", "(0, 1]", "1.5"]),
-        (lambda c: c["merge"].update(variants=[{"ties": {"scope": "a/b"}}]), ["cannot name a folder"]),
-        (lambda c: c["learning"]["select"].update(subsets=["cola+sst"]), ["unknown task 'sst'", "sst2"]),
-        (lambda c: c["merge"].update(variants=["slerp"]), ["slerp merges 2 experts", "merge.sizes"]),
+        (lambda c: c["merge"].update(variants=[{"ties": {"scope": "a/b"}}]), ["scope is model | tensor"]),
+        (lambda c: c["plans"]["subsets"].update(tune_on=["cola+sst"]), ["unknown task 'sst'", "sst2"]),
+        (
+            lambda c: (c["merge"].update(variants=["slerp"]), c["plans"]["subsets"].update(sizes=[3])),
+            ["slerp makes no merges", "merges 2 experts"],
+        ),
+        (lambda c: c["merge"].update(variants=[{"average": {"seeds": 3}}]), ["nothing is random"]),
+        (lambda c: c["merge"]["defaults"].update(tise={}), ["unknown method 'tise'", "ties"]),
+        (lambda c: c["merge"]["defaults"].update(ties={"density": 3}), ["density is"]),
+        (
+            lambda c: c["merge"].update(variants=[{"ties": {"density": {"tune": [0.1, 3]}}}]),
+            ["density is", "not 3"],
+        ),
+        (lambda c: c.update(rules=["./x.smk"]), ["rules: x is no variant"]),
+        (lambda c: c["tasks"]["cola"].update(prompt="{sentence"), ["tasks.cola", "not whole"]),
         (lambda c: c.update(device="gpu"), ["device", "gpu"]),
     ],
 )
@@ -113,3 +126,103 @@ def test_files_that_are_no_configuration(tmp_path):
             path.write_text(text)
         with pytest.raises(UserError, match=word):
             configuration.load(path)
+
+
+def test_scales_of_both_signs_are_two_variants_of_one_rule(raw):
+    raw["merge"]["variants"] = [{"task_arithmetic": {"scale": scale}} for scale in (0.5, -0.5)]
+    names = [v.name for v in configuration.validate(raw, Path("x.yaml")).merge.variants]
+    assert names == ["task_arithmetic@scale=0.5", "task_arithmetic@scale=-0.5"]
+
+
+def test_the_grid_is_every_combination_in_order(raw):
+    raw["merge"]["variants"] = [{"ties": {"density": {"tune": [0.1, 0.2]}, "scale": {"tune": [1, 2]}}}]
+    raw["merge"]["defaults"] = {"ties": {"scope": "tensor", "density": 0.7}}
+    config = configuration.validate(raw, Path("x.yaml"))
+    (variant,) = config.merge.variants
+    assert variant.name == "ties@tuned"
+    assert config.grid(variant) == [{"density": d, "scale": s} for d in (0.1, 0.2) for s in (1, 2)]
+    assert config.params(variant)["scope"] == "tensor"
+
+
+def test_grids_of_one_method_have_names_of_their_own(raw):
+    raw["merge"]["variants"] = [{"ties": {"density": {"tune": values}}} for values in ([0.1], [0.2])]
+    first, second = (v.name for v in configuration.validate(raw, Path("x.yaml")).merge.variants)
+    assert first == "ties@tuned"
+    assert second.startswith("ties@tuned=")
+
+
+def test_a_configuration_builds_on_another(raw, tmp_path):
+    (tmp_path / "sub").mkdir()
+    raw["base"]["source"] = "./model"
+    (tmp_path / "sub/below.yaml").write_text(yaml.safe_dump(raw))
+    above = {"include": "sub/below.yaml", "benchmark": "above", "tasks": {"cola": {"sizes": {"test": 7}}}}
+    (tmp_path / "above.yaml").write_text(yaml.safe_dump(above | {"merge": {"variants": ["ties"]}}))
+    config = configuration.load(tmp_path / "above.yaml")
+    below = configuration.load(tmp_path / "sub/below.yaml")
+    assert config.base.source == str(tmp_path / "sub/model")
+    assert config.tasks["cola"].sizes.test == 7
+    assert config.tasks["cola"].prompt == below.tasks["cola"].prompt
+    assert config.tasks["sst2"] == below.tasks["sst2"]
+    assert [v.name for v in config.merge.variants] == ["ties"]
+    assert config.merge.defaults == below.merge.defaults
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"a": {"include": "b.yaml"}, "b": {"include": "a.yaml"}}, "includes this file again"),
+        ({"a": {"include": "a.yaml"}}, "includes this file again"),
+        ({"a": {"include": "c.yaml"}}, "c.yaml: No such file"),
+        ({"a": {"include": ["b.yaml"]}}, "name one file"),
+        ({"a": {"include": "b.yaml"}, "b": []}, "not a mapping"),
+    ],
+)
+def test_what_cannot_be_included(files, words, tmp_path):
+    for name, content in files.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match=words):
+        configuration.load(tmp_path / "a.yaml")
+
+
+def local(tmp_path, row, **task):
+    """A configuration with one task of local data."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/train.jsonl").write_text(json.dumps(row) + "\n")
+    splits = dict.fromkeys(["train", "validation", "test"], "train")
+    task = {"source": "./data", "splits": splits, "prompt": "{text}", "answers": ["a", "b"], **task}
+    raw = {"benchmark": "x", "base": {"source": "b"}, "tasks": {"one": task, "two": task}}
+    return configuration.validate(raw | {"merge": {"variants": ["average"]}}, tmp_path / "x.yaml")
+
+
+def test_prompts_are_checked_against_local_data_before_work(tmp_path):
+    with pytest.raises(
+        UserError, match=r"tasks\.one: no column 'text' in split 'train' .*\(there are: words, label\)"
+    ):
+        configuration.check(local(tmp_path, {"words": "x", "label": 0}))
+
+
+def test_heads_of_local_experts_are_checked_before_work(tmp_path):
+    (tmp_path / "expert").mkdir()
+    (tmp_path / "expert/config.json").write_text(json.dumps({"id2label": {"0": "a", "1": "b", "2": "c"}}))
+    config = local(tmp_path, {"text": "x", "label": 0}, expert="./expert")
+    configuration.check(config)
+    base = config.base.model_copy(update={"family": "classifier"})
+    with pytest.raises(
+        UserError, match=r"the head of one tells 3 classes apart, tasks\.one\.answers names 2"
+    ):
+        configuration.check(config.model_copy(update={"base": base}))
+
+
+def test_the_disk_must_have_room_for_the_experts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base/model.safetensors").write_bytes(b"0" * 1000)
+    config = local(tmp_path, {"text": "x", "label": 0})
+    config = config.model_copy(
+        update={"base": config.base.model_copy(update={"source": str(tmp_path / "base")})}
+    )
+    configuration.check(config)
+    usage = shutil.disk_usage(tmp_path)._replace(free=2999)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match=r"3 experts take 0\.0 GB"):
+        configuration.check(config)

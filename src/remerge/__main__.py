@@ -71,7 +71,7 @@ def _merge(parsed: argparse.Namespace) -> None:
 
 
 def _check(parsed: argparse.Namespace) -> None:
-    configuration.check_methods(configuration.load(parsed.config))
+    configuration.check(configuration.load(parsed.config))
 
 
 def _methods(parsed: argparse.Namespace) -> None:

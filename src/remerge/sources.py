@@ -1,4 +1,4 @@
-"""What is known of merge methods from their files alone, and which files a file's results follow from.
+"""What is known of methods and families from their files alone, and which files their results follow from.
 
 Nothing is imported, and torch with it: the workflow, the report and the configuration plan by this.
 """
@@ -14,6 +14,7 @@ from remerge.errors import UserError
 
 PACKAGE = Path(__file__).parent
 METHODS = PACKAGE / "methods"
+FAMILIES = PACKAGE / "families"
 PLUMBING = {"errors", "files", "config", "journal"}
 """Modules that no number follows from."""
 
@@ -61,6 +62,46 @@ def known() -> dict[str, Known]:
             raise UserError(f"{file}: {found[file.stem].file} is of the same name: rename one")
         found[file.stem] = _read(file)
     return found
+
+
+@dataclass(frozen=True)
+class KnownFamily:
+    """What a family's file says of it.
+
+    Attributes:
+        name: the family's, and its file's.
+        file: where it is defined.
+        class_name: of the class that it is.
+        reads: what its models are asked by, ``text`` or ``image``.
+        speaks: whether they answer in words; by the classes of a head if not.
+    """
+
+    name: str
+    file: Path
+    class_name: str
+    reads: str
+    speaks: bool
+
+
+def families() -> dict[str, KnownFamily]:
+    """Every family by name: a file whose class says what it ``reads`` and whether it ``speaks``."""
+    found: dict[str, KnownFamily] = {}
+    for file in sorted(FAMILIES.glob("[!_]*.py")):
+        for node in _parsed(file).body:
+            if isinstance(node, ast.ClassDef):
+                said = {
+                    ast.unparse(line.targets[0]): _literal(file, "a family's property", line.value)
+                    for line in node.body
+                    if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) in ("reads", "speaks")
+                }
+                if said:
+                    found[file.stem] = KnownFamily(file.stem, file, node.name, said["reads"], said["speaks"])
+    return found
+
+
+def scoring(family: str) -> list[Path]:
+    """The files that the scores of a family's models follow from, their imports left out."""
+    return [families()[family].file, PACKAGE / "measures" / "score.py"]
 
 
 def sources_of(method: str, params: Mapping[str, Any]) -> list[Path]:

@@ -1,5 +1,8 @@
 """A task's examples: fetched, split, checked, and turned into inputs and answers."""
 
+import csv
+import gzip
+import json
 import random
 from pathlib import Path
 from string import Formatter
@@ -152,6 +155,22 @@ def read_split(path: Path) -> list[Row]:
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: not a whole parquet file ({error}): delete it and run again") from None
     return rows
+
+
+def columns_of(folder: Path, split: str) -> list[str] | None:
+    """The columns of a split of a local source, from its first lines; None if they are not to be had so."""
+    file = _split_file(folder, split)
+    kind = READERS[file.name.removesuffix(".gz")[len(split) :]]
+    try:
+        if kind == "parquet":
+            return list(pq.read_schema(file).names)
+        with gzip.open(file, "rt") if file.suffix == ".gz" else file.open() as lines:
+            first = lines.readline()
+        found = next(csv.reader([first])) if kind == "csv" else json.loads(first)
+        return list(found) if kind == "csv" or isinstance(found, dict) else None
+    except (OSError, ValueError, StopIteration, pa.ArrowException):
+        # The data stage says what is wrong with it.
+        return None
 
 
 def _read_split(task: Task, split: str) -> Any:

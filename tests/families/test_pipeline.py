@@ -50,6 +50,7 @@ WORLDS = {
     "deberta": ("classifier", CLASSES, {}),
     "clip": ("clip", IMAGES, {}),
 }
+GRID = {"inputs": 4, "epochs": 1, "learning_rate": {"tune": [0.01]}}
 VARIANTS = [
     "average",
     {"ties": {"density": 0.5}},
@@ -83,12 +84,8 @@ def world(request, tmp_path_factory, patch, bases):
         "base": {"source": str(bases[request.param]), "family": family},
         "tasks": {name: {"source": "miniature", "sizes": sizes, **task} for name, task in tasks.items()},
         "finetune": {"steps": 3, "batch_size": 4, "learning_rate": 0.01, **recipe},
-        "merge": {"variants": VARIANTS, "sizes": [2]},
-        "learning": {
-            "inputs": {"task": 4, "layer": 4},
-            "epochs": {"adamerging": 1, "divmerge": 1},
-            "select": {"learning_rate": [0.01], "initial": [0.5], "subsets": ["+".join(list(tasks)[:2])]},
-        },
+        "merge": {"variants": VARIANTS, "defaults": {"adamerging": GRID, "divmerge": GRID}},
+        "plans": {"subsets": {"sizes": [2], "tune_on": ["+".join(list(tasks)[:2])]}},
         "statistics": {"inputs": 4},
     }
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw))
@@ -123,8 +120,8 @@ def test_every_stage(world):
         assert max(other["kl"] for other in own.values()) > 1e-6
     for variant in world.merge.variants:
         if find(variant.method).learned:
-            selection.run(world, variant.name)
-        merges.run(world, variant.name, 2)
+            selection.run(world, variant.name, "subsets")
+        merges.run(world, variant.name, "2")
         lines = (world.folder / f"merges/{variant.name}/2.jsonl").read_text().splitlines()
         assert len(lines) == 3
         for line in map(json.loads, lines):

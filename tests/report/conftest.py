@@ -22,6 +22,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("divmerge", {"divergence": "kl", "level": "layer"}),
     ("divmerge", {"divergence": "js", "level": "layer"}),
 ]
+GRID = {"learning_rate": {"tune": [0.01, 0.03]}, "initial": {"tune": [0.5, "1/T"]}}
 QUALITY = [0.72, 0.66, 0.7, 0.62, 0.76, 0.84, 0.86, 0.78, 0.93, 0.95]
 
 
@@ -63,8 +64,8 @@ def make_world(results: Path, benchmark: str = "demo", tasks: list[str] | None =
             for task in tasks
         },
         "finetune": {"steps": 700, "learning_rate": 1e-3},
-        "merge": {"variants": variants, "sizes": None},
-        "learning": {"select": {"learning_rate": [0.01, 0.03], "initial": [0.5, "1/T"]}},
+        "merge": {"variants": variants, "defaults": {"adamerging": GRID, "divmerge": GRID}},
+        "plans": {"subsets": {"sizes": None}},
     }
     results.mkdir(parents=True, exist_ok=True)
     (results / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
@@ -121,8 +122,7 @@ def make_world(results: Path, benchmark: str = "demo", tasks: list[str] | None =
                     mean = 100 * QUALITY[place] + 2 * rng.standard_normal()
                     grid.append(
                         {
-                            "learning_rate": rate,
-                            "initial": initial,
+                            "params": {"learning_rate": rate, "initial": initial},
                             "validation": {subset: mean},
                             "mean": mean,
                         }
@@ -137,7 +137,7 @@ def make_world(results: Path, benchmark: str = "demo", tasks: list[str] | None =
                     "params": params,
                     "subsets": [subset],
                     "grid": grid,
-                    "chosen": {key: best[key] for key in ("learning_rate", "initial")},
+                    "chosen": best["params"],
                 },
             )
         for size in range(2, len(tasks) + 1):

@@ -106,7 +106,7 @@ def test_a_run_without_multitask_model_heads_or_learned_methods(world: Path, tmp
     config = yaml.safe_load((results / "config.yaml").read_text())
     config["finetune"]["multitask"] = False
     config["merge"]["variants"] = config["merge"]["variants"][:4]
-    config["merge"]["sizes"] = [4]
+    config["plans"]["subsets"]["sizes"] = [4]
     for task in config["tasks"].values():
         task["prompt"], task["image"] = None, "image"
     (results / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))

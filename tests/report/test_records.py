@@ -25,7 +25,7 @@ def test_what_a_run_holds(world: Path) -> None:
     assert [v.name for v in records.variants][3] == "ties@density=0.2,scale=1.0"
     assert len(records.merges) == 10 * 11
     assert len(records.anp) == 12 * 11
-    assert [v.method for v in records.learned] == ["adamerging", "divmerge", "divmerge"] * 2
+    assert [v.method for v in records.tuned] == ["adamerging", "divmerge", "divmerge"] * 2
 
 
 def test_the_base_is_scored_on_the_same_subsets(world: Path) -> None:

@@ -25,13 +25,14 @@ from remerge import learn
 from remerge.__main__ import main
 from remerge.checkpoints.adapters import read_adapter
 from remerge.checkpoints.models import state_of, tensors_of
-from remerge.config import load, variant_name
+from remerge.config import load
 from remerge.errors import UserError
 from remerge.files import write_folder
 from remerge.folders import standalone
 from remerge.stages import base as base_stage
 from remerge.stages import experts as experts_stage
 from remerge.stages._bench import Bench
+from remerge.variants import name_of
 
 TASKS = {"cola": 2, "mnli": 3, "sst2": 2}
 PAIR = ["cola", "mnli"]
@@ -145,7 +146,7 @@ def close(found, expected, atol=1e-6):
     ],
 )
 def test_an_export_is_the_merge(world, experts, base, method, params, coefficients, oracle, given):
-    config, variant = world({method: params}), variant_name(method, params)
+    config, variant = world({method: params}), name_of(method, params)
     scored(config, variant, coefficients)
     folder = exported(variant)
     if "over" in params:
@@ -197,7 +198,7 @@ def test_an_export_has_the_dtype_of_the_base(world, experts, base, folder):
     ],
 )
 def test_mergekit_makes_the_same_weights(world, experts, tmp_path, method, params, coefficients):
-    config, variant = world({method: params}), variant_name(method, params)
+    config, variant = world({method: params}), name_of(method, params)
     scored(config, variant, coefficients)
     folder = exported(variant)
     recipe = MergeConfiguration.model_validate(yaml.safe_load((folder / "mergekit.yml").read_text()))
@@ -229,7 +230,7 @@ def test_mergekit_is_pointed_to_what_was_merged(world, experts, folder):
 )
 def test_what_mergekit_cannot_say_has_no_recipe(world, experts, method, params):
     world({method: params})
-    folder = exported(variant_name(method, params))
+    folder = exported(name_of(method, params))
     assert not (folder / "mergekit.yml").exists()
     assert "mergekit 0.1.5 cannot express this merge exactly" in (folder / "README.md").read_text()
 
@@ -244,7 +245,7 @@ def test_what_mergekit_cannot_say_has_no_recipe(world, experts, method, params):
     ],
 )
 def test_a_linear_merge_of_adapters_is_one_adapter(world, adapters, base, method, params, subset):
-    config, variant = world({method: params}), variant_name(method, params)
+    config, variant = world({method: params}), name_of(method, params)
     learned = method == "divmerge"
     scored(config, variant, LEARNED["layer"] if learned else None)
     folder = exported(variant, subset)

@@ -12,13 +12,13 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Con
 import remerge
 from remerge import miniature
 from remerge.checkpoints.models import state_of
-from remerge.config import load
+from remerge.config import dump, load, validate
 from remerge.errors import UserError
 from remerge.families import family
 from remerge.measures.score import accuracy
 from remerge.methods import find
+from remerge.stages import _keys, data, experts, merges, references, selection, statistics
 from remerge.stages import base as base_stage
-from remerge.stages import data, experts, merges, references, selection, statistics
 from remerge.stages._bench import Bench
 from remerge.stages._workspace import Workspace
 
@@ -26,6 +26,7 @@ TASKS = ("cola", "sst2", "mnli")
 EMBEDDING = "model.embed_tokens.weight"
 SCALES = {"cola": 0.3, "sst2": 0.5, "mnli": -0.2}
 LAYERS = {"model.layers.0": SCALES, "model.layers.1": 0.4, "other": {"cola": 0, "sst2": 0.1, "mnli": 1}}
+LEARNED = {"inputs": 4, "epochs": 1, "learning_rate": {"tune": [0.01, 0.1]}}
 PARAMS = {
     "adamerging": {"over": "ties@aggregate=sum"},
     "layerwise": {"scale": LAYERS},
@@ -46,12 +47,13 @@ def bench(tmp_path, monkeypatch, model, tokenizer):
         "benchmark": "b",
         "base": {"source": "./base"},
         "tasks": {},
-        "merge": {"variants": [{m: PARAMS.get(m, {})} for m in remerge.methods()]},
-        "learning": {
-            "inputs": {"task": 4, "layer": 4},
-            "epochs": {"adamerging": 1, "divmerge": 1},
-            "select": {"learning_rate": [0.01, 0.1], "initial": [0.5], "subsets": ["cola+mnli"]},
+        "merge": {
+            "variants": [{m: PARAMS.get(m, {})} for m in remerge.methods()],
+            "defaults": {
+                m: {**LEARNED, "learning_rate": {"tune": [0.01, 0.1]}} for m in ("adamerging", "divmerge")
+            },
         },
+        "plans": {"subsets": {"tune_on": ["cola+mnli"]}},
         "statistics": {"inputs": 4},
     }
     for task in TASKS:
@@ -112,8 +114,8 @@ def test_every_method_merges_every_pair_as_in_python(bench):
     for variant in bench.merge.variants:
         method = remerge.methods()[variant.method]
         if method.learned:
-            selection.run(bench, variant.name)
-        merges.run(bench, variant.name, 2)
+            selection.run(bench, variant.name, "subsets")
+        merges.run(bench, variant.name, "2")
         lines = records(bench, variant.name, 2)
         assert [line["tasks"] for line in lines] == [["cola", "mnli"], ["cola", "sst2"], ["mnli", "sst2"]]
         for line in lines:
@@ -137,16 +139,16 @@ def test_every_method_merges_every_pair_as_in_python(bench):
 
 
 def test_finished_merges_are_recalled_and_changed_ones_are_not(bench):
-    merges.run(bench, "average", 2)
+    merges.run(bench, "average", "2")
     first = records(bench, "average", 2)
-    merges.run(bench, "average", 2)
+    merges.run(bench, "average", "2")
     assert records(bench, "average", 2) == first
     state = dict(
         Workspace(bench).state("sst2", state_of(Workspace(bench).load_folder(Path("base"), torch.float32)))
     )
     save_file({k: v + 0.01 for k, v in state.items()}, "sst2/model.safetensors", {"format": "pt"})
     experts.run(bench, "sst2")
-    merges.run(bench, "average", 2)
+    merges.run(bench, "average", "2")
     again = records(bench, "average", 2)
     assert again[0] == first[0]
     assert again[1] != first[1]
@@ -155,12 +157,155 @@ def test_finished_merges_are_recalled_and_changed_ones_are_not(bench):
 
 def test_the_selection_is_the_best_mean_on_validation(bench):
     name = next(v.name for v in bench.merge.variants if v.method == "divmerge")
-    selection.run(bench, name)
+    selection.run(bench, name, "subsets")
     found = json.loads((bench.folder / f"selection/{name}.json").read_text())
-    assert [point["learning_rate"] for point in found["grid"]] == [0.01, 0.1]
+    assert [point["params"] for point in found["grid"]] == [{"learning_rate": 0.01}, {"learning_rate": 0.1}]
     best = max(found["grid"], key=lambda point: point["mean"])
-    assert found["chosen"] == {"learning_rate": best["learning_rate"], "initial": 0.5}
+    assert found["chosen"] == best["params"]
     assert set(best["validation"]) == {"cola+mnli"}
+
+
+def with_(config, variants, **changes):
+    """The benchmark with other variants, plans or rules."""
+    raw = yaml.safe_load(dump(config))
+    raw["merge"]["variants"] = variants
+    raw |= changes
+    return validate(raw, Path("b.yaml"))
+
+
+def test_a_grid_is_tuned_scales_by_rescaling_one_merge(bench):
+    grid = {"density": {"tune": [0.3, 0.9]}, "scale": {"tune": [0.5, 1.0, 1.5]}}
+    config = with_(
+        bench,
+        [{"ties": grid}, *({"ties": {"density": d, "scale": s}} for d in (0.3, 0.9) for s in (0.5, 1.5))],
+    )
+    assert config.merge.variants[0].name == "ties@tuned"
+    selection.run(config, "ties@tuned", "subsets")
+    found = json.loads((config.folder / "selection/ties@tuned.json").read_text())
+    assert len(found["grid"]) == 6
+    own = Bench(config).unmerged("validation").own
+    made = Bench(config)
+    method = find("ties")
+    for point in found["grid"]:
+        made.merge(method, method.settings(point["params"]), {"cola": 1, "mnli": 1})
+        scores = made.scores(["cola", "mnli"], "validation")
+        anp = 50 * sum(score["value"] / own(task) for task, score in scores.items())
+        assert point["mean"] == pytest.approx(anp, rel=1e-4)
+    merges.run(config, "ties@tuned", "2")
+    assert records(config, "ties@tuned", 2)[0]["params"] == method.settings(found["chosen"])
+
+
+def test_equal_merits_choose_the_first_of_the_grid(bench):
+    config = with_(bench, [{"ties": {"density": 1.0, "scope": {"tune": ["tensor", "model"]}}}])
+    selection.run(config, "ties@density=1.0,tuned", "subsets")
+    found = json.loads((config.folder / "selection/ties@density=1.0,tuned.json").read_text())
+    assert found["grid"][0]["mean"] == found["grid"][1]["mean"]
+    assert found["chosen"] == {"scope": "tensor"}
+
+
+def test_seeds_of_random_and_learned_variants(bench):
+    config = with_(bench, [{"dare": {"seeds": 3, "seed": 5}}, "dare", {"dare": {"seed": 6}}])
+    for variant in config.merge.variants:
+        merges.run(config, variant.name, "3")
+    lines = records(config, "dare@seed=5,seeds=3", 3)
+    assert [line["seed"] for line in lines] == [5, 6, 7]
+    assert len({line["anp"] for line in lines}) == 3
+    assert lines[1]["scores"] == records(config, "dare@seed=6", 3)[0]["scores"]
+
+
+def test_negation_subtracts_and_judges_controls(bench):
+    config = with_(bench, [{"task_arithmetic": {"scale": 0.5}}], plans={"negation": {"tasks": ["cola"]}})
+    merges.run(config, "task_arithmetic@scale=0.5", "negation")
+    (line,) = [
+        json.loads(x) for x in (config.folder / "merges/task_arithmetic@scale=0.5/negation.jsonl").open()
+    ]
+    assert (line["case"], line["signs"], line["tasks"]) == ("-cola", {"cola": -1}, ["cola"])
+    assert set(line["others"]) == {"mnli", "sst2"}
+    made = Bench(config)
+    pair = made.deltas({"cola": 1})
+    for name in pair:
+        made.parameters[name].copy_(made.base[name] - 0.5 * pair[name][0])
+    expected = made.scores(["cola", "mnli"], "test")
+    assert line["scores"]["cola"]["value"] == pytest.approx(expected["cola"]["value"], rel=1e-5)
+    assert line["others"]["mnli"]["value"] == pytest.approx(expected["mnli"]["value"], rel=1e-5)
+
+
+def test_an_analogy_of_three_is_judged_on_the_fourth(bench):
+    (bench.folder / "data/rte").symlink_to("mnli")
+    raw = yaml.safe_load(dump(bench))
+    raw["tasks"]["rte"] = raw["tasks"]["mnli"]
+    raw["merge"]["variants"] = [{"task_arithmetic": {"scale": 1}}]
+    raw["plans"] = {"analogy": {"a": "cola", "b": "sst2", "c": "mnli", "d": "rte"}}
+    config = validate(raw, Path("b.yaml"))
+    experts.run(config, "rte")
+    merges.run(config, "task_arithmetic@scale=1", "analogy")
+    (line,) = [json.loads(x) for x in (config.folder / "merges/task_arithmetic@scale=1/analogy.jsonl").open()]
+    assert line["scores"] == {} and line["anp"] is None
+    made = Bench(config)
+    weights = made.deltas({"mnli": 1, "sst2": 1, "cola": 1})
+    for name in weights:
+        c, b, a = weights[name]
+        made.parameters[name].copy_(made.base[name] + c + b - a)
+    expected = made.scores(["rte"], "test")["rte"]["value"]
+    assert line["others"]["rte"]["value"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_any_merge_can_be_judged_on_other_tasks(bench):
+    config = with_(bench, ["average"], plans={"subsets": {"only": ["cola+mnli"], "judged": "all"}})
+    merges.run(config, "average", "2")
+    (line,) = records(config, "average", 2)
+    assert (set(line["scores"]), set(line["others"])) == ({"cola", "mnli"}, {"sst2"})
+
+
+def test_merges_of_another_tool_are_scored_or_refused(bench):
+    (Path("mine.smk")).write_text("")
+    config = with_(
+        bench, ["mine", "average"], rules=["./mine.smk"], plans={"subsets": {"only": ["cola+mnli"]}}
+    )
+    made = Bench(config)
+    average = find("average")
+    made.merge(average, average.settings({}), {"cola": 1, "mnli": 1})
+    folder = config.folder / "external/mine/cola+mnli"
+    made.space.family.save(made.model, folder)
+    merges.run(config, "mine", "2")
+    merges.run(config, "average", "2")
+    theirs, ours = (records(config, name, 2)[0] for name in ("mine", "average"))
+    assert theirs["scores"] == ours["scores"]
+    other = Qwen2Config.from_pretrained("sst2", num_hidden_layers=1)
+    other.layer_types = ["full_attention"]
+    AutoModelForCausalLM.from_config(other).save_pretrained(folder)
+    with pytest.raises(UserError, match=r"cola\+mnli: tensor model\.layers\.1\..* is in the base"):
+        merges.run(config, "mine", "2")
+
+
+@pytest.mark.parametrize(
+    ("file", "again"),
+    [
+        ("measures/score.py", True),
+        ("families/causal_lm.py", True),
+        ("methods/interference/_select.py", True),
+        ("methods/interference/ties.py", True),
+        ("methods/decomposition/drm_h.py", False),
+        ("learn.py", False),
+        ("journal.py", False),
+    ],
+)
+def test_a_key_follows_all_code_that_its_value_follows_from(bench, monkeypatch, file, again):
+    config = with_(bench, ["ties"], plans={"subsets": {"only": ["cola+mnli"]}})
+    merges.run(config, "ties", "2")
+    read = Path.read_text
+    package = Path(remerge.__file__).parent
+
+    def edited(path, *args, **kwargs):
+        return read(path, *args, **kwargs) + ("# edited" if path == package / file else "")
+
+    monkeypatch.setattr(Path, "read_text", edited)
+    _keys._code.cache_clear()
+    count = []
+    monkeypatch.setattr(Bench, "make", lambda *given: count.append(given))
+    merges.run(config, "ties", "2")
+    _keys._code.cache_clear()
+    assert bool(count) == again
 
 
 def test_experts_with_added_tokens(bench, tokenizer):
@@ -180,7 +325,7 @@ def test_experts_with_added_tokens(bench, tokenizer):
     assert torch.equal(
         space.state("sst2", state_of(space.load_folder(Path("base"), torch.float32)))[EMBEDDING], before
     )
-    merges.run(bench, "average", 2)
+    merges.run(bench, "average", "2")
     words = json.loads(Path("sst2/tokenizer.json").read_text())
     words["model"]["vocab"] |= {"cat": words["model"]["vocab"]["dog"], "dog": words["model"]["vocab"]["cat"]}
     Path("sst2/tokenizer.json").write_text(json.dumps(words))
@@ -196,7 +341,7 @@ def test_an_expert_of_another_architecture(bench):
     with pytest.raises(
         UserError, match=r"sst2: tensor model\.layers\.2\..* is in the expert, not in the base"
     ):
-        merges.run(bench, "average", 2)
+        merges.run(bench, "average", "2")
     raw = json.loads(Path("sst2/config.json").read_text())
     Path("sst2/config.json").write_text(json.dumps(raw | {"model_type": "qwen99"}))
     with pytest.raises(UserError, match=r"sst2: cannot be loaded: .*qwen99"):

@@ -50,12 +50,18 @@ def settings() -> dict:
         },
         "tasks": {task: asked(task) for task in ("cola", "mnli", "sst2")},
         "finetune": {"learning_rate": 1e-2, "steps": 80, "batch_size": 16},
-        "merge": {"variants": ["average", {"divmerge": {"level": "task"}}]},
-        "learning": {
-            "inputs": {"task": 6, "layer": 6},
-            "epochs": {"divmerge": 1},
-            "select": {"learning_rate": [0.02], "initial": [0.5, "1/T"], "subsets": ["cola+sst2"]},
+        "merge": {
+            "variants": ["average", {"divmerge": {"level": "task"}}],
+            "defaults": {
+                "divmerge": {
+                    "inputs": 6,
+                    "epochs": 1,
+                    "learning_rate": 0.02,
+                    "initial": {"tune": [0.5, "1/T"]},
+                }
+            },
         },
+        "plans": {"subsets": {"tune_on": ["cola+sst2"]}},
     }
 
 
@@ -187,7 +193,7 @@ def test_editing_one_method_reruns_that_method_alone(project):
     try:
         file.write_text(text + "\n# edited\n")
         rules = project.planned()
-        assert {rule for rule in rules if rule.startswith(("merge", "select"))} == {"merge_average"}
+        assert {rule for rule in rules if rule.startswith(("merge", "selection"))} == {"merge_average"}
         assert not rules & {"base", "data", "experts", "references", "scores"}
     finally:
         file.write_text(text)
@@ -201,7 +207,7 @@ def test_a_method_is_one_file_and_one_line(project):
     project.write(raw)
     try:
         target = "results/seconds/merges/mine@share=0.25/3.jsonl"
-        assert project.planned(target) == {"merge_mine_share_0_25"}
+        assert project.planned(target) == {"merge_mine"}
         done = project.run(target)
         assert done.returncode == 0, done.stderr[-2000:]
         line = project.scores()["merges/mine@share=0.25/3.jsonl"][0]

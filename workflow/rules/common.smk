@@ -25,7 +25,7 @@ try:
     else:
         CONFIG = configuration.load(Path(workflow.basedir) / "config/demo.yaml")
     if workflow.is_main_process:
-        configuration.check_methods(CONFIG)
+        configuration.check(CONFIG)
 except UserError as error:
     refuse(error)
 
@@ -40,9 +40,50 @@ onstart:
     write_text(Path(RUN), configuration.dump(CONFIG))
 
 
+RECORDS = {}
+"""What each stage writes, of which tables and figures are made: every rule file adds its own."""
+
+
+def any_of(names):
+    """A wildcard's constraint: one of these names, and nothing if there is none."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
 wildcard_constraints:
-    task="|".join([*TASKS, "multitask"]),
-    size=r"\d+",
+    task=any_of([*TASKS, "multitask"]),
+
+
+def tasks_of(cases):
+    """The tasks that merges are made from or judged on."""
+    return sorted({task for case in cases for task in [*case.tasks, *case.judged]})
+
+
+def experts_of(tasks):
+    """What every merge of these tasks reads."""
+    return [
+        f"{B}/base.json",
+        *expand(f"{B}/experts/{{task}}.json", task=tasks),
+        *expand(f"{B}/data/{{task}}/test.parquet", task=tasks),
+        *expand(f"{B}/scores/{{task}}.json", task=tasks),
+    ]
+
+
+def needed_by(variant, tasks):
+    """What a variant's method needs of experts beyond their weights."""
+    known = sources.known()[variant.method]
+    if known.learned:
+        return expand(f"{B}/references/{{task}}.safetensors", task=tasks)
+    kind = known.statistics
+    return expand(f"{B}/statistics/{{task}}/{kind}.safetensors", task=tasks) if kind else []
+
+
+def code_of(method):
+    """The files that a method's merges follow from."""
+    if method in CONFIG.external:
+        return []
+    over = {str(CONFIG.params(v).get("over", "")) for v in CONFIG.merge.variants if v.method == method}
+    files = {file for given in over for file in sources.sources_of(method, {"over": given})}
+    return sorted(map(str, files))
 
 
 def settings_of_task(wildcards):

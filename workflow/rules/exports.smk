@@ -4,10 +4,9 @@ def parts_of_export(wildcards):
         variant, tasks = CONFIG.variant(wildcards.variant), CONFIG.subset(wildcards.subset)
     except UserError as error:
         refuse(error)
-    kind = sources.known()[variant.method].statistics
     return [
         *experts_of(tasks),
-        *(expand(f"{B}/statistics/{{task}}/{kind}.safetensors", task=tasks) if kind else []),
+        *needed_by(variant, tasks),
         f"{B}/merges/{wildcards.variant}/{len(tasks)}.jsonl",
     ]
 

@@ -1,6 +1,6 @@
 rule figures:
     input:
-        RECORDS,
+        EVERY,
     output:
         f"{B}/figures/{{name}}.pdf",
         report(f"{B}/figures/{{name}}.svg", caption="../report/{name}.rst", category="Figures"),

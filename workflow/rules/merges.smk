@@ -1,71 +1,58 @@
-def experts_of(tasks):
-    """What every merge of these tasks reads."""
-    return [
-        f"{B}/base.json",
-        *expand(f"{B}/experts/{{task}}.json", task=tasks),
-        *expand(f"{B}/data/{{task}}/test.parquet", task=tasks),
-        *expand(f"{B}/scores/{{task}}.json", task=tasks),
-    ]
+"""Merges: from the experts, what their variant needs of them, and its choice of parameters, to records.
+
+A rule for each method: its variants, and the files that its results follow from. Reads base.json, experts/, data/,
+scores/, references/, statistics/, selection/, external/; writes merges/<variant>/<group>.jsonl.
+"""
 
 
-def references_of(tasks):
-    return expand(f"{B}/references/{{task}}.safetensors", task=tasks)
+def merged_from(wildcards):
+    """What a variant's merges of a group are made from and judged by."""
+    variant = CONFIG.variant(wildcards.variant)
+    plan = CONFIG.groups(variant)[wildcards.group]
+    cases = CONFIG.cases(plan)[wildcards.group]
+    if variant.name in CONFIG.external:
+        made = [f"{B}/external/{variant.name}/{case.name}" for case in cases]
+    else:
+        made = needed_by(variant, tasks_of(cases))
+    tuned = [selection_of(plan, variant)] if CONFIG.is_tuned(variant) else []
+    return [*experts_of(tasks_of(cases)), *made, *tuned]
 
 
-SELECTION_TASKS = sorted({task for subset in CONFIG.initial_subsets() for task in subset})
+def settings_of_variant(wildcards):
+    """What a variant's records follow from, beside their inputs."""
+    variant = CONFIG.variant(wildcards.variant)
+    parts = [CONFIG.learning, CONFIG.merge.delta_dtype, CONFIG.seed, CONFIG.plans]
+    return configuration.digest(variant, CONFIG.params(variant), parts)
 
 
-for variant in CONFIG.merge.variants:
+RECORDS["merges"] = [
+    f"{B}/merges/{variant.name}/{group}.jsonl"
+    for variant in CONFIG.merge.variants
+    for group in CONFIG.groups(variant)
+]
 
-    slug = re.sub(r"\W+", "_", variant.name)
-    files = [str(file) for file in sources.sources_of(variant.method, variant.params)]
-    kind = sources.known()[variant.method].statistics
-    more = expand(f"{B}/statistics/{{task}}/{kind}.safetensors", task=TASKS) if kind else []
 
-    if sources.known()[variant.method].learned:
-
-        rule:
-            name:
-                f"select_{slug}"
-            input:
-                experts_of(SELECTION_TASKS),
-                references_of(SELECTION_TASKS),
-                files,
-            output:
-                f"{B}/selection/{variant.name}.json",
-            log:
-                f"{B}/logs/selection/{variant.name}.log",
-            threads: CONFIG.threads
-            resources:
-                gpu=1,
-            params:
-                settings=configuration.digest(variant, CONFIG.learning, CONFIG.merge.delta_dtype),
-                variant=variant.name,
-            message:
-                "Settings of {params.variant}, chosen on validation scores"
-            shell:
-                f"python -m remerge selection {RUN} {{params.variant:q}} {LOG}"
-
-        more = [f"{B}/selection/{variant.name}.json", *references_of(TASKS)]
+for method in dict.fromkeys(variant.method for variant in CONFIG.merge.variants):
 
     rule:
         name:
-            f"merge_{slug}"
+            f"merge_{method}"
         input:
-            experts_of(TASKS),
-            more,
-            files,
+            merged_from,
+            code_of(method),
         output:
-            f"{B}/merges/{variant.name}/{{size}}.jsonl",
+            f"{B}/merges/{{variant}}/{{group}}.jsonl",
         log:
-            f"{B}/logs/merges/{variant.name}/{{size}}.log",
+            f"{B}/logs/merges/{{variant}}/{{group}}.log",
+        wildcard_constraints:
+            variant=any_of(v.name for v in CONFIG.merge.variants if v.method == method),
+            group=any_of(group for plan in CONFIG.planned for group in CONFIG.cases(plan)),
         threads: CONFIG.threads
         resources:
             gpu=1,
         params:
-            settings=configuration.digest(variant, CONFIG.learning, CONFIG.merge.delta_dtype),
-            variant=variant.name,
+            settings=settings_of_variant,
         message:
-            "Merges of {wildcards.size} tasks by {params.variant}"
+            "Merges by {wildcards.variant}, {wildcards.group}"
         shell:
-            f"python -m remerge merges {RUN} {{params.variant:q}} {{wildcards.size}} {LOG}"
+            f"python -m remerge merges {RUN} {{wildcards.variant:q}} {{wildcards.group:q}} {LOG}"

@@ -1,6 +1,6 @@
 rule report:
     input:
-        RECORDS,
+        EVERY,
         expand(f"{B}/tables/{{name}}.csv", name=TABLES),
         expand(f"{B}/figures/{{name}}.svg", name=FIGURES),
     output:

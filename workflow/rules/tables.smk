@@ -1,6 +1,6 @@
 rule tables:
     input:
-        RECORDS,
+        EVERY,
     output:
         report(f"{B}/tables/{{name}}.csv", caption="../report/{name}.rst", category="Tables"),
         f"{B}/tables/{{name}}.md",

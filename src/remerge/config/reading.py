@@ -11,6 +11,9 @@ from pydantic import ValidationError
 from remerge.config.sections import Config
 from remerge.errors import UserError
 
+INCLUDE = "include"
+"""The key under which a configuration names the file that it builds on."""
+
 
 def validate(raw: Any, where: Path) -> Config:
     """A whole configuration from parsed YAML; paths are taken relative to the file ``where``.
@@ -19,9 +22,7 @@ def validate(raw: Any, where: Path) -> Config:
         UserError: the first thing that is wrong, by its key.
     """
     try:
-        if not isinstance(raw, dict):
-            raise UserError(f"{where}: not a mapping of keys")
-        config = Config.model_validate(_absolute(raw, where.parent))
+        config = Config.model_validate(_whole(raw, where, []))
     except ValidationError as error:
         raise UserError(f"{where}: {_first_line(error)}") from None
     for variant in config.merge.variants:
@@ -36,36 +37,53 @@ def load(path: Path) -> Config:
     Raises:
         UserError: it is missing, not YAML, or wrong; the message names the key.
     """
+    return validate(_parsed(path), path)
+
+
+def _parsed(path: Path) -> Any:
     try:
-        raw = yaml.safe_load(path.read_text())
+        return yaml.safe_load(path.read_text())
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    return validate(raw, path)
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8: save it in that encoding") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())[:300]}") from None
+
+
+def _whole(raw: Any, where: Path, through: list[Path]) -> dict[str, Any]:
+    """What a file says on top of what it includes: keys replaced one by one, lists whole.
+
+    Raises:
+        UserError: it is no mapping, or files include one another in a circle.
+    """
+    if not isinstance(raw, dict):
+        raise UserError(f"{where}: not a mapping of keys")
+    own: dict[str, Any] = _absolute(
+        {key: value for key, value in raw.items() if key != INCLUDE}, where.parent
+    )
+    if INCLUDE not in raw:
+        return own
+    if not isinstance(raw[INCLUDE], str):
+        raise UserError(f"{where}: {INCLUDE}: name one file, relative to this one")
+    through, below = [*through, where.resolve()], where.parent / raw[INCLUDE]
+    if below.resolve() in through:
+        raise UserError(f"{where}: {INCLUDE}: {raw[INCLUDE]} includes this file again")
+    return _laid_over(_whole(_parsed(below), below, through), own)
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """A mapping with another's keys in the place of its own, mappings in it likewise."""
+    laid = dict(below)
+    for key, value in above.items():
+        old = laid.get(key)
+        laid[key] = _laid_over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return laid
 
 
 def dump(config: Config) -> str:
     """The configuration with every default written out, as YAML."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def check_methods(config: Config) -> None:
-    """Check every variant's parameters and sizes; this imports the methods, and with them torch.
-
-    Raises:
-        UserError: an unknown parameter, a value out of range, or more experts than a method takes.
-    """
-    from remerge.methods import find
-
-    for variant in config.merge.variants:
-        method = find(variant.method)
-        method.settings(variant.params)
-        count = method.needs.experts
-        if count and config.sizes != [count]:
-            raise UserError(
-                f"merge.variants: {method.name} merges {count} experts: set merge.sizes to [{count}]"
-            )
 
 
 def _absolute(raw: Any, folder: Path) -> Any:
@@ -74,6 +92,8 @@ def _absolute(raw: Any, folder: Path) -> Any:
     def resolved(key: str, value: Any) -> Any:
         if key in ("source", "expert") and isinstance(value, str) and value[:1] in (".", "/", "~"):
             return str((folder / Path(value).expanduser()).resolve())
+        if key == "rules" and isinstance(value, list):
+            return [str((folder / Path(str(file)).expanduser()).resolve()) for file in value]
         return _absolute(value, folder)
 
     if isinstance(raw, dict):

@@ -1,8 +1,7 @@
 """The sections of a configuration: what may be said, and the defaults."""
 
 import difflib
-import hashlib
-import json
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,23 +9,25 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    create_model,
     field_validator,
     model_validator,
 )
 
 from remerge import sources
 from remerge.errors import UserError
+from remerge.plans import Case, Plan, known
+from remerge.variants import TUNE, digest, is_tuned, name_of
 
 RESULTS = Path("results")
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=80)]
-Scalar = bool | int | float | str
-Numbers = float | list[float] | dict[str, float]
 Metric = Literal["accuracy", "rouge1", "rouge2", "rougeL"]
 
 
@@ -53,7 +54,7 @@ class Miniature(Section):
 class Base(Section):
     """The pretrained model that every expert starts from."""
 
-    family: Literal["causal_lm", "seq2seq", "classifier", "clip"] = Field(
+    family: Name = Field(
         "causal_lm",
         description="how answers are read: in words, or by a head for each task (classifier, clip)",
     )
@@ -70,7 +71,14 @@ class Base(Section):
     @property
     def speaks(self) -> bool:
         """Whether answers are words; they are the classes of a head otherwise."""
-        return self.family in ("causal_lm", "seq2seq")
+        return sources.families()[self.family].speaks
+
+    @field_validator("family")
+    @classmethod
+    def _known(cls, family: str) -> str:
+        if family not in sources.families():
+            raise ValueError(_unknown("family", family, list(sources.families())))
+        return family
 
 
 class Splits(Section):
@@ -187,7 +195,13 @@ class Variant(Section):
 
     name: str
     method: Name
-    params: dict[str, Scalar | list[float] | dict[str, Numbers]] = {}
+    params: dict[str, JsonValue] = Field(
+        {},
+        description=f"a parameter may be a list to choose from on validation scores, {{{TUNE}: [0.1, 0.2]}}",
+    )
+    seeds: PositiveInt = Field(
+        1, description="of a random or learned method: each merge is made so many times"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -196,17 +210,22 @@ class Variant(Section):
             given = {given: {}}
         if isinstance(given, dict) and len(given) == 1 and "name" not in given:
             ((method, params),) = given.items()
-            given = {"method": method, "params": params or {}}
+            params = dict(params or {}) if isinstance(params, dict | None) else params
+            seeds = params.pop("seeds", 1) if isinstance(params, dict) else 1
+            given = {"method": method, "params": params, "seeds": seeds}
         if isinstance(given, dict) and isinstance(given.get("params"), dict) and "method" in given:
-            given["name"] = variant_name(str(given["method"]), given["params"])
+            shown = given["params"] | ({"seeds": given["seeds"]} if given.get("seeds", 1) != 1 else {})
+            given["name"] = name_of(str(given["method"]), shown)
         return given
 
 
 class Merge(Section):
-    """Which merges are made: every variant, on every subset of the given sizes."""
+    """How merges are made: every variant, in every plan."""
 
     variants: list[Variant] = Field(min_length=1)
-    sizes: list[PositiveInt] | None = Field(None, description="default: from 2 to all tasks")
+    defaults: dict[Name, dict[str, JsonValue]] = Field(
+        {}, description="of a method: parameters that hold for all its variants, unless they say otherwise"
+    )
     delta_dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="in which weight deltas are held in memory"
     )
@@ -214,38 +233,33 @@ class Merge(Section):
     @field_validator("variants")
     @classmethod
     def _distinct(cls, variants: list[Variant]) -> list[Variant]:
-        names = [variant.name for variant in variants]
-        twice = {name for name in names if names.count(name) > 1}
-        if twice:
-            raise ValueError(f"variant {sorted(twice)[0]} stands twice")
-        return variants
+        """Names of their own: of two that differ in what is tuned alone, the later ones have a digest."""
+        found: dict[str, Variant] = {}
+        for variant in variants:
+            name = variant.name
+            if name in found and any(map(is_tuned, variant.params.values())):
+                name = f"{name}={digest(variant.params)[:8]}"
+            if name in found:
+                raise ValueError(f"variant {name} is listed twice")
+            found[name] = variant.model_copy(update={"name": name})
+        return list(found.values())
 
 
-class PerLevel(Section):
-    """A number for each level of coefficients."""
-
-    task: PositiveInt = 200
-    layer: PositiveInt = 400
-
-
-class Select(Section):
-    """The grid of the learned methods, the same for all; the best mean validation ANP wins."""
-
-    learning_rate: list[PositiveFloat] = Field([0.003, 0.01, 0.03], min_length=1)
-    initial: list[float | Literal["1/T"]] = Field([0.5, "1/T"], min_length=1)
-    subsets: list[str] = Field([], description="on which merges, as task+task; default: all tasks")
+Plans: Any = create_model(
+    "Plans",
+    __base__=Section,
+    __doc__="Which merges are made and who judges them: a key for each plan.",
+    **{name: (plan | None, None) for name, plan in known().items()},  # type: ignore[call-overload]
+)
 
 
 class Learning(Section):
-    """How coefficients are learned (DivMerge, Table 9)."""
+    """How coefficients are learned (DivMerge, Table 9), beside the learned methods' own parameters."""
 
-    inputs: PerLevel = Field(PerLevel(), description="unlabelled validation inputs of each task")
     references: PositiveInt = Field(
         500, description="validation inputs of each task on which its expert's answers are kept"
     )
-    epochs: dict[Name, PositiveInt] = {"adamerging": 5, "divmerge": 4}
     batch_size: PositiveInt = Field(1, description="inputs of each task at every step")
-    select: Select = Select()
 
 
 class Statistics(Section):
@@ -271,6 +285,12 @@ class Config(Section):
     tasks: dict[TaskName, Task] = Field(min_length=2)
     finetune: Finetune = Finetune()
     merge: Merge
+    plans: Plans = Field(Plans.model_validate({"subsets": {}}), description="default: every subset")
+    rules: list[Path] = Field(
+        [],
+        description="Snakemake files that write merges as folders, external/<variant>/<task+task>/ in the "
+        "results; the variant of each is called like the file",
+    )
     learning: Learning = Learning()
     statistics: Statistics = Statistics()
     evaluation: Evaluation = Evaluation()
@@ -288,7 +308,65 @@ class Config(Section):
     @property
     def sizes(self) -> list[int]:
         """The sizes of the subsets that are merged."""
-        return self.merge.sizes or list(range(2, len(self.tasks) + 1))
+        return [int(group) for group in self.cases("subsets")] if self.plan("subsets") else []
+
+    def subsets(self, size: int) -> list[tuple[str, ...]]:
+        """The subsets of a size that are merged, each sorted."""
+        return [case.tasks for case in self.cases("subsets")[str(size)]]
+
+    @property
+    def external(self) -> list[str]:
+        """The variants that rules of the user's own write."""
+        return [file.stem for file in self.rules]
+
+    def plan(self, name: str) -> Plan | None:
+        """A plan, if the configuration has it."""
+        found: Plan | None = getattr(self.plans, name)
+        return found
+
+    @property
+    def planned(self) -> dict[str, Plan]:
+        """The plans that the configuration has, by name."""
+        return {name: plan for name in known() if (plan := self.plan(name)) is not None}
+
+    def cases(self, plan: str) -> dict[str, list[Case]]:
+        """The merges of a plan, by group."""
+        return self.planned[plan].cases(list(self.tasks), self.seed)
+
+    def groups(self, variant: Variant) -> dict[str, str]:
+        """The groups of merges that a variant makes, each with its plan."""
+        return {
+            group: name
+            for name, plan in self.planned.items()
+            for group, cases in self.cases(name).items()
+            if self._takes(variant, name, plan, cases)
+        }
+
+    def _takes(self, variant: Variant, name: str, plan: Plan, cases: list[Case]) -> bool:
+        """Whether a variant makes a group of a plan's merges."""
+        if plan.variants is not None and variant.name not in plan.variants:
+            return False
+        if variant.name in self.external:
+            return name == "subsets"
+        known = sources.known()[variant.method]
+        if known.experts is not None and any(len(case.signs) != known.experts for case in cases):
+            return False
+        # A vector that is subtracted has no inputs to learn from, and no statistics of its own.
+        plain = not known.learned and known.statistics is None
+        return plain or all(sign > 0 for case in cases for sign in case.signs.values())
+
+    def params(self, variant: Variant) -> dict[str, Any]:
+        """What the configuration says of a variant's parameters: those of its method below its own."""
+        return {**self.merge.defaults.get(variant.method, {}), **variant.params}
+
+    def grid(self, variant: Variant) -> list[dict[str, Any]]:
+        """The values of the parameters that are tuned, every combination in order; one empty if none is."""
+        tuned = {key: value[TUNE] for key, value in self.params(variant).items() if is_tuned(value)}
+        return [dict(zip(tuned, values, strict=True)) for values in product(*tuned.values())]
+
+    def is_tuned(self, variant: Variant) -> bool:
+        """Whether a parameter of a variant is chosen on validation scores."""
+        return any(map(is_tuned, self.params(variant).values()))
 
     def variant(self, name: str) -> Variant:
         """The variant called ``name``.
@@ -325,62 +403,43 @@ class Config(Section):
             )
         return tasks
 
-    def initial_subsets(self) -> list[tuple[str, ...]]:
-        """The subsets on which learned methods choose their settings."""
-        return [tuple(sorted(s.split("+"))) for s in self.learning.select.subsets] or [
-            tuple(sorted(self.tasks))
-        ]
-
     @model_validator(mode="after")
     def _whole(self) -> "Config":
         for reserved in {"base", "multitask"} & set(self.tasks):
             raise ValueError(f"tasks.{reserved}: the name is taken by a reference model")
         for name, asked in self.tasks.items():
-            if (asked.image is None) == (self.base.family == "clip"):
-                raise ValueError(f"tasks.{name}: clip reads image, every other family prompt")
+            reads = sources.families()[self.base.family].reads
+            if (asked.image is None) == (reads == "image"):
+                key = "image" if reads == "image" else "prompt"
+                raise ValueError(f"tasks.{name}: {self.base.family} reads {reads}: give {key}")
             if not self.base.speaks and (not asked.answers or asked.metric != "accuracy"):
                 raise ValueError(
                     f"tasks.{name}: {self.base.family} tells classes apart: name them in answers, "
                     "and leave metric at accuracy"
                 )
-        for size in self.merge.sizes or []:
-            if size > len(self.tasks):
-                raise ValueError(f"merge.sizes: {size} is more than the {len(self.tasks)} tasks")
-        for subset in self.learning.select.subsets:
-            for task in subset.split("+"):
-                if task not in self.tasks:
-                    raise ValueError(f"learning.select.subsets: {_unknown('task', task, list(self.tasks))}")
-        for variant in self.merge.variants:
-            if variant.method not in sources.known():
+        for name in self.planned:
+            try:
+                self.cases(name)
+            except ValueError as error:
+                raise ValueError(f"plans.{name}: {error}") from None
+        names = [variant.name for variant in self.merge.variants]
+        for plan in self.planned.values():
+            for variant in plan.variants or []:
+                if variant not in names:
+                    raise ValueError(f"plans: {_unknown('variant', variant, names)}")
+        methods = [*sources.known(), *self.external]
+        for method in [*(variant.method for variant in self.merge.variants), *self.merge.defaults]:
+            if method not in methods:
+                raise ValueError(f"merge: {_unknown('method', method, methods)}")
+        for external in self.external:
+            if external not in names:
                 raise ValueError(
-                    f"merge.variants: {_unknown('method', variant.method, list(sources.known()))}"
+                    f"rules: {external} is no variant: list it in merge.variants, or leave the file out"
                 )
         return self
-
-
-def variant_name(method: str, params: dict[str, Any]) -> str:
-    """``ties`` or ``ties@density=0.1,scale=1.2``: the folder of a variant's results.
-
-    Of a parameter that is a mapping it has a digest.
-    """
-
-    def word(value: Any) -> str:
-        if isinstance(value, dict):
-            return digest(value)[:8]
-        return "+".join(map(str, value)) if isinstance(value, list) else str(value)
-
-    if not params:
-        return method
-    return f"{method}@" + ",".join(f"{key}={word(params[key])}" for key in sorted(params))
 
 
 def _unknown(kind: str, name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
     return f"unknown {kind} {name!r}, {hint}"
-
-
-def digest(*parts: Any) -> str:
-    """A short name for exactly these values."""
-    text = json.dumps(parts, sort_keys=True, default=lambda part: part.model_dump(mode="json"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from remerge import sources
+
 
 @dataclass(frozen=True)
 class Example:
@@ -71,10 +73,14 @@ class Head:
 class Family(Protocol):
     """What the pipeline asks of a family of models.
 
-    A family is made from the base's folder, whose tokenizer or image processor all its experts share.
+    A family is made from the base's folder, whose tokenizer or image processor all its experts share. Its
+    class says what it ``reads``, text or image, and whether it ``speaks``: answers in words, not by a head's
+    classes. The configuration reads both from the file, so they are written out there (`remerge.sources`).
     """
 
     processor: Any
+    reads: str
+    speaks: bool
 
     def load(self, folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
         """A model from a `save_pretrained` folder, in evaluation mode, without heads of tasks."""
@@ -113,21 +119,15 @@ class Family(Protocol):
 ANSWERS_AT_ONCE = 64
 """Examples that are answered together."""
 
-FAMILIES = {
-    "causal_lm": "CausalLM",
-    "seq2seq": "Seq2Seq",
-    "classifier": "Classifier",
-    "clip": "Clip",
-}
-"""The class of each family, in the module of the family's name."""
-
 
 def family(name: str, base: Path) -> Family:
     """The family called ``name`` in a configuration (`base.family`), for the base in a folder."""
     # Imported here: each family imports its own part of transformers, which takes seconds.
     from importlib import import_module
 
-    made: Family = getattr(import_module(f"remerge.families.{name}"), FAMILIES[name])(base)
+    known = sources.families()[name]
+
+    made: Family = getattr(import_module(f"remerge.families.{name}"), known.class_name)(base)
     return made
 
 

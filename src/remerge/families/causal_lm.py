@@ -19,6 +19,8 @@ class CausalLM(Text):
     """A decoder reads the prompt and goes on with the answer and the end token."""
 
     auto = AutoModelForCausalLM
+    reads = "text"
+    speaks = True
 
     def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
         """The tokens of ``prompt answer<eos>``, split where the answer begins.

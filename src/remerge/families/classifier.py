@@ -27,6 +27,8 @@ class Classifier(Text):
     """A body with a head for each task; the classes are numbered in the order of the task's answers."""
 
     auto = AutoModelForSequenceClassification
+    reads = "text"
+    speaks = False
 
     def load(self, folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
         """The body of a folder, in evaluation mode, its head left out.

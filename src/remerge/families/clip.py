@@ -51,6 +51,9 @@ class ZeroShot(nn.Module):
 class Clip:
     """A vision tower with a zero-shot head for each task, in the order of the task's answers."""
 
+    reads = "image"
+    speaks = False
+
     def __init__(self, base: Path) -> None:
         config = _config(base)
         if config.model_type != "clip":

@@ -20,6 +20,8 @@ class Seq2Seq(Text):
     """An encoder reads the prompt, a decoder writes the answer and the end token."""
 
     auto = AutoModelForSeq2SeqLM
+    reads = "text"
+    speaks = True
 
     def __init__(self, base: Path) -> None:
         super().__init__(base)

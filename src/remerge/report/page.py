@@ -85,7 +85,7 @@ def context(records: Records) -> dict[str, Any]:
     tables = {name: build(records) for name, build in TABLES.items()}
     words = _words(records)
     # Heads and free text have no label words, methods that learn nothing no settings.
-    empty = {name for name, found in (("labels", words), ("selection", records.learned)) if not found}
+    empty = {name for name, found in (("labels", words), ("selection", records.tuned)) if not found}
     return {
         "benchmark": records.benchmark,
         "seed": records.config.get("seed", MISSING),

@@ -18,8 +18,9 @@ import yaml
 
 from remerge.errors import UserError
 from remerge.files import read_json
-from remerge.report.labels import LEARNED, label, paper_row
+from remerge.report.labels import label, paper_row
 from remerge.report.published import Published
+from remerge.variants import is_tuned
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Records:
     @property
     def sizes(self) -> list[int]:
         """How many tasks are merged: from two to all, if the configuration does not say less."""
-        given = self.config["merge"].get("sizes")
+        given = ((self.config.get("plans") or {}).get("subsets") or {}).get("sizes")
         return sorted(given) if given else list(range(2, len(self.tasks) + 1))
 
     @cached_property
@@ -86,10 +87,11 @@ class Records:
         return [Variant(v["name"], v["method"], v.get("params") or {}) for v in given]
 
     @property
-    def learned(self) -> list[Variant]:
-        """The variants whose settings a grid of the pipeline chose."""
-        chosen = [self._selection(v.name).exists() for v in self.variants]
-        return [v for v, c in zip(self.variants, chosen, strict=True) if c or v.method in LEARNED]
+    def tuned(self) -> list[Variant]:
+        """The variants with parameters that a grid of the pipeline chose."""
+        merge = self.config["merge"]
+        said = {v.name: {**merge.get("defaults", {}).get(v.method, {}), **v.params} for v in self.variants}
+        return [v for v in self.variants if any(map(is_tuned, said[v.name].values()))]
 
     @cached_property
     def published(self) -> Published:
@@ -116,7 +118,7 @@ class Records:
         return _mapping(self.results / "references" / f"{task}.json")
 
     def selection(self, variant: str) -> dict[str, Any]:
-        """The grid of a learned method and its choice."""
+        """The grid of a variant's tuned parameters and the choice."""
         return _mapping(self._selection(variant))
 
     def scores(self, model: str) -> dict[str, dict[str, Any]]:

@@ -174,38 +174,35 @@ def labels(records: Records) -> Table:
 
 
 def selection(records: Records) -> Table:
-    """The grid of every learned method and its choice, by mean ANP on validation splits."""
+    """The grid of every tuned variant and its choice, by merit on validation splits."""
     rows: list[Row] = []
-    grid: dict[str, Column] = {}
     bold: set[tuple[int, str]] = set()
     subsets: dict[str, None] = {}
-    for variant in records.learned:
+    for variant in records.tuned:
         record = records.selection(variant.name)
-        chosen = record["chosen"]
         subsets.update(dict.fromkeys(record["subsets"]))
-        row: Row = {"variant": variant.name, "method": variant.label}
         for point in record["grid"]:
-            rate, initial = f"{point['learning_rate']:g}", str(point["initial"])
-            key = f"lr={rate},initial={initial}"
-            grid[key] = Column(key, f"λ₀ = {initial}", f"learning rate {rate}", digits=2)
-            row[key] = float(point["mean"])
-            if point["learning_rate"] == chosen["learning_rate"] and initial == str(chosen["initial"]):
-                bold.add((len(rows), key))
-        row["learning_rate"] = f"{chosen['learning_rate']:g}"
-        row["initial"] = str(chosen["initial"])
-        rows.append(row)
+            words = [f"{key} {value}" for key, value in point["params"].items()]
+            if point["params"] == record["chosen"]:
+                bold |= {(len(rows), "params"), (len(rows), "mean")}
+            rows.append(
+                {
+                    "variant": variant.name,
+                    "method": variant.label,
+                    "params": ", ".join(words),
+                    "mean": float(point["mean"]),
+                }
+            )
     columns = [
         Column("method", "Method"),
-        *grid.values(),
-        Column("learning_rate", "learning rate", "chosen"),
-        Column("initial", "λ₀", "chosen"),
+        Column("params", "Parameters"),
+        Column("mean", "Validation", digits=2),
     ]
     return Table(
         "selection",
-        "Settings of the learned methods",
-        f"Mean ANP on validation splits of the merges {', '.join(subsets) or 'of no learned method'}, "
-        f"by learning rate and initial coefficient λ₀ (T: the number of merged tasks). Bold: the "
-        f"choice, used for every merge of that method.",
+        "Tuned parameters",
+        f"Mean ANP on validation splits of the merges {', '.join(subsets) or 'of no variant'}. Bold: the "
+        "choice, used for every merge of that variant; of equal points it is the first.",
         frame(rows, columns, "variant"),
         tuple(columns),
         frozenset(bold),

@@ -1,8 +1,8 @@
 """Base, experts and examples in memory, and the one module that merges are written into."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,28 +10,15 @@ from torch import Tensor, nn
 
 from remerge import learn
 from remerge.checkpoints.models import state_of
-from remerge.config import Config, Variant, digest
-from remerge.deltas import Deltas, State, Value
+from remerge.config import Config
+from remerge.deltas import Deltas, LowRank, State, Value
 from remerge.errors import UserError
-from remerge.files import read_json
 from remerge.learn import Fit, Tau
 from remerge.measures.references import Reference
 from remerge.measures.score import Split, score
 from remerge.methods import Method, find, prepare
-from remerge.sources import sources_of
+from remerge.plans import Case, Unmerged
 from remerge.stages._workspace import Workspace
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What a learned method is fitted with, beside its own parameters."""
-
-    learning_rate: float
-    initial: float | str
-
-    def start(self, count: int) -> float:
-        """The coefficients' first value for ``count`` experts."""
-        return 1 / count if self.initial == "1/T" else float(self.initial)
 
 
 class Bench:
@@ -61,24 +48,26 @@ class Bench:
             return self.parameters
         return state_of(self.space.load_folder(self.space.path("base"), torch.float32))
 
-    def deltas(self, subset: Sequence[str]) -> Deltas:
-        """The weight deltas of some experts; each is loaded once.
+    def deltas(self, signs: Mapping[str, int]) -> Deltas:
+        """The weight deltas of some experts, those of sign -1 turned around; each is loaded once.
 
         Adapters have deltas of the weights that one of them changes, and only of these: a share of all
         entries is a share of what was trained.
         """
-        for task in subset:
+        for task in signs:
             if task not in self._experts:
                 self._experts[task] = self.space.state(task, self.theta_0)
-        changed = {name for task in subset for name in self._experts[task]}
+        changed = {name for task in signs for name in self._experts[task]}
         for name in changed - self.base.keys():
             self.base[name] = self.theta_0[name].clone()
         base = {name: self.base[name] for name in self.parameters if name in changed}
-        return Deltas(base, {task: {**base, **self._experts[task]} for task in subset})
+        states = {task: {**base, **self._experts[task]} for task in signs}
+        turned = {task: _turned_around(state, base) for task, state in states.items() if signs[task] < 0}
+        return Deltas(base, {**states, **turned})
 
-    def restore(self, others: Deltas) -> None:
+    def restore(self, others: Iterable[str]) -> None:
         """Put the base's weights back into the module, save where other deltas are about to be put."""
-        for name in self.base.keys() - others.keys():
+        for name in self.base.keys() - set(others):
             self.parameters[name].copy_(self.base[name])
 
     def split(self, task: str, split: str) -> Split:
@@ -102,28 +91,74 @@ class Bench:
             found[task] = score(self.space.family, self.model, part, size)
         return found
 
-    def merge(self, method: Method, settings: Mapping[str, Any], subset: Sequence[str]) -> None:
+    def unmerged(self, split: str) -> Unmerged:
+        """The scores of each task's own expert and of the base, taken when they are asked for."""
+
+        @cache
+        def own(task: str) -> float:
+            average = find("average")
+            self.merge(average, average.settings({}), {task: 1})
+            value = float(self.scores([task], split)[task]["value"])
+            if value <= 0:
+                raise UserError(
+                    f"tasks.{task}: its expert scores 0 on its own {split} split: train it further"
+                )
+            return value
+
+        @cache
+        def base(task: str) -> float:
+            self.restore([])
+            return float(self.scores([task], split)[task]["value"])
+
+        return Unmerged(own, base)
+
+    def make(self, method: Method, settings: Mapping[str, Any], case: Case, seed: int) -> Fit | None:
+        """Write a merge into the module; of a learned one, what was fitted."""
+        if method.learned:
+            return self.fit(method, settings, list(case.tasks), seed)
+        self.merge(method, settings, case.signs)
+        return None
+
+    def merge(self, method: Method, settings: Mapping[str, Any], signs: Mapping[str, int]) -> None:
         """Write a merge that needs no learning into the module."""
-        weights, given = self.deltas(subset), {}
-        kind = method.needs.statistics
-        if kind:
-            given = {"statistics": {task: self.space.statistics(task, kind) for task in subset}}
-        self.restore(weights)
-        for name, delta in method.function(weights, **settings, **given):
+        for name, delta in self._merged(method, settings, signs):
             self.parameters[name].copy_(delta.add_(self.base[name]))
 
-    def task_vectors(self, settings: Mapping[str, Any], weights: Deltas) -> dict[str, Tau]:
+    def rescaled(
+        self, method: Method, settings: Mapping[str, Any], signs: Mapping[str, int]
+    ) -> Callable[[float], None]:
+        """Merge once, of a method that rescales: the result writes the merge at any scale into the module."""
+        made = dict(self._merged(method, {**settings, "scale": 1.0}, signs))
+
+        def write(scale: float) -> None:
+            self.restore(made)
+            for name, delta in made.items():
+                self.parameters[name].copy_(torch.add(self.base[name], delta, alpha=scale))
+
+        return write
+
+    def _merged(
+        self, method: Method, settings: Mapping[str, Any], signs: Mapping[str, int]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """The merged deltas, the module's other weights put back to the base's."""
+        weights, given = self.deltas(signs), {}
+        kind = method.needs.statistics
+        if kind:
+            given = {"statistics": {task: self.space.statistics(task, kind) for task in signs}}
+        self.restore(weights)
+        yield from method.function(weights, **settings, **given)
+
+    def task_vectors(self, over: str, weights: Deltas) -> dict[str, Tau]:
         """What coefficients are learned over, held in memory: the deltas, or what a method made of them."""
-        prepared = prepare(settings["over"], weights)
+        prepared = prepare(over, weights)
         dtype = getattr(torch, self.config.merge.delta_dtype)
         return {name: prepared.factors(name) or prepared[name].to(dtype) for name in prepared}
 
-    def fit(self, method: Method, settings: Mapping[str, Any], choice: Choice, subset: Sequence[str]) -> Fit:
+    def fit(self, method: Method, settings: Mapping[str, Any], tasks: Sequence[str], seed: int) -> Fit:
         """Learn a merge's coefficients and leave the merge in the module."""
-        learning, weights = self.config.learning, self.deltas(subset)
-        level = settings["level"]
-        inputs = getattr(learning.inputs, level)
-        references = [self.reference(task).first(inputs) for task in subset]
+        weights = self.deltas(dict.fromkeys(tasks, 1))
+        how = method.learning(settings)
+        references = [self.reference(task).first(how.size) for task in tasks]
         if not method.needs.answers:
             references = [reference.first_tokens for reference in references]
         self.restore(weights)
@@ -131,48 +166,41 @@ class Bench:
             self.space.family,
             self.model,
             weights.base,
-            self.task_vectors(settings, weights),
+            self.task_vectors(how.over, weights),
             references,
             method.objective(settings),
-            level=level,
-            learning_rate=choice.learning_rate,
-            initial=choice.start(len(subset)),
-            epochs=epochs_of(self.config, method),
-            batch_size=learning.batch_size,
-            seed=self.config.seed,
+            level=how.level,
+            learning_rate=how.learning_rate,
+            initial=how.start(len(tasks)),
+            epochs=how.epochs,
+            batch_size=self.config.learning.batch_size,
+            seed=seed,
         )
 
+    def put(self, folder: Path) -> None:
+        """Write a checkpoint of the base's architecture into the module.
 
-def epochs_of(config: Config, method: Method) -> int:
-    """Passes over the inputs for a learned method.
-
-    Raises:
-        UserError: the configuration has no number for it.
-    """
-    if method.name not in config.learning.epochs:
-        raise UserError(f"learning.epochs: no number for {method.name}: add a line {method.name}: 4")
-    return config.learning.epochs[method.name]
+        Raises:
+            UserError: it is none.
+        """
+        for name, theta in self.space.whole(folder, self.theta_0).items():
+            self.parameters[name].copy_(theta)
 
 
-def selected(config: Config, variant: str) -> Choice:
-    return Choice(**read_json(config.folder / "selection" / f"{variant}.json")["chosen"])
-
-
-def key_of(bench: Bench, variant: Variant, subset: Sequence[str], choice: Choice | None = None) -> str:
-    """Everything a merge's scores follow from."""
-    config, method = bench.config, find(variant.method)
-    records = [bench.space.record(model)["fingerprint"] for model in ("base", *subset)]
-    tests = [bench.split(task, "test").digest for task in subset]
-    parts: list[Any] = [records, tests, method.name, method.settings(variant.params), str(bench.space.dtype)]
-    if method.needs.statistics:
-        parts += [
-            [bench.split(task, "train").digest for task in subset],
-            config.statistics.inputs,
-            config.seed,
-        ]
+def used_settings(method: Method, settings: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """A method's settings with the numbers that they come to for ``count`` experts."""
+    used = dict(settings)
     if method.learned:
-        inputs = [bench.split(task, "validation").digest for task in subset]
-        chosen = choice or selected(config, variant.name)
-        learning = config.learning.model_dump(exclude={"select"})
-        parts += [inputs, vars(chosen), learning, config.merge.delta_dtype, config.seed]
-    return digest(parts, [file.read_text() for file in sources_of(variant.method, variant.params)])
+        how = method.learning(settings)
+        used |= {"inputs": how.size, "initial": how.start(count)}
+    return used
+
+
+def _turned_around(state: Mapping[str, Value], base: State) -> dict[str, Value]:
+    """An expert on the other side of the base: its deltas times -1."""
+    return {
+        name: LowRank(value.B, value.A, -value.scaling)
+        if isinstance(value, LowRank)
+        else 2 * base[name] - value
+        for name, value in state.items()
+    }

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from remerge.checkpoints.models import device_of, fingerprint, is_adapter, state_of
-from remerge.config import Config
+from remerge.config import Config, Variant
 from remerge.deltas import State, Value
 from remerge.errors import UserError
 from remerge.families import Example, Family, Head, family
@@ -90,19 +90,33 @@ class Workspace:
         """
         folder = self.path(task)
         if not is_adapter(folder):
-            state = state_of(self.load_folder(folder, torch.float32))
-            for names, there, missing in (
-                (state.keys() - base.keys(), "the expert", "the base"),
-                (base.keys() - state.keys(), "the base", "the expert"),
-            ):
-                if names:
-                    raise UserError(
-                        f"{folder}: tensor {min(names)} is in {there}, not in {missing}: another architecture"
-                    )
-            return state
+            return self.whole(folder, base)
         from remerge.checkpoints.adapters import read_adapter
 
         return {name: delta.to(self.device) for name, delta in read_adapter(folder, base).items()}
+
+    def whole(self, folder: Path, base: State) -> dict[str, Tensor]:
+        """All weights of a checkpoint of the base's architecture, float32.
+
+        Raises:
+            UserError: the base, given by its tensors, is of another architecture.
+        """
+        state = state_of(self.load_folder(folder, torch.float32))
+        for names, there, missing in (
+            (state.keys() - base.keys(), "the checkpoint", "the base"),
+            (base.keys() - state.keys(), "the base", "the checkpoint"),
+        ):
+            if names:
+                raise UserError(
+                    f"{folder}: tensor {min(names)} is in {there}, not in {missing}: another architecture"
+                )
+        for name, theta in state.items():
+            if theta.shape != base[name].shape:
+                raise UserError(
+                    f"{folder}: {name} is {list(theta.shape)}, the base's {list(base[name].shape)}: "
+                    "another architecture or vocabulary"
+                )
+        return state
 
     def journal(self, *parts: str) -> Journal:
         """A journal of this benchmark."""
@@ -130,6 +144,18 @@ class Workspace:
     def reference(self, task: str) -> Reference:
         """The reference of a task's expert."""
         return load_reference(self.reference_file(task), self.reference_inputs(task))
+
+    def selection_file(self, plan: str, variant: str) -> Path:
+        """Where the choice of a variant's tuned parameters lies."""
+        folder = self.folder / "selection"
+        return (folder if plan == "subsets" else folder / plan) / f"{variant}.json"
+
+    def params(self, variant: Variant, plan: str) -> dict[str, Any]:
+        """A variant's parameters, those that are tuned as they were chosen for a plan."""
+        given = self.config.params(variant)
+        if not self.config.is_tuned(variant):
+            return given
+        return {**given, **read_json(self.selection_file(plan, variant.name))["chosen"]}
 
     def statistics_file(self, task: str, kind: str) -> Path:
         """Where a kind of statistics of a task's expert lies."""

@@ -10,13 +10,13 @@ import yaml
 from torch import nn
 
 from remerge.checkpoints.models import is_adapter
-from remerge.config import Config, Variant
+from remerge.config import Config
 from remerge.deltas import Combined, LowRank, layer_of
 from remerge.files import read_json, write_folder, write_json
 from remerge.folders.card import Coefficients, coefficient_table, markdown, mergekit_recipe, model_card
 from remerge.learn import Blend
 from remerge.methods import Method, find
-from remerge.stages._bench import Bench, Choice
+from remerge.stages._bench import Bench
 
 Lambda = Mapping[str, Sequence[float]]
 """For each tensor the coefficients on the experts' own deltas."""
@@ -41,11 +41,15 @@ def run(config: Config, variant: str, subset: str) -> None:
     # A bench of these tasks alone, for no other's head belongs to the merge.
     bench = Bench(config.model_copy(update={"tasks": {task: config.tasks[task] for task in tasks}}))
     method = find(chosen.method)
-    settings = method.settings(chosen.params)
+    settings = method.settings(bench.space.params(chosen, "subsets"))
     record = _recorded(config.folder / "merges" / variant / f"{len(tasks)}.jsonl", tasks)
     coefficients: Coefficients = {}
     if method.learned:
-        coefficients = record["coefficients"] if record else _learned(bench, chosen, tasks)
+        coefficients = (
+            record["coefficients"]
+            if record
+            else bench.fit(method, settings, tasks, config.seed).by_name(tasks)
+        )
     dtype = _stored_dtype(bench.space.path("base"))
     adapters = [is_adapter(bench.space.path(task)) for task in tasks]
     lam = _linear(bench, method, settings, coefficients, tasks) if all(adapters) else None
@@ -53,7 +57,7 @@ def run(config: Config, variant: str, subset: str) -> None:
         if method.learned:
             _write(bench, settings, coefficients, tasks)
         else:
-            bench.merge(method, settings, tasks)
+            bench.merge(method, settings, dict.fromkeys(tasks, 1))
         model = bench.model.to(getattr(torch, dtype))
     else:
         model = _adapter(bench, lam, tasks)
@@ -98,13 +102,6 @@ def _recorded(file: Path, tasks: list[str]) -> Any:
     return next((record for record in map(json.loads, lines) if record["tasks"] == tasks), None)
 
 
-def _learned(bench: Bench, variant: Variant, tasks: list[str]) -> Coefficients:
-    selection = read_json(bench.space.folder / "selection" / f"{variant.name}.json")
-    method = find(variant.method)
-    found = bench.fit(method, method.settings(variant.params), Choice(**selection["chosen"]), tasks)
-    return found.by_name(tasks)
-
-
 def _linear(
     bench: Bench,
     method: Method,
@@ -113,7 +110,7 @@ def _linear(
     tasks: list[str],
 ) -> Lambda | None:
     """The coefficients of a merge that is a sum of the experts' own deltas, else None."""
-    weights = bench.deltas(tasks)
+    weights = bench.deltas(dict.fromkeys(tasks, 1))
     if method.learned:
         plain = settings.get("over", "none") in ("", "none")
         return {name: _at(coefficients, name) for name in weights} if plain else None
@@ -130,8 +127,8 @@ def _at(coefficients: Coefficients, name: str) -> list[float]:
 
 def _write(bench: Bench, settings: Mapping[str, Any], coefficients: Coefficients, tasks: list[str]) -> None:
     """Write a merge of known coefficients into the module, by the arithmetic that it was scored with."""
-    weights = bench.deltas(tasks)
-    tau = bench.task_vectors(settings, weights)
+    weights = bench.deltas(dict.fromkeys(tasks, 1))
+    tau = bench.task_vectors(settings["over"], weights)
     blend = Blend(bench.model, weights.base, tau)
     columns = {layer_of(name): _at(coefficients, name) for name in tau}
     blend.write(torch.tensor([columns[layer] for layer in blend.layers], device=bench.space.device).T)
@@ -148,7 +145,7 @@ def _adapter(bench: Bench, lam: Lambda, tasks: list[str]) -> nn.Module:
 
     from remerge.checkpoints.adapters import PREFIX
 
-    weights, factors = bench.deltas(tasks), dict[str, LowRank]()
+    weights, factors = bench.deltas(dict.fromkeys(tasks, 1)), dict[str, LowRank]()
     turned = LoraConfig.from_pretrained(str(bench.space.path(tasks[0]))).fan_in_fan_out
     for name in weights:
         known = [

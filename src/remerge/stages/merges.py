@@ -1,77 +1,128 @@
-"""Merges: every subset of one size by one variant, in one process that loads base and experts once."""
+"""Merges: a group of a plan by one variant, in one process that loads base and experts once."""
 
 import json
 import time
 from functools import partial
-from itertools import combinations
 from typing import Any
 
 from tqdm import tqdm
 
+from remerge.checkpoints.models import fingerprint
 from remerge.config import Config, Variant
+from remerge.errors import UserError
 from remerge.files import write_text
 from remerge.methods import find
-from remerge.stages._bench import Bench, epochs_of, key_of, selected
+from remerge.plans import Case
+from remerge.stages._bench import Bench, used_settings
+from remerge.stages._keys import key_of_external, key_of_merge
 
 
-def run(config: Config, variant: str, size: int) -> None:
-    """Merge and score every subset of one size by one variant, and write the records.
+def run(config: Config, variant: str, group: str) -> None:
+    """Merge and score a group of merges, such as all of one size, by one variant, and write the records.
 
     Merges that an earlier run finished, from the same inputs, are taken from the journal.
     """
     chosen, bench = config.variant(variant), Bench(config)
-    journal = bench.space.journal("merges", variant, str(size))
+    groups = config.groups(chosen)
+    if group not in groups:
+        raise UserError(f"variant {variant} makes no merges {group!r}, it makes: {', '.join(groups)}")
+    make = _External(bench, chosen) if variant in config.external else _Own(bench, chosen, groups[group])
+    journal = bench.space.journal("merges", variant, group)
     lines = []
-    subsets = list(combinations(sorted(config.tasks), size))
-    for subset in tqdm(subsets, desc=f"{variant}, {size} tasks", mininterval=1):
-        key = key_of(bench, chosen, subset)
-        lines.append(journal.recall(key, partial(_merge_and_score, bench, chosen, subset)))
+    for case in tqdm(config.cases(groups[group])[group], desc=f"{variant}, {group}", mininterval=1):
+        for seed in range(config.seed, config.seed + chosen.seeds):
+            lines.append(journal.recall(make.key(case, seed), partial(make.record, case, seed)))
     records = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
-    write_text(config.folder / "merges" / variant / f"{size}.jsonl", records)
+    write_text(config.folder / "merges" / variant / f"{group}.jsonl", records)
 
 
-def _merge_and_score(bench: Bench, variant: Variant, subset: tuple[str, ...]) -> dict[str, Any]:
-    """One merge's record (the contract of results/README.md)."""
-    config, method = bench.config, find(variant.method)
-    settings = method.settings(variant.params)
-    params, coefficients, trace, fitting = dict(settings), {}, [], 0.0
-    bench.deltas(subset)
-    started = time.perf_counter()
-    if method.learned:
-        choice = selected(config, variant.name)
-        found = bench.fit(method, settings, choice, subset)
-        coefficients, trace, fitting = found.by_name(subset), found.trace, found.seconds
-        params |= {
-            "learning_rate": choice.learning_rate,
-            "initial": choice.start(len(subset)),
-            "epochs": epochs_of(config, method),
-            "inputs": getattr(config.learning.inputs, settings["level"]),
+class _Own:
+    """Merges by a method of ours, with the parameters that were chosen where they are tuned."""
+
+    def __init__(self, bench: Bench, variant: Variant, plan: str) -> None:
+        self.bench, self.variant, self.method = bench, variant, find(variant.method)
+        self.settings = self.method.settings(bench.space.params(variant, plan))
+
+    def seeded(self, seed: int) -> dict[str, Any]:
+        """The settings of one of several seeds, which a random method counts from its own."""
+        more = {"seed": self.settings["seed"] + seed - self.bench.config.seed} if self.random else {}
+        return {**self.settings, **more}
+
+    @property
+    def random(self) -> bool:
+        """Whether the method draws at random."""
+        return "seed" in self.method.parameters
+
+    def key(self, case: Case, seed: int) -> str:
+        """Everything that the record follows from."""
+        return key_of_merge(self.bench, self.variant, self.method, self.seeded(seed), case, "test", seed)
+
+    def record(self, case: Case, seed: int) -> dict[str, Any]:
+        """Merge and score."""
+        settings = self.seeded(seed)
+        self.bench.deltas(case.signs)
+        started = time.perf_counter()
+        fit = self.bench.make(self.method, settings, case, seed)
+        fitting = fit.seconds if fit else 0.0
+        made = {
+            "params": used_settings(self.method, settings, len(case.tasks)),
+            "seed": settings["seed"] if self.random else seed,
+            "coefficients": fit.by_name(case.tasks) if fit else {},
+            "trace": fit.trace if fit else [],
         }
-    else:
-        bench.merge(method, settings, subset)
-    merging = time.perf_counter() - started - fitting
+        seconds = {"merge": time.perf_counter() - started - fitting, "fit": fitting}
+        return _judged(self.bench, self.variant, case, made, seconds)
+
+
+class _External:
+    """Merges that a rule of the user's own wrote as checkpoint folders."""
+
+    def __init__(self, bench: Bench, variant: Variant) -> None:
+        self.bench, self.variant = bench, variant
+        self.folder = bench.space.folder / "external" / variant.name
+
+    def key(self, case: Case, seed: int) -> str:
+        """Everything that the record follows from."""
+        return key_of_external(self.bench, fingerprint(self.folder / case.name), case)
+
+    def record(self, case: Case, seed: int) -> dict[str, Any]:
+        """Load and score."""
+        started = time.perf_counter()
+        self.bench.put(self.folder / case.name)
+        made = {"params": {}, "seed": seed, "coefficients": {}, "trace": []}
+        return _judged(
+            self.bench, self.variant, case, made, {"merge": time.perf_counter() - started, "fit": 0.0}
+        )
+
+
+def _judged(
+    bench: Bench, variant: Variant, case: Case, made: dict[str, Any], seconds: dict[str, float]
+) -> dict[str, Any]:
+    """The record of the merge in the module (the contract of results/README.md)."""
     started = time.perf_counter()
-    scores = bench.scores(subset, "test")
-    experts = {task: bench.space.expert_score(task) for task in subset}
-    normalised = {task: scores[task]["value"] / experts[task]["value"] for task in subset}
+    found = bench.scores(case.judged, "test")
+    scores = {task: score for task, score in found.items() if task in case.signs}
+    experts = {task: bench.space.expert_score(task) for task in scores}
+    normalised = {task: scores[task]["value"] / experts[task]["value"] for task in scores}
     restricted = [
         scores[task]["restricted"] / experts[task]["restricted"]
-        for task in subset
+        for task in scores
         if scores[task]["restricted"] is not None and experts[task]["restricted"]
     ]
+    whole = bool(scores) and len(restricted) == len(scores)
     return {
-        "benchmark": config.benchmark,
+        "benchmark": bench.config.benchmark,
         "variant": variant.name,
-        "method": method.name,
-        "params": params,
-        "tasks": list(subset),
-        "size": len(subset),
-        "seed": config.seed,
+        "method": variant.method,
+        "case": case.name,
+        "signs": dict(case.signs),
+        "tasks": sorted(case.tasks),
+        "size": len(case.tasks),
+        **made,
         "scores": scores,
+        "others": {task: score for task, score in found.items() if task not in case.signs},
         "normalised": normalised,
-        "anp": 100 * sum(normalised.values()) / len(subset),
-        "anp_restricted": 100 * sum(restricted) / len(subset) if len(restricted) == len(subset) else None,
-        "coefficients": coefficients,
-        "trace": trace,
-        "seconds": {"merge": merging, "fit": fitting, "evaluate": time.perf_counter() - started},
+        "anp": 100 * sum(normalised.values()) / len(scores) if scores else None,
+        "anp_restricted": 100 * sum(restricted) / len(restricted) if whole else None,
+        "seconds": {**seconds, "evaluate": time.perf_counter() - started},
     }

@@ -1,59 +1,85 @@
-"""A learned method's settings, chosen on validation scores."""
+"""The parameters that a configuration leaves open, chosen on validation scores."""
 
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from tqdm import tqdm
 
-from remerge.config import Config, digest
+from remerge.config import Config
 from remerge.errors import UserError
 from remerge.files import write_json
-from remerge.methods import find
-from remerge.stages._bench import Bench, Choice, key_of
+from remerge.methods import Method, find
+from remerge.plans import Case
+from remerge.stages._bench import Bench
+from remerge.stages._keys import key_of_merge
 
 
-def run(config: Config, variant: str) -> None:
-    """Choose a learned method's learning rate and initial coefficient on validation scores."""
+def run(config: Config, variant: str, plan: str) -> None:
+    """Choose a variant's tuned parameters by a plan's merit, and keep the whole grid.
+
+    Of points of equal merit the first of the grid is chosen.
+    """
     chosen, bench = config.variant(variant), Bench(config)
-    method = find(chosen.method)
-    settings = method.settings(chosen.params)
-    select, subsets = config.learning.select, config.initial_subsets()
-    journal = bench.space.journal("selection", variant)
-    alone, average = {}, find("average")
-    for task in sorted({task for subset in subsets for task in subset}):
-        bench.merge(average, average.settings({}), [task])
-        alone[task] = bench.scores([task], "validation")[task]["value"]
-        if alone[task] <= 0:
-            raise UserError(
-                f"tasks.{task}: its expert scores 0 on its own validation split: train it further"
-            )
+    if not config.is_tuned(chosen) or plan not in config.groups(chosen).values():
+        raise UserError(f"variant {variant}: nothing is tuned in it by plan {plan!r}")
+    method, asked = find(chosen.method), config.planned[plan]
+    cases = asked.tuning(config.cases(plan))
+    unmerged = bench.unmerged("validation")
+    journal = bench.space.journal("selection", plan, variant)
+    points = config.grid(chosen)
+    settings = [method.settings({**config.params(chosen), **point}) for point in points]
+    found: list[dict[str, float]] = [{} for _ in points]
+    # Points that differ in scale alone follow one another, for they are merged once.
+    rest = [{key: value for key, value in setting.items() if key != "scale"} for setting in settings]
+    order = sorted(range(len(points)), key=lambda k: rest.index(rest[k]))
 
-    def validate(choice: Choice, subset: tuple[str, ...]) -> float:
-        bench.fit(method, settings, choice, subset)
-        scores = bench.scores(subset, "validation")
-        kept: list[float] = [scores[task]["value"] / alone[task] for task in subset]
-        return 100 * sum(kept) / len(subset)
+    def merit(write: Callable[[Mapping[str, Any]], None], setting: Mapping[str, Any], case: Case) -> float:
+        write(setting)
+        scores = bench.scores(case.judged, "validation")
+        return asked.merit(case, {task: score["value"] for task, score in scores.items()}, unmerged)
 
-    choices = [Choice(lr, initial) for lr in select.learning_rate for initial in select.initial]
-    grid = []
-    with tqdm(total=len(choices) * len(subsets), desc=f"select {variant}", mininterval=1) as bar:
-        for choice in choices:
-            found = {}
-            for subset in subsets:
-                key = digest(key_of(bench, chosen, subset, choice))
-                found["+".join(subset)] = journal.recall(key, partial(validate, choice, subset))
+    with tqdm(total=len(points) * len(cases), desc=f"select {variant}", mininterval=1) as bar:
+        for case in cases:
+            write = _Writer(bench, method, case)
+            for k in order:
+                key = key_of_merge(bench, chosen, method, settings[k], case, "validation", config.seed)
+                found[k][case.name] = journal.recall(key, partial(merit, write, settings[k], case))
                 bar.update()
-            mean = sum(found.values()) / len(found)
-            grid.append({**vars(choice), "validation": found, "mean": mean})
+    grid: list[dict[str, Any]] = [
+        {"params": point, "validation": merits, "mean": sum(merits.values()) / len(merits)}
+        for point, merits in zip(points, found, strict=True)
+    ]
     best = max(grid, key=lambda point: point["mean"])
     write_json(
-        config.folder / "selection" / f"{variant}.json",
+        bench.space.selection_file(plan, variant),
         {
             "benchmark": config.benchmark,
             "variant": variant,
             "method": method.name,
-            "params": settings,
-            "subsets": ["+".join(subset) for subset in subsets],
+            "plan": plan,
+            "params": settings[grid.index(best)],
+            "subsets": [case.name for case in cases],
             "grid": grid,
-            "chosen": {key: best[key] for key in ("learning_rate", "initial")},
+            "chosen": best["params"],
         },
     )
+
+
+class _Writer:
+    """Writes a merge under one setting after the other; those that differ in scale alone are merged once."""
+
+    def __init__(self, bench: Bench, method: Method, case: Case) -> None:
+        self.bench, self.method, self.case = bench, method, case
+        self._held: tuple[Mapping[str, Any], Callable[[float], None]] | None = None
+
+    def __call__(self, settings: Mapping[str, Any]) -> None:
+        scale = settings.get("scale")
+        if not self.method.rescales or not isinstance(scale, int | float):
+            self.bench.make(self.method, settings, self.case, self.bench.config.seed)
+            return
+        rest = {key: value for key, value in settings.items() if key != "scale"}
+        if self._held is None or self._held[0] != rest:
+            self._held = None
+            self._held = rest, self.bench.rescaled(self.method, settings, self.case.signs)
+        self._held[1](float(scale))

@@ -1,0 +1,111 @@
+"""What can be known of a configuration before work starts: methods, local data, disk."""
+
+import shutil
+from pathlib import Path
+from string import Formatter
+
+from remerge.config.sections import Config, Task
+from remerge.errors import UserError
+from remerge.files import read_json
+
+FLOAT32 = 4
+"""Bytes of a weight as fine-tuned experts are stored."""
+
+
+def check(config: Config) -> None:
+    """Check methods and parameters, prompts against local data, heads of local experts, room for the experts.
+
+    This imports the methods, and with them torch.
+
+    Raises:
+        UserError: the first thing that would fail once work has started.
+    """
+    _check_methods(config)
+    for name, task in config.tasks.items():
+        _check_columns(name, task)
+        if not config.base.speaks:
+            _check_head(name, task)
+    _check_room(config)
+
+
+def _check_methods(config: Config) -> None:
+    from remerge.methods import find
+
+    for variant in config.merge.variants:
+        if variant.name in config.external:
+            continue
+        method = find(variant.method)
+        for point in config.grid(variant):
+            method.settings({**config.params(variant), **point})
+        if variant.seeds > 1 and not (method.learned or "seed" in method.parameters):
+            raise UserError(f"merge.variants: {variant.name}: nothing is random in it: leave seeds out")
+        if not config.groups(variant):
+            experts = method.needs.experts
+            why = (
+                f"it merges {experts} experts, and no plan has such merges" if experts else "no plan names it"
+            )
+            raise UserError(f"merge.variants: {variant.name} makes no merges: {why}")
+
+
+def _check_columns(name: str, task: Task) -> None:
+    """Refuse a template with a field that local data lack."""
+    from remerge.tasks import columns_of
+
+    templates = [task.prompt or "", *task.answers, *([task.target] if "{" in task.target else [])]
+    try:
+        fields = {
+            field for text in templates for _, field, _, _ in Formatter().parse(text) if field is not None
+        }
+    except ValueError as error:
+        raise UserError(
+            f"tasks.{name}: a template is not whole ({error}): write {{column}}, {{{{ for a brace"
+        ) from None
+    asked = {field.split("[")[0].split(".")[0] for field in fields}
+    asked |= {task.image} - {None} | ({task.target} if "{" not in task.target else set())  # type: ignore[arg-type]
+    if not Path(task.source).is_dir():
+        return
+    for split in dict.fromkeys([task.splits.train, task.splits.validation, task.splits.test]):
+        columns = columns_of(Path(task.source), split)
+        lacking = sorted(asked - set(columns)) if columns is not None else []
+        if lacking:
+            raise UserError(
+                f"tasks.{name}: no column {lacking[0]!r} in split {split!r} of {task.source} "
+                f"(there are: {', '.join(columns or [])}): see prompt, answers and target"
+            )
+
+
+def _check_head(name: str, task: Task) -> None:
+    """Refuse a local expert whose head has another width than the task has answers."""
+    file = Path(task.expert or "") / "config.json"
+    if task.expert is None or not task.answers or not file.is_file():
+        return
+    labels = read_json(file).get("id2label")
+    if labels and len(labels) != len(task.answers):
+        raise UserError(
+            f"{file}: the head of {name} tells {len(labels)} classes apart, tasks.{name}.answers names "
+            f"{len(task.answers)}: name every class in the order of the head's outputs"
+        )
+
+
+def _check_room(config: Config) -> None:
+    """Refuse to fine-tune more experts than the disk has room for, where the base's size is known."""
+    folder = Path(config.base.source)
+    weights = sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder.is_dir() else 0
+    if config.finetune.lora is not None or not weights:
+        return
+    trained = [name for name, task in config.tasks.items() if task.expert is None]
+    trained += ["multitask"] if config.finetune.multitask else []
+    missing = [name for name in trained if not (config.folder / "experts" / name).is_dir()]
+    needed = len(missing) * weights * (FLOAT32 // (2 if _is_half(folder) else FLOAT32))
+    place = next(p for p in [config.folder, *config.folder.absolute().parents] if p.exists())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise UserError(
+            f"{place}: {len(missing)} experts take {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: "
+            "make room, or run where there is"
+        )
+
+
+def _is_half(folder: Path) -> bool:
+    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    return str(config.get("dtype") or config.get("torch_dtype")) in ("bfloat16", "float16")

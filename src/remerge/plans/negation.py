@@ -1,0 +1,33 @@
+"""Negation: one task vector subtracted, its task forgotten, the controls kept (slides, Task arithmetic)."""
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from remerge.plans import Case, Plan, Scores, Unmerged, must_be_tasks
+
+KEPT = 0.95
+"""The share of the base's score on every control that a setting must keep."""
+
+
+class Negation(Plan):
+    """Each task's vector subtracted by itself."""
+
+    tasks: list[str] = Field([], description="the tasks to forget; default: each")
+    controls: list[str] = Field([], description="the tasks to keep; default: all others")
+
+    def cases(self, tasks: Sequence[str], seed: int) -> dict[str, list[Case]]:
+        """One merge for each task to forget."""
+        must_be_tasks([*self.tasks, *self.controls], tasks)
+        controls = self.controls or tasks
+        found = [
+            Case(f"-{target}", {target: -1}, (target, *(c for c in controls if c != target)))
+            for target in self.tasks or tasks
+        ]
+        return {"negation": found}
+
+    def merit(self, case: Case, scores: Scores, unmerged: Unmerged) -> float:
+        """What is forgotten if every control keeps 95% of the base's score; else how far they fall short."""
+        (target,) = case.tasks
+        kept = min(scores[c] / max(unmerged.base(c), 1e-9) for c in case.judged if c != target)
+        return -scores[target] if kept >= KEPT else kept - 2

@@ -1,0 +1,70 @@
+"""Every subset of the tasks, or a sample of each size: the papers' plan."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from random import Random
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from remerge.plans import Case, Plan, Scores, Unmerged, must_be_tasks
+
+
+class Subsets(Plan):
+    """Subsets of the tasks, merged by size."""
+
+    sizes: list[PositiveInt] | None = Field(None, description="default: from 2 to all tasks")
+    at_most: PositiveInt | None = Field(
+        None, description="of each size so many, drawn by the seed (DRM, Figure 2: 10); default: all"
+    )
+    only: list[str] = Field(
+        [], description="these subsets alone, as task+task; sizes and at_most are then left out"
+    )
+    judged: Literal["merged", "all"] | list[str] = Field(
+        "merged", description="the tasks that score a merge: those it is made of, all, or these besides"
+    )
+    tune_on: list[str] = Field(
+        [], description="the merges on which parameters are tuned, as task+task; default: that of all tasks"
+    )
+
+    def cases(self, tasks: Sequence[str], seed: int) -> dict[str, list[Case]]:
+        """The subsets of each size."""
+        for written in self.tune_on:
+            must_be_tasks(written.split("+"), tasks)
+        if self.only:
+            named = [self._named(written, tasks) for written in self.only]
+            sizes = sorted({len(subset) for subset in named})
+            drawn = {size: [subset for subset in named if len(subset) == size] for size in sizes}
+        else:
+            sizes = self.sizes or list(range(2, len(tasks) + 1))
+            drawn = {size: self._drawn(sorted(tasks), size, seed) for size in sizes}
+        return {str(size): [self._case(subset, tasks) for subset in drawn[size]] for size in sizes}
+
+    def tuning(self, cases: Mapping[str, list[Case]]) -> list[Case]:
+        """The named merges, or the largest."""
+        if not self.tune_on:
+            return list(cases.values())[-1][-1:]
+        return [Case(w, dict.fromkeys(w.split("+"), 1), tuple(w.split("+"))) for w in self.tune_on]
+
+    def merit(self, case: Case, scores: Scores, unmerged: Unmerged) -> float:
+        """ANP: 100 times the mean share of the experts' own scores."""
+        return 100 * sum(scores[t] / unmerged.own(t) for t in case.tasks) / len(case.tasks)
+
+    def _drawn(self, tasks: list[str], size: int, seed: int) -> list[tuple[str, ...]]:
+        if size > len(tasks):
+            raise ValueError(f"sizes: {size} is more than the {len(tasks)} tasks")
+        every = list(combinations(tasks, size))
+        if self.at_most is None or len(every) <= self.at_most:
+            return every
+        return sorted(Random(f"{seed}/{size}").sample(every, self.at_most))
+
+    def _named(self, written: str, tasks: Sequence[str]) -> tuple[str, ...]:
+        subset = written.split("+")
+        must_be_tasks(subset, tasks)
+        return tuple(sorted(set(subset)))
+
+    def _case(self, subset: tuple[str, ...], tasks: Sequence[str]) -> Case:
+        more = {"merged": [], "all": tasks}[self.judged] if isinstance(self.judged, str) else self.judged
+        must_be_tasks(more, tasks)
+        judged = (*subset, *(task for task in tasks if task in more and task not in subset))
+        return Case("+".join(subset), dict.fromkeys(subset, 1), judged)

@@ -1,0 +1,58 @@
+"""A merge method with parameters: its name, written and read."""
+
+import ast
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+TUNE = "tune"
+"""The key of a parameter's values to choose from: ``density: {tune: [0.1, 0.2]}``."""
+
+PLAIN = re.compile(r"[A-Za-z0-9_.+-]+")
+"""What a value may be to stand in the name of a folder as it is."""
+
+
+def name_of(method: str, params: Mapping[str, Any]) -> str:
+    """A variant's folder: ``ties``, ``ties@density=0.1,scale=1.2``, ``ties@scope=tensor,tuned``.
+
+    A mapping stands there by a digest, and so does a word that cannot name a folder; tuned ones do not.
+    """
+    words = [f"{key}={_word(params[key])}" for key in sorted(params) if not is_tuned(params[key])]
+    words += ["tuned"] if len(words) < len(params) else []
+    return f"{method}@{','.join(words)}" if words else method
+
+
+def parse(name: str) -> tuple[str, dict[str, Any]]:
+    """The method, and the parameters as far as the name tells them; ``tuned`` is True if some are tuned."""
+    method, _, written = name.partition("@")
+    params: dict[str, Any] = {}
+    for pair in filter(None, written.split(",")):
+        key, equals, value = pair.partition("=")
+        params[key] = _value(value) if equals else True
+    return method, params
+
+
+def is_tuned(value: Any) -> bool:
+    """Whether a parameter's value is a list to choose from."""
+    return isinstance(value, Mapping) and set(value) == {TUNE}
+
+
+def digest(*parts: Any) -> str:
+    """A short name for exactly these values."""
+    text = json.dumps(parts, sort_keys=True, default=lambda part: part.model_dump(mode="json"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, list):
+        return "+".join(map(_word, value))
+    return str(value) if PLAIN.fullmatch(str(value)) else digest(value)[:8]
+
+
+def _value(written: str) -> Any:
+    try:
+        return ast.literal_eval(written)
+    except (ValueError, SyntaxError):
+        return written
