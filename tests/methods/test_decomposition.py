@@ -73,6 +73,32 @@ def test_drm_is_the_papers(base, experts, method, params):
     close(remerge.merge(method, base, experts, scale=lam, **params), added(base, merge))
 
 
+@pytest.mark.parametrize("method", ["drm_h", "drm_v"])
+def test_others_by_the_disjoint_mean(base, experts, method):
+    """Entries that lack the sign of the sum dropped, the rest weighted and divided by how many they are."""
+    lam = torch.tensor([1.0, 0.5, 2.0]).double()
+    merged = remerge.merge(method, base, experts, scale=lam.tolist(), others="disjoint")
+    plain = remerge.merge(method, base, experts, scale=lam.tolist())
+    for name in base:
+        if name in LINEAR:
+            assert torch.equal(merged[name], plain[name])
+            continue
+        tau = taus(base, experts, name)
+        kept = torch.where(tau.sign() == tau.sum(dim=0).sign(), tau, 0)
+        count = (kept != 0).sum(dim=0).clamp_min(1)
+        expected = base[name].double() + torch.tensordot(lam, kept, dims=1) / count
+        torch.testing.assert_close(merged[name].double(), expected, rtol=1e-6, atol=1e-6)
+        assert name == "norm.bias" or not torch.allclose(merged[name], plain[name])
+
+
+def test_others_that_cancel_exactly_follow_their_tensors_majority():
+    """The authors' code: an exact zero takes the sign that most entries of the tensor have."""
+    base = {"b": torch.zeros(4)}
+    experts = [{"b": torch.tensor([1.0, 1.0, -1.0, 2.0])}, {"b": torch.tensor([1.0, -1.0, -1.0, 2.0])}]
+    merged = remerge.merge("drm_h", base, experts, others="disjoint")["b"]
+    assert merged.tolist() == [1.0, 1.0, -1.0, 2.0]
+
+
 def test_drm_v_is_drm_h_of_the_transposed(base, experts):
     def turned(state):
         return {name: state[name].T.contiguous() for name in LINEAR}

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from oracles import close
 
 import remerge
+from remerge.deltas import Deltas
 from remerge.errors import UserError
 from remerge.methods import find
 
@@ -32,7 +33,7 @@ PARAMS = {
     "tsv_m": {},
     "iso_c": {},
 }
-LINEAR_IN_SCALE = [name for name in PARAMS if "scale" in find(name).parameters]
+RESCALES = [name for name in PARAMS if find(name).rescales]
 
 
 @st.composite
@@ -48,10 +49,6 @@ def worlds(draw, most=4):
         for t in range(T)
     }
     return base, experts
-
-
-def moved(base, states):
-    return {k: states[k].double() - base[k].double() for k in base}
 
 
 @pytest.mark.parametrize("method", PARAMS)
@@ -99,27 +96,55 @@ def test_identical_experts_kept_whole_give_that_expert(method, params, world):
     close(remerge.merge(method, base, [experts["e0"]] * 4, **params), experts["e0"], 1e-4)
 
 
-@pytest.mark.parametrize("method", ["slerp"])
+@pytest.mark.parametrize("of", ["deltas", "weights"])
 @SETTINGS
 @given(world=worlds(most=1), t=st.floats(0, 1))
-def test_slerp_of_identical_experts(method, world, t):
+def test_slerp_of_identical_experts(of, world, t):
     base, experts = world
-    close(remerge.merge(method, base, [experts["e0"]] * 2, t=t), experts["e0"])
+    close(remerge.merge("slerp", base, [experts["e0"]] * 2, t=t, of=of), experts["e0"])
 
 
-@pytest.mark.parametrize("method", LINEAR_IN_SCALE)
+@SETTINGS
+@given(world=worlds(most=1), T=st.integers(1, 5))
+def test_karcher_of_identical_weights(world, T):
+    base, experts = world
+    close(remerge.merge("karcher", base, [experts["e0"]] * T, of="weights"), experts["e0"])
+
+
+def test_which_methods_rescale():
+    rescale = "task_arithmetic ties dare dare_ties breadcrumbs della drm_h drm_v knots"
+    assert {name for name, method in remerge.methods().items() if method.rescales} == set(rescale.split())
+
+
+@pytest.mark.parametrize("method", RESCALES)
 @SETTINGS
 @given(world=worlds(), scale=st.floats(-2, 2))
-def test_scale_scales(method, world, scale):
-    if method in ("layerwise",):
-        return
+def test_scale_scales_the_merged_delta(method, world, scale):
     base, experts = world
-    once = moved(base, remerge.merge(method, base, experts, **PARAMS[method], scale=1.0))
-    times = moved(base, remerge.merge(method, base, experts, **PARAMS[method], scale=scale))
-    rest = {"0.b", "conv"} if method in ("tsv_m", "iso_c") else set()
-    size = max(float(v.abs().max()) for v in [*once.values(), *base.values()])
-    for name in base.keys() - rest:
-        assert float((times[name] - scale * once[name]).abs().max()) <= 1e-5 * size
+    deltas = Deltas(base, experts)
+
+    def merged(scale):
+        settings = find(method).settings({**PARAMS[method], "scale": scale})
+        return dict(find(method).function(deltas, **settings))
+
+    once, times = merged(1.0), merged(scale)
+    for name in base:
+        size = float(once[name].abs().max())
+        assert float((times[name] - scale * once[name]).abs().max()) <= 1e-6 * max(size, 1e-30)
+
+
+@pytest.mark.parametrize("method", ["tsv_m", "iso_c"])
+@SETTINGS
+@given(world=worlds(), scale=st.floats(-2, 2))
+def test_scale_scales_linear_layers_alone(method, world, scale):
+    base, experts = world
+    deltas = Deltas(base, experts)
+    once, times = (dict(find(method).function(deltas, scale=s)) for s in (1.0, scale))
+    for name in base:
+        expected = once[name] if name in ("0.b", "conv") else scale * once[name]
+        torch.testing.assert_close(
+            times[name], expected, rtol=1e-5, atol=1e-6 * float(once[name].abs().max())
+        )
 
 
 @pytest.mark.parametrize("method", [m for m in PARAMS if m not in ("multi_slerp", "karcher")])

@@ -14,18 +14,45 @@ def changed(states):
     return {k: v for k, v in states.items() if k != "norm.bias"}
 
 
+def minus(states, base):
+    return {e: {k: v - base[k] for k, v in state.items()} for e, state in states.items()}
+
+
 @pytest.mark.parametrize("t", [0.0, 0.3, 0.5, 1.0])
-def test_slerp_is_mergekits(base, experts, t):
+def test_slerp_of_weights_is_mergekits(base, experts, t):
     two = {name: experts[name] for name in ("cola", "mnli")}
     expected = merge_state_dicts(two, "slerp", base="cola", parameters={"t": t})
-    close(remerge.merge("slerp", base, two, t=t), expected)
+    close(remerge.merge("slerp", base, two, t=t, of="weights"), expected)
 
 
-def test_slerp_of_parallel_weights_is_linear(base):
-    two = [{k: c * v for k, v in base.items()} for c in (1.0, 3.0)]
-    for state in two:
-        state["lm_head.weight"] = state["embed_tokens.weight"]
-    close(remerge.merge("slerp", base, two, t=0.25), {k: 1.5 * v for k, v in base.items()})
+@pytest.mark.parametrize("t", [0.0, 0.3, 0.5, 1.0])
+def test_slerp_is_mergekits_on_task_vectors(base, experts, t):
+    """Among them one of zeros in one expert, and one of zeros in both."""
+    two = {name: experts[name] for name in ("cola", "mnli")}
+    expected = merge_state_dicts(minus(two, base), "slerp", base="cola", parameters={"t": t})
+    close(remerge.merge("slerp", base, two, t=t), {k: base[k] + v for k, v in expected.items()})
+
+
+def test_slerp_keeps_the_circle(base, experts):
+    """Of vectors of one length, in float64: the length stays, and t is the share of the angle."""
+    tau = taus(base, experts, "layers.1.mlp.weight")[:2]
+    tau = tau / tau.flatten(1).norm(dim=1)[:, None, None]
+    world = {"w": base["layers.1.mlp.weight"].double()}
+    merged = remerge.merge("slerp", world, [{"w": world["w"] + v} for v in tau], t=0.2)["w"] - world["w"]
+    assert float(merged.norm()) == pytest.approx(1, abs=1e-6)
+    angle = [float((v * merged).sum().arccos()) for v in tau]
+    assert angle[0] / sum(angle) == pytest.approx(0.2, abs=1e-5)
+
+
+@pytest.mark.parametrize("of", ["deltas", "weights"])
+def test_slerp_of_what_is_parallel_is_linear(base, of):
+    def along(c):
+        made = {k: c * v for k, v in base.items()}
+        return {**made, "lm_head.weight": made["embed_tokens.weight"]}
+
+    two = [along(c + (of == "deltas")) for c in (1.0, 3.0)]
+    expected = {k: (1.5 + (of == "deltas")) * v for k, v in base.items()}
+    close(remerge.merge("slerp", base, two, t=0.25, of=of), expected)
 
 
 @pytest.mark.parametrize("weights", [[1.0, 1.0, 1.0], [0.5, 0.2, 0.3]])
@@ -43,10 +70,20 @@ def test_multi_slerp_is_mergekits(base, experts, weights):
 
 
 def test_karcher_is_mergekits_on_task_vectors(base, experts):
-    vectors = {e: {k: v - base[k] for k, v in s.items()} for e, s in experts.items()}
-    expected = merge_state_dicts(vectors, "karcher", parameters={"max_iter": 200, "tol": 1e-6})
+    expected = merge_state_dicts(minus(experts, base), "karcher", parameters={"max_iter": 200, "tol": 1e-6})
     merged = remerge.merge("karcher", base, experts)
     close({k: v - base[k] for k, v in merged.items()}, expected, 3e-5)
+
+
+@pytest.mark.parametrize("near", [1.0, 1e-3])
+def test_karcher_of_weights_is_mergekits_in_float64(base, experts, near):
+    """In float32 mergekit loses the angles between experts that are as close as fine-tuned ones."""
+    states = {e: {k: base[k] + near * (v - base[k]) for k, v in s.items()} for e, s in experts.items()}
+    for state in states.values():
+        state["lm_head.weight"] = state["embed_tokens.weight"]
+    wide = {e: {k: v.double() for k, v in s.items()} for e, s in states.items()}
+    expected = merge_state_dicts(wide, "karcher", parameters={"max_iter": 200, "tol": 1e-9})
+    close(remerge.merge("karcher", base, states, of="weights"), expected, 1e-6)
 
 
 @pytest.mark.parametrize("method", ["karcher", "multi_slerp"])
@@ -73,6 +110,11 @@ def test_karcher_mean_balances_the_angles(base, experts):
     assert float(pull.norm()) < 1e-5
 
 
+def test_slerp_with_the_base_has_no_direction(base, experts):
+    with pytest.raises(UserError, match="expert base equals the base, so it has no direction"):
+        remerge.merge("slerp", base, {"cola": experts["cola"], "base": base})
+
+
 @pytest.mark.parametrize("method", ["karcher", "multi_slerp"])
 def test_no_direction(base, experts, method):
     with pytest.raises(UserError, match="expert same equals the base, so it has no direction"):
@@ -81,6 +123,14 @@ def test_no_direction(base, experts, method):
     opposite["lm_head.weight"] = opposite["embed_tokens.weight"]
     with pytest.raises(UserError, match="the task vectors cancel, there is no mean direction"):
         remerge.merge(method, base, [experts["mnli"], opposite])
+
+
+@pytest.mark.parametrize("method", ["slerp", "karcher"])
+def test_a_model_of_zeros_has_no_direction(base, experts, method):
+    zero = {k: torch.zeros_like(v) for k, v in base.items() if k != "lm_head.weight"}
+    two = {"cola": experts["cola"], "none": {**zero, "lm_head.weight": zero["embed_tokens.weight"]}}
+    with pytest.raises(UserError, match="expert none is zero, so it has no direction: leave it out"):
+        remerge.merge(method, base, two, of="weights")
 
 
 def test_slerp_of_three(base, experts):

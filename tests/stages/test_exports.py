@@ -49,8 +49,8 @@ SCALES = {
     "other": [0.5, 0.2],
 }
 PLAIN = [("average", {"weights": [0.2, 0.6]}), ("task_arithmetic", {"scale": [0.5, -0.4]})]
-MERGEKITS = [*PLAIN, ("ties", {"density": 0.3, "scope": "tensor", "scale": 0.8}), ("slerp", {"t": 0.3})]
-MERGEKITS += [("multi_slerp", {})]
+MERGEKITS = [*PLAIN, ("ties", {"density": 0.3, "scope": "tensor", "scale": 0.8}), ("multi_slerp", {})]
+MERGEKITS += [("slerp", {"t": 0.3, "of": "weights"})]
 
 
 @pytest.fixture

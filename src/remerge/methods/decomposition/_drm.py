@@ -8,6 +8,7 @@ from torch import Tensor
 from remerge.deltas import PIECE, SAMPLE, Combined, Deltas, LowRank
 from remerge.methods import Range, Scales, Share, per_expert
 from remerge.methods.decomposition._basis import joint, linear_weights, stacked
+from remerge.methods.interference._interference import resolve
 from remerge.methods.interference._select import kth_largest
 
 Pruning = Literal["joint", "individual"]
@@ -27,6 +28,7 @@ def aligned(
     disjoint: bool = True,
     rank: Share = 1.0,
     tolerance: Annotated[float, Range(0, 1, open=")")] = 0.01,
+    others: Literal["average", "disjoint"] = "average",
 ) -> Combined:
     """sum_t lam_t · U (Gamma ⊙ Sigma_t V~_t^T) for linear layers, sum_t lam_t tau_t / T for all else.
 
@@ -42,6 +44,8 @@ def aligned(
         disjoint: False divides by T everywhere (Table 7).
         rank: the share of the singular values kept, the largest (Figure 6: 1 − drop rate).
         tolerance: singular values up to this times the largest count as zero (authors' code).
+        others: biases, norms and embeddings by the text's weighted average, or by election of signs and
+            disjoint mean (authors' code), which divides by fewer than T where experts differ.
     """
     linear = set(linear_weights(deltas))
 
@@ -73,9 +77,11 @@ def aligned(
         merged = LowRank(U, C)
         return merged.T if vertical else merged
 
-    count = len(deltas.experts)
-    prepared = deltas.map(lambda tau, name, where: tau.div_(count)).replace(form)
-    return prepared.combine(per_expert(scale, deltas.experts, "drm: scale"))
+    if others == "disjoint":
+        prepared = resolve(deltas, "tensor")
+    else:
+        prepared = deltas.map(lambda tau, name, where: tau.div_(len(tau)))
+    return prepared.replace(form).combine(per_expert(scale, deltas.experts, "drm: scale"))
 
 
 def largest(V: Tensor, density: float, pruning: Pruning) -> Tensor:

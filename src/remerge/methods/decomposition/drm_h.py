@@ -18,7 +18,7 @@ def drm_h(deltas: Deltas, **settings: Any) -> Combined:
     Rows of every V_t^T are brought to unit length, V~_t^T, their norms moved into Sigma_t (Eq. 5, 6); the
     entries of the V~_t^T below the top density of all tasks together are dropped; of Sigma_t V~_t^T those are
     dropped whose sign opposes that of the sum over tasks; Gamma divides by the number of entries left (Eq. 7,
-    8). Biases, norms and embeddings: sum_t lam_t tau_t / T, the text's weighted average.
+    8). Biases, norms and embeddings: sum_t lam_t tau_t / T, the text's weighted average, or ``others``.
 
     Args:
         deltas: the task vectors; those of linear layers are the ΔW_t.

@@ -1,10 +1,12 @@
-"""Merges that lie in the span of the task vectors: their coefficients follow from the inner products alone.
+"""Merges in the span of the task vectors, or of the weights: coefficients from the inner products alone.
 
-So they are task arithmetic (DivMerge, Appendix E): one pass for the T × T inner products of each tensor, in
-float64, one for the weighted sum.
+Of task vectors they are task arithmetic (DivMerge, Appendix E). One pass for the T × T inner products of each
+tensor, in float64, one for the weighted sum.
 """
 
+import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,22 +14,38 @@ from torch import Tensor
 from remerge.deltas import Deltas, Merged
 from remerge.errors import UserError
 
+Of = Literal["deltas", "weights"]
+"""What is on the sphere: the task vectors tau_t, or the experts' weights theta_t."""
 
-def combine_by(deltas: Deltas, coefficients: Callable[[str, Tensor], Tensor]) -> Merged:
-    """sum_t lam_t tau_t in each tensor, lam from ``coefficients(name, gram)``, gram float64 ``[T, T]``.
+
+def combine_by(deltas: Deltas, coefficients: Callable[[str, Tensor], Tensor], of: Of = "deltas") -> Merged:
+    """sum_t lam_t tau_t, or lam_t theta_t, in each tensor: lam from ``coefficients(name, gram)``.
+
+    ``gram`` are the inner products, float64 ``[T, T]``.
 
     Raises:
-        UserError: an expert equals the base in every tensor, so it has no direction.
+        UserError: a vector is zero in every tensor, so it has no direction: an expert that equals the base.
     """
-    grams = {name: deltas.gram(name) for name in deltas}
+    grams = {name: deltas.gram(name, weights=of == "weights") for name in deltas}
     for name, gram in grams.items():
         if not bool(torch.isfinite(gram).all()):
             raise deltas.blame(name)
     lengths = torch.stack([gram.diagonal() for gram in grams.values()]).sum(dim=0)
     for expert, length in zip(deltas.experts, lengths.tolist(), strict=True):
         if length == 0:
-            raise UserError(f"expert {expert} equals the base, so it has no direction: leave it out")
-    return deltas.combine({name: coefficients(name, gram).tolist() for name, gram in grams.items()})
+            what = "equals the base" if of == "deltas" else "is zero"
+            raise UserError(f"expert {expert} {what}, so it has no direction: leave it out")
+    lam = {name: coefficients(name, gram).tolist() for name, gram in grams.items()}
+    if of == "deltas":
+        return deltas.combine(lam)
+
+    def merge(tau: Tensor, name: str, where: slice) -> Tensor:
+        # sum_t lam_t theta_t - theta_0, with theta_t = theta_0 + tau_t
+        theta_0 = deltas.base[name].reshape(-1)[where].float()
+        summed = tau.T @ torch.tensor(lam[name], dtype=tau.dtype, device=tau.device)
+        return summed.add_(theta_0, alpha=math.fsum([*lam[name], -1]))
+
+    return deltas.entrywise(merge)
 
 
 def norms(gram: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The Karcher mean of the task vectors' directions, at their mean length."""
+"""The Karcher mean of the directions of task vectors, or of weights, at their mean length."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch import Tensor
 from remerge.deltas import Deltas, Merged
 from remerge.errors import UserError
 from remerge.methods import Weights, method, normalised
-from remerge.methods.spherical._span import combine_by, mean_direction, norms
+from remerge.methods.spherical._span import Of, combine_by, mean_direction, norms
 
 STEPS, TOLERANCE = 200, 1e-9
 
@@ -15,16 +15,19 @@ STEPS, TOLERANCE = 200, 1e-9
     label="Karcher mean",
     citation="Grove and Karcher, 1973; Goddard et al., 2024, arXiv:2403.13257; DivMerge, Appendix E",
 )
-def karcher(deltas: Deltas, *, weights: Weights | None = None) -> Merged:
+def karcher(deltas: Deltas, *, weights: Weights | None = None, of: Of = "deltas") -> Merged:
     """theta_0 + (sum_t w_t ‖tau_t‖) · u, u of the least mean squared angle to the tau_t.
 
     Each tensor by itself, with u_t = tau_t/‖tau_t‖: from their normalised mean, step along
     v = sum_t w_t (phi_t / sin phi_t) (u_t − cos phi_t · u), u ← cos‖v‖ u + sin‖v‖ v/‖v‖, until ‖v‖ vanishes.
-    All of it happens in coefficients on the u_t.
+    All of it happens in coefficients on the u_t. DivMerge speaks of task vectors, of which alone it is task
+    arithmetic; mergekit takes the weights, theta_t for tau_t and nothing for theta_0, in float32, which loses
+    the angles between experts that are near each other.
 
     Args:
         deltas: the task vectors tau_t.
         weights: w_t, divided by their sum; 1/T each if not given.
+        of: whether the directions are those of task vectors or of weights.
 
     Raises:
         UserError: the directions cancel or one opposes their mean, or an expert equals the base.
@@ -54,4 +57,4 @@ def karcher(deltas: Deltas, *, weights: Weights | None = None) -> Merged:
             u = mean_direction(name, cosines, length.cos() * u + length.sin() / length * v)
         return (w @ norm) * u * inverse
 
-    return combine_by(deltas, coefficients)
+    return combine_by(deltas, coefficients, of)

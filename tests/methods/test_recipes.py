@@ -1,0 +1,48 @@
+"""mergekit makes of a method's recipe what the method makes."""
+
+import pytest
+from mergekit.merge_methods import merge_state_dicts
+from oracles import close
+
+import remerge
+from remerge.methods import find
+
+RECIPES = [
+    ("average", {}),
+    ("average", {"weights": [0.2, 0.6]}),
+    ("task_arithmetic", {"scale": {"mnli": -0.4, "cola": 0.5}}),
+    ("slerp", {"t": 0.3, "of": "weights"}),
+    ("multi_slerp", {"weights": [0.9, 0.3]}),
+    ("ties", {"scope": "tensor", "density": 0.3, "scale": 0.8}),
+]
+
+
+@pytest.mark.parametrize(("method", "params"), RECIPES, ids=str)
+def test_a_recipe_makes_the_merge(base, experts, method, params):
+    pair = {e: dict(experts[e]) for e in ("cola", "mnli")}
+    for state in (base, *pair.values()):
+        # Of what no expert changed mergekit makes arbitrary directions.
+        del state["norm.bias"]
+    recipe = find(method).mergekit(list(pair), **find(method).settings(params))
+    given = {"weight": dict(zip(pair, recipe.weights, strict=True))} if recipe.weights else {}
+    start = {"base": "base", "first": "cola", "none": None}[recipe.base]
+    models = {"base": base, **pair} if start == "base" else pair
+    expected = merge_state_dicts(models, recipe.name, base=start, parameters={**recipe.parameters, **given})
+    close(remerge.merge(method, base, pair, **params), expected, 3e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("slerp", {}),
+        ("karcher", {"of": "weights"}),
+        ("ties", {}),
+        ("ties", {"scope": "tensor", "aggregate": "sum"}),
+        ("ties", {"scope": "tensor", "scale": [0.5, 1.0]}),
+        *((name, {}) for name in ("dare", "dare_ties", "breadcrumbs", "della", "drm_h", "drm_v", "knots")),
+        *((name, {}) for name in ("tsv_m", "iso_c", "fisher", "regmean", "divmerge", "adamerging")),
+    ],
+    ids=str,
+)
+def test_what_mergekit_does_otherwise_has_no_recipe(method, params):
+    assert find(method).mergekit(["cola", "mnli"], **find(method).settings(params)) is None
