@@ -22,5 +22,4 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        RECORDS,
         f"{B}/report.html",

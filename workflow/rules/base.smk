@@ -1,3 +1,6 @@
+RECORDS["base"] = [f"{B}/base.json"]
+
+
 rule base:
     output:
         f"{B}/base.json",

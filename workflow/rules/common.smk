@@ -34,6 +34,7 @@ TASKS = list(CONFIG.tasks)
 MODELS = CONFIG.models
 RUN = f"{B}/config.yaml"
 LOG = "2> >(tee {log} >&2)"
+RECORDS = {}  # what each stage writes, by the stage's name; its rule file adds it
 
 
 onstart:

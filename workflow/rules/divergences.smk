@@ -1,3 +1,6 @@
+RECORDS["divergences"] = expand(f"{B}/divergences/{{task}}.json", task=TASKS)
+
+
 rule divergences:
     input:
         expand(f"{B}/experts/{{task}}.json", task=TASKS),

@@ -1,3 +1,6 @@
+RECORDS["experts"] = expand(f"{B}/experts/{{model}}.json", model=MODELS[1:])
+
+
 rule experts:
     input:
         f"{B}/base.json",

@@ -12,6 +12,15 @@ def references_of(tasks):
     return expand(f"{B}/references/{{task}}.safetensors", task=tasks)
 
 
+RECORDS["merges"] = [
+    f"{B}/merges/{variant.name}/{size}.jsonl" for variant in CONFIG.merge.variants for size in CONFIG.sizes
+]
+RECORDS["selection"] = [
+    f"{B}/selection/{variant.name}.json"
+    for variant in CONFIG.merge.variants
+    if sources.learns(variant.method)
+]
+
 SELECTION_TASKS = sorted({task for subset in CONFIG.initial_subsets() for task in subset})
 
 

@@ -1,14 +1,12 @@
-CAPTIONS = Path(workflow.basedir) / "workflow/report"
-EXHIBITS = sorted(file.stem for file in CAPTIONS.glob("*.rst"))
-FIGURES = [name for name in EXHIBITS if "_figure" in name]
-TABLES = [name for name in EXHIBITS if name not in FIGURES]
+from remerge import exhibits
 
-RECORDS = [
-    f"{B}/base.json",
-    *expand(f"{B}/experts/{{model}}.json", model=MODELS[1:]),
-    *expand(f"{B}/scores/{{model}}.json", model=MODELS),
-    *expand(f"{B}/references/{{task}}.json", task=TASKS),
-    *expand(f"{B}/divergences/{{task}}.json", task=TASKS),
-    *[f"{B}/merges/{v.name}/{size}.jsonl" for v in CONFIG.merge.variants for size in CONFIG.sizes],
-    *[f"{B}/selection/{v.name}.json" for v in CONFIG.merge.variants if sources.known()[v.method].learned],
-]
+# Each stage's rule file adds what it writes under its own name; exhibits say by these names what they read.
+EXHIBITS = exhibits.of(CONFIG)
+TABLES = [name for name, exhibit in EXHIBITS.items() if exhibit.kind == "table"]
+FIGURES = [name for name, exhibit in EXHIBITS.items() if exhibit.kind == "figure"]
+
+
+def read_by(wildcards):
+    """What an exhibit is made from: its own files, and the records that it reads."""
+    exhibit = EXHIBITS[wildcards.name]
+    return [*map(str, exhibit.files), *(path for what in exhibit.reads for path in RECORDS[what])]

@@ -1,3 +1,6 @@
+RECORDS["references"] = expand(f"{B}/references/{{task}}.json", task=TASKS)
+
+
 rule references:
     input:
         f"{B}/experts/{{task}}.json",

@@ -1,3 +1,6 @@
+RECORDS["scores"] = expand(f"{B}/scores/{{model}}.json", model=MODELS)
+
+
 rule scores:
     input:
         expand(f"{B}/experts/{{model}}.json", model=MODELS[1:]),

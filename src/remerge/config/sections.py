@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,6 +23,7 @@ from remerge import sources
 from remerge.errors import UserError
 
 RESULTS = Path("results")
+EXHIBITS = Path(__file__).parents[1] / "exhibits"
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=80)]
@@ -264,6 +266,10 @@ class Config(Section):
     """One benchmark."""
 
     benchmark: Name
+    paper: Name | None = Field(
+        None,
+        description="whose tables and figures are drawn: a folder of remerge.exhibits",
+    )
     seed: NonNegativeInt = 0
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
     threads: PositiveInt = Field(1, description="CPU threads of a job; they fix the bytes")
@@ -289,6 +295,10 @@ class Config(Section):
     def sizes(self) -> list[int]:
         """The sizes of the subsets that are merged."""
         return self.merge.sizes or list(range(2, len(self.tasks) + 1))
+
+    def subsets(self, size: int) -> list[tuple[str, ...]]:
+        """The subsets of a size that are merged, each sorted."""
+        return list(combinations(sorted(self.tasks), size))
 
     def variant(self, name: str) -> Variant:
         """The variant called ``name``.
@@ -330,6 +340,14 @@ class Config(Section):
         return [tuple(sorted(s.split("+"))) for s in self.learning.select.subsets] or [
             tuple(sorted(self.tasks))
         ]
+
+    @field_validator("paper")
+    @classmethod
+    def _known(cls, paper: str | None) -> str | None:
+        papers = [folder.parent.name for folder in EXHIBITS.glob("*/__init__.py")]
+        if paper is not None and paper not in papers:
+            raise ValueError(_unknown("paper", paper, sorted({*papers} - {"general", "compare"})))
+        return paper
 
     @model_validator(mode="after")
     def _whole(self) -> "Config":
