@@ -8,7 +8,7 @@ each other, are called by their file alone. A file holds
   (`Run.facts`) or the builder (``facts`` of what it returns) knows,
 - ``READS``, the records that it reads, named after the stages that write them,
 - ``applies(config)``, if not every benchmark of its paper has it; it is run without the rest of the file,
-- ``build(run)``, which returns a `Table` or a `Figure`; in `compare` it is given a list of runs.
+- ``build(run)``, which returns a `Table` or a `Figure`; in `compare` both are given lists.
 
 Published numbers lie beside it, ``table5.csv``. All but ``build`` is read without importing the file: the
 workflow plans by it, and pandas and matplotlib take a second.
@@ -39,25 +39,26 @@ class Exhibit:
     file: Path
 
     @property
-    def paper(self) -> str:
-        """The folder: a paper, `general` or `compare`."""
+    def folder(self) -> str:
+        """A paper, `general` or `compare`."""
         return self.file.parent.name
 
     @property
     def name(self) -> str:
         """The name of its files in the results."""
         own = self.file.stem
-        return own if self.paper in (GENERAL, COMPARE) else f"{self.paper}_{own}"
-
-    @property
-    def short(self) -> str:
-        """``Table 5``, ``Seconds``."""
-        return re.sub(r"(?<=[a-z])(?=\d)|_", " ", self.file.stem).capitalize()
+        return own if self.folder in (GENERAL, COMPARE) else f"{self.folder}_{own}"
 
     @property
     def source(self) -> str:
         """``DivMerge, Table 5``; nothing for those that are in no paper."""
-        return "" if self.paper in (GENERAL, COMPARE) else f"{title_of(self.paper)}, {self.short}"
+        paper, _, number = self.name.partition("_")
+        return f"{title_of(paper)}, {_words(number)}" if paper in papers() else ""
+
+    @property
+    def short(self) -> str:
+        """``Table 5``, ``Seconds``; with the paper, where there may be several."""
+        return self.source if self.source and self.folder == COMPARE else _words(self.file.stem)
 
     @property
     def kind(self) -> Literal["table", "figure"]:
@@ -82,9 +83,10 @@ class Exhibit:
         """Its own file, and the published numbers beside it."""
         return [file for file in (self.file, self.file.with_suffix(".csv")) if file.exists()]
 
-    def applies(self, config: Config) -> bool:
-        """Whether a benchmark has it."""
-        if self.paper not in (GENERAL, config.paper):
+    def applies(self, config: Config | list[Config]) -> bool:
+        """Whether a benchmark has it, or several beside each other."""
+        folders = (COMPARE,) if isinstance(config, list) else (GENERAL, config.paper)
+        if self.folder not in folders:
             return False
         if "applies" not in self._functions:
             return True
@@ -129,15 +131,16 @@ def known() -> dict[str, Exhibit]:
     return {exhibit.name: exhibit for exhibit in sorted(found, key=_place)}
 
 
-def of(config: Config) -> dict[str, Exhibit]:
-    """A benchmark's exhibits: those of its paper, then the general ones."""
+def of(config: Config | list[Config]) -> dict[str, Exhibit]:
+    """The exhibits of a benchmark, its paper's first; or of several beside each other."""
     mine = [exhibit for exhibit in known().values() if exhibit.applies(config)]
-    return {exhibit.name: exhibit for exhibit in sorted(mine, key=lambda exhibit: exhibit.paper == GENERAL)}
+    return {exhibit.name: exhibit for exhibit in sorted(mine, key=lambda exhibit: exhibit.folder == GENERAL)}
 
 
-def comparisons() -> dict[str, Exhibit]:
-    """The exhibits of several benchmarks beside each other."""
-    return {name: exhibit for name, exhibit in known().items() if exhibit.paper == COMPARE}
+def papers() -> list[str]:
+    """The papers whose exhibits there are."""
+    folders = (file.parent.name for file in FOLDER.glob("*/__init__.py"))
+    return sorted({*folders} - {GENERAL, COMPARE})
 
 
 def title_of(paper: str) -> str:
@@ -146,6 +149,11 @@ def title_of(paper: str) -> str:
     return (ast.get_docstring(ast.parse(text)) or paper).partition(":")[0]
 
 
+def _words(name: str) -> str:
+    """``table5`` as it is printed: ``Table 5``."""
+    return re.sub(r"(?<=[a-z])(?=\d)|_", " ", name).capitalize()
+
+
 def _place(exhibit: Exhibit) -> tuple[str, str, int, str]:
     number = re.search(r"\d+$", exhibit.file.stem)
-    return exhibit.paper, exhibit.kind, int(number.group()) if number else 0, exhibit.name
+    return exhibit.folder, exhibit.kind, int(number.group()) if number else 0, exhibit.name

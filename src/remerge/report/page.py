@@ -88,7 +88,7 @@ def _exhibit(exhibit: Exhibit, run: Run) -> dict[str, Any]:
         "short": exhibit.short,
         "piece": Markup(_read(place(run, exhibit, "html")).decode()),  # escaped when it was written
         "target": f"{folder}/{exhibit.name}.{'csv' if exhibit.kind == 'table' else 'pdf'}",
-        "files": {suffix: _data_uri(data) for suffix, data in files.items()},
+        "files": {suffix: data_uri(data) for suffix, data in files.items()},
     }
 
 
@@ -106,7 +106,8 @@ def _configfile(benchmark: str) -> str:
     return f"config/{benchmark}.yaml" if ours else f"{benchmark}.yaml"
 
 
-def _data_uri(data: bytes) -> str:
+def data_uri(data: bytes) -> str:
+    """A file within the page."""
     return f"data:text/plain;base64,{base64.b64encode(data).decode()}"
 
 
