@@ -24,5 +24,4 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        EVERY,
         f"{B}/report.html",

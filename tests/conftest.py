@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
+from worlds import make_world
 
 from remerge import miniature
 from remerge.checkpoints.models import state_of
@@ -82,3 +83,31 @@ def folder(tmp_path: Path, model, tokenizer) -> Path:
     model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     return tmp_path / "model"
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """A finished run, to be read only."""
+    return make_world(tmp_path_factory.mktemp("results") / "demo")
+
+
+@pytest.fixture(scope="session")
+def glue(tmp_path_factory):
+    """A finished run of a benchmark with published numbers, all seven tasks, to be read only."""
+    tasks = ["cola", "sst2", "qqp", "qnli", "mnli", "rte", "mrpc"]
+    folder = tmp_path_factory.mktemp("results") / "divmerge-glue"
+    return make_world(folder, "divmerge-glue", tasks)
+
+
+@pytest.fixture(scope="session")
+def drm(tmp_path_factory):
+    """A finished run of a benchmark of the DRM paper, to be read only."""
+    tasks = ["paws", "qasc", "quartz", "story_cloze", "wiki_qa", "winogrande"]
+    folder = tmp_path_factory.mktemp("results") / "drm-t5-base"
+    return make_world(folder, "drm-t5-base", tasks, "drm", "google-t5/t5-base")
+
+
+@pytest.fixture(scope="session")
+def own(tmp_path_factory):
+    """A finished run of a benchmark of nobody's, to be read only."""
+    return make_world(tmp_path_factory.mktemp("results") / "own", "own", paper=None)

@@ -70,6 +70,12 @@ def _merge(parsed: argparse.Namespace) -> None:
     )
 
 
+def _compare(parsed: argparse.Namespace) -> None:
+    from remerge.report.compare import compare
+
+    compare(parsed.results, parsed.out)
+
+
 def _check(parsed: argparse.Namespace) -> None:
     configuration.check(configuration.load(parsed.config))
 
@@ -115,6 +121,11 @@ def _parser() -> argparse.ArgumentParser:
     add("check", _check, "check a configuration, methods and parameters included", config=Path)
     add("methods", _methods, "list the merge methods")
     add("schema", _schema, "print the JSON schema of the configuration")
+    compare = add(
+        "compare", _compare, "write a page of several benchmarks beside each other, from their results"
+    )
+    compare.add_argument("results", type=Path, nargs="+", help="results/<benchmark>, once for each")
+    compare.add_argument("--out", required=True, type=Path, help="the page, an HTML file")
     merge = add("merge", _merge, "merge checkpoints into a new folder, without a pipeline")
     merge.add_argument("--method", required=True, help="one that `remerge methods` lists")
     merge.add_argument("--base", required=True, help="a folder or hub id")

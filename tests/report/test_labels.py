@@ -1,6 +1,7 @@
 import pytest
 
-from remerge.report.labels import label, paper_row, parse, task_label
+from remerge.exhibits.divmerge._rows import ROWS
+from remerge.report.labels import printed, task_label
 from remerge.report.style import style
 
 
@@ -23,20 +24,13 @@ from remerge.report.style import style
     ],
 )
 def test_names(variant: str, name: str, row: str | None) -> None:
-    assert label(variant) == name
-    assert paper_row("divmerge", variant) == row
+    assert str(printed(variant)) == name
+    assert ROWS.get(name) == row
 
 
 def test_parameters_that_are_defaults_come_from_the_record() -> None:
-    assert label("divmerge", {"divergence": "kl", "level": "layer"}) == "DivMerge KL (LL)"
-    assert label("divmerge@level=task", {"divergence": "kl", "level": "task"}) == "DivMerge KL (TL)"
-
-
-def test_parse() -> None:
-    assert parse("ties@density=0.1,weights=0.3+0.7") == (
-        "ties",
-        {"density": "0.1", "weights": "0.3+0.7"},
-    )
+    assert str(printed("divmerge", {"divergence": "kl", "level": "layer"})) == "DivMerge KL (LL)"
+    assert str(printed("divmerge@level=task", {"divergence": "kl", "level": "task"})) == "DivMerge KL (TL)"
 
 
 def test_tasks() -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from remerge.report.figures import FIGURES, write_figure
+from remerge import exhibits
+from remerge.errors import UserError
+from remerge.report.make import write
 from remerge.report.page import write_report
-from remerge.report.tables import TABLES, write_table
+from remerge.report.run import Run
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 
@@ -33,10 +35,21 @@ class Outline(HTMLParser):
         assert self.open.pop() == tag
 
 
+def draw(results: Path) -> None:
+    """What the rules of tables and figures do, then the page."""
+    for name, exhibit in exhibits.of(Run(results).config).items():
+        write(results, name, exhibit.kind)
+    write_report(results)
+
+
+def names(results: Path, kind: str) -> list[str]:
+    return [name for name, exhibit in exhibits.of(Run(results).config).items() if exhibit.kind == kind]
+
+
 @pytest.fixture(scope="module")
 def page(world: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     results = Path(shutil.copytree(world, tmp_path_factory.mktemp("page") / "demo"))
-    write_report(results)
+    draw(results)
     first = (results / "report.html").read_bytes()
     write_report(results)
     assert (results / "report.html").read_bytes() == first
@@ -52,22 +65,22 @@ def test_one_file_that_needs_no_network(page: str) -> None:
     assert 'name="viewport"' in page and "prefers-color-scheme: dark" in page
 
 
-def test_anchors_lead_somewhere(page: str) -> None:
+def test_anchors_lead_somewhere(page: str, world: Path) -> None:
     outline = Outline()
     outline.feed(page)
     assert outline.open == []
     assert len(outline.ids) == len(set(outline.ids))
     inside = {link[1:] for link in outline.links if link.startswith("#")}
     assert inside <= set(outline.ids)
-    assert {*TABLES, *FIGURES} <= inside
+    assert {*exhibits.of(Run(world).config)} <= inside
     assert all(link.startswith(("#", "data:")) for link in outline.links)
 
 
-def test_everything_is_on_it(page: str) -> None:
-    for name in TABLES:
+def test_everything_is_on_it(page: str, world: Path) -> None:
+    for name in names(world, "table"):
         command = f"snakemake --configfile config/demo.yaml results/demo/tables/{name}.csv"
         assert command in page
-    assert page.count("<svg ") == len(FIGURES)
+    assert page.count("<svg ") == len(names(world, "figure"))
     for words in (
         "Seed 0",
         "DivMerge JS (LL)",
@@ -78,24 +91,35 @@ def test_everything_is_on_it(page: str) -> None:
         "cola : {sentence}",
     ):
         assert words in page
-    assert re.search(r"points of the fall are wrong label words", page)
+    assert re.search(r"\d points of the fall are wrong label words: most by [A-Z]", page)
     assert re.search(r"<th scope=\"row\">matplotlib</th><td class=\"n\">\d", page)
     assert "nan" not in re.sub(r"data:[^\"]*", "", page).lower().split()
 
 
 def test_published_only_where_the_paper_ran_it(page: str, glue: Path, tmp_path: Path) -> None:
-    assert "paper</th>" not in page and "Published numbers" not in page
+    assert "paper</th>" not in page
     results = Path(shutil.copytree(glue, tmp_path / "divmerge-glue"))
+    draw(results)
+    assert "paper</th>" in (results / "report.html").read_text()
+
+
+def test_the_page_shows_what_the_rules_wrote(world: Path, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(world, tmp_path / "demo"))
+    draw(results)
+    piece = results / "tables/divmerge_table5.html"
+    piece.write_text(piece.read_text().replace("Every expert", "As it was written"))
     write_report(results)
-    real = (results / "report.html").read_text()
-    assert "paper</th>" in real and "Published numbers" in real
+    assert "As it was written" in (results / "report.html").read_text()
+    piece.unlink()
+    with pytest.raises(UserError, match=r"divmerge_table5\.html is missing: run"):
+        write_report(results)
 
 
 def test_what_a_configuration_says_is_escaped(world: Path, tmp_path: Path) -> None:
     results = Path(shutil.copytree(world, tmp_path / "demo"))
     path = results / "config.yaml"
     path.write_text(path.read_text().replace("cola : {sentence}", "<script>alert(1)</script>"))
-    write_report(results)
+    draw(results)
     text = (results / "report.html").read_text()
     assert "<script>" not in text and "&lt;script&gt;" in text
 
@@ -107,6 +131,7 @@ def test_a_run_without_multitask_model_heads_or_learned_methods(world: Path, tmp
     config["finetune"]["multitask"] = False
     config["merge"]["variants"] = config["merge"]["variants"][:4]
     config["plans"]["subsets"]["sizes"] = [4]
+    config["base"]["family"] = "clip"
     for task in config["tasks"].values():
         task["prompt"], task["image"] = None, "image"
     (results / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
@@ -114,14 +139,10 @@ def test_a_run_without_multitask_model_heads_or_learned_methods(world: Path, tmp
     (results / "experts/multitask.json").unlink()
     for path in [*results.glob("scores/*.json"), *results.glob("merges/*/*.jsonl")]:
         path.write_text(re.sub(r'(restricted)": [0-9.]+', r'\1": null', path.read_text()))
-    for name in TABLES:
-        write_table(name, results)
-    for name in FIGURES:
-        write_figure(name, results)
-    write_report(results)
+    draw(results)
     page = (results / "report.html").read_text()
     assert "multitask" not in page.split('<h2 id="run"')[0].lower()
     assert 'id="divmerge_table6"' in page
-    assert 'id="labels"' not in page
+    assert 'id="labels"' not in page and 'id="selection"' not in page
     table = (results / "tables/divmerge_table3.csv").read_text()
     assert "multitask" not in table

@@ -105,24 +105,36 @@ def scored(config, variant, coefficients=None):
     """A merge's record, as a campaign writes it."""
     score = {"metric": "accuracy", "value": 0.8, "restricted": None, "n": 9}
     record = {
+        "benchmark": config.benchmark,
+        "variant": variant,
+        "method": config.variant(variant).method,
+        "case": "+".join(PAIR),
+        "signs": dict.fromkeys(PAIR, 1),
         "tasks": PAIR,
+        "size": len(PAIR),
         "params": config.variant(variant).params,
+        "seed": 0,
+        "coefficients": coefficients or {},
+        "trace": [],
         "scores": dict.fromkeys(PAIR, score | {"value": 0.6}),
+        "others": {},
         "normalised": dict.fromkeys(PAIR, 0.75),
         "anp": 75.0,
-        "coefficients": coefficients or {},
+        "anp_restricted": None,
+        "seconds": {"merge": 0.1, "fit": 0.0, "evaluate": 0.1},
     }
     other = record | {"tasks": ["cola", "sst2"], "coefficients": {}}
+    unmerged = {"benchmark": config.benchmark}
     for path, text in {
         f"merges/{variant}/2.jsonl": f"{json.dumps(other)}\n{json.dumps(record)}\n",
-        **{f"scores/{t}.json": json.dumps({"scores": {t: score}}) for t in PAIR},
+        **{f"scores/{t}.json": json.dumps(unmerged | {"model": t, "scores": {t: score}}) for t in PAIR},
     }.items():
         (config.folder / path).parent.mkdir(parents=True, exist_ok=True)
         (config.folder / path).write_text(text)
 
 
 def exported(variant, subset="cola+mnli"):
-    assert main(["export", "w.yaml", variant, subset]) == 0
+    assert main(["exports", "w.yaml", variant, subset]) == 0
     return Path("results/w/exports", variant, subset)
 
 
@@ -162,7 +174,7 @@ def test_an_export_is_the_merge(world, experts, base, method, params, coefficien
     assert "ANP (100 times the mean of the last column): 75.00" in card.text
     for c in coefficients or {}:
         assert f"| {c} |" in card.text
-    assert f"remerge export results/w/config.yaml {variant} cola+mnli" in card.text
+    assert f"remerge exports results/w/config.yaml {variant} cola+mnli" in card.text
 
 
 def test_without_a_record_coefficients_are_learned(world, experts, base, monkeypatch):
@@ -313,7 +325,7 @@ def test_heads_of_the_subset_go_with_it(world, folder, base, adapted):
 )
 def test_a_wrong_export_is_one_line(world, experts, capsys, variant, subset, words):
     world("ties")
-    assert main(["export", "w.yaml", variant, subset]) == 2
+    assert main(["exports", "w.yaml", variant, subset]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert words in line
     assert not Path("results/w/exports").exists()

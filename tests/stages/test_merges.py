@@ -82,7 +82,7 @@ def bench(tmp_path, monkeypatch, model, tokenizer):
         score = {"metric": "accuracy", "value": 0.5, "restricted": 0.5, "n": 16}
         path = config.folder / f"scores/{task}.json"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"scores": {task: score}}))
+        path.write_text(json.dumps({"benchmark": "b", "model": task, "scores": {task: score}}))
     monkeypatch.setattr(Bench, "scores", _scores)
     return config
 
@@ -339,7 +339,7 @@ def test_an_expert_of_another_architecture(bench):
     AutoModelForCausalLM.from_config(config).save_pretrained("sst2")
     experts.run(bench, "sst2")
     with pytest.raises(
-        UserError, match=r"sst2: tensor model\.layers\.2\..* is in the expert, not in the base"
+        UserError, match=r"sst2: tensor model\.layers\.2\..* is in the checkpoint, not in the base"
     ):
         merges.run(bench, "average", "2")
     raw = json.loads(Path("sst2/config.json").read_text())
@@ -355,9 +355,9 @@ def test_task_vectors_are_of_float32_weights_whatever_the_models_compute_in(benc
     monkeypatch.setattr(Workspace, "dtype", torch.bfloat16)
     half = Bench(bench)
     for bench_of in (exact, half):
-        bench_of.deltas(["cola", "mnli"])
+        bench_of.deltas({"cola": 1, "mnli": 1})
     assert half.parameters[EMBEDDING].dtype == torch.bfloat16
-    pair = ["cola", "mnli"]
+    pair = {"cola": 1, "mnli": 1}
     assert torch.equal(half.deltas(pair)[EMBEDDING], exact.deltas(pair)[EMBEDDING])
     average = find("average")
     for bench_of in (exact, half):

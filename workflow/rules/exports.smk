@@ -2,6 +2,8 @@ def parts_of_export(wildcards):
     """What an export is made of, and the record that its card quotes."""
     try:
         variant, tasks = CONFIG.variant(wildcards.variant), CONFIG.subset(wildcards.subset)
+        if variant.name in CONFIG.external:
+            raise UserError(f"{variant.name}: its merges lie in {B}/external/{variant.name}, as its rule wrote them")
     except UserError as error:
         refuse(error)
     return [

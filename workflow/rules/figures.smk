@@ -1,14 +1,15 @@
 rule figures:
     input:
-        EVERY,
+        read_by,
     output:
         f"{B}/figures/{{name}}.pdf",
-        report(f"{B}/figures/{{name}}.svg", caption="../report/{name}.rst", category="Figures"),
+        report(f"{B}/figures/{{name}}.svg", category="Figures", labels={"figure": "{name}"}),
         f"{B}/figures/{{name}}.png",
+        f"{B}/figures/{{name}}.html",
     log:
         f"{B}/logs/figures/{{name}}.log",
     wildcard_constraints:
-        name="|".join(FIGURES),
+        name="|".join(FIGURES) or "none",
     message:
         "Figure {wildcards.name}"
     shell:

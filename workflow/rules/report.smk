@@ -1,8 +1,8 @@
 rule report:
     input:
-        EVERY,
-        expand(f"{B}/tables/{{name}}.csv", name=TABLES),
-        expand(f"{B}/figures/{{name}}.svg", name=FIGURES),
+        [RECORDS[what] for what in ("base", "experts", "scores", "merges")],
+        expand(f"{B}/tables/{{name}}.html", name=TABLES),
+        expand(f"{B}/figures/{{name}}.html", name=FIGURES),
     output:
         f"{B}/report.html",
     log:

@@ -1,10 +1,11 @@
 rule tables:
     input:
-        EVERY,
+        read_by,
     output:
-        report(f"{B}/tables/{{name}}.csv", caption="../report/{name}.rst", category="Tables"),
+        report(f"{B}/tables/{{name}}.csv", category="Tables", labels={"table": "{name}"}),
         f"{B}/tables/{{name}}.md",
         f"{B}/tables/{{name}}.tex",
+        f"{B}/tables/{{name}}.html",
     log:
         f"{B}/logs/tables/{{name}}.log",
     wildcard_constraints:

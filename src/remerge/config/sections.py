@@ -25,6 +25,7 @@ from remerge.plans import Case, Plan, known
 from remerge.variants import TUNE, digest, is_tuned, name_of
 
 RESULTS = Path("results")
+EXHIBITS = Path(__file__).parents[1] / "exhibits"
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=80)]
@@ -278,6 +279,9 @@ class Config(Section):
     """One benchmark."""
 
     benchmark: Name
+    paper: Name | None = Field(
+        None, description="whose tables and figures are drawn: a folder of remerge.exhibits"
+    )
     seed: NonNegativeInt = 0
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
     threads: PositiveInt = Field(1, description="CPU threads of a job; they fix the bytes")
@@ -402,6 +406,14 @@ class Config(Section):
                 f"subset {written!r}: name two tasks or more, sorted, each once: {'+'.join(in_order)}"
             )
         return tasks
+
+    @field_validator("paper")
+    @classmethod
+    def _known(cls, paper: str | None) -> str | None:
+        papers = [folder.parent.name for folder in EXHIBITS.glob("*/__init__.py")]
+        if paper is not None and paper not in papers:
+            raise ValueError(_unknown("paper", paper, sorted({*papers} - {"general", "compare"})))
+        return paper
 
     @model_validator(mode="after")
     def _whole(self) -> "Config":

@@ -1,6 +1,7 @@
-"""What methods, tasks and models are called in print, here and in the papers."""
+"""What methods, tasks and models are called in print."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 METHODS = {
@@ -27,7 +28,6 @@ METHODS = {
     "adamerging": "AdaMerging",
     "divmerge": "DivMerge",
 }
-LEARNED = ("adamerging", "divmerge")
 
 TASKS = {
     "cola": "CoLA",
@@ -64,72 +64,56 @@ _USUAL = {  # parameters that need no mention: the papers' own
     "adamerging": {"level": "task"},
     "divmerge": {"divergence": "js", "level": "task"},
 }
-_ROWS = {  # what a paper calls them: DivMerge in Table 3, DRM in Tables 10 to 15
-    "divmerge": {
-        "Model averaging": "Model Averaging",
-        "Multi-SLERP": "Multi-SLERP",
-        "TIES": "TIES",
-        "AdaMerging (TL)": "TL Adamerging",
-        "AdaMerging (LL)": "LL Adamerging",
-        "DivMerge KL (TL)": "TL KL (ours)",
-        "DivMerge KL (LL)": "LL KL (ours)",
-        "DivMerge JS (TL)": "TL JS (ours)",
-        "DivMerge JS (LL)": "LL JS (ours)",
-    },
-    "drm": {
-        "Model averaging": "Simple Averaging",
-        "Task arithmetic": "Task Arithmetic",
-        "TIES": "TIES Merging",
-        "DARE-TIES": "Dare-TIES",
-        "DRM-H": "DRM-H",
-        "DRM-V": "DRM-V",
-    },
-}
 
 
-def parse(variant: str) -> tuple[str, dict[str, str]]:
-    """Method and parameters of a variant's name: ``ties@density=0.1,scale=1.2``."""
-    method, _, rest = variant.partition("@")
-    pairs = (part.partition("=") for part in rest.split(",") if part)
-    return method, {key: value for key, _, value in pairs}
+@dataclass(frozen=True)
+class Printed:
+    """A variant as it is printed.
+
+    Attributes:
+        method: the method's own name.
+        kind: the divergence that it minimises, if it does.
+        level: of its coefficients, TL or LL, if they are learned.
+        notes: the parameters that are not at their defaults.
+    """
+
+    method: str
+    kind: str = ""
+    level: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """``DivMerge JS (TL)``, ``TIES``, ``TIES (density 0.1)``."""
+        name = f"{self.method} {self.kind}".rstrip()
+        notes = ", ".join(filter(None, (self.level, *self.notes)))
+        return f"{name} ({notes})" if notes else name
 
 
-def settings(variant: str, params: Mapping[str, Any] | None = None) -> tuple[str, dict[str, str]]:
-    """Method and every parameter that print needs; ``params`` are those a record says were used."""
-    method, named = parse(variant)
-    usual = _USUAL.get(method, {})
-    recorded = {key: str(value) for key, value in (params or {}).items() if key in usual}
-    return method, {**usual, **recorded, **named}
-
-
-def label(variant: str, params: Mapping[str, Any] | None = None) -> str:
-    """The display name: ``DivMerge JS (TL)``, ``TIES``, ``TIES (density 0.1)``.
+def printed(variant: str, params: Mapping[str, Any] | None = None) -> Printed:
+    """A variant in print, by its name, and by ``params`` where the name leaves them out.
 
     An unknown method is called what its variant is called.
     """
-    method, chosen = settings(variant, params)
+    method, named = _parse(variant)
     if method not in METHODS:
-        return variant
+        return Printed(variant)
     usual = _USUAL.get(method, {})
-    name, notes = METHODS[method], []
-    if method == "divmerge":
-        divergence = chosen.pop("divergence")
-        name += " " + _DIVERGENCES.get(divergence, divergence)
-    if method in LEARNED:
-        level = chosen.pop("level")
-        notes.append(_LEVELS.get(level, level))
-    notes += [f"{k} {v}" for k, v in sorted(chosen.items()) if not _same(v, usual.get(k))]
-    return f"{name} ({', '.join(notes)})" if notes else name
-
-
-def paper_row(paper: str, variant: str, params: Mapping[str, Any] | None = None) -> str | None:
-    """What a paper, ``divmerge`` or ``drm``, calls this variant in its tables, if it has it."""
-    return _ROWS[paper].get(label(variant, params))
+    recorded = {key: str(value) for key, value in (params or {}).items() if key in usual}
+    chosen = {**usual, **recorded, **named}
+    kind, level = chosen.pop("divergence", ""), chosen.pop("level", "")
+    notes = (f"{k} {v}" for k, v in sorted(chosen.items()) if not _same(v, usual.get(k)))
+    return Printed(METHODS[method], _DIVERGENCES.get(kind, kind), _LEVELS.get(level, level), tuple(notes))
 
 
 def task_label(task: str) -> str:
     """A task as the papers write it."""
     return TASKS.get(task, task)
+
+
+def _parse(variant: str) -> tuple[str, dict[str, str]]:
+    method, _, rest = variant.partition("@")
+    pairs = (part.partition("=") for part in rest.split(",") if part)
+    return method, {key: value for key, _, value in pairs}
 
 
 def _same(one: str, other: str | None) -> bool:

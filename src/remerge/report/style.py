@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
-from remerge.report.labels import METHODS, label, settings
+from remerge.report.labels import printed
 
 INK = "#24292f"
 MUTED = "#6e7781"
@@ -43,13 +43,13 @@ RC: dict[str, Any] = {
 }
 
 _KNOWN = {
-    "average": ("#e69f00", "<"),
-    "task_arithmetic": ("#cc79a7", "s"),
-    "multi_slerp": ("#56b4e9", "^"),
-    "ties": ("#8c6d31", "P"),
-    "adamerging": ("#d55e00", "D"),
-    "divmerge kl": ("#009e73", "v"),
-    "divmerge js": ("#0072b2", "o"),
+    "Model averaging": ("#e69f00", "<"),
+    "Task arithmetic": ("#cc79a7", "s"),
+    "Multi-SLERP": ("#56b4e9", "^"),
+    "TIES": ("#8c6d31", "P"),
+    "AdaMerging": ("#d55e00", "D"),
+    "DivMerge KL": ("#009e73", "v"),
+    "DivMerge JS": ("#0072b2", "o"),
 }
 _OTHERS = ("#7b3294", "#c51b7d", "#4d9221", "#b15928", "#35978f", "#5e4fa2", "#9e0142", "#667a00")
 _MARKERS = (">", "p", "h", "*", "d", "X", "8", "H")
@@ -82,11 +82,9 @@ def style(variant: str, params: Mapping[str, Any] | None = None) -> Style:
         return Style(MUTED, "", (0, (1, 1.4)), True)
     if variant == "multitask":
         return Style(INK, "", (0, (7, 2, 1, 2)), True)
-    method, chosen = settings(variant, params)
-    known = f"{method} {chosen['divergence']}" if method == "divmerge" else method
-    plain = label(variant, params).partition(" (")[2] in ("", "TL)", "LL)")
-    if known in _KNOWN and plain and method in METHODS:
-        colour, marker = _KNOWN[known]
-        return Style(colour, marker, "-", chosen.get("level") != "task")
+    name = printed(variant, params)
+    look = _KNOWN.get(f"{name.method} {name.kind}".rstrip())
+    if look and not name.notes:
+        return Style(*look, "-", name.level != "TL")
     seed = crc32(variant.encode())
     return Style(_OTHERS[seed % 8], _MARKERS[seed // 8 % 8], "-", bool(seed // 64 % 2))

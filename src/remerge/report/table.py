@@ -1,5 +1,6 @@
 """A table once, printed four ways: csv (every number), markdown, LaTeX (booktabs), HTML."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 from itertools import groupby
@@ -44,16 +45,21 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows and columns with a caption; the frame may hold more columns than are printed."""
+    """Rows and columns; the frame may hold more columns than are printed.
 
-    name: str
-    title: str
-    caption: str
+    Attributes:
+        frame: every number.
+        columns: what is printed of it.
+        bold: the cells in bold, by row and column.
+        rules: the rows that a rule sets off from the row above.
+        facts: what the caption says of these numbers.
+    """
+
     frame: pd.DataFrame
     columns: tuple[Column, ...]
     bold: frozenset[tuple[int, str]] = field(default_factory=frozenset)
     rules: frozenset[int] = field(default_factory=frozenset)
-    """Rows that a rule sets off from the row above."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def cells(self) -> list[list[str]]:
         """What is printed, row by row, without marks."""
@@ -64,8 +70,8 @@ class Table:
         """Every column of the frame, numbers to six digits."""
         return str(self.frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
-    def markdown(self) -> str:
-        """A GitHub table, the caption below."""
+    def markdown(self, title: str, caption: str) -> str:
+        """A GitHub table, the title above and the caption below."""
         heads = [_flat(column).replace("|", r"\|") for column in self.columns]
         marks = ["---" if column.digits is None else "---:" for column in self.columns]
         rows = [heads, marks]
@@ -77,17 +83,17 @@ class Table:
                 ]
             )
         lines = [f"| {' | '.join(row)} |" for row in rows]
-        return "\n".join([f"**{self.title}**", "", *lines, "", self.caption, ""])
+        return "\n".join([f"**{title}**", "", *lines, "", caption, ""])
 
-    def latex(self) -> str:
-        """A table environment; needs ``\\usepackage{booktabs}`` and nothing else."""
+    def latex(self, name: str, title: str, caption: str) -> str:
+        """A table environment, labelled ``tab:<name>``; needs ``\\usepackage{booktabs}``, nothing else."""
         lines = [
             "% needs \\usepackage{booktabs}",
             r"\begin{table}",
             r"\centering",
             *self._latex_size(),
-            rf"\caption{{{_latex(self.title)}. {_latex(self.caption)}}}",
-            rf"\label{{tab:{self.name}}}",
+            rf"\caption{{{_latex(title)}. {_latex(caption)}}}",
+            rf"\label{{tab:{name}}}",
             rf"\begin{{tabular}}{{{''.join('l' if c.digits is None else 'r' for c in self.columns)}}}",
             r"\toprule",
             *self._latex_groups(),

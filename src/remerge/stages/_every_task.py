@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 from tqdm import tqdm
 
 from remerge.config import Config, digest
-from remerge.files import write_json
+from remerge.stages._keys import code
 from remerge.stages._workspace import Workspace
 
 
@@ -18,20 +19,33 @@ def on_every_task(
     models: Sequence[str],
     split: str,
     compute: Callable[[Workspace, nn.Module, str], Any],
-) -> None:
-    """Write ``compute`` of every model on every task, those kept from an earlier run recalled."""
+    *more: Path,
+) -> dict[str, dict[str, Any]]:
+    """``compute`` of every model on every task, those kept from an earlier run recalled.
+
+    Args:
+        config: the benchmark.
+        what: is computed, the name of the stage.
+        models: which.
+        split: on which split.
+        compute: the measure.
+        more: the files that it follows from, beside those that score a model.
+    """
     space = Workspace(config)
 
     def measured(load: Callable[[], nn.Module], task: str) -> Any:
         return compute(space, load(), task)
 
-    prints = {model: space.record(model)["fingerprint"] for model in models}
+    prints = {model: space.record(model).fingerprint for model in models}
     inputs = {task: space.split(task, split).digest for task in config.tasks}
+    everything: dict[str, dict[str, Any]] = {}
     for model in tqdm(models, desc=what):
         journal, load = space.journal(what, model), cache(partial(space.load, model, list(config.tasks)))
         found = {}
         for task in config.tasks:
-            key = digest(prints[model], inputs[task], prints[task] if what == "divergences" else None)
+            # A task is read through its own expert's head, and compared with that expert.
+            follows = [prints[model], prints.get(task), inputs[task], config.evaluation.batch_size]
+            key = digest(follows, str(space.dtype), code(config, *more))
             found[task] = journal.recall(key, partial(measured, load, task))
-        record = {"benchmark": config.benchmark, "model": model, what: found}
-        write_json(space.folder / what / f"{model}.json", record)
+        everything[model] = found
+    return everything

@@ -60,7 +60,7 @@ def key_of_external(bench: Bench, print_of: str, case: Case) -> str:
 
 
 def _models(bench: Bench, models: Iterable[str]) -> list[str]:
-    return [bench.space.record(model)["fingerprint"] for model in models]
+    return [bench.space.record(model).fingerprint for model in models]
 
 
 def _inputs(bench: Bench, tasks: Sequence[str], split: str) -> list[str]:

@@ -17,10 +17,10 @@ from remerge.config import Config, Variant
 from remerge.deltas import State, Value
 from remerge.errors import UserError
 from remerge.families import Example, Family, Head, family
-from remerge.files import read_json
 from remerge.journal import Journal
 from remerge.measures.references import Reference, load_reference
 from remerge.measures.score import Split
+from remerge.records import Model, Score, Scores, Selection
 from remerge.stages._paths import data_file
 from remerge.tasks import pairs, read_split
 
@@ -44,13 +44,13 @@ class Workspace:
         """The family of the base and its experts, with the base's tokenizer or image processor."""
         return family(self.config.base.family, self.path("base"))
 
-    def record(self, model: str) -> Any:
+    def record(self, model: str) -> Model:
         """What is known of a model: `base`, `multitask`, or an expert's task."""
-        return read_json(self.folder / ("base.json" if model == "base" else f"experts/{model}.json"))
+        return Model.read(self.folder, model=model)
 
     def path(self, model: str) -> Path:
         """Where a model's files lie."""
-        return Path(self.record(model)["path"])
+        return Path(self.record(model).path)
 
     def load(self, model: str, tasks: Sequence[str]) -> nn.Module:
         """A model of the benchmark, on the device, with the heads of these tasks where its family has heads.
@@ -145,17 +145,12 @@ class Workspace:
         """The reference of a task's expert."""
         return load_reference(self.reference_file(task), self.reference_inputs(task))
 
-    def selection_file(self, plan: str, variant: str) -> Path:
-        """Where the choice of a variant's tuned parameters lies."""
-        folder = self.folder / "selection"
-        return (folder if plan == "subsets" else folder / plan) / f"{variant}.json"
-
     def params(self, variant: Variant, plan: str) -> dict[str, Any]:
         """A variant's parameters, those that are tuned as they were chosen for a plan."""
         given = self.config.params(variant)
         if not self.config.is_tuned(variant):
             return given
-        return {**given, **read_json(self.selection_file(plan, variant.name))["chosen"]}
+        return {**given, **Selection.read(self.folder, plan=plan, variant=variant.name).chosen}
 
     def statistics_file(self, task: str, kind: str) -> Path:
         """Where a kind of statistics of a task's expert lies."""
@@ -173,30 +168,36 @@ class Workspace:
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path}: not whole ({error}): delete it and run again") from None
 
-    def expert_score(self, task: str) -> dict[str, Any]:
+    def expert_score(self, task: str) -> Score:
         """P_t(theta_t): an expert on its own task's test split.
 
         Raises:
             UserError: it is zero, so nothing can be normalised by it.
         """
-        path = self.folder / "scores" / f"{task}.json"
-        score: dict[str, Any] = read_json(path)["scores"][task]
-        if score["value"] <= 0:
+        score = Scores.read(self.folder, model=task).scores[task]
+        if score.value <= 0:
+            path = Scores.place(self.folder, model=task)
             raise UserError(f"{path}: the expert of {task} scores 0 on its own task: train it further")
         return score
 
 
 def model_record(
-    space: Workspace, model: nn.Module, source: str, folder: Path, started: float
-) -> dict[str, Any]:
-    """What is kept of a model: where it lies, what it is, how long it took."""
-    return {
-        "source": source,
-        "path": str(folder),
-        "fingerprint": fingerprint(folder),
-        "family": space.config.base.family,
-        "architecture": type(model).__name__,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "seconds": time.perf_counter() - started,
-        "device": str(space.device),
-    }
+    space: Workspace,
+    model: nn.Module,
+    source: str,
+    folder: Path,
+    started: float,
+    training: dict[str, Any] | None,
+) -> Model:
+    """What is kept of a model: where it lies, what it is, how long it took, and how it was trained here."""
+    return Model(
+        source=source,
+        path=str(folder),
+        fingerprint=fingerprint(folder),
+        family=space.config.base.family,
+        architecture=type(model).__name__,
+        parameters=sum(p.numel() for p in model.parameters()),
+        seconds=time.perf_counter() - started,
+        device=str(space.device),
+        **({} if training is None else {"training": training}),
+    )

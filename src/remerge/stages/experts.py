@@ -10,7 +10,7 @@ import torch
 from remerge.checkpoints.models import locate
 from remerge.config import Config
 from remerge.errors import UserError
-from remerge.files import write_folder, write_json
+from remerge.files import write_folder
 from remerge.stages._workspace import Workspace, model_record
 
 
@@ -22,7 +22,7 @@ def run(config: Config, task: str) -> None:
     space, started = Workspace(config), time.perf_counter()
     tasks = list(config.tasks) if task == "multitask" else [task]
     source = None if task == "multitask" else config.task(task).expert
-    folder, training = space.folder / "experts" / task, dict[str, Any]()
+    folder, training = space.folder / "experts" / task, None
     if source is None:
         train = [e for t in tasks for e in space.split(t, "train").examples]
         validation = [e for t in tasks for e in space.split(t, "validation").examples]
@@ -35,15 +35,13 @@ def run(config: Config, task: str) -> None:
         if task == "multitask":
             steps = settings.multitask_steps or settings.steps * len(tasks)
             settings = settings.model_copy(update={"steps": steps})
-        trained, training["training"] = finetune(
-            space.family, model, train, validation, settings, config.seed
-        )
+        trained, training = finetune(space.family, model, train, validation, settings, config.seed)
         write_folder(folder, partial(space.family.save, trained))
     else:
         folder = _existing(space, task, locate(source, config.task(task).expert_revision))
     model = space.load_folder(folder, space.dtype)
-    record = model_record(space, model, source or "fine-tuned here", folder, started)
-    write_json(space.folder / f"experts/{task}.json", {**record, **training})
+    record = model_record(space, model, source or "fine-tuned here", folder, started, training)
+    record.write(space.folder, model=task)
 
 
 def _existing(space: Workspace, task: str, found: Path) -> Path:

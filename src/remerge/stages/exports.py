@@ -1,6 +1,5 @@
 """One merge of a benchmark as a folder that `from_pretrained` loads: made again, as it was scored."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from remerge.files import read_json, write_folder, write_json
 from remerge.folders.card import Coefficients, coefficient_table, markdown, mergekit_recipe, model_card
 from remerge.learn import Blend
 from remerge.methods import Method, find
+from remerge.records import Merge
 from remerge.stages._bench import Bench
 
 Lambda = Mapping[str, Sequence[float]]
@@ -42,13 +42,11 @@ def run(config: Config, variant: str, subset: str) -> None:
     bench = Bench(config.model_copy(update={"tasks": {task: config.tasks[task] for task in tasks}}))
     method = find(chosen.method)
     settings = method.settings(bench.space.params(chosen, "subsets"))
-    record = _recorded(config.folder / "merges" / variant / f"{len(tasks)}.jsonl", tasks)
+    record = _recorded(config, variant, tasks)
     coefficients: Coefficients = {}
     if method.learned:
         coefficients = (
-            record["coefficients"]
-            if record
-            else bench.fit(method, settings, tasks, config.seed).by_name(tasks)
+            record.coefficients if record else bench.fit(method, settings, tasks, config.seed).by_name(tasks)
         )
     dtype = _stored_dtype(bench.space.path("base"))
     adapters = [is_adapter(bench.space.path(task)) for task in tasks]
@@ -72,14 +70,14 @@ def run(config: Config, variant: str, subset: str) -> None:
         _scores(bench, record) if record else "It was not scored.",
         *_hints(bench, adapted=lam is not None, mergekit=recipe is not None),
         f"Seed {config.seed}. To make it again, from the folder of the pipeline:",
-        f"```sh\nremerge export {config.folder}/config.yaml {variant} {subset}\n```",
+        f"```sh\nremerge exports {config.folder}/config.yaml {variant} {subset}\n```",
     ]
     card = model_card(
         f"{variant} of {', '.join(tasks)}",
         base,
         experts,
         method,
-        record["params"] if record else settings,
+        record.params if record else settings,
         sections,
         library="transformers" if lam is None else "peft",
     )
@@ -96,10 +94,12 @@ def run(config: Config, variant: str, subset: str) -> None:
     write_folder(config.folder / "exports" / variant / subset, save)
 
 
-def _recorded(file: Path, tasks: list[str]) -> Any:
-    """A merge's record, if it was scored."""
-    lines = file.read_text().splitlines() if file.exists() else []
-    return next((record for record in map(json.loads, lines) if record["tasks"] == tasks), None)
+def _recorded(config: Config, variant: str, tasks: list[str]) -> Merge | None:
+    """A merge's record, if it was scored; of several seeds the first."""
+    key: dict[str, str | int] = {"variant": variant, "group": len(tasks)}
+    made = Merge.place(config.folder, **key).exists()
+    records = Merge.read_lines(config.folder, **key) if made else []
+    return next((record for record in records if record.tasks == tasks), None)
 
 
 def _linear(
@@ -183,8 +183,7 @@ def _adapter(bench: Bench, lam: Lambda, tasks: list[str]) -> nn.Module:
 def _source(bench: Bench, model: str) -> str:
     """Where a model comes from: its hub id, or its folder."""
     record = bench.space.record(model)
-    made_here = record["source"] in ("miniature", "fine-tuned here")
-    return str(record["path"] if made_here else record["source"])
+    return record.path if record.source in ("miniature", "fine-tuned here") else record.source
 
 
 def _loadable(bench: Bench, sources: Mapping[str, str]) -> dict[str, str]:
@@ -217,17 +216,17 @@ def _stored_dtype(folder: Path) -> str:
     return str(config.get("dtype") or config.get("torch_dtype") or "float32")
 
 
-def _scores(bench: Bench, record: Mapping[str, Any]) -> str:
+def _scores(bench: Bench, record: Merge) -> str:
     """How the merge did on each task's test split."""
     rows = [
         (
             task,
-            score["metric"],
-            f"{score['value']:.4f}",
-            f"{bench.space.expert_score(task)['value']:.4f}",
-            f"{record['normalised'][task]:.4f}",
+            score.metric,
+            f"{score.value:.4f}",
+            f"{bench.space.expert_score(task).value:.4f}",
+            f"{record.normalised[task]:.4f}",
         )
-        for task, score in record["scores"].items()
+        for task, score in record.scores.items()
     ]
     head = ("task", "metric", "this merge", "the task's expert", "normalised")
-    return f"{markdown([head, *rows])}\n\nANP (100 times the mean of the last column): {record['anp']:.2f}."
+    return f"{markdown([head, *rows])}\n\nANP (100 times the mean of the last column): {record.anp:.2f}."

@@ -3,16 +3,19 @@
 import json
 import time
 from functools import partial
+from math import isnan
 from typing import Any
 
 from tqdm import tqdm
 
+from remerge import records
 from remerge.checkpoints.models import fingerprint
 from remerge.config import Config, Variant
 from remerge.errors import UserError
 from remerge.files import write_text
 from remerge.methods import find
 from remerge.plans import Case
+from remerge.records import Merge, Score, Seconds
 from remerge.stages._bench import Bench, used_settings
 from remerge.stages._keys import key_of_external, key_of_merge
 
@@ -32,8 +35,8 @@ def run(config: Config, variant: str, group: str) -> None:
     for case in tqdm(config.cases(groups[group])[group], desc=f"{variant}, {group}", mininterval=1):
         for seed in range(config.seed, config.seed + chosen.seeds):
             lines.append(journal.recall(make.key(case, seed), partial(make.record, case, seed)))
-    records = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
-    write_text(config.folder / "merges" / variant / f"{group}.jsonl", records)
+    text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
+    write_text(Merge.place(config.folder, variant=variant, group=group), text)
 
 
 class _Own:
@@ -98,31 +101,27 @@ class _External:
 def _judged(
     bench: Bench, variant: Variant, case: Case, made: dict[str, Any], seconds: dict[str, float]
 ) -> dict[str, Any]:
-    """The record of the merge in the module (the contract of results/README.md)."""
+    """The record of the merge in the module."""
     started = time.perf_counter()
-    found = bench.scores(case.judged, "test")
+    found = {t: Score.model_validate(s) for t, s in bench.scores(case.judged, "test").items()}
     scores = {task: score for task, score in found.items() if task in case.signs}
-    experts = {task: bench.space.expert_score(task) for task in scores}
-    normalised = {task: scores[task]["value"] / experts[task]["value"] for task in scores}
-    restricted = [
-        scores[task]["restricted"] / experts[task]["restricted"]
-        for task in scores
-        if scores[task]["restricted"] is not None and experts[task]["restricted"]
-    ]
-    whole = bool(scores) and len(restricted) == len(scores)
-    return {
-        "benchmark": bench.config.benchmark,
-        "variant": variant.name,
-        "method": variant.method,
-        "case": case.name,
-        "signs": dict(case.signs),
-        "tasks": sorted(case.tasks),
-        "size": len(case.tasks),
+    own = {task: bench.space.expert_score(task) for task in scores}
+    shares = records.normalised(scores, own)
+    restricted = records.anp(records.normalised_restricted(scores, own))
+    record = Merge(
+        benchmark=bench.config.benchmark,
+        variant=variant.name,
+        method=variant.method,
+        case=case.name,
+        signs=dict(case.signs),
+        tasks=sorted(case.tasks),
+        size=len(case.tasks),
         **made,
-        "scores": scores,
-        "others": {task: score for task, score in found.items() if task not in case.signs},
-        "normalised": normalised,
-        "anp": 100 * sum(normalised.values()) / len(scores) if scores else None,
-        "anp_restricted": 100 * sum(restricted) / len(restricted) if whole else None,
-        "seconds": {**seconds, "evaluate": time.perf_counter() - started},
-    }
+        scores=scores,
+        others={task: score for task, score in found.items() if task not in case.signs},
+        normalised=shares,
+        anp=records.anp(shares) if scores else None,
+        anp_restricted=None if isnan(restricted) else restricted,
+        seconds=Seconds(**seconds, evaluate=time.perf_counter() - started),
+    )
+    return record.model_dump(mode="json", exclude_unset=True)

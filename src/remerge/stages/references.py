@@ -3,8 +3,8 @@
 import time
 
 from remerge.config import Config
-from remerge.files import write_json
 from remerge.measures.references import make_reference, save_reference
+from remerge.records import Reference
 from remerge.stages._workspace import Workspace
 
 
@@ -15,13 +15,10 @@ def run(config: Config, task: str) -> None:
     expert = space.load(task, [task])
     reference = make_reference(space.family, expert, inputs, config.evaluation.batch_size)
     save_reference(space.reference_file(task), reference)
-    write_json(
-        space.folder / "references" / f"{task}.json",
-        {
-            "task": task,
-            "inputs": len(inputs),
-            "positions": sum(len(e.answer) for e in reference.examples),
-            "seconds": time.perf_counter() - started,
-            "device": str(space.device),
-        },
-    )
+    Reference(
+        task=task,
+        inputs=len(inputs),
+        positions=sum(len(e.answer) for e in reference.examples),
+        seconds=time.perf_counter() - started,
+        device=str(space.device),
+    ).write(space.folder, task=task)

@@ -6,6 +6,7 @@ from torch import nn
 
 from remerge.config import Config
 from remerge.measures.score import score
+from remerge.records import Scores
 from remerge.stages._every_task import on_every_task
 from remerge.stages._workspace import Workspace
 
@@ -16,4 +17,7 @@ def run(config: Config) -> None:
     def compute(space: Workspace, model: nn.Module, task: str) -> Any:
         return score(space.family, model, space.split(task, "test"), config.evaluation.batch_size)
 
-    on_every_task(config, "scores", config.models, "test", compute)
+    found = on_every_task(config, "scores", config.models, "test", compute)
+    for model, scores in found.items():
+        record = {"benchmark": config.benchmark, "model": model, "scores": scores}
+        Scores.model_validate(record).write(config.folder, model=model)

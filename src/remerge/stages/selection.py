@@ -8,9 +8,9 @@ from tqdm import tqdm
 
 from remerge.config import Config
 from remerge.errors import UserError
-from remerge.files import write_json
 from remerge.methods import Method, find
 from remerge.plans import Case
+from remerge.records import Point, Selection
 from remerge.stages._bench import Bench
 from remerge.stages._keys import key_of_merge
 
@@ -46,24 +46,21 @@ def run(config: Config, variant: str, plan: str) -> None:
                 key = key_of_merge(bench, chosen, method, settings[k], case, "validation", config.seed)
                 found[k][case.name] = journal.recall(key, partial(merit, write, settings[k], case))
                 bar.update()
-    grid: list[dict[str, Any]] = [
-        {"params": point, "validation": merits, "mean": sum(merits.values()) / len(merits)}
+    grid = [
+        Point(params=point, validation=merits, mean=sum(merits.values()) / len(merits))
         for point, merits in zip(points, found, strict=True)
     ]
-    best = max(grid, key=lambda point: point["mean"])
-    write_json(
-        bench.space.selection_file(plan, variant),
-        {
-            "benchmark": config.benchmark,
-            "variant": variant,
-            "method": method.name,
-            "plan": plan,
-            "params": settings[grid.index(best)],
-            "subsets": [case.name for case in cases],
-            "grid": grid,
-            "chosen": best["params"],
-        },
-    )
+    best = max(grid, key=lambda point: point.mean)
+    Selection(
+        benchmark=config.benchmark,
+        variant=variant,
+        method=method.name,
+        plan=plan,
+        params=settings[grid.index(best)],
+        subsets=[case.name for case in cases],
+        grid=grid,
+        chosen=best.params,
+    ).write(config.folder, plan=plan, variant=variant)
 
 
 class _Writer:

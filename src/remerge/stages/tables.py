@@ -1,9 +1,9 @@
 """One table of the papers or of our own."""
 
 from remerge.config import Config
-from remerge.report.tables import write_table
+from remerge.report.make import write
 
 
 def run(config: Config, name: str) -> None:
     """Write the table called ``name`` from the records."""
-    write_table(name, config.folder)
+    write(config.folder, name, "table")

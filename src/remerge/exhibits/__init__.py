@@ -1,0 +1,159 @@
+"""Tables and figures: a file each, found by its place.
+
+``divmerge/table5.py`` is the exhibit `divmerge_table5`, of the benchmarks whose configuration says ``paper:
+divmerge``. Those of the folders `general`, for every benchmark, and `compare`, for several benchmarks beside
+each other, are called by their file alone. A file holds
+
+- a docstring, the title in its first line and the caption below, with ``{field}`` for what the configuration
+  (`Run.facts`) or the builder (``facts`` of what it returns) knows,
+- ``READS``, the records that it reads, named after the stages that write them,
+- ``applies(config)``, if not every benchmark of its paper has it; it is run without the rest of the file,
+- ``build(run)``, which returns a `Table` or a `Figure`; in `compare` both are given lists.
+
+Published numbers lie beside it, ``table5.csv``. All but ``build`` is read without importing the file: the
+workflow plans by it, and pandas and matplotlib take a second.
+"""
+
+import __future__
+
+import ast
+import importlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from remerge.config import Config
+from remerge.errors import UserError
+
+FOLDER = Path(__file__).parent
+GENERAL, COMPARE = "general", "compare"
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """What a file says of its table or figure."""
+
+    file: Path
+
+    @property
+    def folder(self) -> str:
+        """A paper, `general` or `compare`."""
+        return self.file.parent.name
+
+    @property
+    def name(self) -> str:
+        """The name of its files in the results."""
+        own = self.file.stem
+        return own if self.folder in (GENERAL, COMPARE) else f"{self.folder}_{own}"
+
+    @property
+    def source(self) -> str:
+        """``DivMerge, Table 5``; nothing for those that are in no paper."""
+        paper, _, number = self.name.partition("_")
+        return f"{title_of(paper)}, {_words(number)}" if paper in papers() else ""
+
+    @property
+    def short(self) -> str:
+        """``Table 5``, ``Seconds``; with the paper, where there may be several."""
+        return self.source if self.source and self.folder == COMPARE else _words(self.file.stem)
+
+    @property
+    def kind(self) -> Literal["table", "figure"]:
+        """What ``build`` says that it returns."""
+        returned = ast.unparse(self._function("build").returns or ast.Constant(None))
+        kinds: dict[str, Literal["table", "figure"]] = {"Table": "table", "Figure": "figure"}
+        if returned not in kinds:
+            raise UserError(f"{self.file}: build returns {returned}: annotate it with Table or Figure")
+        return kinds[returned]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The kinds of records that are read."""
+        for node in self._tree.body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "READS":
+                reads: tuple[str, ...] = ast.literal_eval(node.value)
+                return reads
+        raise UserError(f'{self.file}: no READS = ("scores", …)')
+
+    @property
+    def files(self) -> list[Path]:
+        """Its own file, and the published numbers beside it."""
+        return [file for file in (self.file, self.file.with_suffix(".csv")) if file.exists()]
+
+    def applies(self, config: Config | list[Config]) -> bool:
+        """Whether a benchmark has it, or several beside each other."""
+        folders = (COMPARE,) if isinstance(config, list) else (GENERAL, config.paper)
+        if self.folder not in folders:
+            return False
+        if "applies" not in self._functions:
+            return True
+        alone = ast.Module([self._function("applies")], [])
+        scope: dict[str, Any] = {}
+        flags = __future__.annotations.compiler_flag
+        exec(compile(alone, self.file, "exec", flags, dont_inherit=True), scope)
+        return bool(scope["applies"](config))
+
+    def text(self, facts: Mapping[str, Any]) -> tuple[str, str]:
+        """Title and caption."""
+        try:
+            title, _, caption = (ast.get_docstring(self._tree) or "").format_map(facts).partition("\n")
+        except KeyError as error:
+            raise UserError(f"{self.file}: nobody knows {{{error.args[0]}}} of the docstring") from None
+        return title.rstrip("."), " ".join(caption.split())
+
+    def build(self, records: Any) -> Any:
+        """The table or figure, made from a run, or from several."""
+        inside = self.file.relative_to(FOLDER).with_suffix("").parts
+        builder: Callable[[Any], Any] = importlib.import_module(".".join((__name__, *inside))).build
+        return builder(records)
+
+    @cached_property
+    def _tree(self) -> ast.Module:
+        return ast.parse(self.file.read_text())
+
+    @cached_property
+    def _functions(self) -> dict[str, ast.FunctionDef]:
+        return {node.name: node for node in self._tree.body if isinstance(node, ast.FunctionDef)}
+
+    def _function(self, name: str) -> ast.FunctionDef:
+        if name not in self._functions:
+            raise UserError(f"{self.file}: no function {name}")
+        return self._functions[name]
+
+
+@cache
+def known() -> dict[str, Exhibit]:
+    """Every exhibit by name: figures first, then tables, by number."""
+    found = [Exhibit(file) for file in FOLDER.glob("*/[!_]*.py")]
+    return {exhibit.name: exhibit for exhibit in sorted(found, key=_place)}
+
+
+def of(config: Config | list[Config]) -> dict[str, Exhibit]:
+    """The exhibits of a benchmark, its paper's first; or of several beside each other."""
+    mine = [exhibit for exhibit in known().values() if exhibit.applies(config)]
+    return {exhibit.name: exhibit for exhibit in sorted(mine, key=lambda exhibit: exhibit.folder == GENERAL)}
+
+
+def papers() -> list[str]:
+    """The papers whose exhibits there are."""
+    folders = (file.parent.name for file in FOLDER.glob("*/__init__.py"))
+    return sorted({*folders} - {GENERAL, COMPARE})
+
+
+def title_of(paper: str) -> str:
+    """What a paper is called: the docstring of its folder as far as the colon."""
+    text = (FOLDER / paper / "__init__.py").read_text()
+    return (ast.get_docstring(ast.parse(text)) or paper).partition(":")[0]
+
+
+def _words(name: str) -> str:
+    """``table5`` as it is printed: ``Table 5``."""
+    return re.sub(r"(?<=[a-z])(?=\d)|_", " ", name).capitalize()
+
+
+def _place(exhibit: Exhibit) -> tuple[str, str, int, str]:
+    number = re.search(r"\d+$", exhibit.file.stem)
+    return exhibit.folder, exhibit.kind, int(number.group()) if number else 0, exhibit.name

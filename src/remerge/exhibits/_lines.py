@@ -1,0 +1,48 @@
+"""Lines with their names at their right ends."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from remerge.report.style import Style
+
+
+def label_ends(axes: Axes, last: float, ends: Sequence[tuple[float, str, Style]]) -> None:
+    """Name every line at its right end, names kept apart, each with its marker and a leader."""
+    low, high = axes.get_ylim()
+    ordered = sorted(ends, key=lambda end: -end[0])
+    wanted = [(value - low) / (high - low) for value, _, _ in ordered]
+    places = spread(wanted, gap=min(0.052, 1 / len(ordered)))
+    edge = axes.transLimits.transform((last, low))[0]
+    for (_, name, look), at, to in zip(ordered, wanted, places, strict=True):
+        options: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
+        leader = [edge + 0.02, 1.02, 1.05], [at, to, to]
+        axes.plot(*leader, color=look.colour, linewidth=0.7, alpha=0.8, **options)
+        sample = {**look.line_options(), "linewidth": 1.8 if not look.marker else 1.6}
+        axes.plot([1.05, 1.095, 1.14], [to] * 3, markevery=[1], **sample, **options)
+        axes.text(1.165, to, name, va="center_baseline", fontsize=8.5, **options)
+
+
+def spread(wanted: Sequence[float], gap: float) -> list[float]:
+    """Places in [0, 1], in the falling order of ``wanted``, at least ``gap`` apart and near it."""
+    groups: list[tuple[list[float], float]] = []  # members, and the middle of their block
+    for value in wanted:
+        members = [value]
+        middle = value
+        while True:
+            reach = gap * (len(members) - 1) / 2
+            middle = min(max(sum(members) / len(members), reach), 1 - reach)
+            if not groups:
+                break
+            above, centre = groups[-1]
+            if centre - gap * (len(above) - 1) / 2 - gap >= middle + reach - 1e-12:
+                break
+            members = above + members
+            groups.pop()
+        groups.append((members, middle))
+    places = []
+    for members, middle in groups:
+        top = middle + gap * (len(members) - 1) / 2
+        places += [top - gap * place for place in range(len(members))]
+    return places

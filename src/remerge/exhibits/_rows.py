@@ -1,0 +1,78 @@
+"""What tables share: a row for each method, the paper's numbers beside ours, the best in bold."""
+
+from collections.abc import Iterable, Mapping
+from math import nan
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from remerge.exhibits._published import Published
+from remerge.report.labels import METHODS
+from remerge.report.run import Run
+from remerge.report.table import Column
+
+Row = dict[str, Any]
+
+REFERENCES = ("base", "experts", "multitask")
+"""What stands unmerged in a table."""
+
+
+def method_rows(run: Run, paper: Mapping[str, str]) -> list[Row]:
+    """A row for the base, for every variant in order, and for multitask if there is one.
+
+    ``paper_row`` is what a paper calls the variant; ``paper`` has these names by ours.
+    """
+    base, *multitask = (
+        {"variant": name, "method": METHODS[name], "paper_row": None} for name in run.references
+    )
+    methods = [{"variant": v.name, "method": v.label, "paper_row": paper.get(v.label)} for v in run.variants]
+    return [base, *methods, *multitask]
+
+
+def reference_rules(rows: list[Row]) -> frozenset[int]:
+    """Rules between the references and the merges."""
+    places = _merges(rows)
+    return frozenset({places[0], places[-1] + 1})
+
+
+def best(rows: list[Row], keys: list[str]) -> frozenset[tuple[int, str]]:
+    """The best cell of each column among the merges; several where they print alike."""
+    marks = set()
+    for key in keys:
+        values = {place: round(row[key], 2) for place, row in enumerate(rows)}
+        merges = {p: v for p, v in values.items() if p in _merges(rows) and v == v}
+        marks |= {(p, key) for p, v in merges.items() if v == max(merges.values())}
+    return frozenset(marks)
+
+
+def beside(ours: Column, paper_key: str, paper: Published | None) -> list[Column]:
+    """Our column, and the paper's next to it under the same head where the paper has one."""
+    if not paper:
+        return [ours]
+    here = Column(ours.key, "ours", ours.head, ours.digits, ours.half_width)
+    return [here, Column(paper_key, "paper", ours.head, ours.digits)]
+
+
+def frame(rows: list[Row], columns: list[Column], *more: str) -> pd.DataFrame:
+    """The rows with what is printed, its half-widths, and ``more``; always in that order."""
+    spreads = [column.half_width for column in columns if column.half_width]
+    keys = list(dict.fromkeys([*more, *(column.key for column in columns), *spreads]))
+    return pd.DataFrame([{key: row.get(key, nan) for key in keys} for row in rows], columns=keys)
+
+
+def mean(values: Iterable[float]) -> float:
+    """The mean of what is defined, NaN when nothing is."""
+    defined = [value for value in values if value == value]
+    return fmean(defined) if defined else nan
+
+
+def counts(counts: Iterable[int]) -> str:
+    """One number where all agree, else their range."""
+    least, *_, most = sorted([*(found := list(counts)), *found])
+    return str(least) if least == most else f"{least} to {most}"
+
+
+def _merges(rows: list[Row]) -> list[int]:
+    """The places of the merges, between the references."""
+    return [place for place, row in enumerate(rows) if row["variant"] not in REFERENCES]

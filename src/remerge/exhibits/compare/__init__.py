@@ -1,0 +1,1 @@
+"""Exhibits of several benchmarks beside each other."""

@@ -1,0 +1,26 @@
+"""Methods by benchmarks: the mean test score of the tasks under the largest merges."""
+
+from collections.abc import Callable
+
+from remerge.exhibits._rows import Row, best, frame
+from remerge.exhibits.general.tasks import tasks
+from remerge.report.run import Run
+from remerge.report.table import Column, Table
+
+
+def averages(runs: list[Run], published: Callable[[Run, str], float]) -> Table:
+    """A row a method, in the order of the benchmarks; ``published`` knows a paper's number."""
+    rows: dict[str, Row] = {}
+    columns = [Column("method", "Method")]
+    for run in runs:
+        here = run.benchmark
+        for record in tasks(run).frame.to_dict("records"):
+            label = str(record["method"])
+            row = rows.setdefault(label, {"variant": record["variant"], "method": label})
+            row[here], row[f"{here}_paper"] = float(record["average"]), published(run, label)
+        columns.append(Column(here, "ours", here, digits=1))
+        columns.append(Column(f"{here}_paper", "paper", here, digits=1))
+    ordered = sorted(rows.values(), key=lambda row: row["variant"] == "multitask")
+    filled = [{**dict.fromkeys((column.key for column in columns), float("nan")), **row} for row in ordered]
+    bold = best(filled, [run.benchmark for run in runs])
+    return Table(frame(filled, columns, "variant"), tuple(columns), bold, frozenset({2}))

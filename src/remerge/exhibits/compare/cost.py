@@ -1,0 +1,53 @@
+"""Quality against cost.
+
+Mean ANP of the largest merges against the mean seconds that one of them takes, merging weights and learning
+coefficients; above and to the left is better. The choice of settings on validation scores is not in the
+seconds.
+"""
+
+from itertools import zip_longest
+from math import ceil
+from typing import Any
+
+from matplotlib.lines import Line2D
+
+from remerge.report.figure import Figure
+from remerge.report.run import Run
+from remerge.report.style import Style, style
+
+READS = ("scores", "merges")
+
+
+def build(runs: list[Run]) -> Figure:
+    """A panel a benchmark, a point a method."""
+    across = min(len(runs), 3)
+    down = ceil(len(runs) / across)
+    labels = {variant.label: style(variant.name, variant.params) for run in runs for variant in run.variants}
+    legend = 0.3 + 0.17 * ceil(len(labels) / (2 * across))
+    height = 2.6 * down + legend
+    figure = Figure(2.7 * across, height)
+    panels = figure.subplots(down, across, squeeze=False).flat
+    figure.subplots_adjust(left=0.2 / across, right=0.98, wspace=0.25, hspace=0.5)
+    figure.subplots_adjust(top=1 - 0.3 / height, bottom=(legend + 0.4) / height)
+    for axes, run in zip_longest(panels, runs):
+        if run is None:
+            axes.set_visible(False)
+            continue
+        size = run.sizes[-1]
+        for variant in run.variants:
+            merges = run.merged[(run.merged["variant"] == variant.name) & (run.merged["size"] == size)]
+            seconds = float((merges["merge"] + merges["fit"]).mean())
+            axes.plot(seconds, run.mean_anp(variant.name, size), **_point(labels[variant.label]))
+        axes.set_xscale("log")
+        axes.margins(0.1)
+        axes.set_title(f"{run.benchmark}, {size} tasks")
+        axes.set_xlabel("seconds a merge")
+        axes.grid(axis="y")
+    figure.axes[0].set_ylabel("mean ANP (%)")
+    handles = [Line2D([], [], **_point(look)) for look in labels.values()]
+    figure.legend(handles, list(labels), loc="lower center", ncols=2 * across, fontsize=7.5, frameon=False)
+    return figure
+
+
+def _point(look: Style) -> dict[str, Any]:
+    return {**look.line_options(), "linestyle": ""}

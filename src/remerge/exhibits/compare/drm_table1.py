@@ -1,0 +1,33 @@
+"""DRM over its benchmarks.
+
+Mean test score in % of the tasks under the merge of all of them, for each model, beside the paper's.
+Bold: the best merge of a column.
+"""
+
+from remerge.config import Config
+from remerge.exhibits._published import Published
+from remerge.exhibits.compare._averages import averages
+from remerge.exhibits.drm._rows import ROWS
+from remerge.report.labels import METHODS
+from remerge.report.run import Run
+from remerge.report.table import Table
+
+READS = ("scores", "merges")
+NAMES = {**ROWS, METHODS["experts"]: "Finetune"}
+
+
+def applies(configs: list[Config]) -> bool:
+    """Where a benchmark is of its fully fine-tuned models."""
+    return any(config.paper == "drm" and config.finetune.lora is None for config in configs)
+
+
+def build(runs: list[Run]) -> Table:
+    """A row a method, a column a model."""
+    mine = [run for run in runs if run.config.paper == "drm" and run.config.finetune.lora is None]
+    return averages(mine, published)
+
+
+def published(run: Run, method: str) -> float:
+    """The paper has one column for each model."""
+    paper = Published(__file__, run.benchmark)
+    return paper.value(NAMES.get(method), next(iter(paper.columns), None))

@@ -1,0 +1,31 @@
+"""DRM on adapters.
+
+Mean test score in % of the tasks under the merge of all of them, of LoRA experts, beside the paper's table
+transposed. Bold: the best merge of a column.
+"""
+
+from remerge.config import Config
+from remerge.exhibits._published import Published
+from remerge.exhibits.compare._averages import averages
+from remerge.exhibits.drm._rows import ROWS
+from remerge.report.run import Run
+from remerge.report.table import Table
+
+READS = ("scores", "merges")
+NAMES = {**ROWS, "Model averaging": "Averaging", "TIES": "TIES"}
+
+
+def applies(configs: list[Config]) -> bool:
+    """Where a benchmark has LoRA experts."""
+    return any(config.paper == "drm" and config.finetune.lora is not None for config in configs)
+
+
+def build(runs: list[Run]) -> Table:
+    """A row a method, a column a model."""
+    mine = [run for run in runs if run.config.paper == "drm" and run.config.finetune.lora is not None]
+    return averages(mine, published)
+
+
+def published(run: Run, method: str) -> float:
+    """In the paper a method is a column."""
+    return Published(__file__, run.benchmark).value("Llama 3.1-8B", NAMES.get(method))

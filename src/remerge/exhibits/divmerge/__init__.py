@@ -1,0 +1,1 @@
+"""DivMerge: a divergence-based model merging method for multi-tasking."""

@@ -1,0 +1,13 @@
+"""What the paper calls methods, by what they are called here (Tables 3, 6, 7)."""
+
+ROWS = {
+    "Model averaging": "Model Averaging",
+    "Multi-SLERP": "Multi-SLERP",
+    "TIES": "TIES",
+    "AdaMerging (TL)": "TL Adamerging",
+    "AdaMerging (LL)": "LL Adamerging",
+    "DivMerge KL (TL)": "TL KL (ours)",
+    "DivMerge KL (LL)": "LL KL (ours)",
+    "DivMerge JS (TL)": "TL JS (ours)",
+    "DivMerge JS (LL)": "LL JS (ours)",
+}

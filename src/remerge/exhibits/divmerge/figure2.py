@@ -1,0 +1,22 @@
+"""ANP against the number of tasks.
+
+Mean ANP over all merges of a number of tasks; bands: 95% Student t intervals over merges, none where there is
+a single merge. Dotted: the unmerged base, and dash-dotted: the model fine-tuned on the union of the tasks, on
+the same subsets. Hollow markers: one coefficient a task (TL); filled: one a task and layer (LL).
+"""
+
+from pathlib import Path
+
+from remerge.exhibits._published import Published
+from remerge.exhibits.divmerge._rows import ROWS
+from remerge.exhibits.general.anp import anp
+from remerge.report.figure import Figure
+from remerge.report.run import Run
+
+READS = ("scores", "merges")
+
+
+def build(run: Run) -> Figure:
+    """The paper's values are in its Tables 6 and 7."""
+    tables = (Published(Path(__file__).with_name(f"table{n}.csv"), run.benchmark) for n in (6, 7))
+    return anp(run, next(filter(None, tables), None), ROWS)

@@ -1,0 +1,25 @@
+"""ANP by number of tasks, classification.
+
+Mean ANP over all merges of {smallest} to {largest} experts (n = {n_by_size}), and the mean of these means;
+the paper's table transposed. Bold: the best merge of a column. On pairs the paper's own Tables 3 and 6 do not
+agree.
+"""
+
+from remerge.config import Config
+from remerge.exhibits._published import Published
+from remerge.exhibits.divmerge._rows import ROWS
+from remerge.exhibits.general.sizes import sizes
+from remerge.report.run import Run
+from remerge.report.table import Table
+
+READS = ("scores", "merges")
+
+
+def applies(config: Config) -> bool:
+    """Where answers are right or wrong."""
+    return all(task.metric == "accuracy" for task in config.tasks.values())
+
+
+def build(run: Run) -> Table:
+    """A row a method, a column a size."""
+    return sizes(run, Published(__file__, run.benchmark), ROWS)

@@ -1,0 +1,1 @@
+"""DRM: Decom-Renorm-Merge, model merging on the right space improves multitasking."""

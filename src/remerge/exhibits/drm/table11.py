@@ -1,0 +1,25 @@
+"""Every task under the largest merge.
+
+Test score in % on each task, by {what}, beside the unmerged models and each task's own expert. Bold: the best
+merge of a column. The paper's table is of CLIP ViT-L/14, this one of {base}; its averages are in the paper's
+Table 1.
+"""
+
+from remerge.config import Config
+from remerge.exhibits._published import Published
+from remerge.exhibits.drm._rows import ROWS
+from remerge.exhibits.general.tasks import tasks
+from remerge.report.run import Run
+from remerge.report.table import Table
+
+READS = ("scores", "merges")
+
+
+def applies(config: Config) -> bool:
+    """Of CLIP ViT-L/14."""
+    return config.base.source.endswith("clip-vit-large-patch14")
+
+
+def build(run: Run) -> Table:
+    """A row a method, a column a task."""
+    return tasks(run, Published(__file__, run.benchmark), ROWS)

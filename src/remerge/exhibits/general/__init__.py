@@ -1,0 +1,1 @@
+"""Exhibits that any benchmark may have."""

@@ -1,0 +1,66 @@
+"""ANP against the number of tasks.
+
+Mean ANP over all merges of a number of tasks; bands: 95% Student t intervals over merges, none where there is
+a single merge. Dotted: the unmerged base, and dash-dotted: the model fine-tuned on the union of the tasks, on
+the same subsets. Hollow markers: one coefficient a task (TL); filled: one a task and layer (LL).
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from remerge.analysis.significance import mean_interval
+from remerge.config import Config
+from remerge.exhibits._lines import label_ends
+from remerge.exhibits._published import Published
+from remerge.report.figure import Figure
+from remerge.report.labels import METHODS
+from remerge.report.run import Run
+from remerge.report.style import Style, style
+
+READS = ("scores", "merges")
+
+
+def applies(config: Config) -> bool:
+    """Where there are several sizes; DivMerge numbers the figure."""
+    return config.paper != "divmerge" and len(config.sizes) > 1
+
+
+def build(run: Run) -> Figure:
+    """A line a method."""
+    return anp(run)
+
+
+def anp(run: Run, paper: Published | None = None, names: Mapping[str, str] | None = None) -> Figure:
+    """Mean ANP by size; the paper's own values are the dashed lines of the same colour."""
+    figure = Figure(5.4, 4.6)
+    axes = figure.subplots()
+    figure.subplots_adjust(left=0.105, right=0.645, top=0.97, bottom=0.105)
+    sizes = run.sizes
+    ends: list[tuple[float, str, Style]] = []
+    for name in run.references:
+        means = [run.mean_anp(name, size) for size in sizes]
+        look = style(name)
+        axes.plot(sizes, means, **look.line_options(), linewidth=1.8, zorder=2)
+        ends.append((means[-1], METHODS[name], look))
+    for variant in run.variants:
+        look = style(variant.name, variant.params)
+        mean, half = np.array([mean_interval(run.anp_of(variant.name, size)) for size in sizes]).T
+        shade = axes.fill_between(sizes, mean - half, mean + half, color=look.colour, alpha=0.12)
+        shade.set_linewidth(0)
+        axes.plot(sizes, mean, **look.line_options(), zorder=3)
+        ends.append((float(mean[-1]), variant.label, look))
+        if paper and names and variant.label in names:
+            values = [paper.value(str(size), names[variant.label]) for size in sizes]
+            dashed = {"linestyle": "--", "linewidth": 0.9, "markersize": 3, "markeredgewidth": 0.8}
+            axes.plot(sizes, values, **look.line_options() | dashed, zorder=2.5)
+    axes.set_xlabel("number of merged tasks" + (" (dashed: published)" if paper else ""))
+    axes.set_ylabel("mean ANP (%)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y")
+    axes.margins(x=0.03)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, 0), high)
+    label_ends(axes, sizes[-1], ends)
+    return figure

@@ -1,0 +1,46 @@
+"""Every expert on every task.
+
+Test {metrics} in %, strict (the greedy answer equals the gold answer), of each expert (rows) on every task
+(columns), n = {n_test}. Bold: an expert on its own task.
+"""
+
+from remerge.config import Config
+from remerge.exhibits._published import Published
+from remerge.exhibits._rows import Row, beside, counts, frame
+from remerge.report.labels import METHODS, task_label
+from remerge.report.run import Run
+from remerge.report.table import Column, Table
+
+READS = ("scores",)
+
+
+def applies(config: Config) -> bool:
+    """DivMerge numbers the table."""
+    return config.paper != "divmerge"
+
+
+def build(run: Run) -> Table:
+    """A row an expert, a column a task."""
+    return experts(run)
+
+
+def experts(run: Run, paper: Published | None = None) -> Table:
+    """Each expert on every task's test split, with the base and multitask."""
+    rows: list[Row] = []
+    for model in [*run.tasks, *run.references]:
+        row: Row = {"model": model, "label": METHODS.get(model, task_label(model))}
+        for task in run.tasks:
+            row[task] = 100 * float(run.accuracy[task][model])
+            if paper:
+                row[f"{task}_paper"] = paper.value(row["label"], task_label(task))
+        rows.append(row)
+    columns = [Column("label", "Expert of")]
+    for task in run.tasks:
+        columns += beside(Column(task, task_label(task), digits=2), f"{task}_paper", paper)
+    scores = run.scores("base")
+    facts = {
+        "metrics": "/".join(dict.fromkeys(scores[task].metric for task in run.tasks)),
+        "n_test": counts(scores[task].n for task in run.tasks),
+    }
+    bold = frozenset((place, task) for place, task in enumerate(run.tasks))
+    return Table(frame(rows, columns, "model"), tuple(columns), bold, frozenset({len(run.tasks)}), facts)

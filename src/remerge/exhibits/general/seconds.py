@@ -1,0 +1,27 @@
+"""Seconds a merge.
+
+Mean seconds of one merge over all n = {n} merges of a method, sizes {smallest} to {largest}, device {device}:
+merging the weights, fitting the coefficients, scoring the merged model on the test splits of its tasks.
+"""
+
+from remerge.exhibits._rows import Row, frame
+from remerge.report.run import Run
+from remerge.report.table import Column, Table
+
+READS = ("base", "merges")
+PARTS = ("merge", "fit", "evaluate")
+
+
+def build(run: Run) -> Table:
+    """A row a method."""
+    rows: list[Row] = []
+    for variant in run.variants:
+        merges = run.merged[run.merged["variant"] == variant.name]
+        row: Row = {"variant": variant.name, "method": variant.label, "n": len(merges)}
+        row |= {part: float(merges[part].mean()) for part in PARTS}
+        row["total"] = sum(row[part] for part in PARTS)
+        rows.append(row)
+    columns = [Column("method", "Method")]
+    columns += [Column(part, part, "seconds", digits=3) for part in (*PARTS, "total")]
+    facts = {"device": run.model("base").device}
+    return Table(frame(rows, columns, "variant", "n"), tuple(columns), facts=facts)

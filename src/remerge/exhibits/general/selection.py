@@ -1,0 +1,41 @@
+"""Parameters chosen on validation scores.
+
+The merit on validation splits of every point of the grids, the mean over the merges that they were tried on
+({subsets}): of subsets their ANP, of other plans what the plan calls better. Bold: the choice, used for every
+merge of that variant; of equal points it is the first.
+"""
+
+from remerge.config import Config
+from remerge.exhibits._rows import Row, frame
+from remerge.report.run import Run
+from remerge.report.table import Column, Table
+
+READS = ("selection",)
+
+
+def applies(config: Config) -> bool:
+    """Where a parameter is tuned."""
+    return any(config.is_tuned(variant) for variant in config.merge.variants)
+
+
+def build(run: Run) -> Table:
+    """The whole grid of every tuned variant."""
+    rows: list[Row] = []
+    bold: set[tuple[int, str]] = set()
+    subsets: dict[str, None] = {}
+    for variant, record in run.selections():
+        subsets |= dict.fromkeys(record.subsets)
+        for point in record.grid:
+            if point.params == record.chosen:
+                bold |= {(len(rows), "params"), (len(rows), "mean")}
+            words = ", ".join(f"{key} {value}" for key, value in point.params.items())
+            row: Row = {"variant": variant.name, "plan": record.plan, "method": variant.label}
+            rows.append(row | {"params": words, "mean": point.mean})
+    columns = (
+        Column("method", "Method"),
+        Column("plan", "Plan"),
+        Column("params", "Parameters"),
+        Column("mean", "Validation", digits=2),
+    )
+    facts = {"subsets": ", ".join(subsets)}
+    return Table(frame(rows, list(columns), "variant"), columns, frozenset(bold), facts=facts)

@@ -1,0 +1,270 @@
+"""What stages write and the report reads: each record's keys, types and place, and ANP.
+
+A class says where its file lies below ``results/<benchmark>`` and what stands in it. What is read is checked
+against that; a wrong file is refused by its name, line and key. Neither torch nor pandas is imported.
+"""
+
+from collections.abc import Mapping
+from math import nan
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from remerge.errors import UserError
+from remerge.files import write_json
+
+
+class Part(BaseModel):
+    """A part of a record: unknown keys, other types and numbers that are not finite are refused."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class Record(Part):
+    """What stands in a file of its own, or in one line of a file."""
+
+    file: ClassVar[str]
+    """The file below a benchmark's results, with a field for each thing that tells it from the others."""
+
+    @classmethod
+    def place(cls, results: Path, **key: str | int) -> Path:
+        """The file of one record."""
+        return Path(results) / cls.file.format(**key)
+
+    @classmethod
+    def read(cls, results: Path, **key: str | int) -> Self:
+        """The record in a file.
+
+        Raises:
+            UserError: the file is missing or wrong.
+        """
+        path = cls.place(results, **key)
+        return cls._checked(_bytes(path), str(path))
+
+    @classmethod
+    def read_lines(cls, results: Path, **key: str | int) -> list[Self]:
+        """The records in a file, one a line.
+
+        Raises:
+            UserError: the file is missing, or a line is wrong.
+        """
+        path = cls.place(results, **key)
+        lines = enumerate(_bytes(path).splitlines(), 1)
+        return [cls._checked(line, f"{path}, line {number}") for number, line in lines]
+
+    def write(self, results: Path, **key: str | int) -> None:
+        """Write the record into a file."""
+        write_json(self.place(results, **key), self.model_dump(mode="json", exclude_unset=True))
+
+    @classmethod
+    def _checked(cls, text: bytes, where: str) -> Self:
+        try:
+            return cls.model_validate_json(text.decode())
+        except UnicodeDecodeError:
+            raise UserError(f"{where} is not UTF-8: delete the file and run again") from None
+        except ValidationError as error:
+            raise UserError(f"{where} {_fault(error)}: delete the file and run again") from None
+
+
+class Model(Record):
+    """A model: the `base`, `multitask`, or an expert, called by its task."""
+
+    source: str
+    path: str
+    fingerprint: str
+    family: str
+    architecture: str
+    parameters: int
+    seconds: float
+    device: str
+    training: dict[str, int | float] = {}
+
+    @classmethod
+    def place(cls, results: Path, **key: str | int) -> Path:
+        """`base.json`, or a file of `experts`."""
+        model = key["model"]
+        return Path(results) / ("base.json" if model == "base" else f"experts/{model}.json")
+
+
+class Score(Part):
+    """A model's score on a split; with all three ROUGEs if it is judged by one.
+
+    Attributes:
+        metric: accuracy, rouge1, rouge2 or rougeL.
+        value: from 0 to 1, strict: the greedy answer must equal the gold answer.
+        restricted: the accuracy when only the task's own labels may be answered; None without labels.
+        n: the number of examples.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    metric: str
+    value: float
+    restricted: float | None = None
+    n: int
+
+
+class Scores(Record):
+    """One unmerged model on every task's test split."""
+
+    file = "scores/{model}.json"
+
+    benchmark: str
+    model: str
+    scores: dict[str, Score]
+
+
+class Reference(Record):
+    """The size and cost of an expert's kept answers."""
+
+    file = "references/{task}.json"
+
+    task: str
+    inputs: int
+    positions: int
+    seconds: float
+    device: str
+
+
+class Divergence(Part):
+    """How far a model is from a task's expert on ``n`` of its validation inputs, in nats."""
+
+    kl: float
+    js: float
+    n: int
+
+
+class Divergences(Record):
+    """One expert against every task's own."""
+
+    file = "divergences/{model}.json"
+
+    benchmark: str
+    model: str
+    divergences: dict[str, Divergence]
+
+
+class Point(Part):
+    """One point of a grid.
+
+    Attributes:
+        params: the tuned parameters.
+        validation: what each merge that it was tried on reached on validation splits, by the plan's merit.
+        mean: of these.
+    """
+
+    params: dict[str, Any]
+    validation: dict[str, float]
+    mean: float
+
+
+class Selection(Record):
+    """The grid of a variant's tuned parameters, and the point that was chosen for a plan's merges."""
+
+    benchmark: str
+    variant: str
+    method: str
+    plan: str
+    params: dict[str, Any]
+    subsets: list[str]
+    grid: list[Point]
+    chosen: dict[str, Any]
+
+    @classmethod
+    def place(cls, results: Path, **key: str | int) -> Path:
+        """A file of `selection`, of other plans than the subsets' in a folder of the plan."""
+        folder = Path(results) / "selection"
+        return (folder if key["plan"] == "subsets" else folder / str(key["plan"])) / f"{key['variant']}.json"
+
+
+class Seconds(Part):
+    """What a merge took: merging weights, learning coefficients, scoring."""
+
+    merge: float
+    fit: float
+    evaluate: float
+
+
+class Merge(Record):
+    """One merge.
+
+    Attributes:
+        case: what was merged, ``cola+mnli``, ``-cola``, ``rte+mnli-cola``.
+        signs: of each expert's task vector, 1 or -1.
+        tasks: those of the experts merged, sorted.
+        params: those really used, what was chosen on validation scores included.
+        scores: on the test splits of these tasks, those that judge the merge.
+        others: scores on tasks of which no expert was merged.
+        normalised: each of ``scores`` as a share of the expert's own.
+        anp: 100 times the mean of ``normalised``; None where none of its own tasks judges the merge.
+        anp_restricted: the same of restricted scores; None where a task has none.
+        coefficients: of each expert a number, or one for each layer; empty if none are learned.
+        trace: the loss of every step.
+    """
+
+    file = "merges/{variant}/{group}.jsonl"
+
+    benchmark: str
+    variant: str
+    method: str
+    case: str
+    signs: dict[str, int]
+    tasks: list[str]
+    size: int
+    params: dict[str, Any]
+    seed: int
+    coefficients: dict[str, float | dict[str, float]]
+    trace: list[float]
+    scores: dict[str, Score]
+    others: dict[str, Score]
+    normalised: dict[str, float]
+    anp: float | None
+    anp_restricted: float | None
+    seconds: Seconds
+
+
+def normalised(scores: Mapping[str, Score], own: Mapping[str, Score]) -> dict[str, float]:
+    """Each task's score as a share of the score of its own expert (DivMerge, Eq. 5); NaN where that is 0."""
+    return {task: _share(score.value, own[task].value) for task, score in scores.items()}
+
+
+def normalised_restricted(scores: Mapping[str, Score], own: Mapping[str, Score]) -> dict[str, float]:
+    """The same of restricted scores; NaN also where a task has none."""
+    return {task: _share(score.restricted, own[task].restricted) for task, score in scores.items()}
+
+
+def anp(shares: Mapping[str, float]) -> float:
+    """The average normalised performance in percent (DivMerge, Eq. 5): 100 times the mean over the tasks.
+
+    NaN of no task.
+    """
+    return 100 * sum(shares.values()) / len(shares) if shares else nan
+
+
+def _share(score: float | None, own: float | None) -> float:
+    return nan if score is None or not own else score / own
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run the stage that makes it") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _fault(error: ValidationError) -> str:
+    """The first thing that is wrong with a record, as the rest of a sentence."""
+    first = error.errors()[0]
+    key = ".".join(map(str, first["loc"]))
+    if first["type"] == "json_invalid":
+        return "is not JSON"
+    if first["type"] == "missing":
+        return f"has no {key}"
+    if first["type"] == "extra_forbidden":
+        return f"has a key {key} that no record has"
+    if not key:
+        return "is not a record"
+    return f"has a wrong {key} ({first['msg']}, not {str(first['input'])[:40]!r})"

@@ -1,0 +1,53 @@
+"""A figure in three formats, in one look, the same bytes every time."""
+
+import re
+from html import escape
+from io import BytesIO
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure as Drawing
+
+from remerge.report.style import RC
+
+FORMATS = ("pdf", "svg", "png")
+_NO_DATES: dict[str, dict[str, Any]] = {
+    "pdf": {"CreationDate": None, "ModDate": None},
+    "svg": {"Date": None},
+    "png": {"Software": None},
+}
+
+
+class Figure(Drawing):
+    """A figure of matplotlib; ``facts`` is what the caption says of its numbers."""
+
+    def __init__(self, width: float, height: float) -> None:
+        """Width and height are in inches."""
+        super().__init__(figsize=(width, height))
+        self.facts: dict[str, Any] = {}
+
+
+def look() -> Any:
+    """The settings in which figures are made and written, whatever the user's own."""
+    settings: Any = {**mpl.rcParamsDefault, **RC, "backend": "agg"}
+    return mpl.rc_context(settings)
+
+
+def draw(figure: Figure, suffix: str) -> bytes:
+    """A figure's bytes in one format."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format=suffix, dpi=200, metadata=_NO_DATES[suffix])
+    return buffer.getvalue()
+
+
+def inline_svg(svg: str, name: str, title: str) -> str:
+    """An SVG file as part of a page: ids of its own, no header, as wide as its place."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'xlink:href="#', f'href="#{name}-', svg)
+    svg = svg.replace("url(#", f"url(#{name}-")
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)

@@ -1,0 +1,224 @@
+"""One run as tables and figures read it: records, read when they are asked for, as pandas frames.
+
+In frames of scores, a row is a model; in frames of merges, a row is a merge, and the unmerged base and the
+multitask model stand there as if they had been merged on the very same subsets.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+import pandas as pd
+
+from remerge import config as configuration
+from remerge import records
+from remerge.config import Config
+from remerge.errors import UserError
+from remerge.records import Divergences, Merge, Model, Reference, Score, Scores, Selection
+from remerge.report.labels import printed
+
+Kind = Literal["anp", "restricted"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A merge method with its parameters, as the configuration orders them."""
+
+    name: str
+    method: str
+    params: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        """The name in print."""
+        return str(printed(self.name, self.params))
+
+
+class Run:
+    """The records of one benchmark; only files that are asked for are read."""
+
+    def __init__(self, results: Path) -> None:
+        """Take the folder ``results/<benchmark>``."""
+        self.results = Path(results)
+
+    @cached_property
+    def config(self) -> Config:
+        """The configuration."""
+        path = self.results / "config.yaml"
+        if not path.exists():
+            raise UserError(f"{path} is missing: run the stage that makes it")
+        return configuration.load(path)
+
+    @property
+    def benchmark(self) -> str:
+        """The benchmark's name."""
+        return self.config.benchmark
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks, in the configuration's order."""
+        return list(self.config.tasks)
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many tasks are merged, from few to many."""
+        return sorted(self.config.sizes)
+
+    @cached_property
+    def variants(self) -> list[Variant]:
+        """The merge methods, in the configuration's order."""
+        return [Variant(v.name, v.method, v.params) for v in self.config.merge.variants]
+
+    @property
+    def references(self) -> list[str]:
+        """What merges are compared with, unmerged: the base, and the multitask model if there is one."""
+        return [model for model in self.config.models if model not in self.config.tasks]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What captions may say of any benchmark."""
+        merges = [len(self.config.subsets(size)) for size in self.sizes]
+        return {
+            "benchmark": self.benchmark,
+            "base": Path(self.config.base.source).name,
+            "tasks": len(self.tasks),
+            "smallest": self.sizes[0],
+            "largest": self.sizes[-1],
+            "n_smallest": merges[0],
+            "n": sum(merges),
+            "n_by_size": ", ".join(map(str, merges)),
+        }
+
+    def model(self, name: str) -> Model:
+        """Which base, multitask model or expert."""
+        return Model.read(self.results, model=name)
+
+    def reference(self, task: str) -> Reference | None:
+        """The size and cost of an expert's kept answers, where the run needed them."""
+        made = Reference.place(self.results, task=task).exists()
+        return Reference.read(self.results, task=task) if made else None
+
+    def selections(self) -> list[tuple[Variant, Selection]]:
+        """The grids of all tuned variants and their choices, for each plan that they are part of."""
+        return [
+            (shown, Selection.read(self.results, variant=variant.name, plan=plan))
+            for shown, variant in zip(self.variants, self.config.merge.variants, strict=True)
+            if self.config.is_tuned(variant)
+            for plan in dict.fromkeys(self.config.groups(variant).values())
+        ]
+
+    def scores(self, model: str) -> dict[str, Score]:
+        """One unmerged model's scores by task."""
+        scores = Scores.read(self.results, model=model).scores
+        self._must_have(scores, "score", Scores.place(self.results, model=model))
+        return scores
+
+    @cached_property
+    def own(self) -> dict[str, Score]:
+        """The score of every task's own expert."""
+        return {task: self.scores(task)[task] for task in self.tasks}
+
+    @cached_property
+    def accuracy(self) -> pd.DataFrame:
+        """The strict score of every expert, the base and multitask (rows) on every task."""
+        models = [*self.tasks, *self.references]
+        rows = {model: {t: self.scores(model)[t].value for t in self.tasks} for model in models}
+        return pd.DataFrame.from_dict(rows, orient="index").astype(float)
+
+    def divergence(self, kind: Literal["kl", "js"]) -> pd.DataFrame:
+        """D(expert of the column's task ‖ expert of the row) on the column's task."""
+        rows = {model: self._divergences(model) for model in self.tasks}
+        values = {model: {t: getattr(row[t], kind) for t in self.tasks} for model, row in rows.items()}
+        return pd.DataFrame.from_dict(values, orient="index").astype(float)
+
+    def divergence_inputs(self) -> list[int]:
+        """Over how many inputs each task's divergences are means."""
+        return [found.n for found in self._divergences(self.tasks[0]).values()]
+
+    def merges(self, variant: str, size: int) -> list[Merge]:
+        """Every merge of ``size`` experts by ``variant``, checked to be whole and single."""
+        found = Merge.read_lines(self.results, variant=variant, group=size)
+        path = Merge.place(self.results, variant=variant, group=size)
+        made = [(tuple(sorted(merge.tasks)), merge.seed) for merge in found]
+        lacks = {*self.config.subsets(size)} - {subset for subset, _ in made}
+        if lacks:
+            raise UserError(f"{path} lacks {'+'.join(min(lacks))}: run its stage again")
+        if len({*made}) < len(made) or {s for s, _ in made} != {*self.config.subsets(size)}:
+            raise UserError(f"{path} holds subsets twice or of other tasks: run its stage again")
+        return found
+
+    def merge_scores(self, size: int) -> dict[str, dict[str, list[float]]]:
+        """For every variant and task its scores under the merges of ``size`` experts that hold the task."""
+        found: dict[str, dict[str, list[float]]] = {}
+        for variant in self.variants:
+            scores = found[variant.name] = {task: [] for task in self.tasks}
+            for merge in self.merges(variant.name, size):
+                for task, score in merge.scores.items():
+                    scores[task].append(score.value)
+        return found
+
+    @cached_property
+    def merged(self) -> pd.DataFrame:
+        """One row a merge: variant, size, subset, seed, anp, restricted, seconds merge, fit, evaluate."""
+        rows = [
+            {
+                "variant": variant.name,
+                "size": size,
+                "subset": tuple(sorted(merge.tasks)),
+                "seed": merge.seed,
+                "anp": merge.anp,
+                "restricted": float("nan" if merge.anp_restricted is None else merge.anp_restricted),
+                **merge.seconds.model_dump(),
+            }
+            for variant in self.variants
+            for size in self.sizes
+            for merge in self.merges(variant.name, size)
+        ]
+        return pd.DataFrame(rows)
+
+    @cached_property
+    def anp(self) -> pd.DataFrame:
+        """One row a subset: variant, size, subset, anp, restricted; means over seeds where there are several.
+
+        ``spread`` is the standard deviation of anp over seeds. The unmerged stand there too (Eq. 5).
+        """
+        unmerged = {model: self.scores(model) for model in self.references}
+        rows = [
+            {
+                "variant": model,
+                "size": size,
+                "subset": subset,
+                "anp": records.anp(records.normalised(some, self.own)),
+                "restricted": records.anp(records.normalised_restricted(some, self.own)),
+            }
+            for model, scores in unmerged.items()
+            for size in self.sizes
+            for subset in self.config.subsets(size)
+            if (some := {task: scores[task] for task in subset})
+        ]
+        seeds = self.merged.groupby(["variant", "size", "subset"], sort=False)
+        of_seeds = seeds[["anp", "restricted"]].mean().assign(spread=seeds["anp"].std()).reset_index()
+        return pd.concat([pd.DataFrame(rows), of_seeds], ignore_index=True)
+
+    def anp_of(self, variant: str, size: int, kind: Kind = "anp") -> list[float]:
+        """The ANP of every merge of one size by one variant, `base` or `multitask`."""
+        frame = self.anp
+        rows = (frame["variant"] == variant) & (frame["size"] == size)
+        return [float(value) for value in frame.loc[rows, kind]]
+
+    def mean_anp(self, variant: str, size: int, kind: Kind = "anp") -> float:
+        """Its mean over the merges of one size."""
+        return fmean(self.anp_of(variant, size, kind))
+
+    def _divergences(self, model: str) -> dict[str, Any]:
+        found = Divergences.read(self.results, model=model).divergences
+        self._must_have(found, "divergence", Divergences.place(self.results, model=model))
+        return {task: found[task] for task in self.tasks}
+
+    def _must_have(self, found: Mapping[str, Any], what: str, path: Path) -> None:
+        for task in self.tasks:
+            if task not in found:
+                raise UserError(f"{path} has no {what} on {task}: delete it and run again")

@@ -1,0 +1,123 @@
+"""Exhibits are found by their place, say what they read, and are read without being imported."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from remerge import config as configuration
+from remerge import exhibits
+from remerge.errors import UserError
+from remerge.report.run import Run
+
+ROOT = Path(__file__).parents[2]
+PLACES = {
+    "base": ["base.json"],
+    "experts": ["experts"],
+    "scores": ["scores"],
+    "references": ["references"],
+    "divergences": ["divergences"],
+    "merges": ["merges"],
+    "selection": ["selection"],
+}
+DIVMERGE = "divmerge_figure2 divmerge_figure5 divmerge_table2 divmerge_table3 divmerge_table5"
+MINE = '''"""Mine.
+
+Of {tasks} tasks, {more}.
+"""
+
+from remerge.report.run import Run
+from remerge.report.table import Table
+
+READS = ("scores",)
+
+
+def build(run: Run) -> Table:
+    """Nothing."""
+    raise NotImplementedError
+'''
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "names"),
+    [
+        ("demo", f"{DIVMERGE} divmerge_table6"),
+        ("demo-t5", f"{DIVMERGE} divmerge_table7"),
+        ("divmerge-generation", f"{DIVMERGE} divmerge_table7"),
+        ("drm-vit-b32", "drm_table10"),
+        ("drm-vit-l14", "drm_table11"),
+        ("drm-t5-base", "drm_table12"),
+        ("drm-t5-large", "drm_table13"),
+        ("drm-deberta", "drm_table14"),
+        ("drm-llama-lora", "drm_table15"),
+        ("demo-vision", "drm_table10"),
+        ("demo-encoder", "drm_table14"),
+        ("demo-lora", "drm_table15"),
+        ("own", ""),
+    ],
+)
+def test_a_benchmark_makes_the_exhibits_of_its_own_paper_under_their_numbers(
+    benchmark: str, names: str
+) -> None:
+    config = configuration.load(ROOT / f"config/{benchmark}.yaml")
+    found = exhibits.of(config)
+    assert [name for name, exhibit in found.items() if exhibit.source] == names.split()
+    assert "seconds" in found and not {*exhibits.of([config])} & {*found}
+
+
+def test_a_benchmark_of_no_paper_has_the_plain_tables() -> None:
+    config = configuration.load(ROOT / "config/own.yaml")
+    assert {*exhibits.of(config)} == {"anp", "experts", "pairs", "seconds", "selection", "sizes", "tasks"}
+
+
+def test_what_is_said_of_one() -> None:
+    exhibit = exhibits.known()["divmerge_table5"]
+    assert (exhibit.kind, exhibit.reads, exhibit.short) == ("table", ("scores",), "Table 5")
+    assert exhibit.source == "DivMerge, Table 5"
+    assert [file.name for file in exhibit.files] == ["table5.py", "table5.csv"]
+    assert exhibit.text({"metrics": "accuracy", "n_test": 7})[0] == "Every expert on every task"
+    assert exhibits.known()["drm_table1"].source == "DRM, Table 1"
+    assert list(exhibits.known()).index("drm_table10") + 5 == list(exhibits.known()).index("drm_table15")
+
+
+@pytest.mark.parametrize("which", ["world", "glue", "drm", "own"])
+def test_no_more_is_read_than_is_said(request: pytest.FixtureRequest, tmp_path: Path, which: str) -> None:
+    world = request.getfixturevalue(which)
+    for name, exhibit in exhibits.of(Run(world).config).items():
+        results = tmp_path / name
+        results.mkdir()
+        shutil.copy(world / "config.yaml", results)
+        for place in (world / place for what in exhibit.reads for place in PLACES[what]):
+            (results / place.name).symlink_to(place)
+        exhibit.build(Run(results))
+
+
+def test_planning_imports_neither_pandas_nor_matplotlib_nor_torch() -> None:
+    code = (
+        "import sys; from pathlib import Path; from remerge import config, exhibits;"
+        "found = exhibits.of(config.load(Path('config/demo.yaml')));"
+        "[(e.kind, e.reads, e.files) for e in found.values()];"
+        "sys.exit(any(name in sys.modules for name in ('pandas', 'matplotlib', 'torch')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_file_that_is_no_exhibit_is_named_with_what_it_lacks(tmp_path: Path) -> None:
+    file = tmp_path / "general/mine.py"
+    file.parent.mkdir()
+    file.write_text(MINE)
+    exhibit = exhibits.Exhibit(file)
+    assert (exhibit.name, exhibit.kind, exhibit.source) == ("mine", "table", "")
+    assert exhibit.text({"tasks": 3, "more": "x"}) == ("Mine", "Of 3 tasks, x.")
+    with pytest.raises(UserError, match=r"mine\.py: nobody knows \{more\}"):
+        exhibit.text({"tasks": 3})
+    for old, new, words in (
+        ("READS", "reads", "no READS"),
+        ("-> Table", "-> str", "build returns str"),
+        ("def build", "def make", "no function build"),
+    ):
+        file.write_text(MINE.replace(old, new))
+        with pytest.raises(UserError, match=words):
+            _ = (exhibits.Exhibit(file).reads, exhibits.Exhibit(file).kind)

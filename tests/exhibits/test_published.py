@@ -1,0 +1,123 @@
+"""The transcription of the papers' tables, checked by what the papers print of them."""
+
+import math
+from itertools import combinations
+from pathlib import Path
+from statistics import fmean
+
+import pandas as pd
+import pytest
+
+from remerge import exhibits
+from remerge.exhibits._published import Published
+from remerge.records import Score, anp, normalised
+
+FOLDER = exhibits.FOLDER
+ROOT = Path(__file__).parents[2]
+
+
+TRUNCATED = {  # averages that the papers cut off instead of rounding
+    "divmerge/table6": {"TL KL (ours)"},
+    "drm/table10": {"DRM-V (validation)"},
+    "drm/table15": {"Task Arithmetic", "TIES Merging (validation)"},
+}
+
+
+def wide(table: str) -> pd.DataFrame:
+    frame = pd.read_csv(FOLDER / f"{table}.csv", dtype={"row": str, "column": str})
+    return frame.pivot(index="row", columns="column", values="value")
+
+
+def misses(table: str, means: pd.Series, averages: pd.Series, digits: int) -> set[str]:
+    """Where the mean of what is printed does not round to the average that is printed."""
+    gaps = (means - averages).abs()
+    return set(gaps[gaps > 0.5 * 10**-digits + 1e-9].index)
+
+
+@pytest.mark.parametrize(
+    ("table", "average", "digits"),
+    [("divmerge/table2", "Avg.", 3), ("divmerge/table6", "Average", 2), ("divmerge/table7", "Average", 2)],
+)
+def test_averages_of_divmerge_agree_with_the_rows(table: str, average: str, digits: int) -> None:
+    values = wide(table)
+    found = misses(table, values.drop(average).mean(), values.loc[average], digits)
+    assert found == TRUNCATED.get(table, set())
+
+
+def test_accuracies_are_shares_of_the_test_sets() -> None:
+    frame = pd.read_csv(FOLDER / "divmerge/table5.csv")
+    sizes = {"RTE": 277, "MRPC": 400}
+    for task, value in zip(frame["column"], frame["value"], strict=True):
+        right = value / 100 * sizes.get(task, 500)
+        assert right == pytest.approx(round(right), abs=0.02)
+    assert len(frame) == 49
+
+
+def test_table4_repeats_the_intervals_of_table3() -> None:
+    three, four = (Published(FOLDER / f"divmerge/table{n}.py", "divmerge-generation") for n in (3, 4))
+    for row in ("Model Averaging", "TIES", "TL Adamerging", "TL JS (ours)", "LL JS (ours)"):
+        assert four.value(row, "2") == three.half_width(row, "Gen.")
+
+
+def test_uniform_shape() -> None:
+    files = sorted(FOLDER.glob("*/*.csv"))
+    assert len(files) == 20
+    for path in files:
+        frame = pd.read_csv(path)
+        assert list(frame) == ["benchmark", "row", "column", "value", "plus_minus"]
+        assert not frame.duplicated(["benchmark", "row", "column"]).any()
+
+
+def test_a_benchmark_of_nobody() -> None:
+    published = Published(FOLDER / "divmerge/table3.py", "demo")
+    assert not published and published.columns == []
+    assert math.isnan(published.value("TIES", "Classif."))
+
+
+def test_columns_are_found_whatever_their_spelling() -> None:
+    llama = Published(FOLDER / "drm/table15.py", "drm-llama-lora")
+    assert llama.column("SST-2") == "SST2"
+    assert llama.column("CoLA") == "COLA"
+    assert llama.column("QQP") is None
+
+
+@pytest.mark.parametrize("number", range(10, 16))
+def test_averages_of_drm_agree_with_the_tasks_and_with_its_first_tables(number: int) -> None:
+    table = f"drm/table{number}"
+    values = wide(table)
+    average = values.pop("Average")
+    assert len(values) == 12
+    assert misses(table, values.mean(axis=1), average, 1) == TRUNCATED.get(table, set())
+    (benchmark,) = set(pd.read_csv(FOLDER / f"{table}.csv")["benchmark"])
+    assert (ROOT / f"config/{benchmark}.yaml").exists()
+    first = pd.read_csv(FOLDER / f"compare/drm_table{2 if number == 15 else 1}.csv")
+    mine = first[first["benchmark"] == benchmark]
+    if number == 15:
+        assert sorted(mine["value"]) == sorted(average.drop("Finetuned"))
+    else:
+        found = mine.set_index("row")["value"].rename({"Finetune": "Finetuned"})
+        assert found.to_dict() == average.to_dict()
+
+
+def test_the_mean_anp_of_an_unmerged_expert_is_the_same_at_every_size() -> None:
+    """Of DivMerge's experts, from Table 5: each task stands in as many merges of a size as any other."""
+    table = wide("divmerge/table5")
+    tasks = list(table)
+    expected = {
+        "CoLA": 61.00,
+        "SST-2": 58.19,
+        "QQP": 53.23,
+        "QNLI": 62.21,
+        "MNLI": 64.75,
+        "RTE": 60.95,
+        "MRPC": 57.58,
+    }
+    own = {task: Score(metric="accuracy", value=float(table.loc[task, task]), n=1) for task in tasks}
+    for expert, mean in expected.items():
+        scores = {task: Score(metric="accuracy", value=float(table.loc[expert, task]), n=1) for task in tasks}
+        for size in range(2, 8):
+            merges = [
+                anp(normalised({task: scores[task] for task in subset}, own))
+                for subset in combinations(tasks, size)
+            ]
+            assert fmean(merges) == pytest.approx(mean, abs=0.005)

@@ -1,0 +1,216 @@
+import csv
+import io
+import json
+import re
+import shutil
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from remerge import exhibits
+from remerge.errors import UserError
+from remerge.report.make import printed, write
+from remerge.report.run import Run
+from remerge.report.table import Table
+
+LL = "divmerge@divergence=js,level=layer"
+
+
+def build(results: Path, name: str) -> Table:
+    table = exhibits.known()[name].build(Run(results))
+    assert isinstance(table, Table)
+    return table
+
+
+def rows(results: Path, name: str, key: str) -> dict[str, dict[str, str]]:
+    """The table's csv as it is written, by one of its columns."""
+    text = build(results, name).csv()
+    return {row[key]: row for row in csv.DictReader(io.StringIO(text))}
+
+
+def merges(results: Path, variant: str, size: int) -> list[dict[str, Any]]:
+    text = (results / "merges" / variant / f"{size}.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def value(results: Path, model: str, task: str, key: str = "value") -> float:
+    return float(json.loads((results / f"scores/{model}.json").read_text())["scores"][task][key])
+
+
+def test_table2_against_scipy_with_a_tie(world: Path, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(world, tmp_path / "demo"))
+    path = results / "scores/sst2.json"
+    record = json.loads(path.read_text())
+    record["scores"]["cola"]["value"] = value(results, "rte", "cola")
+    path.write_text(json.dumps(record))
+    table = rows(results, "divmerge_table2", "task")
+    tasks = ["cola", "sst2", "mrpc", "rte"]
+    expected = {}
+    for task in tasks:
+        found = [json.loads((results / f"divergences/{m}.json").read_text()) for m in tasks]
+        kl = [record["divergences"][task]["kl"] for record in found]
+        accuracy = [value(results, model, task) for model in tasks]
+        expected[task] = -float(stats.spearmanr(kl, accuracy).statistic)
+        assert float(table[task]["kl"]) == pytest.approx(expected[task], abs=1e-5)
+    assert float(table["average"]["kl"]) == pytest.approx(np.mean([*expected.values()]), abs=1e-5)
+    assert float(table["cola"]["kl"]) not in (0.8, 1.0)  # the tie is in it
+
+
+def test_table3_against_the_t_interval(world: Path) -> None:
+    table = rows(world, "divmerge_table3", "variant")
+    for variant in ("average", LL):
+        values = [
+            100 * np.mean([s["value"] / value(world, t, t) for t, s in merge["scores"].items()])
+            for merge in merges(world, variant, 2)
+        ]
+        half = stats.t.ppf(0.975, 5) * np.std(values, ddof=1) / np.sqrt(6)
+        assert float(table[variant]["anp"]) == pytest.approx(np.mean(values), rel=1e-5)
+        assert float(table[variant]["half_width"]) == pytest.approx(half, rel=1e-5)
+        assert table[variant]["n"] == "6"
+    names = [*table]
+    assert (names[0], names[-1]) == ("base", "multitask")
+    assert "paper" not in table["base"]
+
+
+def test_table5_is_every_model_on_every_task(world: Path) -> None:
+    table = rows(world, "divmerge_table5", "model")
+    assert list(table) == ["cola", "sst2", "mrpc", "rte", "base", "multitask"]
+    for model, row in table.items():
+        for task in ("cola", "sst2", "mrpc", "rte"):
+            assert float(row[task]) == pytest.approx(100 * value(world, model, task), rel=1e-5)
+
+
+def test_table6_by_size(world: Path) -> None:
+    table = rows(world, "divmerge_table6", "variant")
+    means = [np.mean([merge["anp"] for merge in merges(world, LL, size)]) for size in (2, 3, 4)]
+    row = table[LL]
+    assert [float(row[str(size)]) for size in (2, 3, 4)] == pytest.approx(means, rel=1e-5)
+    assert float(row["average"]) == pytest.approx(np.mean(means), rel=1e-5)
+    ratio = {t: value(world, "base", t) / value(world, t, t) for t in ("cola", "mrpc", "rte", "sst2")}
+    base = np.mean([np.mean([ratio[t] for t in pair]) for pair in combinations(ratio, 2)])
+    assert float(table["base"]["2"]) == pytest.approx(100 * base, rel=1e-5)
+    assert {"base", "multitask", "average", "ties@density=0.2,scale=1.0"} <= set(table)
+
+
+def test_drm_table12_is_each_task_under_the_merge_of_all(drm: Path) -> None:
+    table = rows(drm, "drm_table12", "variant")
+    (merge,) = merges(drm, LL, 6)
+    for task, found in merge["scores"].items():
+        assert float(table[LL][task]) == pytest.approx(100 * found["value"], rel=1e-5)
+        assert float(table["experts"][task]) == pytest.approx(100 * value(drm, task, task), rel=1e-5)
+        assert float(table["base"][task]) == pytest.approx(100 * value(drm, "base", task), rel=1e-5)
+    mean = 100 * np.mean([found["value"] for found in merge["scores"].values()])
+    assert float(table[LL]["average"]) == pytest.approx(mean, rel=1e-5)
+    assert table["average"]["qasc_paper"] == "54.8" and table["experts"]["qasc_paper"] == "99.5"
+    assert table["ties@density=0.2,scale=1.0"]["average_paper"] == "71.8"
+    assert table[LL]["average_paper"] == ""
+    text = printed(exhibits.known()["drm_table12"], Run(drm))["md"].decode()
+    assert "by the merge of all tasks" in text and "T5-Base, this one of t5-base" in text
+
+
+def test_tasks_are_means_where_merges_hold_fewer(world: Path, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(world, tmp_path / "demo"))
+    config = results / "config.yaml"
+    config.write_text(config.read_text().replace("sizes: null", "sizes: [2]"))
+    row = rows(results, "tasks", "variant")["average"]
+    held = [m["scores"]["rte"]["value"] for m in merges(world, "average", 2) if "rte" in m["tasks"]]
+    assert len(held) == 3
+    assert float(row["rte"]) == pytest.approx(100 * np.mean(held), rel=1e-5)
+
+
+def test_labels_are_the_two_means_and_their_gap(world: Path) -> None:
+    row = rows(world, "labels", "variant")["average"]
+    found = merges(world, "average", 3)
+    strict = np.mean([merge["anp"] for merge in found])
+    loose = np.mean([merge["anp_restricted"] for merge in found])
+    assert float(row["3_strict"]) == pytest.approx(strict, rel=1e-5)
+    assert float(row["3_restricted"]) == pytest.approx(loose, rel=1e-5)
+    assert float(row["3_gap"]) == pytest.approx(loose - strict, rel=1e-4)
+
+
+def test_tasks_without_labels_have_no_restricted_score(world: Path, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(world, tmp_path / "demo"))
+    for path in [*results.glob("scores/*.json"), *results.glob("merges/*/*.jsonl")]:
+        text = re.sub(r'"(anp_)?restricted": [\d.]+', r'"\1restricted": null', path.read_text())
+        path.write_text(text)
+    assert rows(results, "labels", "variant")["average"]["2_restricted"] == ""
+    assert "| – |" in build(results, "labels").markdown("", "")
+
+
+def test_selection_holds_the_grid_and_the_choice(world: Path) -> None:
+    table = build(world, "selection")
+    assert len(table.frame) == 6 * 4
+    for variant, points in table.frame.groupby("variant"):
+        record = json.loads((world / f"selection/{variant}.json").read_text())
+        assert points["mean"].tolist() == [point["mean"] for point in record["grid"]]
+        (chosen,) = [k for k, point in enumerate(record["grid"]) if point["params"] == record["chosen"]]
+        assert (points.index[chosen], "mean") in table.bold
+    assert len(table.bold) == 2 * 6
+
+
+def test_seconds_are_means_over_all_merges(world: Path) -> None:
+    row = rows(world, "seconds", "variant")[LL]
+    found = [merge["seconds"] for size in (2, 3, 4) for merge in merges(world, LL, size)]
+    for part in ("merge", "fit", "evaluate"):
+        assert float(row[part]) == pytest.approx(np.mean([s[part] for s in found]), rel=1e-5)
+    assert float(row["total"]) == pytest.approx(np.mean([sum(s.values()) for s in found]), rel=1e-5)
+
+
+def test_published_numbers_stand_beside_ours(glue: Path) -> None:
+    pairs = rows(glue, "divmerge_table3", "variant")
+    assert (pairs[LL]["paper"], pairs[LL]["paper_half_width"]) == ("99.18", "0.51")
+    assert pairs["base"]["paper"] == pairs["task_arithmetic@scale=0.4"]["paper"] == ""
+    assert rows(glue, "divmerge_table2", "task")["mnli"]["js_paper"] == "0.99"
+    assert rows(glue, "divmerge_table2", "task")["average"]["kl_paper"] == "0.773"
+    assert rows(glue, "divmerge_table5", "model")["rte"]["qnli_paper"] == "50.2"
+    scaling = rows(glue, "divmerge_table6", "variant")
+    assert scaling["adamerging@level=task"]["7_paper"] == "67.26"
+    assert scaling["average"]["average_paper"] == "72.75"
+    assert "99.18 ± 0.51" in build(glue, "divmerge_table3").markdown("", "")
+
+
+@pytest.mark.parametrize("which", ["glue", "drm", "own"])
+def test_written_whole_and_the_same_twice(request: pytest.FixtureRequest, tmp_path: Path, which: str) -> None:
+    world = request.getfixturevalue(which)
+    results = Path(shutil.copytree(world, tmp_path / world.name))
+    for name, exhibit in exhibits.of(Run(results).config).items():
+        if exhibit.kind == "table":
+            check_whole(results, name)
+
+
+def check_whole(results: Path, name: str) -> None:
+    write(results, name, "table")
+    files = {f: (results / f"tables/{name}.{f}").read_bytes() for f in ("csv", "md", "tex", "html")}
+    write(results, name, "table")
+    assert files == {f: (results / f"tables/{name}.{f}").read_bytes() for f in files}
+    frame = pd.read_csv(io.BytesIO(files["csv"]))
+    table = build(results, name)
+    assert list(frame.columns) == list(table.frame.columns) and len(frame) == len(table.frame)
+    pipes = {line.count(" | ") for line in files["md"].decode().splitlines() if line[:1] == "|"}
+    assert pipes == {len(table.columns) - 1}
+    check_latex(files["tex"].decode(), len(table.columns))
+
+
+def check_latex(text: str, width: int) -> None:
+    for mark in (r"\toprule", r"\bottomrule", r"\begin{tabular}", r"\end{tabular}", r"\label{tab:"):
+        assert text.count(mark) == 1
+    text = text.split("\n", 1)[1]  # the first line is a comment
+    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
+    for line in body.splitlines():
+        if line.endswith(r"\\"):
+            spans = [int(n) - 1 for n in re.findall(r"\\multicolumn{(\d+)}", line)]
+            assert len(re.findall(r"(?<!\\)&", line)) + 1 + sum(spans) == width, line
+    assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+    assert not re.search(r"(?<!\\)[%#]", text)
+    assert not re.search(r"(?<!\\)_", re.sub(r"\\label{[^}]*}", "", text))
+    assert text.isascii()
+
+
+def test_an_unknown_table(world: Path) -> None:
+    with pytest.raises(UserError, match="unknown table 'divmerge_table9' of demo, known: divmerge_table2"):
+        write(world, "divmerge_table9", "table")

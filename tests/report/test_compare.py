@@ -1,0 +1,53 @@
+import csv
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from remerge import exhibits
+from remerge.__main__ import main
+from remerge.report.run import Run
+
+
+def rows(name: str, runs: list[Run]) -> dict[str, dict[str, str]]:
+    text = exhibits.known()[name].build(runs).csv()
+    return {row["variant"]: row for row in csv.DictReader(io.StringIO(text))}
+
+
+def test_a_page_of_several_benchmarks(glue: Path, drm: Path, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    assert main(["compare", str(glue), str(drm), "--out", str(out)]) == 0
+    page = out.read_text()
+    assert re.findall(r'<section class="card" id="(\w+)"', page) == ["cost", "methods", "drm_table1"]
+    assert "divmerge-glue, drm-t5-base" in page and "paper</th>" in page
+    assert not re.search(r"(src|srcset)\s*=|<script|<link|https?://", page)
+    first = out.read_bytes()
+    assert main(["compare", str(glue), str(drm), "--out", str(out)]) == 0
+    assert out.read_bytes() == first
+
+
+def test_methods_stand_beside_each_other_by_benchmark(glue: Path, drm: Path) -> None:
+    table = rows("methods", [Run(glue), Run(drm)])
+    one, two = Run(glue).anp_of("average", 7), Run(drm).anp_of("average", 6)
+    assert [
+        float(table["average"][key]) for key in ("divmerge-glue", "drm-t5-base", "mean")
+    ] == pytest.approx([one[0], two[0], np.mean([one[0], two[0]])], rel=1e-5)
+
+
+def test_table1_of_drm_repeats_the_averages_of_table12(drm: Path, glue: Path) -> None:
+    table = rows("drm_table1", [Run(glue), Run(drm)])
+    text = exhibits.known()["drm_table12"].build(Run(drm)).csv()
+    for row in csv.DictReader(io.StringIO(text)):
+        mine = table[row["variant"]]
+        assert mine["drm-t5-base"] == row["average"]
+        assert mine["drm-t5-base_paper"] == row["average_paper"]
+    assert "divmerge-glue" not in table["average"]
+
+
+def test_two_runs_of_one_benchmark_are_refused(
+    glue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", str(glue), str(glue), "--out", str(tmp_path / "page.html")]) == 2
+    assert "two runs are of divmerge-glue" in capsys.readouterr().err

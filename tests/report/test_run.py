@@ -1,0 +1,119 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from remerge import exhibits
+from remerge.errors import UserError
+from remerge.report.make import printed
+from remerge.report.run import Run
+
+
+@pytest.fixture
+def broken(world: Path, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    return Path(shutil.copytree(world, tmp_path / "demo"))
+
+
+def test_what_a_run_holds(world: Path) -> None:
+    run = Run(world)
+    assert run.benchmark == "demo"
+    assert run.tasks == ["cola", "sst2", "mrpc", "rte"]
+    assert run.sizes == [2, 3, 4]
+    assert [v.name for v in run.variants][3] == "ties@density=0.2,scale=1.0"
+    assert len(run.merged) == 10 * 11
+    assert len(run.anp) == 12 * 11
+
+
+def test_the_base_is_scored_on_the_same_subsets(world: Path) -> None:
+    def value(model: str, task: str) -> float:
+        record = json.loads((world / f"scores/{model}.json").read_text())
+        return float(record["scores"][task]["value"])
+
+    expected = [
+        100 * sum(value("base", task) / value(task, task) for task in subset) / 3
+        for subset in (
+            ("cola", "mrpc", "rte"),
+            ("cola", "mrpc", "sst2"),
+            ("cola", "rte", "sst2"),
+            ("mrpc", "rte", "sst2"),
+        )
+    ]
+    assert Run(world).anp_of("base", 3) == pytest.approx(expected)
+
+
+def test_divergence_is_model_by_task(world: Path) -> None:
+    record = json.loads((world / "divergences/mrpc.json").read_text())
+    frame = Run(world).divergence("js")
+    assert frame["rte"]["mrpc"] == record["divergences"]["rte"]["js"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "table"),
+    [
+        ("config.yaml", "seconds"),
+        ("scores/multitask.json", "divmerge_table5"),
+        ("scores/rte.json", "divmerge_table3"),
+        ("divergences/rte.json", "divmerge_table2"),
+        ("merges/ties@density=0.2,scale=1.0/3.jsonl", "divmerge_table6"),
+        ("selection/adamerging@level=layer.json", "selection"),
+        ("base.json", "seconds"),
+    ],
+)
+def test_a_missing_file_is_named(broken: Path, missing: str, table: str) -> None:
+    (broken / missing).unlink()
+    with pytest.raises(UserError, match="is missing") as caught:
+        exhibits.known()[table].build(Run(broken))
+    assert str(broken / missing) in str(caught.value)
+
+
+def test_a_half_written_size_is_named(broken: Path) -> None:
+    path = broken / "merges/average/2.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:-1]) + "\n")
+    with pytest.raises(UserError, match=r"average/2\.jsonl lacks rte\+sst2"):
+        _ = Run(broken).merged
+    path.write_text("\n".join([*lines, lines[0]]) + "\n")
+    with pytest.raises(UserError, match="holds subsets twice"):
+        _ = Run(broken).merged
+    path.write_text("\n".join(lines)[:-9])
+    with pytest.raises(UserError, match="line 6 is not JSON: delete the file"):
+        _ = Run(broken).merged
+
+
+def test_a_score_without_a_task_is_named(broken: Path) -> None:
+    path = broken / "scores/base.json"
+    record = json.loads(path.read_text())
+    del record["scores"]["rte"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"base\.json has no score on rte"):
+        _ = Run(broken).accuracy
+
+
+def test_sizes_may_be_fewer(broken: Path) -> None:
+    path = broken / "config.yaml"
+    path.write_text(path.read_text().replace("sizes: null", "sizes: [4, 3]"))
+    assert Run(broken).sizes == [3, 4]
+    text = printed(exhibits.known()["divmerge_table3"], Run(broken))["md"].decode()
+    assert "**Merges of 3 experts**" in text and "all n = 4 merges of 3 experts" in text
+    exhibits.known()["divmerge_table6"].build(Run(broken))
+
+
+def test_several_seeds_count_as_one_merge_and_their_spread_is_kept(broken: Path) -> None:
+    path = broken / "merges/average/4.jsonl"
+    line = json.loads(path.read_text())
+    path.write_text("".join(json.dumps({**line, "seed": n, "anp": 70.0 + n}) + "\n" for n in range(3)))
+    run = Run(broken)
+    assert run.anp_of("average", 4) == [71.0]
+    frame = run.anp
+    row = frame[(frame["variant"] == "average") & (frame["size"] == 4)]
+    assert row["spread"].tolist() == [1.0]
+    assert len(run.merged) == 10 * 11 + 2
+
+
+def test_no_torch() -> None:
+    code = "import sys, remerge.report.page; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,31 @@
+"""What is imported is declared."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_every_imported_third_party_is_a_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.sub(r"[-_.]+", "-", name).lower() for name in project["dependencies"]}
+    owners = packages_distributions()
+    for file in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for top in {name.partition(".")[0] for name in names} - {"remerge", *sys.stdlib_module_names}:
+                found = {re.sub(r"[-_.]+", "-", owner).lower() for owner in owners[top]}
+                assert found & declared, f"{file}: {top}"
+
+
+def test_the_wheel_carries_what_is_read_beside_the_code() -> None:
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    package = ROOT / "src/remerge"
+    carried = {file for pattern in patterns["remerge"] for file in package.glob(pattern)}
+    beside = {f for f in package.rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc")}
+    assert beside <= carried

@@ -1,0 +1,53 @@
+"""What a run asks for: an exhibit waits for what it reads, and nothing is made that nobody reads."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def planned(folder: Path, benchmark: str, *targets: str) -> dict[str, int]:
+    """How many jobs of each rule a dry run would run, the rules of methods as one."""
+    start = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2"]
+    which = [
+        "--configfile",
+        ROOT / f"config/{benchmark}.yaml",
+        "--directory",
+        folder,
+        "--scheduler",
+        "greedy",
+    ]
+    done = subprocess.run(
+        [*start, *which, "--dry-run", "--", *targets],
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = (done.stdout + done.stderr).splitlines()
+    stats = [line.split() for line in lines[lines.index("Job stats:") + 3 :]]
+    found: dict[str, int] = {}
+    for rule, count in stats[: stats.index([])]:
+        found[rule.partition("_")[0]] = found.get(rule.partition("_")[0], 0) + int(count)
+    return found
+
+
+def test_a_table_of_scores_does_not_wait_for_merges(tmp_path: Path) -> None:
+    rules = planned(tmp_path, "demo", "results/demo/tables/divmerge_table5.csv")
+    assert {*rules} == {"base", "data", "experts", "scores", "tables", "total"}
+
+
+def test_a_figure_of_divergences_waits_for_references_alone(tmp_path: Path) -> None:
+    rules = planned(tmp_path, "demo", "results/demo/figures/divmerge_figure5.svg")
+    assert {*rules} == {"base", "data", "experts", "references", "divergences", "figures", "total"}
+
+
+@pytest.mark.parametrize("benchmark", ["drm-t5-base", "drm-vit-l14", "drm-llama-lora"])
+def test_a_benchmark_of_drm_asks_for_no_references_and_no_divergences(tmp_path: Path, benchmark: str) -> None:
+    rules = planned(tmp_path, benchmark)
+    assert not {"references", "divergences", "selection"} & {*rules}
+    assert rules["report"] == 1 and rules["merge"] >= 9

@@ -1,0 +1,188 @@
+"""A small synthetic run: four tasks, eleven subsets, ten variants, every record of the contract."""
+
+import json
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+TASKS = ["cola", "sst2", "mrpc", "rte"]
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("average", {}),
+    ("task_arithmetic", {"scale": 0.4}),
+    ("multi_slerp", {}),
+    ("ties", {"density": 0.2, "scale": 1.0}),
+    ("adamerging", {"level": "task"}),
+    ("divmerge", {"divergence": "kl", "level": "task"}),
+    ("divmerge", {"divergence": "js", "level": "task"}),
+    ("adamerging", {"level": "layer"}),
+    ("divmerge", {"divergence": "kl", "level": "layer"}),
+    ("divmerge", {"divergence": "js", "level": "layer"}),
+]
+GRID = {"learning_rate": {"tune": [0.01, 0.03]}, "initial": {"tune": [0.5, "1/T"]}}
+QUALITY = [0.72, 0.66, 0.7, 0.62, 0.76, 0.84, 0.86, 0.78, 0.93, 0.95]
+
+
+def variant_name(method: str, params: dict[str, Any]) -> str:
+    pairs = ",".join(f"{key}={params[key]}" for key in sorted(params))
+    return f"{method}@{pairs}" if pairs else method
+
+
+def write_json(path: Path, record: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record))
+
+
+def score(value: float, n: int = 500) -> dict[str, Any]:
+    value = round(max(value, 0.0) * n) / n
+    return {
+        "metric": "accuracy",
+        "value": value,
+        "restricted": round(min(1.0, value + 0.06) * n) / n,
+        "n": n,
+    }
+
+
+def make_world(
+    results: Path,
+    benchmark: str = "demo",
+    tasks: list[str] | None = None,
+    paper: str | None = "divmerge",
+    base: str = "miniature-qwen2",
+) -> Path:
+    """Write every record of a run into ``results`` and return it."""
+    tasks = tasks or TASKS
+    rng = np.random.default_rng(7)
+    names = [variant_name(*variant) for variant in VARIANTS]
+    variants = [
+        {"name": name, "method": method, "params": params}
+        for name, (method, params) in zip(names, VARIANTS, strict=True)
+    ]
+    config = {
+        "benchmark": benchmark,
+        "paper": paper,
+        "seed": 0,
+        "base": {"family": "causal_lm", "source": base},
+        "tasks": {
+            task: {"source": "miniature", "prompt": f"{task} : {{sentence}}", "answers": ["no", "yes"]}
+            for task in tasks
+        },
+        "finetune": {"steps": 700, "learning_rate": 1e-3},
+        "merge": {"variants": variants, "defaults": {"adamerging": GRID, "divmerge": GRID}},
+        "plans": {"subsets": {"sizes": None}},
+    }
+    results.mkdir(parents=True, exist_ok=True)
+    (results / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    model = {
+        "source": "miniature",
+        "path": f"results/{benchmark}/base",
+        "fingerprint": "0123456789abcdef",
+        "family": "causal_lm",
+        "architecture": "Qwen2ForCausalLM",
+        "parameters": 548_352,
+        "seconds": 212.5,
+        "device": "cpu",
+    }
+    pretraining = {"steps": 2_000, "tokens": 4_500_000, "loss": 1.8125}
+    write_json(results / "base.json", {**model, "training": pretraining})
+    training = {"steps": 700, "examples": 22_400, "loss": 0.0712}
+    own = {task: 0.86 + 0.1 * rng.random() for task in tasks}
+    scores: dict[str, dict[str, Any]] = {}
+    for name in [*tasks, "base", "multitask"]:
+        if name != "base":
+            write_json(results / f"experts/{name}.json", {**model, "seconds": 24.1, "training": training})
+        level = {"base": 0.3, "multitask": 0.0}.get(name)
+        scores[name] = {
+            task: score(
+                own[task] - level + 0.02 * rng.random()
+                if level is not None
+                else own[task] * (1 if name == task else 0.3 + 0.4 * rng.random())
+            )
+            for task in tasks
+        }
+        write_json(
+            results / f"scores/{name}.json",
+            {"benchmark": benchmark, "model": name, "scores": scores[name]},
+        )
+    for name in tasks:
+        write_json(
+            results / f"references/{name}.json",
+            {"task": name, "inputs": 500, "positions": 1000, "seconds": 1.25, "device": "cpu"},
+        )
+        found = {}
+        for task in tasks:
+            gap = scores[task][task]["value"] - scores[name][task]["value"]
+            kl = 0.0 if name == task else abs(6 * gap + 0.5 * rng.standard_normal())
+            found[task] = {"kl": kl, "js": float(np.log(2) * (1 - np.exp(-kl / 2))), "n": 500}
+        record = {"benchmark": benchmark, "model": name, "divergences": found}
+        write_json(results / f"divergences/{name}.json", record)
+    for place, (name, (method, params)) in enumerate(zip(names, VARIANTS, strict=True)):
+        learned = method in ("adamerging", "divmerge")
+        if learned:
+            subset = "+".join(sorted(tasks[:2]))
+            grid = []
+            for rate in (0.01, 0.03):
+                for initial in (0.5, "1/T"):
+                    mean = 100 * QUALITY[place] + 2 * rng.standard_normal()
+                    grid.append(
+                        {
+                            "params": {"learning_rate": rate, "initial": initial},
+                            "validation": {subset: mean},
+                            "mean": mean,
+                        }
+                    )
+            best = max(grid, key=lambda point: point["mean"])
+            write_json(
+                results / f"selection/{name}.json",
+                {
+                    "benchmark": benchmark,
+                    "variant": name,
+                    "method": method,
+                    "plan": "subsets",
+                    "params": params,
+                    "subsets": [subset],
+                    "grid": grid,
+                    "chosen": best["params"],
+                },
+            )
+        for size in range(2, len(tasks) + 1):
+            lines = []
+            for subset in combinations(sorted(tasks), size):
+                fall = (1 - QUALITY[place]) * (1 - 0.6 ** (size - 1)) * 2
+                merged = {
+                    t: score(scores[t][t]["value"] * (1 - fall) + 0.03 * rng.standard_normal())
+                    for t in subset
+                }
+                ratio = {t: merged[t]["value"] / scores[t][t]["value"] for t in subset}
+                loose = [merged[t]["restricted"] / scores[t][t]["restricted"] for t in subset]
+                lines.append(
+                    {
+                        "benchmark": benchmark,
+                        "variant": name,
+                        "method": method,
+                        "case": "+".join(subset),
+                        "signs": dict.fromkeys(subset, 1),
+                        "params": params,
+                        "tasks": list(subset),
+                        "size": size,
+                        "seed": 0,
+                        "scores": merged,
+                        "others": {},
+                        "normalised": ratio,
+                        "anp": 100 * sum(ratio.values()) / size,
+                        "anp_restricted": 100 * sum(loose) / size,
+                        "coefficients": dict.fromkeys(subset, 0.5) if learned else {},
+                        "trace": [1.0, 0.5] if learned else [],
+                        "seconds": {
+                            "merge": 0.004 + 0.01 * rng.random(),
+                            "fit": 4.0 * size if learned else 0.0,
+                            "evaluate": 0.27 * size,
+                        },
+                    }
+                )
+            path = results / f"merges/{name}/{size}.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return results
