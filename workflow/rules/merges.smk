@@ -18,7 +18,7 @@ RECORDS["merges"] = [
 RECORDS["selection"] = [
     f"{B}/selection/{variant.name}.json"
     for variant in CONFIG.merge.variants
-    if sources.learns(variant.method)
+    if sources.known()[variant.method].learned
 ]
 
 SELECTION_TASKS = sorted({task for subset in CONFIG.initial_subsets() for task in subset})

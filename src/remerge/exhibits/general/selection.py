@@ -8,28 +8,26 @@ from remerge.config import Config
 from remerge.exhibits._rows import Row, frame
 from remerge.report.run import Run
 from remerge.report.table import Column, Table
+from remerge.sources import known
 
 READS = ("selection",)
 
 
 def applies(config: Config) -> bool:
     """Where a method learns."""
-    from remerge.sources import learns
+    from remerge.sources import known
 
-    return any(learns(variant.method) for variant in config.merge.variants)
+    return any(known()[variant.method].learned for variant in config.merge.variants)
 
 
 def build(run: Run) -> Table:
     """The grid of every learned method and its choice."""
-    from remerge.sources import learns
-
+    learned = [variant for variant in run.variants if known()[variant.method].learned]
     rows: list[Row] = []
     grid: dict[str, Column] = {}
     bold: set[tuple[int, str]] = set()
     subsets: dict[str, None] = {}
-    for variant in run.variants:
-        if not learns(variant.method):
-            continue
+    for variant in learned:
         record = run.selection(variant.name)
         subsets |= dict.fromkeys(record.subsets)
         row: Row = {"variant": variant.name, "method": variant.label}
