@@ -1,9 +1,11 @@
 """Exhibits are found by their place, say what they read, and are read without being imported."""
 
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,3 +126,19 @@ def test_a_file_that_is_no_exhibit_is_named_with_what_it_lacks(tmp_path: Path) -
         file.write_text(MINE.replace(old, new))
         with pytest.raises(UserError, match=words):
             _ = (exhibits.Exhibit(file).reads, exhibits.Exhibit(file).kind)
+
+
+def test_the_exhibit_of_the_readme_is_one(world: Path, tmp_path: Path) -> None:
+    code = re.search(
+        r"```python\n(\"\"\"Every expert's best.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+    )
+    assert code
+    file = tmp_path / "general/best.py"
+    file.parent.mkdir()
+    file.write_text(code.group(1))
+    exhibit, run = exhibits.Exhibit(file), Run(world)
+    assert (exhibit.kind, exhibit.reads) == ("table", ("scores",))
+    assert exhibit.text(run.facts)[1] == "The task on which each of the 4 experts scores highest."
+    inside: dict[str, Any] = {}
+    exec(compile(code.group(1), file, "exec"), inside)
+    assert inside["build"](run).csv() == "expert,task\ncola,cola\nsst2,sst2\nmrpc,mrpc\nrte,rte\n"
