@@ -1,9 +1,11 @@
 """Exhibits are found by their place, say what they read, and are read without being imported."""
 
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,7 +78,10 @@ def test_what_is_said_of_one() -> None:
     exhibit = exhibits.known()["divmerge_table5"]
     assert (exhibit.kind, exhibit.reads, exhibit.short) == ("table", ("scores",), "Table 5")
     assert exhibit.source == "DivMerge, Table 5"
-    assert [file.name for file in exhibit.files] == ["table5.py", "table5.csv"]
+    files = [str(file.relative_to(exhibits.FOLDER.parent)) for file in exhibit.files]
+    assert (files[0], files[-1]) == ("exhibits/divmerge/table5.py", "exhibits/divmerge/table5.csv")
+    assert {"exhibits/general/experts.py", "report/table.py", "records.py"} < {*files}
+    assert not any(file.startswith(("methods", "stages", "exhibits/drm")) for file in files)
     assert exhibit.text({"metrics": "accuracy", "n_test": 7})[0] == "Every expert on every task"
     assert exhibits.known()["drm_table1"].source == "DRM, Table 1"
     assert list(exhibits.known()).index("drm_table10") + 5 == list(exhibits.known()).index("drm_table15")
@@ -121,3 +126,19 @@ def test_a_file_that_is_no_exhibit_is_named_with_what_it_lacks(tmp_path: Path) -
         file.write_text(MINE.replace(old, new))
         with pytest.raises(UserError, match=words):
             _ = (exhibits.Exhibit(file).reads, exhibits.Exhibit(file).kind)
+
+
+def test_the_exhibit_of_the_readme_is_one(world: Path, tmp_path: Path) -> None:
+    code = re.search(
+        r"```python\n(\"\"\"Every expert's best.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+    )
+    assert code
+    file = tmp_path / "general/best.py"
+    file.parent.mkdir()
+    file.write_text(code.group(1))
+    exhibit, run = exhibits.Exhibit(file), Run(world)
+    assert (exhibit.kind, exhibit.reads) == ("table", ("scores",))
+    assert exhibit.text(run.facts)[1] == "The task on which each of the 4 experts scores highest."
+    inside: dict[str, Any] = {}
+    exec(compile(code.group(1), file, "exec"), inside)
+    assert inside["build"](run).csv() == "expert,task\ncola,cola\nsst2,sst2\nmrpc,mrpc\nrte,rte\n"

@@ -1,6 +1,7 @@
 """What a run asks for: an exhibit waits for what it reads, and nothing is made that nobody reads."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +11,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def planned(folder: Path, benchmark: str, *targets: str) -> dict[str, int]:
+def planned(folder: Path, benchmark: str, *targets: str, root: Path = ROOT) -> dict[str, int]:
     """How many jobs of each rule a dry run would run, the rules of methods as one."""
-    start = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2"]
+    start = [sys.executable, "-m", "snakemake", "--snakefile", root / "Snakefile", "--cores", "2"]
     which = [
         "--configfile",
-        ROOT / f"config/{benchmark}.yaml",
+        root / f"config/{benchmark}.yaml",
         "--directory",
         folder,
         "--scheduler",
@@ -23,7 +24,7 @@ def planned(folder: Path, benchmark: str, *targets: str) -> dict[str, int]:
     ]
     done = subprocess.run(
         [*start, *which, "--dry-run", "--", *targets],
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(root / "src")},
         capture_output=True,
         text=True,
     )
@@ -51,3 +52,17 @@ def test_a_benchmark_of_drm_asks_for_no_references_and_no_divergences(tmp_path: 
     rules = planned(tmp_path, benchmark)
     assert not {"references", "divergences", "selection"} & {*rules}
     assert rules["report"] == 1 and rules["merge"] >= 9
+
+
+def test_an_exhibit_is_one_file(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    for name in ("src", "workflow", "config"):
+        shutil.copytree(ROOT / name, project / name)
+    shutil.copy(ROOT / "Snakefile", project)
+    exhibits = project / "src/remerge/exhibits"
+    text = (exhibits / "general/experts.py").read_text()
+    (exhibits / "general/mine.py").write_text(text.replace('config.paper != "divmerge"', "True"))
+    rules = planned(tmp_path, "demo", "results/demo/tables/mine.csv", root=project)
+    assert rules["tables"] == 1 and "merge" not in rules
+    before = planned(tmp_path, "demo", root=ROOT)
+    assert planned(tmp_path, "demo", root=project)["tables"] == before["tables"] + 1

@@ -3,7 +3,9 @@ def parts_of_export(wildcards):
     try:
         variant, tasks = CONFIG.variant(wildcards.variant), CONFIG.subset(wildcards.subset)
         if variant.name in CONFIG.external:
-            raise UserError(f"{variant.name}: its merges lie in {B}/external/{variant.name}, as its rule wrote them")
+            raise UserError(
+                f"{variant.name}: its merges lie in {B}/external/{variant.name}, as its rule wrote them"
+            )
     except UserError as error:
         refuse(error)
     return [

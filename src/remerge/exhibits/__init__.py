@@ -27,8 +27,10 @@ from typing import Any, Literal
 
 from remerge.config import Config
 from remerge.errors import UserError
+from remerge.sources import closure
 
 FOLDER = Path(__file__).parent
+PRINTING = FOLDER.parent / "report" / "make.py"
 GENERAL, COMPARE = "general", "compare"
 
 
@@ -80,8 +82,9 @@ class Exhibit:
 
     @property
     def files(self) -> list[Path]:
-        """Its own file, and the published numbers beside it."""
-        return [file for file in (self.file, self.file.with_suffix(".csv")) if file.exists()]
+        """What it follows from beside records: code, and the published numbers beside it."""
+        numbers = self.file.with_suffix(".csv")
+        return [*closure(self.file, PRINTING), *([numbers] if numbers.exists() else [])]
 
     def applies(self, config: Config | list[Config]) -> bool:
         """Whether a benchmark has it, or several beside each other."""

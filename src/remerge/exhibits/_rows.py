@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from remerge.exhibits._published import Published
-from remerge.report.labels import METHODS
+from remerge.report.labels import MODELS
 from remerge.report.run import Run
 from remerge.report.table import Column
 
@@ -24,7 +24,7 @@ def method_rows(run: Run, paper: Mapping[str, str]) -> list[Row]:
     ``paper_row`` is what a paper calls the variant; ``paper`` has these names by ours.
     """
     base, *multitask = (
-        {"variant": name, "method": METHODS[name], "paper_row": None} for name in run.references
+        {"variant": name, "method": MODELS[name], "paper_row": None} for name in run.references
     )
     methods = [{"variant": v.name, "method": v.label, "paper_row": paper.get(v.label)} for v in run.variants]
     return [base, *methods, *multitask]

@@ -4,30 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-METHODS = {
-    "base": "Unmerged base",
-    "experts": "Each task's expert",
-    "multitask": "Multitask",
-    "average": "Model averaging",
-    "task_arithmetic": "Task arithmetic",
-    "slerp": "SLERP",
-    "multi_slerp": "Multi-SLERP",
-    "karcher": "Karcher mean",
-    "ties": "TIES",
-    "dare": "DARE",
-    "dare_ties": "DARE-TIES",
-    "breadcrumbs": "Breadcrumbs",
-    "della": "DELLA",
-    "drm_h": "DRM-H",
-    "drm_v": "DRM-V",
-    "knots": "KnOTS",
-    "tsv_m": "TSV-M",
-    "iso_c": "Iso-C",
-    "fisher": "Fisher",
-    "regmean": "RegMean",
-    "adamerging": "AdaMerging",
-    "divmerge": "DivMerge",
-}
+from remerge import sources
+
+MODELS = {"base": "Unmerged base", "experts": "Each task's expert", "multitask": "Multitask"}
+"""What stands unmerged."""
 
 TASKS = {
     "cola": "CoLA",
@@ -58,12 +38,6 @@ TASKS = {
 
 _LEVELS = {"task": "TL", "layer": "LL"}
 _DIVERGENCES = {"kl": "KL", "js": "JS", "reverse_kl": "reverse KL"}
-_USUAL = {  # parameters that need no mention: the papers' own
-    "task_arithmetic": {"scale": "0.4"},
-    "ties": {"density": "0.2", "scale": "1.0", "scope": "model"},
-    "adamerging": {"level": "task"},
-    "divmerge": {"divergence": "js", "level": "task"},
-}
 
 
 @dataclass(frozen=True)
@@ -92,17 +66,18 @@ class Printed:
 def printed(variant: str, params: Mapping[str, Any] | None = None) -> Printed:
     """A variant in print, by its name, and by ``params`` where the name leaves them out.
 
-    An unknown method is called what its variant is called.
+    A method that is none of ours is called what its variant is called.
     """
-    method, named = _parse(variant)
-    if method not in METHODS:
+    name, named = _parse(variant)
+    method = sources.known().get(name)
+    if method is None:
         return Printed(variant)
-    usual = _USUAL.get(method, {})
-    recorded = {key: str(value) for key, value in (params or {}).items() if key in usual}
-    chosen = {**usual, **recorded, **named}
+    always = {key: method.defaults[key] for key in ("divergence", "level") if key in method.defaults}
+    recorded = {key: value for key, value in (params or {}).items() if key in always}
+    chosen = {key: str(value) for key, value in {**always, **recorded, **named}.items()}
     kind, level = chosen.pop("divergence", ""), chosen.pop("level", "")
-    notes = (f"{k} {v}" for k, v in sorted(chosen.items()) if not _same(v, usual.get(k)))
-    return Printed(METHODS[method], _DIVERGENCES.get(kind, kind), _LEVELS.get(level, level), tuple(notes))
+    notes = (f"{k} {v}".rstrip() for k, v in sorted(chosen.items()) if not _same(v, method.defaults.get(k)))
+    return Printed(method.label, _DIVERGENCES.get(kind, kind), _LEVELS.get(level, level), tuple(notes))
 
 
 def task_label(task: str) -> str:
@@ -116,8 +91,8 @@ def _parse(variant: str) -> tuple[str, dict[str, str]]:
     return method, {key: value for key, _, value in pairs}
 
 
-def _same(one: str, other: str | None) -> bool:
+def _same(written: str, default: Any) -> bool:
     try:
-        return other is not None and float(one) == float(other)
-    except ValueError:
-        return one == other
+        return float(written) == float(default)
+    except (TypeError, ValueError):
+        return written == str(default)

@@ -14,7 +14,7 @@ from remerge.errors import UserError
 from remerge.exhibits import Exhibit
 from remerge.files import write_text
 from remerge.records import Model
-from remerge.report.labels import METHODS, task_label
+from remerge.report.labels import MODELS, task_label
 from remerge.report.make import place
 from remerge.report.run import Run
 from remerge.report.table import MISSING, number
@@ -132,9 +132,9 @@ def _tasks(run: Run) -> list[dict[str, Any]]:
 
 
 def _models(run: Run) -> list[dict[str, str]]:
-    models = {METHODS["base"]: run.model("base")}
+    models = {MODELS["base"]: run.model("base")}
     models |= {f"Expert of {task_label(task)}": run.model(task) for task in run.tasks}
-    models |= {METHODS[name]: run.model(name) for name in run.references[1:]}
+    models |= {MODELS[name]: run.model(name) for name in run.references[1:]}
     return [_model(label, model) for label, model in models.items()]
 
 

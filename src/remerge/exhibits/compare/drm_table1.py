@@ -8,12 +8,12 @@ from remerge.config import Config
 from remerge.exhibits._published import Published
 from remerge.exhibits.compare._averages import averages
 from remerge.exhibits.drm._rows import ROWS
-from remerge.report.labels import METHODS
+from remerge.report.labels import MODELS
 from remerge.report.run import Run
 from remerge.report.table import Table
 
 READS = ("scores", "merges")
-NAMES = {**ROWS, METHODS["experts"]: "Finetune"}
+NAMES = {**ROWS, MODELS["experts"]: "Finetune"}
 
 
 def applies(configs: list[Config]) -> bool:

@@ -7,7 +7,7 @@ them have. Bold: the best merge of a column.
 from statistics import fmean
 
 from remerge.exhibits._rows import Row, best, frame
-from remerge.report.labels import METHODS
+from remerge.report.labels import MODELS
 from remerge.report.run import Run
 from remerge.report.table import Column, Table
 
@@ -19,7 +19,7 @@ def build(runs: list[Run]) -> Table:
     names = [run.benchmark for run in runs]
     rows: dict[str, Row] = {}
     for run in runs:
-        labels = {name: METHODS[name] for name in run.references} | {v.name: v.label for v in run.variants}
+        labels = {name: MODELS[name] for name in run.references} | {v.name: v.label for v in run.variants}
         for variant, label in labels.items():
             row = rows.setdefault(label, {"variant": variant, "method": label})
             row[run.benchmark] = run.mean_anp(variant, run.sizes[-1])

@@ -15,7 +15,7 @@ from remerge.config import Config
 from remerge.exhibits._lines import label_ends
 from remerge.exhibits._published import Published
 from remerge.report.figure import Figure
-from remerge.report.labels import METHODS
+from remerge.report.labels import MODELS
 from remerge.report.run import Run
 from remerge.report.style import Style, style
 
@@ -43,7 +43,7 @@ def anp(run: Run, paper: Published | None = None, names: Mapping[str, str] | Non
         means = [run.mean_anp(name, size) for size in sizes]
         look = style(name)
         axes.plot(sizes, means, **look.line_options(), linewidth=1.8, zorder=2)
-        ends.append((means[-1], METHODS[name], look))
+        ends.append((means[-1], MODELS[name], look))
     for variant in run.variants:
         look = style(variant.name, variant.params)
         mean, half = np.array([mean_interval(run.anp_of(variant.name, size)) for size in sizes]).T

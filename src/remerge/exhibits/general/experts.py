@@ -7,7 +7,7 @@ Test {metrics} in %, strict (the greedy answer equals the gold answer), of each 
 from remerge.config import Config
 from remerge.exhibits._published import Published
 from remerge.exhibits._rows import Row, beside, counts, frame
-from remerge.report.labels import METHODS, task_label
+from remerge.report.labels import MODELS, task_label
 from remerge.report.run import Run
 from remerge.report.table import Column, Table
 
@@ -28,7 +28,7 @@ def experts(run: Run, paper: Published | None = None) -> Table:
     """Each expert on every task's test split, with the base and multitask."""
     rows: list[Row] = []
     for model in [*run.tasks, *run.references]:
-        row: Row = {"model": model, "label": METHODS.get(model, task_label(model))}
+        row: Row = {"model": model, "label": MODELS.get(model, task_label(model))}
         for task in run.tasks:
             row[task] = 100 * float(run.accuracy[task][model])
             if paper:

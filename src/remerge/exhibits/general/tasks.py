@@ -10,7 +10,7 @@ from statistics import fmean
 from remerge.config import Config
 from remerge.exhibits._published import Published
 from remerge.exhibits._rows import Row, beside, best, frame, mean, method_rows, reference_rules
-from remerge.report.labels import METHODS, task_label
+from remerge.report.labels import MODELS, task_label
 from remerge.report.run import Run
 from remerge.report.table import Column, Table
 
@@ -32,7 +32,7 @@ def tasks(run: Run, paper: Published | None = None, names: Mapping[str, str] | N
     size = run.sizes[-1]
     scored = run.merge_scores(size)
     base, *others = method_rows(run, names or {})
-    experts: Row = {"variant": "experts", "method": METHODS["experts"], "paper_row": "Finetuned"}
+    experts: Row = {"variant": "experts", "method": MODELS["experts"], "paper_row": "Finetuned"}
     rows = [base, experts, *others]
     for row in rows:
         for task in run.tasks:
