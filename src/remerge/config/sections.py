@@ -250,7 +250,8 @@ Plans: Any = create_model(
     "Plans",
     __base__=Section,
     __doc__="Which merges are made and who judges them: a key for each plan.",
-    **{name: (plan | None, None) for name, plan in known().items()},  # type: ignore[call-overload]
+    # Every benchmark merges subsets; its report is about them.
+    **{name: (plan, plan()) if name == "subsets" else (plan | None, None) for name, plan in known().items()},  # type: ignore[call-overload]
 )
 
 
@@ -289,7 +290,7 @@ class Config(Section):
     tasks: dict[TaskName, Task] = Field(min_length=2)
     finetune: Finetune = Finetune()
     merge: Merge
-    plans: Plans = Field(Plans.model_validate({"subsets": {}}), description="default: every subset")
+    plans: Plans = Plans()
     rules: list[Path] = Field(
         [],
         description="Snakemake files that write merges as folders, external/<variant>/<task+task>/ in the "
@@ -312,7 +313,7 @@ class Config(Section):
     @property
     def sizes(self) -> list[int]:
         """The sizes of the subsets that are merged."""
-        return [int(group) for group in self.cases("subsets")] if self.plan("subsets") else []
+        return [int(group) for group in self.cases("subsets")]
 
     def subsets(self, size: int) -> list[tuple[str, ...]]:
         """The subsets of a size that are merged, each sorted."""
@@ -323,15 +324,10 @@ class Config(Section):
         """The variants that rules of the user's own write."""
         return [file.stem for file in self.rules]
 
-    def plan(self, name: str) -> Plan | None:
-        """A plan, if the configuration has it."""
-        found: Plan | None = getattr(self.plans, name)
-        return found
-
     @property
     def planned(self) -> dict[str, Plan]:
         """The plans that the configuration has, by name."""
-        return {name: plan for name in known() if (plan := self.plan(name)) is not None}
+        return {name: plan for name in known() if (plan := getattr(self.plans, name)) is not None}
 
     def cases(self, plan: str) -> dict[str, list[Case]]:
         """The merges of a plan, by group."""

@@ -3,6 +3,7 @@
 import base64
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,8 @@ def _counts(run: Run) -> str:
 def _outcome(run: Run) -> dict[str, Any]:
     """The largest merge in one line: the best method, the base, and who ends at the base or below."""
     size = run.sizes[-1]
-    ends = {variant.label: run.mean_anp(variant.name, size) for variant in run.variants}
+    means = {variant.label: run.mean_anp(variant.name, size) for variant in run.variants}
+    ends = {label: value for label, value in means.items() if not isnan(value)}
     base = run.mean_anp("base", size)
     best = max(ends, key=lambda label: ends[label])
     return {

@@ -7,6 +7,7 @@ multitask model stand there as if they had been merged on the very same subsets.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import nan
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
@@ -139,7 +140,12 @@ class Run:
         return [found.n for found in self._divergences(self.tasks[0]).values()]
 
     def merges(self, variant: str, size: int) -> list[Merge]:
-        """Every merge of ``size`` experts by ``variant``, checked to be whole and single."""
+        """Every merge of ``size`` experts by ``variant``, checked to be whole and single.
+
+        There are none of a size that the variant does not make: SLERP makes pairs alone.
+        """
+        if str(size) not in self.config.groups(self.config.variant(variant)):
+            return []
         found = Merge.read_lines(self.results, variant=variant, group=size)
         path = Merge.place(self.results, variant=variant, group=size)
         made = [(tuple(sorted(merge.tasks)), merge.seed) for merge in found]
@@ -210,8 +216,9 @@ class Run:
         return [float(value) for value in frame.loc[rows, kind]]
 
     def mean_anp(self, variant: str, size: int, kind: Kind = "anp") -> float:
-        """Its mean over the merges of one size."""
-        return fmean(self.anp_of(variant, size, kind))
+        """Its mean over the merges of one size; NaN if there are none."""
+        found = self.anp_of(variant, size, kind)
+        return fmean(found) if found else nan
 
     def _divergences(self, model: str) -> dict[str, Any]:
         found = Divergences.read(self.results, model=model).divergences

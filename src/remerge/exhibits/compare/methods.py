@@ -4,9 +4,7 @@ Mean ANP of the largest merges of each benchmark, and its mean over the benchmar
 them have. Bold: the best merge of a column.
 """
 
-from statistics import fmean
-
-from remerge.exhibits._rows import Row, best, frame
+from remerge.exhibits._rows import Row, best, frame, mean
 from remerge.report.labels import MODELS
 from remerge.report.run import Run
 from remerge.report.table import Column, Table
@@ -25,7 +23,7 @@ def build(runs: list[Run]) -> Table:
             row[run.benchmark] = run.mean_anp(variant, run.sizes[-1])
     filled = [{**dict.fromkeys(names, float("nan")), **row} for row in rows.values()]
     for row in filled:
-        row["mean"] = fmean(row[name] for name in names)
+        row["mean"] = mean(row[name] for name in names)
     columns = [Column("method", "Method"), *(Column(name, name, digits=1) for name in names)]
     columns += [Column("mean", "mean", digits=1)] if len(names) > 1 else []
     unmerged = len([row for row in filled if row["variant"] in ("base", "multitask")])

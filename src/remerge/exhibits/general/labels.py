@@ -7,10 +7,8 @@ relative to the task's expert under the same rule. With {largest} tasks merged, 
 fall are wrong label words: most by {most}, least by {least}.
 """
 
-from statistics import fmean
-
 from remerge.config import Config
-from remerge.exhibits._rows import frame, method_rows, reference_rules
+from remerge.exhibits._rows import frame, mean, method_rows, reference_rules
 from remerge.report.run import Run
 from remerge.report.table import Column, Table, number
 
@@ -38,7 +36,7 @@ def build(run: Run) -> Table:
             columns.append(Column(f"{size}_{key}", key, f"{size} tasks", digits=1))
     largest = run.sizes[-1]
     merges = [row for row in rows if row["variant"] not in run.references]
-    means = {key: fmean(row[f"{largest}_{key}"] for row in merges) for key in ("strict", "restricted", "gap")}
+    means = {key: mean(row[f"{largest}_{key}"] for row in merges) for key in ("strict", "restricted", "gap")}
     most, *_, least = sorted([*merges, *merges], key=lambda row: -row[f"{largest}_gap"])
     facts = {
         "methods": len(merges),

@@ -5,7 +5,6 @@ merge of a column.
 """
 
 from collections.abc import Mapping
-from statistics import fmean
 
 from remerge.config import Config
 from remerge.exhibits._published import Published
@@ -41,7 +40,7 @@ def tasks(run: Run, paper: Published | None = None, names: Mapping[str, str] | N
             elif row["variant"] == "experts":
                 row[task] = 100 * run.own[task].value
             else:
-                row[task] = 100 * fmean(scored[row["variant"]][task])
+                row[task] = 100 * mean(scored[row["variant"]][task])
             if paper:
                 row[f"{task}_paper"] = paper.value(row["paper_row"], paper.column(task_label(task)))
         row["average"] = mean(row[task] for task in run.tasks)
