@@ -1,5 +1,7 @@
 """The catalogue, and what is refused before anything is computed."""
 
+import math
+
 import pytest
 import torch
 
@@ -42,6 +44,11 @@ def test_table_has_a_line_a_method():
     assert all(line.startswith("| ") and line.endswith(" |") for line in lines)
     assert all(line.replace("\\|", "").count("|") == 7 for line in lines)
     assert "`density` = 0.2: float in (0, 1]" in methods.table()
+    assert (
+        "`epochs` = 4: int from 1<br>`inputs` = None: int from 1 or none | inputs, answers" in methods.table()
+    )
+    assert "| 2 experts | Shoemake" in methods.table()
+    assert all(method.summary.endswith(".") for method in remerge.methods().values())
 
 
 @pytest.mark.parametrize(
@@ -57,6 +64,15 @@ def test_table_has_a_line_a_method():
         ("drm_h", {"renormalise": 1}, "renormalise is True | False, not 1"),
         ("drm_h", {"pruning": "both"}, "pruning is joint | individual, not 'both'"),
         ("divmerge", {}, "divmerge learns from inputs"),
+        ("divmerge", {"learning_rate": 0}, r"learning_rate is float in \(0, 10\], not 0"),
+        ("divmerge", {"initial": "1/t"}, r"initial is float in \[-100, 100\] or 1/T, not '1/t'"),
+        ("divmerge", {"epochs": 0}, "epochs is int from 1, not 0"),
+        ("divmerge", {"epochs": 2.0}, "epochs is int from 1, not 2.0"),
+        ("divmerge", {"inputs": 0}, "inputs is int from 1 or none, not 0"),
+        ("divmerge", {"over": "iso_c"}, "method iso_c prepares no task vectors; these do: drm_h"),
+        ("divmerge", {"over": "tise"}, "unknown method 'tise', did you mean ties"),
+        ("adamerging", {"over": "ties@density=2"}, "method ties: density is float in"),
+        ("adamerging", {"divergence": "js"}, "unknown parameter divergence"),
     ],
 )
 def test_wrong_calls(base, experts, method, params, message):
@@ -84,6 +100,35 @@ def test_a_method_is_its_signature(base, experts):
         "aggregate": "mean",
     }
     assert "statistics" not in find("fisher").parameters
+
+
+def test_a_learned_methods_settings():
+    """DivMerge, Table 9: an initial coefficient of 0.5, 4 epochs, 200 inputs of each task or 400 by layer."""
+    method = find("divmerge")
+    assert method.settings({"divergence": "kl"}) == {
+        "divergence": "kl",
+        "level": "task",
+        "over": "none",
+        "learning_rate": 0.01,
+        "initial": 0.5,
+        "epochs": 4,
+        "inputs": None,
+    }
+    assert find("adamerging").settings({})["epochs"] == 5
+    learning = method.learning(method.settings({"level": "layer", "initial": "1/T"}))
+    assert (learning.size, learning.start(4)) == (400, 0.25)
+    assert method.learning(method.settings({})).size == 200
+    assert method.learning(method.settings({"inputs": 25})).size == 25
+    assert method.learning(method.settings({"initial": 1})).start(4) == 1.0
+
+
+def test_an_objective_has_its_own_settings_bound():
+    p, q = (torch.tensor([row]).log() for row in ([0.5, 0.5], [0.9, 0.1]))
+    for name, expected in (("kl", 0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(5)), ("reverse_kl", 0.3680642)):
+        loss = find("divmerge").objective(find("divmerge").settings({"divergence": name, "epochs": 9}))
+        assert loss(p, q).item() == pytest.approx(expected, abs=1e-6)
+    entropy = find("adamerging").objective(find("adamerging").settings({}))
+    assert entropy(p, q).item() == pytest.approx(-0.9 * math.log(0.9) - 0.1 * math.log(0.1), abs=1e-6)
 
 
 def test_experts_may_be_a_list(base, experts):

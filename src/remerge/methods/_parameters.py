@@ -22,8 +22,10 @@ class Range:
         return above and (value < self.high if ")" in self.open else value <= self.high)
 
     def __str__(self) -> str:
+        if self.high == math.inf:
+            return f"from {self.low:g}"
         left, right = "(" if "(" in self.open else "[", ")" if ")" in self.open else "]"
-        return f"{left}{self.low:g}, {'∞' if self.high == math.inf else format(self.high, 'g')}{right}"
+        return f"in {left}{self.low:g}, {self.high:g}{right}"
 
 
 Share = Annotated[float, Range(0, 1, open="(")]
@@ -131,7 +133,7 @@ def _words(kind: Any) -> str:
         elif plain is type(None):
             options.append("none")
         else:
-            options.append(" in ".join([getattr(plain, "__name__", str(plain)), *ranges]))
+            options.append(" ".join([getattr(plain, "__name__", str(plain)), *ranges]))
     return " or ".join(options)
 
 

@@ -21,8 +21,7 @@ def della(
     scale: Scales = 1.0,
     seed: int = 0,
 ) -> Combined:
-    """theta_0 + lam · TIES' disjoint mean of m_t ⊙ tau_t / (1−p_t), where p_t falls with the magnitude's
-    rank.
+    """theta_0 + lam · TIES' disjoint mean of m_t ⊙ tau_t / (1−p_t), P(m_t = 0) = p_t less for large entries.
 
     Within each row of a tensor the probability to stay rises evenly with the rank of the magnitude, from
     density − epsilon for the smallest to density + epsilon for the largest.
