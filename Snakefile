@@ -4,6 +4,7 @@
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/inputs.smk"
 include: "workflow/rules/base.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/experts.smk"

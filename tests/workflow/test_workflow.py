@@ -218,6 +218,47 @@ def test_a_method_is_one_file_and_one_line(project):
         project.write(settings())
 
 
+def test_a_rule_of_one_s_own_runs_another_tool(project):
+    """The worked example of docs/own-rule: mergekit's TIES, scored like a merge of our own."""
+    shutil.copytree(ROOT / "docs/own-rule", project.folder, dirs_exist_ok=True)
+    raw = settings() | {"rules": ["mergekit_ties.smk"]}
+    raw["merge"]["variants"] += ["mergekit_ties", {"ties": {"scope": "tensor"}}]
+    project.write(raw)
+    names = ("mergekit_ties", "ties@scope=tensor")
+    try:
+        done = project.run("--", *(f"results/seconds/merges/{name}/3.jsonl" for name in names))
+        assert done.returncode == 0, done.stderr[-2000:]
+        theirs, ours = (project.scores()[f"merges/{name}/3.jsonl"][0] for name in names)
+        assert theirs["method"] == "mergekit_ties"
+        for task, score in ours["scores"].items():
+            # Entries whose magnitudes tie where density cuts may fall on either side.
+            assert theirs["scores"][task]["value"] == pytest.approx(score["value"], abs=1.5 / score["n"])
+        weights = project.results / "external/mergekit_ties/cola+mnli+sst2/config.json"
+        broken = json.loads(weights.read_text()) | {
+            "num_hidden_layers": 2,
+            "layer_types": ["full_attention"] * 2,
+        }
+        weights.write_text(json.dumps(broken))
+        line = [
+            sys.executable,
+            "-m",
+            "remerge",
+            "merges",
+            "results/seconds/config.yaml",
+            "mergekit_ties",
+            "3",
+        ]
+        shutil.rmtree(project.results / "journal/merges/mergekit_ties")
+        done = subprocess.run(
+            line, cwd=project.folder, env=project.environment, capture_output=True, text=True
+        )
+        assert done.returncode == 2 and "mergekit_ties/cola+mnli+sst2" in done.stderr
+    finally:
+        for name in names:
+            shutil.rmtree(project.results / f"merges/{name}", ignore_errors=True)
+        project.write(settings())
+
+
 def test_a_new_task_computes_only_what_involves_it(project):
     before = project.scores()
     raw = settings()

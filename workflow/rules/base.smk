@@ -1,3 +1,5 @@
+"""The base: writes base.json, and base/ where it is pretrained here."""
+
 RECORDS["base"] = [f"{B}/base.json"]
 
 

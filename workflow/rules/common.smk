@@ -1,3 +1,5 @@
+"""The configuration, and what every rule file uses."""
+
 import os
 import re
 import sys
@@ -30,6 +32,7 @@ except UserError as error:
     refuse(error)
 
 B = str(CONFIG.folder)
+SCORING = sources.scoring(CONFIG.base.family)
 TASKS = list(CONFIG.tasks)
 MODELS = CONFIG.models
 RUN = f"{B}/config.yaml"
@@ -51,52 +54,3 @@ def any_of(names):
 
 wildcard_constraints:
     task=any_of([*TASKS, "multitask"]),
-
-
-def tasks_of(cases):
-    """The tasks that merges are made from or judged on."""
-    return sorted({task for case in cases for task in [*case.tasks, *case.judged]})
-
-
-def experts_of(tasks):
-    """What every merge of these tasks reads."""
-    return [
-        f"{B}/base.json",
-        *expand(f"{B}/experts/{{task}}.json", task=tasks),
-        *expand(f"{B}/data/{{task}}/test.parquet", task=tasks),
-        *expand(f"{B}/scores/{{task}}.json", task=tasks),
-    ]
-
-
-def needed_by(variant, tasks):
-    """What a variant's method needs of experts beyond their weights."""
-    known = sources.known()[variant.method]
-    if known.learned:
-        return expand(f"{B}/references/{{task}}.safetensors", task=tasks)
-    kind = known.statistics
-    return expand(f"{B}/statistics/{{task}}/{kind}.safetensors", task=tasks) if kind else []
-
-
-def code_of(method):
-    """The files that a method's merges follow from."""
-    if method in CONFIG.external:
-        return []
-    over = {str(CONFIG.params(v).get("over", "")) for v in CONFIG.merge.variants if v.method == method}
-    files = {file for given in over for file in sources.sources_of(method, {"over": given})}
-    return sorted(map(str, files))
-
-
-def settings_of_task(wildcards):
-    """What a task's own files follow from, beside their inputs."""
-    return configuration.digest(CONFIG.task(wildcards.task), CONFIG.seed)
-
-
-def settings_of_expert(wildcards):
-    tasks = TASKS if wildcards.task == "multitask" else [wildcards.task]
-    parts = [CONFIG.finetune, CONFIG.seed, CONFIG.threads, CONFIG.base]
-    return configuration.digest(parts, [CONFIG.tasks[task] for task in tasks])
-
-
-def data_of_expert(wildcards):
-    tasks = TASKS if wildcards.task == "multitask" else [wildcards.task]
-    return expand(f"{B}/data/{{task}}/{{split}}.parquet", task=tasks, split=["train", "validation"])

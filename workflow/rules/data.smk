@@ -1,3 +1,6 @@
+"""A task's splits: writes data/<task>/{train,validation,test}.parquet."""
+
+
 rule data:
     output:
         expand(f"{B}/data/{{{{task}}}}/{{split}}.parquet", split=["train", "validation", "test"]),

@@ -1,3 +1,5 @@
+"""Every expert against every other: from experts/ and references/ to divergences/<task>.json."""
+
 RECORDS["divergences"] = expand(f"{B}/divergences/{{task}}.json", task=TASKS)
 
 
@@ -5,6 +7,7 @@ rule divergences:
     input:
         expand(f"{B}/experts/{{task}}.json", task=TASKS),
         expand(f"{B}/references/{{task}}.safetensors", task=TASKS),
+        files_of(*SCORING, sources.PACKAGE / "measures/references.py"),
     output:
         expand(f"{B}/divergences/{{task}}.json", task=TASKS),
     log:

@@ -1,3 +1,5 @@
+"""The experts and the multitask model: from base.json and data/ to experts/<task>.json and experts/<task>/."""
+
 RECORDS["experts"] = expand(f"{B}/experts/{{model}}.json", model=MODELS[1:])
 
 

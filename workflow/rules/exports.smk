@@ -1,18 +1,7 @@
-def parts_of_export(wildcards):
-    """What an export is made of, and the record that its card quotes."""
-    try:
-        variant, tasks = CONFIG.variant(wildcards.variant), CONFIG.subset(wildcards.subset)
-        if variant.name in CONFIG.external:
-            raise UserError(
-                f"{variant.name}: its merges lie in {B}/external/{variant.name}, as its rule wrote them"
-            )
-    except UserError as error:
-        refuse(error)
-    return [
-        *experts_of(tasks),
-        *needed_by(variant, tasks),
-        f"{B}/merges/{wildcards.variant}/{len(tasks)}.jsonl",
-    ]
+"""One merge as a checkpoint, on demand.
+
+Reads base.json, experts/, what its variant needs of them, merges/; writes exports/<variant>/<task+task>/.
+"""
 
 
 rule exports:
@@ -31,4 +20,4 @@ rule exports:
     message:
         "The merge of {wildcards.subset} by {wildcards.variant}, as a checkpoint"
     shell:
-        f"python -m remerge exports {RUN} {{wildcards.variant:q}} {{wildcards.subset}} {LOG}"
+        f"python -m remerge exports {RUN} {{wildcards.variant:q}} {{wildcards.subset:q}} {LOG}"

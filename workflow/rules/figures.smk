@@ -1,3 +1,6 @@
+"""Figures: from the records that each reads to figures/<name>.{pdf,svg,png,html}."""
+
+
 rule figures:
     input:
         read_by,

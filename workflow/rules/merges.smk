@@ -4,27 +4,6 @@ A rule for each method: its variants, and the files that its results follow from
 scores/, references/, statistics/, selection/, external/; writes merges/<variant>/<group>.jsonl.
 """
 
-
-def merged_from(wildcards):
-    """What a variant's merges of a group are made from and judged by."""
-    variant = CONFIG.variant(wildcards.variant)
-    plan = CONFIG.groups(variant)[wildcards.group]
-    cases = CONFIG.cases(plan)[wildcards.group]
-    if variant.name in CONFIG.external:
-        made = [f"{B}/external/{variant.name}/{case.name}" for case in cases]
-    else:
-        made = needed_by(variant, tasks_of(cases))
-    tuned = [selection_of(plan, variant)] if CONFIG.is_tuned(variant) else []
-    return [*experts_of(tasks_of(cases)), *made, *tuned]
-
-
-def settings_of_variant(wildcards):
-    """What a variant's records follow from, beside their inputs."""
-    variant = CONFIG.variant(wildcards.variant)
-    parts = [CONFIG.learning, CONFIG.merge.delta_dtype, CONFIG.seed, CONFIG.plans]
-    return configuration.digest(variant, CONFIG.params(variant), parts)
-
-
 RECORDS["merges"] = [
     f"{B}/merges/{variant.name}/{group}.jsonl"
     for variant in CONFIG.merge.variants

@@ -1,3 +1,5 @@
+"""Experts' answers on their own inputs: from experts/ and data/ to references/<task>.json, .safetensors."""
+
 RECORDS["references"] = expand(f"{B}/references/{{task}}.json", task=TASKS)
 
 
@@ -5,6 +7,7 @@ rule references:
     input:
         f"{B}/experts/{{task}}.json",
         f"{B}/data/{{task}}/validation.parquet",
+        files_of(*SCORING, sources.PACKAGE / "measures/references.py"),
     output:
         f"{B}/references/{{task}}.json",
         f"{B}/references/{{task}}.safetensors",

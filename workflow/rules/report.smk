@@ -1,3 +1,6 @@
+"""The page: from records, tables/ and figures/ to report.html."""
+
+
 rule report:
     input:
         [RECORDS[what] for what in ("base", "experts", "scores", "merges")],

@@ -1,3 +1,5 @@
+"""Base, multitask model and experts on every task: from experts/ and data/ to scores/<model>.json."""
+
 RECORDS["scores"] = expand(f"{B}/scores/{{model}}.json", model=MODELS)
 
 
@@ -6,6 +8,7 @@ rule scores:
         expand(f"{B}/experts/{{model}}.json", model=MODELS[1:]),
         f"{B}/base.json",
         expand(f"{B}/data/{{task}}/test.parquet", task=TASKS),
+        files_of(*SCORING),
     output:
         expand(f"{B}/scores/{{model}}.json", model=MODELS),
     log:

@@ -1,11 +1,17 @@
+"""What fisher and regmean know of an expert: from experts/ and data/ to statistics/<task>/<kind>.safetensors."""
+
+
 rule statistics:
     input:
         f"{B}/experts/{{task}}.json",
         f"{B}/data/{{task}}/train.parquet",
+        files_of(*SCORING, sources.PACKAGE / "measures/curvature.py"),
     output:
         f"{B}/statistics/{{task}}/{{kind}}.safetensors",
     log:
         f"{B}/logs/statistics/{{task}}_{{kind}}.log",
+    wildcard_constraints:
+        kind="fisher|grams",
     threads: CONFIG.threads
     resources:
         gpu=1,

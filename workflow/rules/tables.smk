@@ -1,3 +1,6 @@
+"""Tables: from the records that each reads to tables/<name>.{csv,md,tex,html}."""
+
+
 rule tables:
     input:
         read_by,

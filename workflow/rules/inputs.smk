@@ -1,0 +1,135 @@
+"""What rules read, and what they follow from beside their inputs: functions of their wildcards."""
+
+
+def selected(plan, variant):
+    """The name of a choice."""
+    return variant.name if plan == "subsets" else f"{plan}/{variant.name}"
+
+
+def selection_of(plan, variant):
+    """The file of a choice."""
+    return f"{B}/selection/{selected(plan, variant)}.json"
+
+
+SELECTED = {
+    selected(plan, variant): (plan, variant)
+    for variant in CONFIG.merge.variants
+    if CONFIG.is_tuned(variant)
+    for plan in dict.fromkeys(CONFIG.groups(variant).values())
+}
+
+
+def tasks_of(cases):
+    """The tasks that merges are made from or judged on."""
+    return sorted({task for case in cases for task in [*case.tasks, *case.judged]})
+
+
+def experts_of(tasks):
+    """What every merge of these tasks reads."""
+    return [
+        f"{B}/base.json",
+        *expand(f"{B}/experts/{{task}}.json", task=tasks),
+        *expand(f"{B}/data/{{task}}/test.parquet", task=tasks),
+        *expand(f"{B}/scores/{{task}}.json", task=tasks),
+    ]
+
+
+def needed_by(variant, tasks):
+    """What a variant's method needs of experts beyond their weights."""
+    known = sources.known()[variant.method]
+    if known.learned:
+        return expand(f"{B}/references/{{task}}.safetensors", task=tasks)
+    kind = known.statistics
+    return expand(f"{B}/statistics/{{task}}/{kind}.safetensors", task=tasks) if kind else []
+
+
+def files_of(*modules):
+    """The code that a stage's results follow from: modules of remerge, and what they import."""
+    return list(map(str, sources.closure(*modules)))
+
+
+def code_of(method):
+    """The code that a method's merges and their scores follow from."""
+    if method in CONFIG.external:
+        return files_of(*SCORING)
+    over = {str(CONFIG.params(v).get("over", "")) for v in CONFIG.merge.variants if v.method == method}
+    files = {file for given in over for file in sources.sources_of(method, {"over": given})}
+    return files_of(*SCORING, *sorted(files))
+
+
+def settings_of_task(wildcards):
+    """What a task's own files follow from, beside their inputs."""
+    return configuration.digest(CONFIG.task(wildcards.task), CONFIG.seed)
+
+
+def settings_of_expert(wildcards):
+    tasks = TASKS if wildcards.task == "multitask" else [wildcards.task]
+    parts = [CONFIG.finetune, CONFIG.seed, CONFIG.threads, CONFIG.base]
+    return configuration.digest(parts, [CONFIG.tasks[task] for task in tasks])
+
+
+def data_of_expert(wildcards):
+    tasks = TASKS if wildcards.task == "multitask" else [wildcards.task]
+    return expand(f"{B}/data/{{task}}/{{split}}.parquet", task=tasks, split=["train", "validation"])
+
+
+def merged_from(wildcards):
+    """What a variant's merges of a group are made from and judged by."""
+    variant = CONFIG.variant(wildcards.variant)
+    plan = CONFIG.groups(variant)[wildcards.group]
+    cases = CONFIG.cases(plan)[wildcards.group]
+    if variant.name in CONFIG.external:
+        made = [f"{B}/external/{variant.name}/{case.name}" for case in cases]
+    else:
+        made = needed_by(variant, tasks_of(cases))
+    tuned = [selection_of(plan, variant)] if CONFIG.is_tuned(variant) else []
+    return [*experts_of(tasks_of(cases)), *made, *tuned]
+
+
+def settings_of_variant(wildcards):
+    """What a variant's records follow from, beside their inputs."""
+    variant = CONFIG.variant(wildcards.variant)
+    parts = [CONFIG.learning, CONFIG.merge.delta_dtype, CONFIG.seed, CONFIG.plans]
+    return configuration.digest(variant, CONFIG.params(variant), parts)
+
+
+def selected_from(wildcards):
+    """What a choice is made from: the merges that it is tuned on."""
+    plan, variant = SELECTED[wildcards.selected]
+    tasks = tasks_of(CONFIG.planned[plan].tuning(CONFIG.cases(plan)))
+    validation = expand(f"{B}/data/{{task}}/validation.parquet", task=tasks)
+    return [*experts_of(tasks), *validation, *needed_by(variant, tasks), *code_of(variant.method)]
+
+
+def plan_and_variant(wildcards):
+    plan, variant = SELECTED[wildcards.selected]
+    return f"{variant.name} {plan}"
+
+
+def settings_of_selection(wildcards):
+    plan, variant = SELECTED[wildcards.selected]
+    parts = [CONFIG.learning, CONFIG.merge.delta_dtype, CONFIG.seed, CONFIG.planned[plan]]
+    return configuration.digest(variant, CONFIG.params(variant), parts)
+
+
+def parts_of_export(wildcards):
+    """What an export is made of, and the record that its card quotes."""
+    try:
+        variant, tasks = CONFIG.variant(wildcards.variant), CONFIG.subset(wildcards.subset)
+        if variant.name in CONFIG.external:
+            raise UserError(
+                f"{variant.name}: its merges lie in {B}/external/{variant.name}, as its rule wrote them"
+            )
+    except UserError as error:
+        refuse(error)
+    return [
+        *experts_of(tasks),
+        *needed_by(variant, tasks),
+        f"{B}/merges/{wildcards.variant}/{len(tasks)}.jsonl",
+    ]
+
+
+def read_by(wildcards):
+    """What an exhibit is made from: its own files, and the records that it reads."""
+    exhibit = EXHIBITS[wildcards.name]
+    return [*map(str, exhibit.files), *(path for what in exhibit.reads for path in RECORDS[what])]
