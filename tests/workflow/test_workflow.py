@@ -44,6 +44,7 @@ def asked(task: str) -> dict:
 def settings() -> dict:
     return {
         "benchmark": "seconds",
+        "paper": "divmerge",
         "base": {
             "source": "miniature",
             "miniature": {"hidden": 32, "layers": 1, "heads": 2, "intermediate": 32, "steps": 20},
