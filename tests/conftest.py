@@ -111,3 +111,15 @@ def drm(tmp_path_factory):
 def own(tmp_path_factory):
     """A finished run of a benchmark of nobody's, to be read only."""
     return make_world(tmp_path_factory.mktemp("results") / "own", "own", paper=None)
+
+
+@pytest.fixture
+def expert_folders(folder, model, base, tmp_path):
+    """Three experts' tensors, and their folders beside the base's."""
+    generator = torch.Generator().manual_seed(1)
+    made = {}
+    for task in ("cola", "mnli", "sst2"):
+        made[task] = {k: v + 0.05 * torch.randn(v.shape, generator=generator) for k, v in base.items()}
+        model.load_state_dict(made[task], strict=False)
+        model.save_pretrained(tmp_path / task)
+    return made

@@ -63,7 +63,11 @@ def _prepare(threads: int) -> None:
 
 
 def _merge(parsed: argparse.Namespace) -> None:
+    from transformers.utils import logging
+
     from remerge.folders.standalone import merge_folders
+
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
     merge_folders(
         parsed.method, parsed.base, parsed.expert, parsed.out, parsed.param, parsed.dtype, parsed.device

@@ -12,7 +12,7 @@ from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -24,11 +24,11 @@ import remerge
 from remerge import learn
 from remerge.__main__ import main
 from remerge.checkpoints.adapters import read_adapter
-from remerge.checkpoints.models import state_of, tensors_of
+from remerge.checkpoints.models import held, state_of
+from remerge.checkpoints.stored import stored_tensors
 from remerge.config import load
 from remerge.errors import UserError
 from remerge.files import write_folder
-from remerge.folders import standalone
 from remerge.stages import base as base_stage
 from remerge.stages import experts as experts_stage
 from remerge.stages._bench import Bench
@@ -51,18 +51,6 @@ SCALES = {
 PLAIN = [("average", {"weights": [0.2, 0.6]}), ("task_arithmetic", {"scale": [0.5, -0.4]})]
 MERGEKITS = [*PLAIN, ("ties", {"density": 0.3, "scope": "tensor", "scale": 0.8}), ("multi_slerp", {})]
 MERGEKITS += [("slerp", {"t": 0.3, "of": "weights"})]
-
-
-@pytest.fixture
-def experts(folder, model, base, tmp_path):
-    """Three experts' tensors, and their folders beside the base's."""
-    generator = torch.Generator().manual_seed(1)
-    made = {}
-    for task in TASKS:
-        made[task] = {k: v + 0.05 * torch.randn(v.shape, generator=generator) for k, v in base.items()}
-        model.load_state_dict(made[task], strict=False)
-        model.save_pretrained(tmp_path / task)
-    return made
 
 
 @pytest.fixture
@@ -157,13 +145,13 @@ def close(found, expected, atol=1e-6):
         ("adamerging", {"over": "ties@aggregate=sum"}, LEARNED["task"], "ties", {"scale": [0.7, -0.2]}),
     ],
 )
-def test_an_export_is_the_merge(world, experts, base, method, params, coefficients, oracle, given):
+def test_an_export_is_the_merge(world, expert_folders, base, method, params, coefficients, oracle, given):
     config, variant = world({method: params}), name_of(method, params)
     scored(config, variant, coefficients)
     folder = exported(variant)
     if "over" in params:
         given = {**given, "aggregate": "sum"}
-    close(loaded(folder), remerge.merge(oracle, base, {t: experts[t] for t in PAIR}, **given))
+    close(loaded(folder), remerge.merge(oracle, base, {t: expert_folders[t] for t in PAIR}, **given))
     assert AutoTokenizer.from_pretrained(folder)("the cat").input_ids
     assert GenerationConfig.from_pretrained(folder)
     card = ModelCard.load(folder / "README.md")
@@ -177,7 +165,7 @@ def test_an_export_is_the_merge(world, experts, base, method, params, coefficien
     assert f"remerge exports results/w/config.yaml {variant} cola+mnli" in card.text
 
 
-def test_without_a_record_coefficients_are_learned(world, experts, base, monkeypatch):
+def test_without_a_record_coefficients_are_learned(world, expert_folders, base, monkeypatch):
     config = world({"divmerge": {"level": "task"}})
     fit = learn.Fit(torch.tensor([[0.3], [0.6]]), ["other"], [], 0.0)
     monkeypatch.setattr(Bench, "fit", lambda *given: fit)
@@ -185,18 +173,18 @@ def test_without_a_record_coefficients_are_learned(world, experts, base, monkeyp
     path.parent.mkdir()
     path.write_text(json.dumps({"chosen": {"learning_rate": 0.1, "initial": 0.5}}))
     folder = exported("divmerge@level=task")
-    expected = remerge.merge("task_arithmetic", base, {t: experts[t] for t in PAIR}, scale=[0.3, 0.6])
+    expected = remerge.merge("task_arithmetic", base, {t: expert_folders[t] for t in PAIR}, scale=[0.3, 0.6])
     close(loaded(folder), expected)
     assert "It was not scored." in (folder / "README.md").read_text()
 
 
-def test_an_export_has_the_dtype_of_the_base(world, experts, base, folder):
+def test_an_export_has_the_dtype_of_the_base(world, expert_folders, base, folder):
     AutoModelForCausalLM.from_pretrained(folder).bfloat16().save_pretrained(folder)
     world("average")
     written = load_file(exported("average") / "model.safetensors")
     assert {tensor.dtype for tensor in written.values()} == {torch.bfloat16}
     name = "model.layers.0.mlp.up_proj.weight"
-    mean = (experts["cola"][name] + experts["mnli"][name]) / 2
+    mean = (expert_folders["cola"][name] + expert_folders["mnli"][name]) / 2
     torch.testing.assert_close(written[name], mean.bfloat16(), atol=0.01, rtol=0.01)
     assert json.loads((exported("average") / "config.json").read_text())["dtype"] == "bfloat16"
 
@@ -209,7 +197,7 @@ def test_an_export_has_the_dtype_of_the_base(world, experts, base, folder):
         ("divmerge", {"level": "layer"}, LEARNED["layer"]),
     ],
 )
-def test_mergekit_makes_the_same_weights(world, experts, tmp_path, method, params, coefficients):
+def test_mergekit_makes_the_same_weights(world, expert_folders, tmp_path, method, params, coefficients):
     config, variant = world({method: params}), name_of(method, params)
     scored(config, variant, coefficients)
     folder = exported(variant)
@@ -219,7 +207,7 @@ def test_mergekit_makes_the_same_weights(world, experts, tmp_path, method, param
     assert "`mergekit.yml` makes the same merge" in (folder / "README.md").read_text()
 
 
-def test_mergekit_is_pointed_to_what_was_merged(world, experts, folder):
+def test_mergekit_is_pointed_to_what_was_merged(world, expert_folders, folder):
     """A revision of the base, and an expert whose added tokens the pipeline has cut."""
     cola = AutoModelForCausalLM.from_pretrained(folder.parent / "cola")
     words = AutoTokenizer.from_pretrained(folder)
@@ -240,7 +228,7 @@ def test_mergekit_is_pointed_to_what_was_merged(world, experts, folder):
     ("method", "params"),
     [("ties", {}), ("dare", {}), ("ties", {"scope": "tensor", "scale": [0.5, 1.0]})],
 )
-def test_what_mergekit_cannot_say_has_no_recipe(world, experts, method, params):
+def test_what_mergekit_cannot_say_has_no_recipe(world, expert_folders, method, params):
     world({method: params})
     folder = exported(name_of(method, params))
     assert not (folder / "mergekit.yml").exists()
@@ -256,7 +244,7 @@ def test_what_mergekit_cannot_say_has_no_recipe(world, experts, method, params):
         ("divmerge", {"level": "layer"}, "cola+mnli"),
     ],
 )
-def test_a_linear_merge_of_adapters_is_one_adapter(world, adapters, base, method, params, subset):
+def test_a_linear_merge_of_adapters_is_one_adapter(world, adapters, model, base, method, params, subset):
     config, variant = world({method: params}), name_of(method, params)
     learned = method == "divmerge"
     scored(config, variant, LEARNED["layer"] if learned else None)
@@ -267,7 +255,7 @@ def test_a_linear_merge_of_adapters_is_one_adapter(world, adapters, base, method
     # Of ranks 3, 5 and 7: k_proj maps to 8 dimensions.
     expected = {("q_proj", 8), ("k_proj", 8)} | ({("up_proj", 7)} if "sst2" in subset else set())
     assert {(name.split(".")[-4], rank) for name, rank in ranks.items()} == expected
-    deltas = {task: read_adapter(Path(task), base) for task in subset.split("+")}
+    deltas = {task: read_adapter(Path(task), held(model)).values for task in subset.split("+")}
     changed = {name: base[name] for name in base if any(name in d for d in deltas.values())}
     experts = {task: {**changed, **delta} for task, delta in deltas.items()}
     if learned:
@@ -279,10 +267,10 @@ def test_a_linear_merge_of_adapters_is_one_adapter(world, adapters, base, method
     assert ModelCard.load(folder / "README.md").data.library_name == "peft"
 
 
-def test_another_merge_of_adapters_is_a_model(world, adapters, base):
+def test_another_merge_of_adapters_is_a_model(world, adapters, model, base):
     world({"ties": {"density": 0.5}})
     folder = exported("ties@density=0.5")
-    deltas = {task: read_adapter(Path(task), base) for task in PAIR}
+    deltas = {task: read_adapter(Path(task), held(model)).values for task in PAIR}
     changed = {name: base[name] for name in deltas["cola"]}
     close(loaded(folder), {**base, **remerge.merge("ties", changed, deltas, density=0.5)}, atol=1e-5)
     assert not (folder / "adapter_config.json").exists()
@@ -302,7 +290,7 @@ def test_heads_of_the_subset_go_with_it(world, folder, base, adapted):
     world("average", family="classifier")
     made = exported("average", "mnli+sst2")
     assert {file.name for file in (made / "heads").iterdir()} == {"mnli.safetensors", "sst2.safetensors"}
-    assert not [name for name in tensors_of(made) if "score" in name]
+    assert not [name for name in stored_tensors(made) if "score" in name]
     for task in ("mnli", "sst2"):
         source = "model" if adapted else made
         body = AutoModelForSequenceClassification.from_pretrained(source, num_labels=TASKS[task])
@@ -323,7 +311,7 @@ def test_heads_of_the_subset_go_with_it(world, folder, base, adapted):
         ("ties", "cola+cola", "name two tasks or more"),
     ],
 )
-def test_a_wrong_export_is_one_line(world, experts, capsys, variant, subset, words):
+def test_a_wrong_export_is_one_line(world, expert_folders, capsys, variant, subset, words):
     world("ties")
     assert main(["exports", "w.yaml", variant, subset]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -342,154 +330,3 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
         write_folder(tmp_path / "x/y", partial(save, full=True))
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["y"]
     assert (tmp_path / "x/y/a").read_text() == "False"
-
-
-def merge(*arguments, base="model", experts=PAIR, out="merged", method="ties"):
-    lines = [["--method", method, "--base", base, "--out", out], *(["--expert", e] for e in experts)]
-    return main(["merge", *(word for line in lines for word in line), *arguments])
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch, folder):
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("method", "params"),
-    [
-        ("ties", {"density": 0.3}),
-        ("task_arithmetic", {"scale": [0.5, -0.4]}),
-        ("dare", {"seed": 3}),
-        ("slerp", {}),
-        ("drm_h", {"pruning": "individual"}),
-    ],
-)
-def test_a_merge_of_folders(here, experts, base, method, params):
-    words = [word for key, value in params.items() for word in ("--param", f"{key}={value}")]
-    assert merge(*words, method=method) == 0
-    close(loaded("merged"), remerge.merge(method, base, {t: experts[t] for t in PAIR}, **params))
-    assert AutoTokenizer.from_pretrained("merged")("the cat").input_ids
-    assert GenerationConfig.from_pretrained("merged")
-    card = ModelCard.load("merged/README.md")
-    assert card.data.base_model == ["model", *PAIR]
-    assert f"--method {method}" in card.text
-    assert not [path for path in Path().iterdir() if path.name.startswith(".")]
-
-
-def test_shards_go_in_and_out(here, experts, base, folder, monkeypatch):
-    AutoModelForCausalLM.from_pretrained(folder).save_pretrained("sharded", max_shard_size="5KB")
-    assert len(list(Path("sharded").glob("*.safetensors"))) > 2
-    monkeypatch.setattr(standalone, "SHARD", "7KB")
-    assert merge("--dtype", "bfloat16", base="sharded", method="average") == 0
-    index = json.loads(Path("merged/model.safetensors.index.json").read_text())
-    files = {path.name for path in Path("merged").glob("*.safetensors")}
-    assert set(index["weight_map"].values()) == files
-    assert len(files) > 2
-    found = AutoModelForCausalLM.from_pretrained("merged")
-    assert found.dtype == torch.bfloat16
-    expected = remerge.merge("average", base, {t: experts[t] for t in PAIR})
-    close(state_of(found), {name: tensor.bfloat16() for name, tensor in expected.items()}, atol=0)
-
-
-def test_experts_of_another_dtype_are_not_rounded(here, experts, base):
-    name = "model.layers.0.mlp.up_proj.weight"
-    state = load_file("model/model.safetensors")
-    save_file({k: v.bfloat16() for k, v in state.items()}, "model/model.safetensors", {"format": "pt"})
-    assert merge("--dtype", "float32", method="average") == 0
-    mean = (experts["cola"][name] + experts["mnli"][name]) / 2
-    torch.testing.assert_close(loaded("merged")[name], mean, atol=1e-6, rtol=0)
-
-
-def test_adapters_merge_with_models(here, experts, base, folder):
-    torch.manual_seed(0)
-    config = LoraConfig(r=3, target_modules=["q_proj"], init_lora_weights=False)
-    get_peft_model(AutoModelForCausalLM.from_pretrained(folder), config).save_pretrained("lora")
-    assert merge(experts=["cola", "lora"], method="task_arithmetic") == 0
-    adapted = {**base, **read_adapter(Path("lora"), base)}
-    close(loaded("merged"), remerge.merge("task_arithmetic", base, [experts["cola"], adapted]), atol=1e-5)
-
-
-def test_a_head_beside_an_adapter_is_left_out_and_said(here, folder, base, capsys):
-    auto = AutoModelForSequenceClassification
-    headed = auto.from_pretrained(folder, num_labels=4)
-    headed.save_pretrained("headed")
-    config = LoraConfig(r=3, target_modules=["q_proj"], init_lora_weights=False, modules_to_save=["score"])
-    get_peft_model(headed, config).save_pretrained("lora")
-    own = load_file("headed/model.safetensors")["score.weight"]
-    capsys.readouterr()
-    assert merge(base="headed", experts=["lora"], method="average") == 0
-    assert "score.weight: lies beside the adapter lora: left out" in capsys.readouterr().err
-    found = load_file("merged/model.safetensors")
-    assert torch.equal(found.pop("score.weight"), own)
-    deltas = read_adapter(Path("lora"), base)
-    close(found, {**base, **{name: base[name] + delta.dense() for name, delta in deltas.items()}}, 1e-5)
-
-
-def test_heads_are_left_out_and_said(here, folder, base, experts, capsys):
-    for task in PAIR:
-        auto = AutoModelForSequenceClassification
-        auto.from_pretrained(task, num_labels=TASKS[task]).save_pretrained(f"{task}-head")
-    heads = [f"{task}-head" for task in PAIR]
-    expected = remerge.merge("ties", base, {t: experts[t] for t in PAIR})
-    capsys.readouterr()
-    assert merge(experts=heads) == 0
-    assert "remerge: score: in cola-head, not in the base: left out" in capsys.readouterr().err
-    close(loaded("merged"), expected)
-    auto.from_pretrained(folder, num_labels=4).save_pretrained("headed")
-    own = load_file("headed/model.safetensors")["score.weight"]
-    capsys.readouterr()
-    assert merge(base="headed", experts=heads, out="again") == 0
-    assert "score: the experts differ in it or have none: the base's is kept" in capsys.readouterr().err
-    written = load_file("again/model.safetensors")
-    assert torch.equal(written.pop("score.weight"), own)
-    close(written, expected)
-
-
-def cut(path):
-    Path(path).write_bytes(Path(path).read_bytes()[:-40])
-
-
-@pytest.mark.parametrize(
-    ("given", "arguments", "words"),
-    [
-        ({"method": "tise"}, [], "unknown method 'tise', did you mean ties?"),
-        ({}, ["--param", "densty=0.2"], "unknown parameter densty, the nearest known is density"),
-        ({}, ["--param", "density=2"], "density is"),
-        ({}, ["--param", "density"], "write name=value"),
-        ({"method": "divmerge"}, [], "divmerge needs inputs: name it in a configuration"),
-        ({"method": "fisher"}, [], "fisher needs statistics of the experts"),
-        ({"out": "cola"}, [], "cola exists and is not empty"),
-        ({"out": "w.txt"}, [], "w.txt exists and is not empty"),
-        ({"out": "w.txt/merged"}, [], "cannot write w.txt/merged"),
-        ({"experts": ["cola", "cola"]}, [], "given twice"),
-        ({"experts": ["cola", "./missing"]}, [], "missing: neither a local folder nor to be had"),
-        ({"experts": ["cola", "narrow"]}, [], "is [48, 12], the base's [427, 16]: another architecture"),
-        ({"experts": ["cola", "cut"]}, [], "not whole"),
-        ({"experts": ["cola", "other"]}, [], "other: shares no tensor with the base"),
-        ({"experts": ["cola", "less"]}, [], "expert less: tensor model.norm.weight is missing"),
-        ({"experts": ["cola", "nan"]}, [], "expert nan: model.norm.weight holds NaN"),
-        ({"base": "empty"}, [], "no .safetensors file"),
-        ({"method": "slerp", "experts": ["cola", "mnli", "sst2"]}, [], "slerp takes two experts"),
-    ],
-)
-def test_a_wrong_merge_is_one_line(here, experts, capsys, monkeypatch, given, arguments, words):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    Path("w.txt").write_text("mine")
-    Path("empty").mkdir()
-    state = load_file("cola/model.safetensors")
-    norm = "model.norm.weight"
-    for name, changed in {
-        "narrow": {n: t[:48, :12] if t.ndim == 2 else t for n, t in state.items()},
-        "cut": state,
-        "other": {f"bert.{n}": t for n, t in state.items()},
-        "less": {n: t for n, t in state.items() if n != norm},
-        "nan": {**state, norm: state[norm] * float("nan")},
-    }.items():
-        Path(name).mkdir()
-        save_file({n: t.contiguous() for n, t in changed.items()}, f"{name}/model.safetensors")
-    cut("cut/model.safetensors")
-    before = sorted(Path().iterdir())
-    assert merge(*arguments, **given) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("remerge:")]
-    assert words in line
-    assert sorted(Path().iterdir()) == before

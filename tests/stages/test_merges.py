@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Con
 
 import remerge
 from remerge import miniature
-from remerge.checkpoints.models import state_of
+from remerge.checkpoints.models import held, state_of
 from remerge.config import dump, load, validate
 from remerge.errors import UserError
 from remerge.families import family
@@ -144,7 +144,7 @@ def test_finished_merges_are_recalled_and_changed_ones_are_not(bench):
     merges.run(bench, "average", "2")
     assert records(bench, "average", 2) == first
     state = dict(
-        Workspace(bench).state("sst2", state_of(Workspace(bench).load_folder(Path("base"), torch.float32)))
+        Workspace(bench).state("sst2", held(Workspace(bench).load_folder(Path("base"), torch.float32)))
     )
     save_file({k: v + 0.01 for k, v in state.items()}, "sst2/model.safetensors", {"format": "pt"})
     experts.run(bench, "sst2")
@@ -323,7 +323,7 @@ def test_experts_with_added_tokens(bench, tokenizer):
     base = bench.base.model_copy(update={"vocabulary": "common"})
     experts.run(bench.model_copy(update={"base": base}), "sst2")
     assert torch.equal(
-        space.state("sst2", state_of(space.load_folder(Path("base"), torch.float32)))[EMBEDDING], before
+        space.state("sst2", held(space.load_folder(Path("base"), torch.float32)))[EMBEDDING], before
     )
     merges.run(bench, "average", "2")
     words = json.loads(Path("sst2/tokenizer.json").read_text())

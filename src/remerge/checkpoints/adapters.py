@@ -1,84 +1,177 @@
-"""LoRA adapters as PEFT saves them: weight deltas by their factors."""
+"""Adapters as PEFT loads and merges them: what they make of the base's weights, low-rank where it is."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig
-from peft.utils.other import get_pattern_key
-from torch import nn
+from peft import PeftConfig
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
-from remerge.checkpoints.models import tensors_of
-from remerge.deltas import LowRank, State
+from remerge.checkpoints.architecture import HEADS, child, on_meta, placed
+from remerge.checkpoints.reading import Checkpoint
+from remerge.checkpoints.stored import stored_tensors
+from remerge.checkpoints.tuning import changes, classes, tuned
+from remerge.deltas import LowRank, Value
 from remerge.errors import UserError
 
 CONFIG = "adapter_config.json"
-PREFIX = "base_model.model."
+
+KINDS = ("LORA", "ADALORA", "LOHA", "LOKR", "IA3", "OFT", "BOFT", "VERA", "HRA", "LN_TUNING")
+"""The kinds of adapters that are merged; each was compared with PEFT's own merge."""
+
+INITIAL = (True, False, "gaussian", "eva", "orthogonal")
+"""How LoRA may begin: at the base. Others (PiSSA, OLoRA, CorDA, LoftQ, …) first take their part out of it."""
+
+REFUSED = {
+    "kasa_config": "KaSA",
+    "arrow_config": "Arrow",
+    "monteclora_config": "MonteCLoRA",
+    "velora_config": "VeLoRA",
+    "use_bdlora": "BD-LoRA",
+    "use_qalora": "QA-LoRA",
+    "alora_invocation_tokens": "activated LoRA",
+    "layer_replication": "layer replication",
+    "megatron_config": "Megatron",
+}
+"""Options of LoRA by which the trained model is not the base plus a delta of each weight."""
 
 
-def read_adapter(folder: Path, base: State) -> dict[str, LowRank]:
-    """The weight deltas of an adapter by the names of the base's parameters, float32.
+@dataclass(frozen=True)
+class Adapter:
+    """What an adapter makes of its base.
+
+    Attributes:
+        values: by the names of the base's tensors, what is added to them (low-rank) or takes their place.
+        own: trained tensors that the base has no place for, as a classifier's head, by the names of the model
+            that the adapter was trained on.
+    """
+
+    values: dict[str, Value]
+    own: dict[str, Tensor]
+
+
+def read_adapter(folder: Path, base: Checkpoint) -> Adapter:
+    """What an adapter makes of a base, as PEFT loads and merges it, float32.
 
     Args:
         folder: `adapter_config.json` and its safetensors.
-        base: the parameters of the model that it was trained on.
+        base: the model that it was trained on, its body under any head.
 
     Raises:
-        UserError: it is no plain LoRA adapter, or one of another base.
+        UserError: a kind that PEFT does not merge, or that does not begin at the base; a tensor that is
+            missing or has no place; another base.
     """
-    try:
-        config: Any = LoraConfig.from_pretrained(str(folder))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{folder / CONFIG}: cannot be read ({str(error).splitlines()[0]})") from None
-    for refused, what in (("use_dora", "DoRA"), ("lora_bias", "a bias in LoRA")):
-        if getattr(config, refused, False):
-            raise UserError(f"{folder / CONFIG}: {what} is no low-rank delta: merge it into its base first")
-    if config.peft_type != "LORA" or config.bias != "none":
-        raise UserError(f"{folder / CONFIG}: only LoRA without biases is read: merge it into its base first")
-    tensors = tensors_of(folder)
-    found = {}
-    for key in sorted(tensors):
-        if not key.endswith(".lora_A.weight"):
-            _refuse_other(folder, key, base)
+    if base.model is None:
+        raise UserError(f"{folder}: an adapter is read by its base's architecture, which is not known")
+    config, tensors = _config(folder), stored_tensors(folder)
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{folder}: {name} holds NaN or infinity: train or fetch it anew")
+    if (folder / "heads").is_dir():
+        # Heads of several tasks, as the pipeline writes them, are read from there.
+        config.modules_to_save = None
+        tensors = {name: tensor for name, tensor in tensors.items() if ".heads." not in name}
+    refusals = []
+    for made in classes(config, base.model):
+        try:
+            network = tuned(folder, config, tensors, made, base.model)
+        except UserError as error:
+            refusals.append(error)
             continue
-        module = key.removeprefix(PREFIX).removesuffix(".lora_A.weight")
-        A, B = tensors[key], tensors.get(key.replace(".lora_A.", ".lora_B."))
-        if B is None:
-            raise UserError(f"{folder}: tensor {key.replace('.lora_A.', '.lora_B.')} is missing")
-        delta = LowRank(B.float(), A.float(), _scaling(config, module, A.shape[0]))
-        delta = delta.T if config.fan_in_fan_out else delta
-        name = f"{module}.weight"
-        if name not in base or base[name].shape != delta.shape:
-            there = f"is {list(base[name].shape)}" if name in base else "is missing"
-            raise UserError(
-                f"{folder}: an adapter for another base: {name} of the adapter is {list(delta.shape)}, "
-                f"in the base it {there}"
-            )
-        if not (torch.isfinite(delta.A).all() and torch.isfinite(delta.B).all()):
-            raise UserError(f"{folder}: {key} or its lora_B holds NaN or infinity: train or fetch it anew")
-        found[name] = delta
-    if not found:
-        raise UserError(f"{folder}: the adapter holds no LoRA matrices")
-    return found
+        return _placed(folder, network, base, base.model)
+    raise refusals[0]
 
 
 @torch.no_grad()
-def add_adapter(model: nn.Module, deltas: dict[str, LowRank]) -> None:
-    """Add an adapter's deltas to the model's own weights."""
+def add_adapter(model: nn.Module, values: Mapping[str, Value]) -> None:
+    """Put an adapter's deltas and tensors into the model's own weights."""
     parameters = dict(model.named_parameters())
-    for name, delta in deltas.items():
-        parameters[name].add_(delta.to(parameters[name].device).dense())
+    for name, value in values.items():
+        if isinstance(value, LowRank):
+            parameters[name].add_(value.to(parameters[name].device).dense())
+        else:
+            parameters[name].copy_(value)
 
 
-def _scaling(config: Any, module: str, rank: int) -> float:
-    alpha = config.alpha_pattern.get(get_pattern_key(config.alpha_pattern.keys(), module), config.lora_alpha)
-    return float(alpha / (rank**0.5 if config.use_rslora else rank))
+def _config(folder: Path) -> Any:
+    """An adapter's configuration.
 
-
-def _refuse_other(folder: Path, key: str, base: State) -> None:
-    """Refuse what would change the merge if it were left out; heads and the B matrices are read elsewhere."""
-    plain = key.removeprefix(PREFIX).replace("modules_to_save.", "")
-    if ".lora_embedding_" in key or key.endswith(".lora_magnitude_vector") or plain in base:
+    Raises:
+        UserError: it cannot be read, or is of a kind that is no change of the base's own weights.
+    """
+    file = folder / CONFIG
+    try:
+        config: Any = PeftConfig.from_pretrained(str(folder))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{file}: cannot be read ({' '.join(str(error).split())[:200]})") from None
+    kind = str(getattr(config.peft_type, "value", config.peft_type))
+    if kind not in KINDS:
+        raise UserError(f"{file}: an adapter of the kind {kind} is not merged: give a fine-tuned model")
+    start = getattr(config, "init_lora_weights", True)
+    if start not in INITIAL:
         raise UserError(
-            f"{folder}: {key} is no delta of a linear layer: merge the adapter into its base first"
+            f"{file}: init_lora_weights is {start!r}, which takes its part out of the base first: convert it "
+            "with PEFT's save_pretrained(…, path_initial_model_for_weight_conversion=…), "
+            "or merge it into its own base and give the model"
         )
+    for option, what in REFUSED.items():
+        if getattr(config, option, None):
+            raise UserError(f"{file}: {what} ({option}) is no delta of the base's weights: it is not merged")
+    config.inference_mode = True
+    if kind == "LORA":
+        # What is drawn would be overwritten.
+        config.init_lora_weights = False
+    return config
+
+
+def _placed(folder: Path, network: PreTrainedModel, base: Checkpoint, whole: PreTrainedModel) -> Adapter:
+    """All that an adapter changes, by the names of the base."""
+    plain = on_meta(type(network), network.config)
+    there = placed(plain.state_dict(), plain, whole)
+    held = {name: base.ties.get(found, found) for name, found in there.items()}
+
+    def theta(name: str) -> Tensor:
+        found = base.tensors.get(held.get(name, ""))
+        if found is None:
+            raise UserError(f"{folder}: an adapter for another base: {name} is missing there")
+        return found
+
+    changed = dict(changes(folder, network, theta))
+    values: dict[str, Value] = {}
+    own: dict[str, Tensor] = {}
+    for name, value in changed.items():
+        place = held.get(name, "")
+        given = base.tensors.get(place)
+        if given is not None and given.shape == value.shape:
+            if isinstance(value, LowRank) or not torch.equal(value, given.to(value)):
+                values[place] = value
+        elif isinstance(value, Tensor) and (given is None or child(place, whole) in HEADS):
+            own[name] = value
+        else:
+            found = "is missing" if given is None else f"is {list(given.shape)}"
+            raise UserError(
+                f"{folder}: an adapter for another base: {name} of the adapter is {list(value.shape)}, "
+                f"in the base it {found}"
+            )
+    for place, value in values.items():
+        # An adapter is put on a module: on one alone of those that share a tensor, it unties them.
+        apart = [n for n in held if held[n] == place and not _same(value, changed.get(n))]
+        if apart:
+            raise UserError(
+                f"{folder}: it changes {place}, but not {apart[0]} alike, which is tied to it: give a base "
+                "that is untied (tie_word_embeddings false in config.json, both tensors stored)"
+            )
+    if not values and not own:
+        raise UserError(f"{folder}: the adapter changes nothing")
+    return Adapter(values, own)
+
+
+def _same(value: Value, other: Value | None) -> bool:
+    """Whether two names of one tensor are given the same."""
+    if value is other or other is None:
+        return value is other
+    first, second = (v.dense() if isinstance(v, LowRank) else v for v in (value, other))
+    return type(value) is type(other) and torch.equal(first, second)

@@ -11,14 +11,16 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from remerge.checkpoints.architecture import on_meta
+from remerge.checkpoints.reading import Checkpoint
+from remerge.checkpoints.stored import read_tensors, stored_tensors, weight_files
 from remerge.errors import UserError
 from remerge.families.heads import Heads
 
-# Everything that a model is loaded from; weights in pickles are not among it.
-FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
+# Everything that a model is loaded from, and its licence; weights in pickles are not among it.
+FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.py", "LICENSE*"]
 
 
 def locate(source: str, revision: str | None = None) -> Path:
@@ -42,16 +44,13 @@ def locate(source: str, revision: str | None = None) -> Path:
 
 
 def fingerprint(folder: Path) -> str:
-    """A short name for exactly these weights.
+    """A short name for exactly these weights, and the heads beside them.
 
     Raises:
         UserError: the folder holds no safetensors.
     """
-    files = sorted(folder.rglob("*.safetensors"))
-    if not files:
-        raise UserError(f"{folder}: no .safetensors file: save the model with safe_serialization")
     total = hashlib.sha256()
-    for file in files:
+    for file in sorted([*weight_files(folder), *(folder / "heads").glob("*.safetensors")]):
         with file.open("rb") as opened:
             total.update(hashlib.file_digest(opened, "sha256").digest())
     return total.hexdigest()[:16]
@@ -69,7 +68,7 @@ def load_whole(auto: Any, folder: Path, dtype: torch.dtype, may_lack: Sequence[s
     Raises:
         UserError: a file is missing or cut short, or a tensor is missing or of another shape.
     """
-    fingerprint(folder)
+    stored_tensors(folder)
     try:
         model, info = auto.from_pretrained(
             folder,
@@ -95,40 +94,6 @@ def load_whole(auto: Any, folder: Path, dtype: torch.dtype, may_lack: Sequence[s
     return whole
 
 
-def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter of a base (PEFT), not a whole model."""
-    return (folder / "adapter_config.json").is_file()
-
-
-def tensors_of(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of a checkpoint: of `model.safetensors`, its shards, or the one file of an adapter.
-
-    Raises:
-        UserError: a file is cut short, or there is none.
-    """
-    found: dict[str, Tensor] = {}
-    # Some folders hold the same weights once more, under names that transformers does not read.
-    patterns = ("model.safetensors", "model-*.safetensors", "adapter_model.safetensors", "*.safetensors")
-    files = next((known for p in patterns if (known := sorted(folder.glob(p)))), [])
-    for file in files:
-        found |= read_tensors(file)
-    if not files:
-        raise UserError(f"{folder}: no .safetensors file: save the model with safe_serialization")
-    return found
-
-
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of one safetensors file.
-
-    Raises:
-        UserError: it is missing or cut short.
-    """
-    try:
-        return load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file}: not whole ({error}): fetch or make it again") from None
-
-
 def head_tensors(folder: Path, task: str, places: Sequence[str]) -> dict[str, Tensor]:
     """A task's head from a checkpoint: its file of `heads/`, or what lies in the model or adapter itself.
 
@@ -141,7 +106,7 @@ def head_tensors(folder: Path, task: str, places: Sequence[str]) -> dict[str, Te
         UserError: there is none.
     """
     own = folder / "heads" / f"{task}.safetensors"
-    found = read_tensors(own) if own.is_file() else tensors_of(folder)
+    found = read_tensors(own) if own.is_file() else stored_tensors(folder)
     # As PEFT writes the modules that it trains whole.
     plain = {
         re.sub(r"^base_model\.model\.|modules_to_save\.(default\.)?", "", n): t for n, t in found.items()
@@ -153,6 +118,15 @@ def head_tensors(folder: Path, task: str, places: Sequence[str]) -> dict[str, Te
             "save the whole model that was fine-tuned, or its head as modules_to_save"
         )
     return heads
+
+
+def held(model: Any) -> Checkpoint:
+    """A model in memory as one that was read, without the heads of tasks."""
+    state = state_of(model)
+    whole = dict(model.named_parameters(remove_duplicate=False))
+    first = {id(whole[name]): name for name in state}
+    ties = {n: first[id(p)] for n, p in whole.items() if first.get(id(p), n) != n}
+    return Checkpoint(Path(model.config.name_or_path), on_meta(type(model), model.config), state, ties)
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:

@@ -10,17 +10,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from remerge.checkpoints.architecture import HEADS, INNER
 from remerge.checkpoints.models import head_tensors, load_whole
 from remerge.errors import UserError
 from remerge.families import Batch, Example, Head, most_likely, pad
 from remerge.families._text import Text
 from remerge.families.heads import Heads, route
-
-INNER = ("pooler", "pre_classifier")
-"""The parts of a head that lead to no classes yet."""
-
-HEADS = (*INNER, "classifier", "score", "classification_head")
-"""What transformers' classes put on a body that was pretrained without it."""
 
 
 class Classifier(Text):

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from remerge import learn
-from remerge.checkpoints.models import state_of
+from remerge.checkpoints.models import held, state_of
+from remerge.checkpoints.reading import Checkpoint
 from remerge.config import Config
 from remerge.deltas import Deltas, LowRank, State, Value
 from remerge.errors import UserError
@@ -42,11 +43,11 @@ class Bench:
         return state_of(self.model)
 
     @cached_property
-    def theta_0(self) -> State:
+    def theta_0(self) -> Checkpoint:
         """The base's weights, float32, as `Workspace.state` has the experts'."""
         if self.space.dtype == torch.float32:
-            return self.parameters
-        return state_of(self.space.load_folder(self.space.path("base"), torch.float32))
+            return held(self.model)
+        return held(self.space.load_folder(self.space.path("base"), torch.float32))
 
     def deltas(self, signs: Mapping[str, int]) -> Deltas:
         """The weight deltas of some experts, those of sign -1 turned around; each is loaded once.
@@ -59,7 +60,7 @@ class Bench:
                 self._experts[task] = self.space.state(task, self.theta_0)
         changed = {name for task in signs for name in self._experts[task]}
         for name in changed - self.base.keys():
-            self.base[name] = self.theta_0[name].clone()
+            self.base[name] = self.theta_0.tensors[name].clone()
         base = {name: self.base[name] for name in self.parameters if name in changed}
         states = {task: {**base, **self._experts[task]} for task in signs}
         turned = {task: _turned_around(state, base) for task, state in states.items() if signs[task] < 0}
@@ -183,7 +184,7 @@ class Bench:
         Raises:
             UserError: it is none.
         """
-        for name, theta in self.space.whole(folder, self.theta_0).items():
+        for name, theta in self.space.whole(folder, self.theta_0.tensors).items():
             self.parameters[name].copy_(theta)
 
 

@@ -12,7 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from remerge.checkpoints.models import device_of, fingerprint, is_adapter, state_of
+from remerge.checkpoints.architecture import HEADS, child
+from remerge.checkpoints.models import device_of, fingerprint, held, state_of
+from remerge.checkpoints.reading import Checkpoint
+from remerge.checkpoints.stored import is_adapter
 from remerge.config import Config, Variant
 from remerge.deltas import State, Value
 from remerge.errors import UserError
@@ -70,7 +73,7 @@ class Workspace:
         from remerge.checkpoints.adapters import add_adapter, read_adapter
 
         model = self.family.load(self.path("base"), dtype, self.device)
-        add_adapter(model, read_adapter(folder, state_of(model)))
+        add_adapter(model, read_adapter(folder, held(model)).values)
         return model
 
     def equip(self, model: nn.Module, folders: Mapping[str, Path | None]) -> None:
@@ -80,20 +83,25 @@ class Workspace:
             model, {t: Head(f, asked[t].answers, asked[t].captions) for t, f in folders.items()}
         )
 
-    def state(self, task: str, base: State) -> Mapping[str, Value]:
-        """What an expert's merges are made of: its tensors, or the low-rank deltas of an adapter, float32.
+    def state(self, task: str, base: Checkpoint) -> Mapping[str, Value]:
+        """What an expert's merges are made of: its tensors, or what an adapter makes of the base's, float32.
 
         In half precision, a task vector would drown in the rounding of the weights.
 
         Raises:
-            UserError: the base, given by its tensors, is of another architecture.
+            UserError: the base is of another architecture, or an adapter trained what has no place in it.
         """
         folder = self.path(task)
         if not is_adapter(folder):
-            return self.whole(folder, base)
+            return self.whole(folder, base.tensors)
         from remerge.checkpoints.adapters import read_adapter
 
-        return {name: delta.to(self.device) for name, delta in read_adapter(folder, base).items()}
+        adapter = read_adapter(folder, base)
+        # Heads belong to one task alone: they are read where models are equipped with them.
+        lost = [name for name in adapter.own if child(name, base.model) not in HEADS]
+        if lost:
+            raise UserError(f"{folder}: it trained {min(lost)}, which the base lacks: give one that has it")
+        return {name: value.to(self.device) for name, value in adapter.values.items()}
 
     def whole(self, folder: Path, base: State) -> dict[str, Tensor]:
         """All weights of a checkpoint of the base's architecture, float32.

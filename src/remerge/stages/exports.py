@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
-from remerge.checkpoints.models import is_adapter
+from remerge.checkpoints.stored import is_adapter
 from remerge.config import Config
 from remerge.deltas import Combined, LowRank, layer_of
 from remerge.files import read_json, write_folder, write_json
@@ -109,8 +109,11 @@ def _linear(
     coefficients: Coefficients,
     tasks: list[str],
 ) -> Lambda | None:
-    """The coefficients of a merge that is a sum of the experts' own deltas, else None."""
+    """The coefficients of a merge that is a sum of the experts' own low-rank deltas, else None."""
     weights = bench.deltas(dict.fromkeys(tasks, 1))
+    for state in weights.states.values():
+        if any(isinstance(v, Tensor) and v is not weights.base[n] for n, v in state.items()):
+            return None
     if method.learned:
         plain = settings.get("over", "none") in ("", "none")
         return {name: _at(coefficients, name) for name in weights} if plain else None
@@ -142,11 +145,11 @@ def _adapter(bench: Bench, lam: Lambda, tasks: list[str]) -> nn.Module:
     """
     # Imported here: PEFT takes a second, and most exports have no adapters.
     from peft import LoraConfig, get_peft_model
+    from peft.tuners.lora import Embedding
 
-    from remerge.checkpoints.adapters import PREFIX
+    from remerge.checkpoints.tuning import PREFIX
 
     weights, factors = bench.deltas(dict.fromkeys(tasks, 1)), dict[str, LowRank]()
-    turned = LoraConfig.from_pretrained(str(bench.space.path(tasks[0]))).fan_in_fan_out
     for name in weights:
         known = [
             (c, value)
@@ -158,7 +161,7 @@ def _adapter(bench: Bench, lam: Lambda, tasks: list[str]) -> nn.Module:
         if len(A) > min(len(B), A.shape[1]):
             U, sigma, A = torch.linalg.svd(B @ A, full_matrices=False)
             B = U * sigma
-        factors[name.removesuffix(".weight")] = LowRank(B, A).T if turned else LowRank(B, A)
+        factors[name.removesuffix(".weight")] = LowRank(B, A)
     ranks = {name: len(factor.A) for name, factor in factors.items()}
     # With alpha the rank itself, the factors are the delta.
     most = max(ranks.values())
@@ -168,14 +171,18 @@ def _adapter(bench: Bench, lam: Lambda, tasks: list[str]) -> nn.Module:
         "rank_pattern": ranks,
         "alpha_pattern": ranks,
         "target_modules": list(ranks),
-        "fan_in_fan_out": turned,
     }
     model: Any = bench.model
     adapted: Any = get_peft_model(model, LoraConfig(**settings))
     for name, factor in factors.items():
         layer = adapted.get_submodule(f"{PREFIX}{name}")
-        layer.lora_A["default"].weight.copy_(factor.A)
-        layer.lora_B["default"].weight.copy_(factor.B)
+        if isinstance(layer, Embedding):
+            layer.lora_embedding_A["default"].copy_(factor.T.A)
+            layer.lora_embedding_B["default"].copy_(factor.T.B)
+            continue
+        stored = factor.T if layer.fan_in_fan_out else factor
+        layer.lora_A["default"].weight.copy_(stored.A)
+        layer.lora_B["default"].weight.copy_(stored.B)
     whole: nn.Module = adapted
     return whole
 

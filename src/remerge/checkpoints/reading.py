@@ -1,0 +1,156 @@
+"""A model's weights under the names that transformers gives them in memory, read as they are used."""
+
+import re
+import tempfile
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import (
+    WeightConverter,
+    WeightRenaming,
+    dot_natural_key,
+    rename_source_key,
+)
+
+from remerge.checkpoints.architecture import HEADS, child
+from remerge.checkpoints.stored import WIDE, quantised, stored_tensors
+from remerge.errors import UserError
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What `from_pretrained` would hold of a folder.
+
+    Attributes:
+        folder: where it lies.
+        model: its architecture, without weights; None where tensors are known by their stored names alone.
+        tensors: its parameters and buffers by name, tied ones once, in the order of the model.
+        ties: names that are tied to another, and that one.
+        unread: stored tensors that the model has no place for.
+    """
+
+    folder: Path
+    model: PreTrainedModel | None
+    tensors: dict[str, Tensor]
+    ties: dict[str, str] = field(default_factory=dict)
+    unread: dict[str, Tensor] = field(default_factory=dict)
+
+
+def read_checkpoint(folder: Path, model: PreTrainedModel) -> Checkpoint:
+    """The weights of a folder as a model's own.
+
+    Args:
+        folder: a `save_pretrained` folder.
+        model: its architecture, on the meta device. What it takes to write weights back as they were stored
+            is noted in it, as transformers does.
+
+    Raises:
+        UserError: the folder is not whole, or a tensor has another shape or is quantised.
+    """
+    rules = get_model_conversion_mapping(model)
+    wanted: dict[str, Tensor] = model.state_dict()
+    found, unread = _converted(folder, model, wanted, rules)
+    whole: Any = model
+    whole._weight_conversions = [rule for rule in rules if rule.was_used()]
+    for name, tensor in found.items():
+        if tensor.shape != wanted[name].shape:
+            raise UserError(
+                f"{folder}: {name} is {list(tensor.shape)}, by config.json {list(wanted[name].shape)}: "
+                "a configuration of other weights"
+            )
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    for name in parameters & found.keys():
+        if found[name].dtype not in WIDE:
+            raise UserError(quantised(folder, f"{name} is {str(found[name].dtype).removeprefix('torch.')}"))
+    ties = _ties(model, found)
+    missing = sorted(n for n in parameters - found.keys() - ties.keys() if not _kept_silent(model, n))
+    # A head is put on a body that was pretrained without it: its tensors are drawn when it is trained.
+    if broken := [name for name in missing if child(name, model) not in HEADS]:
+        raise UserError(
+            f"{folder}: tensor {broken[0]} is missing: not whole, or config.json of another model"
+        )
+    held = {name: found[name] for name in wanted if name in found and name not in ties}
+    return Checkpoint(folder, model, held, ties, _without_ignored(model, unread))
+
+
+def _converted(
+    folder: Path, model: PreTrainedModel, wanted: dict[str, Tensor], rules: list[Any]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What transformers makes of stored tensors, and those that it has no place for.
+
+    The steps of its `convert_and_load_state_dict_in_model`, without a model in memory.
+    """
+    stored = stored_tensors(folder)
+    renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
+    converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
+    by_pattern = {pattern: rule for rule in converters for pattern in rule.source_patterns}
+    found: dict[str, Tensor] = {}
+    unread: dict[str, Tensor] = {}
+    parts: dict[str, Any] = {}
+    for key in sorted(stored, key=dot_natural_key):
+        name, pattern = rename_source_key(key, renamings, converters, model.base_model_prefix, wanted)
+        if name not in wanted and key in wanted:
+            name, pattern = key, None
+        if name not in wanted:
+            unread[key] = stored[key]
+        elif name in found or (pattern is None and name in parts):
+            raise UserError(f"{folder}: {name} is stored twice, once as {key}: save the model anew")
+        elif pattern is None:
+            found[name] = stored[key]
+        else:
+            part = parts.setdefault(name, deepcopy(by_pattern[pattern]))
+            part.add_tensor(name, key, pattern, partial(stored.__getitem__, key))
+    for name, part in parts.items():
+        try:
+            made = part.convert(name, model=model, config=model.config)
+        except (RuntimeError, ValueError, KeyError, IndexError) as error:
+            cause = str(error).splitlines()[0]
+            raise UserError(f"{folder}: {name} cannot be made of what is stored ({cause})") from None
+        found |= {n: _spooled(t[0] if isinstance(t, list) else t) for n, t in made.items()}
+    return found, unread
+
+
+def _spooled(tensor: Tensor) -> Tensor:
+    """A copy in a file without a name, so that it leaves memory when memory is short."""
+    with tempfile.NamedTemporaryFile() as file:
+        storage = torch.UntypedStorage.from_file(file.name, True, tensor.nbytes)
+        kept: Any = torch.empty(0, dtype=tensor.dtype)
+        spooled: Tensor = kept.set_(storage, 0, tensor.shape).copy_(tensor)
+        return spooled
+
+
+def _ties(model: PreTrainedModel, found: Mapping[str, Tensor]) -> dict[str, str]:
+    """The names that share another's tensor: as `from_pretrained` ties them, after it has read the files.
+
+    A tensor that is stored under both names, and differs, is not tied.
+    """
+    groups: dict[str, list[str]] = {}
+    whole: Any = model
+    for target, source in whole.all_tied_weights_keys.items():
+        groups.setdefault(source, [source]).append(target)
+    ties = {}
+    for group in groups.values():
+        held = next((name for name in group if name in found), None)
+        for name in group:
+            if held and name != held and (name not in found or torch.equal(found[name], found[held])):
+                ties[name] = held
+    return ties
+
+
+def _kept_silent(model: Any, name: str) -> bool:
+    return any(re.search(pattern, name) for pattern in model._keys_to_ignore_on_load_missing or ())
+
+
+def _without_ignored(model: Any, unread: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without the buffers of older versions that transformers passes over in silence."""
+    ignored = model._keys_to_ignore_on_load_unexpected or ()
+    patterns = [*ignored, r"rotary_emb\.inv_freq", r"(^|\.)position_ids$"]
+    return {n: t for n, t in unread.items() if not any(re.search(pattern, n) for pattern in patterns)}

@@ -1,0 +1,132 @@
+"""The tensors of a folder as they lie in its files: the files that transformers reads, and no others."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+
+from remerge.errors import UserError
+from remerge.files import read_json
+
+ADAPTER = "adapter_model.safetensors"
+
+WIDE = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+"""What weights are kept in; any other type of a matrix is a quantised one."""
+
+COUNTS = (torch.int64, torch.bool)
+"""What positions and masks are kept in."""
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter of a base (PEFT), not a whole model."""
+    return (folder / "adapter_config.json").is_file()
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a model or adapter, as `from_pretrained` finds them: other safetensors are not read.
+
+    Raises:
+        UserError: there are none, or one that the index names is missing.
+    """
+    if is_adapter(folder):
+        if not (folder / ADAPTER).is_file():
+            raise UserError(f"{folder}: no {ADAPTER}: save the adapter with safe_serialization")
+        return [folder / ADAPTER]
+    if (folder / SAFE_WEIGHTS_NAME).is_file():
+        return [folder / SAFE_WEIGHTS_NAME]
+    index = folder / SAFE_WEIGHTS_INDEX_NAME
+    if not index.is_file():
+        raise UserError(
+            f"{folder}: no {SAFE_WEIGHTS_NAME}, nor an index of shards beside it: "
+            "save the model with save_pretrained and safe_serialization"
+        )
+    files = [folder / name for name in sorted(set(_index(index).values()))]
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{index} names {file.name}, which is missing: fetch or make it again")
+    return files
+
+
+def stored_tensors(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a model or adapter under the names in its files; they are read when they are used.
+
+    Raises:
+        UserError: a file is missing or cut short, it lacks a tensor that the index places there, or the
+            weights are quantised.
+    """
+    refuse_quantised(folder)
+    files = weight_files(folder)
+    found: dict[str, Tensor] = {}
+    owner: dict[str, str] = {}
+    for file in files:
+        for name, tensor in read_tensors(file).items():
+            if name in found:
+                raise UserError(f"{folder}: {name} lies in {owner[name]} and in {file.name}: save it anew")
+            found[name], owner[name] = tensor, file.name
+            if tensor.dtype not in (*WIDE, *COUNTS) and (tensor.ndim > 1 or tensor.is_floating_point()):
+                raise UserError(quantised(folder, f"{name} is {str(tensor.dtype).removeprefix('torch.')}"))
+    if len(files) > 1 or files[0].name not in (SAFE_WEIGHTS_NAME, ADAPTER):
+        for name, place in _index(folder / SAFE_WEIGHTS_INDEX_NAME).items():
+            if owner.get(name) != place:
+                raise UserError(f"{folder / place}: no {name}, which the index places there: fetch it anew")
+    return found
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of one safetensors file, mapped into memory.
+
+    Raises:
+        UserError: it is missing or cut short.
+    """
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118, it is no mapping
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file}: not whole ({error}): fetch or make it again") from None
+
+
+def quantised(folder: Path, what: str) -> str:
+    """What is said of quantised weights."""
+    return (
+        f"{folder}: quantised ({what}): give the model that it was made from, "
+        "or load it with transformers, call model.dequantize() and save that"
+    )
+
+
+def refuse_quantised(folder: Path) -> None:
+    """Refuse what its configuration calls quantised, at its top or in one of its parts."""
+    for file in ("config.json", "quantize_config.json", "quant_config.json"):
+        if (folder / file).is_file():
+            given = read_json(folder / file)
+            found = given if file != "config.json" else _quantisation(given)
+            if found is not None:
+                how = found.get("quant_method") or found.get("quant_algo") or file
+                raise UserError(quantised(folder, str(how)))
+
+
+def _quantisation(config: Any) -> Any:
+    if not isinstance(config, dict):
+        return None
+    for name in ("quantization_config", "compression_config"):
+        if isinstance(found := config.get(name), dict):
+            return found
+    return next((found for part in config.values() if (found := _quantisation(part)) is not None), None)
+
+
+def _index(file: Path) -> dict[str, str]:
+    """Which file holds each tensor.
+
+    Raises:
+        UserError: it is no index, or leads out of its folder.
+    """
+    index = read_json(file)
+    places = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(places, dict) or not places:
+        raise UserError(f"{file}: no weight_map: fetch or make it again")
+    for place in places.values():
+        if Path(place).name != place or not place.endswith(".safetensors"):
+            raise UserError(f"{file}: {place!r} is no safetensors file beside it: fetch or make it again")
+    return {str(name): str(place) for name, place in places.items()}

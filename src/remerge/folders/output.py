@@ -1,0 +1,125 @@
+"""A folder of merged weights: shards as the base stores them, and all else that lies in the base's folder."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors.torch import save_file
+from torch import Tensor
+
+from remerge.checkpoints.reading import Checkpoint
+from remerge.checkpoints.writing import Names, Storage
+from remerge.errors import UserError
+from remerge.files import read_json, write_json
+
+SHARD = "5GB"
+"""At most so much in one file of weights."""
+
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".index.json")
+"""How files of weights end."""
+
+OF_TRAINING = (
+    "README.md",
+    "trainer_state.json",
+    "all_results.json",
+    "train_results.json",
+    "eval_results.json",
+)
+"""What tells of the base's own training, and its card."""
+
+
+def write_weights(
+    folder: Path, merged: Iterator[tuple[str, Tensor]], base: Checkpoint, dtype: str | None
+) -> None:
+    """Write tensors to one file, or to shards and their index; a shard is let go once it is whole.
+
+    Args:
+        folder: where to.
+        merged: every tensor of the base, merged, in its order.
+        base: how it is stored.
+        dtype: what it is stored in; as the base if not given.
+    """
+    storage = Storage(base.model) if base.model is not None else Names(base.ties)
+    parts = storage.parts(base.tensors)
+    shapes: dict[str, Tensor] = {}
+    for part in parts:
+        thetas = {name: base.tensors[name] for name in part}
+        shapes |= storage({n: theta.to("meta", stored_dtype(theta, dtype)) for n, theta in thetas.items()})
+    rest = {n: t for n, t in base.unread.items() if n not in shapes}
+    plan = split_torch_state_dict_into_shards(shapes | rest, max_shard_size=SHARD)
+    shards: dict[str, dict[str, Tensor]] = {}
+
+    def put(tensors: Mapping[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
+            file = plan.tensor_to_filename[name]
+            shards.setdefault(file, {})[name] = tensor
+            if len(shards[file]) == len(plan.filename_to_tensors[file]):
+                save_file(shards.pop(file), folder / file, {"format": "pt"})
+
+    of = {name: i for i, part in enumerate(parts) for name in part}
+    waiting: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in merged:
+        part_made = waiting.setdefault(of[name], {})
+        part_made[name] = tensor
+        if len(part_made) == len(parts[of[name]]):
+            put(storage(waiting.pop(of[name])))
+    put(rest)
+    if plan.is_sharded:
+        index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
+        write_json(folder / "model.safetensors.index.json", index)
+
+
+def stored_dtype(theta: Tensor, dtype: str | None) -> torch.dtype:
+    """The dtype in which a tensor of the base is written."""
+    return getattr(torch, dtype) if dtype and theta.is_floating_point() else theta.dtype
+
+
+def copied(base: Path) -> list[Path]:
+    """What lies in a base's folder beside its weights, and is needed to load and use it: relative paths.
+
+    Custom code and licences are among it, and the parts of a sentence encoder that `modules.json` names.
+    """
+    found = [
+        file.relative_to(base)
+        for file in sorted(base.iterdir())
+        if file.is_file() and not file.name.startswith(".") and not file.name.endswith(WEIGHTS)
+    ]
+    folders = [base / name for name in (*_modules(base), "additional_chat_templates")]
+    inside = [f for folder in folders if folder.is_dir() for f in sorted(folder.rglob("*")) if f.is_file()]
+    found += [file.relative_to(base) for file in inside]
+    return [file for file in found if str(file) not in OF_TRAINING]
+
+
+def copy(base: Path, folder: Path, dtype: str | None) -> None:
+    """Copy these files, and name the dtype in the configuration."""
+    for file in copied(base):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(base / file, folder / file)
+    config = folder / "config.json"
+    if dtype and config.exists():
+        written = read_json(config)
+        key = "dtype" if "dtype" in written else "torch_dtype"
+        write_json(config, {**written, key: dtype})
+
+
+def check_modules(base: Path, expert: Path) -> None:
+    """Refuse an expert that trained a further module of a sentence encoder, for these are not merged.
+
+    Raises:
+        UserError: such a module has other weights than the base's.
+    """
+    for name in _modules(base):
+        for file in sorted((base / name).rglob("*.safetensors")):
+            other = expert / file.relative_to(base)
+            if other.is_file() and other.read_bytes() != file.read_bytes():
+                raise UserError(f"{other}: trained apart from the base's, and not merged: merge it by hand")
+
+
+def _modules(base: Path) -> list[str]:
+    """The folders of a sentence encoder's further modules."""
+    if not (base / "modules.json").is_file():
+        return []
+    paths = [str(module.get("path", "")) for module in read_json(base / "modules.json")]
+    return [path for path in paths if path and (base / path).resolve().parent == base.resolve()]

@@ -1,0 +1,208 @@
+"""Merges of folders without a pipeline: what is written is the merge, and wrong folders are refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GenerationConfig,
+)
+
+import remerge
+from remerge.__main__ import main
+from remerge.checkpoints.models import state_of
+from remerge.folders import output
+
+TASKS = {"cola": 2, "mnli": 3, "sst2": 2}
+PAIR = ["cola", "mnli"]
+
+
+def loaded(folder, auto=AutoModelForCausalLM):
+    return state_of(auto.from_pretrained(folder))
+
+
+def close(found, expected, atol=1e-6):
+    assert set(found) == set(expected)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, atol=atol, rtol=0)
+
+
+def merge(*arguments, base="model", experts=PAIR, out="merged", method="ties"):
+    lines = [["--method", method, "--base", base, "--out", out], *(["--expert", e] for e in experts)]
+    return main(["merge", *(word for line in lines for word in line), *arguments])
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("ties", {"density": 0.3}),
+        ("task_arithmetic", {"scale": [0.5, -0.4]}),
+        ("dare", {"seed": 3}),
+        ("slerp", {}),
+        ("drm_h", {"pruning": "individual"}),
+    ],
+)
+def test_a_merge_of_folders(here, expert_folders, base, method, params):
+    words = [word for key, value in params.items() for word in ("--param", f"{key}={value}")]
+    assert merge(*words, method=method) == 0
+    close(loaded("merged"), remerge.merge(method, base, {t: expert_folders[t] for t in PAIR}, **params))
+    assert AutoTokenizer.from_pretrained("merged")("the cat").input_ids
+    assert GenerationConfig.from_pretrained("merged")
+    card = ModelCard.load("merged/README.md")
+    assert card.data.base_model == ["model", *PAIR]
+    assert f"--method {method}" in card.text
+    assert not [path for path in Path().iterdir() if path.name.startswith(".")]
+
+
+def test_shards_go_in_and_out(here, expert_folders, base, folder, monkeypatch):
+    AutoModelForCausalLM.from_pretrained(folder).save_pretrained("sharded", max_shard_size="5KB")
+    assert len(list(Path("sharded").glob("*.safetensors"))) > 2
+    monkeypatch.setattr(output, "SHARD", "7KB")
+    assert merge("--dtype", "bfloat16", base="sharded", method="average") == 0
+    index = json.loads(Path("merged/model.safetensors.index.json").read_text())
+    files = {path.name for path in Path("merged").glob("*.safetensors")}
+    assert set(index["weight_map"].values()) == files
+    assert len(files) > 2
+    found = AutoModelForCausalLM.from_pretrained("merged")
+    assert found.dtype == torch.bfloat16
+    expected = remerge.merge("average", base, {t: expert_folders[t] for t in PAIR})
+    close(state_of(found), {name: tensor.bfloat16() for name, tensor in expected.items()}, atol=0)
+
+
+def test_experts_of_another_dtype_are_not_rounded(here, expert_folders, base):
+    name = "model.layers.0.mlp.up_proj.weight"
+    state = load_file("model/model.safetensors")
+    save_file({k: v.bfloat16() for k, v in state.items()}, "model/model.safetensors", {"format": "pt"})
+    assert merge("--dtype", "float32", method="average") == 0
+    mean = (expert_folders["cola"][name] + expert_folders["mnli"][name]) / 2
+    torch.testing.assert_close(loaded("merged")[name], mean, atol=1e-6, rtol=0)
+
+
+def adapted(folder, auto=AutoModelForCausalLM, **settings):
+    """A random adapter, saved in `lora`, and what PEFT makes of it and the base."""
+    torch.manual_seed(0)
+    config = LoraConfig(**{"r": 3, "target_modules": ["q_proj"], "init_lora_weights": False, **settings})
+    model = get_peft_model(auto.from_pretrained(folder), config)
+    for name, parameter in model.named_parameters():
+        if "modules_to_save" in name:
+            parameter.data += torch.randn(parameter.shape)
+    model.save_pretrained("lora")
+    return {name: tensor.clone() for name, tensor in state_of(model.merge_and_unload()).items()}
+
+
+def test_adapters_merge_with_models(here, expert_folders, base, folder):
+    whole = adapted(folder)
+    assert merge(experts=["cola", "lora"], method="task_arithmetic") == 0
+    close(loaded("merged"), remerge.merge("task_arithmetic", base, [expert_folders["cola"], whole]), 1e-5)
+
+
+def test_a_head_beside_an_adapter_is_merged(here, folder):
+    auto = AutoModelForSequenceClassification
+    auto.from_pretrained(folder, num_labels=4).save_pretrained("headed")
+    whole = adapted("headed", auto, modules_to_save=["score"])
+    assert merge(base="headed", experts=["lora"], method="average") == 0
+    close(loaded("merged", auto), whole, 1e-5)
+
+
+def test_heads_that_the_base_lacks_lie_beside_the_merge(here, folder, base, expert_folders, capsys):
+    auto = AutoModelForSequenceClassification
+    for task in PAIR:
+        auto.from_pretrained(task, num_labels=TASKS[task]).save_pretrained(f"{task}-head")
+    heads = [f"{task}-head" for task in PAIR]
+    expected = remerge.merge("ties", base, {t: expert_folders[t] for t in PAIR})
+    capsys.readouterr()
+    assert merge(experts=heads) == 0
+    assert (
+        "remerge: score: of cola-head alone: kept in heads/cola-head.safetensors" in capsys.readouterr().err
+    )
+    close(loaded("merged"), expected)
+    for task in PAIR:
+        model = auto.from_pretrained("merged", num_labels=TASKS[task])
+        model.load_state_dict(load_file(f"merged/heads/{task}-head.safetensors"), strict=False)
+        own = load_file(f"{task}-head/model.safetensors")["score.weight"]
+        close(state_of(model), {**expected, "score.weight": own})
+    assert "`heads/cola-head.safetensors`" in ModelCard.load("merged/README.md").text
+
+
+def test_heads_of_another_width_than_the_base_s(here, folder, base, expert_folders, capsys):
+    auto = AutoModelForSequenceClassification
+    auto.from_pretrained(folder, num_labels=4).save_pretrained("headed")
+    adapted("cola", auto, modules_to_save=["score"])
+    for task in PAIR:
+        auto.from_pretrained(task, num_labels=TASKS[task]).save_pretrained(f"{task}-head")
+    capsys.readouterr()
+    assert merge(base="headed", experts=[f"{task}-head" for task in PAIR]) == 0
+    assert "score: the experts differ in it or have none: the base's is kept" in capsys.readouterr().err
+    own = load_file("headed/model.safetensors")["score.weight"]
+    expected = remerge.merge("ties", base, {t: expert_folders[t] for t in PAIR})
+    close(loaded("merged", auto), {**expected, "score.weight": own})
+    found = load_file("merged/heads/mnli-head.safetensors")
+    assert torch.equal(found["score.weight"], load_file("mnli-head/model.safetensors")["score.weight"])
+    assert merge(base="headed", experts=["lora"], out="again") == 0
+    assert load_file("again/heads/lora.safetensors")["score.weight"].shape == (2, 16)
+
+
+def cut(path):
+    Path(path).write_bytes(Path(path).read_bytes()[:-40])
+
+
+@pytest.mark.parametrize(
+    ("given", "arguments", "words"),
+    [
+        ({"method": "tise"}, [], "unknown method 'tise', did you mean ties?"),
+        ({}, ["--param", "densty=0.2"], "unknown parameter densty, the nearest known is density"),
+        ({}, ["--param", "density=2"], "density is"),
+        ({}, ["--param", "density"], "write name=value"),
+        ({"method": "divmerge"}, [], "divmerge needs inputs: name it in a configuration"),
+        ({"method": "fisher"}, [], "fisher needs statistics of the experts"),
+        ({"out": "cola"}, [], "cola exists and is not empty"),
+        ({"out": "w.txt"}, [], "w.txt exists and is not empty"),
+        ({"out": "w.txt/merged"}, [], "cannot write w.txt/merged"),
+        ({"experts": ["cola", "cola"]}, [], "given twice"),
+        ({"experts": ["cola", "./missing"]}, [], "missing: neither a local folder nor to be had"),
+        (
+            {"experts": ["cola", "narrow"]},
+            [],
+            "is [48, 12], by config.json [427, 16]",
+        ),
+        ({"experts": ["cola", "cut"]}, [], "not whole"),
+        ({"experts": ["cola", "other"]}, [], "other: tensor lm_head.weight is missing: not whole"),
+        ({"experts": ["cola", "less"]}, [], "less: tensor model.norm.weight is missing"),
+        ({"experts": ["cola", "nan"]}, [], "expert nan: model.norm.weight holds NaN"),
+        ({"base": "empty"}, [], "empty: no model.safetensors, nor an index"),
+        ({"method": "slerp", "experts": ["cola", "mnli", "sst2"]}, [], "slerp takes two experts"),
+    ],
+)
+def test_a_wrong_merge_is_one_line(here, expert_folders, capsys, monkeypatch, given, arguments, words):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    Path("w.txt").write_text("mine")
+    Path("empty").mkdir()
+    state = load_file("cola/model.safetensors")
+    norm = "model.norm.weight"
+    for name, changed in {
+        "narrow": {n: t[:48, :12] if t.ndim == 2 else t for n, t in state.items()},
+        "cut": state,
+        "other": {f"bert.{n}": t for n, t in state.items()},
+        "less": {n: t for n, t in state.items() if n != norm},
+        "nan": {**state, norm: state[norm] * float("nan")},
+    }.items():
+        Path(name).mkdir()
+        save_file({n: t.contiguous() for n, t in changed.items()}, f"{name}/model.safetensors")
+    cut("cut/model.safetensors")
+    before = sorted(Path().iterdir())
+    assert merge(*arguments, **given) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("remerge:")]
+    assert words in line
+    assert sorted(Path().iterdir()) == before
