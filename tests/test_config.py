@@ -106,6 +106,14 @@ def test_local_sources_are_relative_to_the_file(raw, tmp_path):
             lambda c: c["merge"].update(variants=[{"ties": {"density": {"tune": [0.1, 3]}}}]),
             ["density is", "not 3"],
         ),
+        (
+            lambda c: c["merge"].update(variants=[{"breadcrumbs": {"density": 1, "outliers": 0.5}}]),
+            ["outliers"],
+        ),
+        (
+            lambda c: c["merge"].update(variants=[{"task_arithmetic": {"scale": {"cola": 1}}}]),
+            ["scale", "no number for expert mnli"],
+        ),
         (lambda c: c.update(rules=["./x.smk"]), ["rules: x is no variant"]),
         (lambda c: c["tasks"]["cola"].update(prompt="{sentence"), ["tasks.cola", "not whole"]),
         (lambda c: c.update(device="gpu"), ["device", "gpu"]),

@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -146,3 +147,17 @@ def test_a_run_without_multitask_model_heads_or_learned_methods(world: Path, tmp
     assert 'id="labels"' not in page and 'id="selection"' not in page
     table = (results / "tables/divmerge_table3.csv").read_text()
     assert "multitask" not in table
+
+
+def test_experts_below_their_published_scores_are_warned_of(glue: Path, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(glue, tmp_path / "divmerge-glue"))
+    for task, value in (("cola", 0.8221), ("sst2", 0.5)):
+        path = results / f"scores/{task}.json"
+        record = json.loads(path.read_text())
+        record["scores"][task]["value"] = value
+        path.write_text(json.dumps(record))
+    draw(results)
+    text = (results / "report.html").read_text()
+    warned = re.sub(r"\s+", " ", text[text.index("Experts below") : text.index("another prompt")])
+    assert "SST-2 50.0 (published" in warned
+    assert "CoLA" not in warned

@@ -52,7 +52,9 @@ def code_of(method):
     """The code that a method's merges and their scores follow from."""
     if method in CONFIG.external:
         return files_of(*SCORING)
-    over = {str(CONFIG.params(v).get("over", "")) for v in CONFIG.merge.variants if v.method == method}
+    variants = [variant for variant in CONFIG.merge.variants if variant.method == method]
+    points = [{**CONFIG.params(v), **point} for v in variants for point in CONFIG.grid(v)]
+    over = {str(params.get("over", "")) for params in points}
     files = {file for given in over for file in sources.sources_of(method, {"over": given})}
     return files_of(*SCORING, *sorted(files))
 

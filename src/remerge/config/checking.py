@@ -3,10 +3,14 @@
 import shutil
 from pathlib import Path
 from string import Formatter
+from typing import TYPE_CHECKING, Any
 
 from remerge.config.sections import Config, Task
 from remerge.errors import UserError
 from remerge.files import read_json
+
+if TYPE_CHECKING:
+    from remerge.methods import Method
 
 FLOAT32 = 4
 """Bytes of a weight as fine-tuned experts are stored."""
@@ -36,7 +40,7 @@ def _check_methods(config: Config) -> None:
             continue
         method = find(variant.method)
         for point in config.grid(variant):
-            method.settings({**config.params(variant), **point})
+            _try(method, method.settings({**config.params(variant), **point}), config)
         if variant.seeds > 1 and not (method.learned or "seed" in method.parameters):
             raise UserError(f"merge.variants: {variant.name}: nothing is random in it: leave seeds out")
         if not config.groups(variant):
@@ -45,6 +49,23 @@ def _check_methods(config: Config) -> None:
                 f"it merges {experts} experts, and no plan has such merges" if experts else "no plan names it"
             )
             raise UserError(f"merge.variants: {variant.name} makes no merges: {why}")
+
+
+def _try(method: "Method", settings: dict[str, Any], config: Config) -> None:
+    """Merge a few numbers by a method: what its parameters do not go together with is refused here."""
+    import torch
+
+    from remerge.deltas import Deltas
+
+    if method.learned or method.needs.statistics or any(p.required for p in method.parameters.values()):
+        # Their inputs, or the layers that required coefficients name, are not to be had without a model.
+        return
+    generator = torch.Generator().manual_seed(0)
+    base = {"layer.weight": torch.randn(8, 6, generator=generator)}
+    experts = sorted(config.tasks)[: method.needs.experts]
+    states = {e: {n: torch.randn(t.shape, generator=generator) for n, t in base.items()} for e in experts}
+    for _ in method.function(Deltas(base, states), **settings):
+        pass
 
 
 def _check_columns(name: str, task: Task) -> None:

@@ -1,6 +1,7 @@
 """A paper's own numbers, from the file beside an exhibit, for the benchmarks that the paper ran."""
 
-from math import nan
+from collections.abc import Iterable
+from math import isnan, nan
 from pathlib import Path
 
 import pandas as pd
@@ -37,6 +38,18 @@ class Published:
     def half_width(self, row: str | None, column: str | None) -> float:
         """The published ± of that number, NaN where there is none."""
         return float(self._half_widths.get((row, column), nan))
+
+
+def published_expert(files: Iterable[Path], benchmark: str, label: str) -> float:
+    """What a task's expert scores by the papers' files, in percent; NaN where none of them says it."""
+    for file in files:
+        numbers = Published(file, benchmark)
+        task = numbers.column(label)
+        # DRM gives experts a row, DivMerge the diagonal of a table.
+        for row in ("Finetuned", task):
+            if not isnan(value := numbers.value(row, task)):
+                return value
+    return nan
 
 
 def _plain(name: str) -> str:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from remerge import exhibits
 from remerge.errors import UserError
 from remerge.exhibits import Exhibit
+from remerge.exhibits._published import published_expert
 from remerge.files import write_text
 from remerge.records import Model
 from remerge.report.labels import MODELS, task_label
@@ -34,6 +35,9 @@ PACKAGES = (
     "matplotlib",
     "snakemake",
 )
+WEAK = 2.0
+"""Points below its published score from which an expert is suspected of reading another prompt."""
+
 FILES = {"table": ("csv", "md", "tex"), "figure": ()}
 """What may be downloaded from the page; a figure's files would make it large."""
 
@@ -72,6 +76,7 @@ def context(run: Run) -> dict[str, Any]:
         "sizes": run.sizes,
         "base": run.model("base"),
         "outcome": _outcome(run),
+        "weak": _weak(run),
         "stages": _stages(run),
         "versions": _versions(),
         "config": (run.results / "config.yaml").read_text(),
@@ -175,6 +180,18 @@ def _outcome(run: Run) -> dict[str, Any]:
         "multitask": [number(run.mean_anp(name, size), 1) for name in run.references[1:]],
         "lost": [label for label, value in ends.items() if value <= base],
     }
+
+
+def _weak(run: Run) -> list[dict[str, str]]:
+    """The experts that score clearly less than the paper says theirs do."""
+    files = [file for exhibit in exhibits.of(run.config).values() for file in exhibit.files]
+    numbers = [file for file in files if file.suffix == ".csv"]
+    found = []
+    for task in run.tasks:
+        ours, theirs = 100 * run.own[task].value, published_expert(numbers, run.benchmark, task_label(task))
+        if ours < theirs - WEAK:
+            found.append({"label": task_label(task), "ours": number(ours, 1), "paper": number(theirs, 1)})
+    return found
 
 
 def _stages(run: Run) -> list[tuple[str, str]]:
