@@ -1,11 +1,11 @@
 """The configuration of a benchmark."""
 
+from remerge.config.benchmark import RESULTS as RESULTS
+from remerge.config.benchmark import Config as Config
 from remerge.config.checking import check as check
 from remerge.config.reading import dump as dump
 from remerge.config.reading import load as load
 from remerge.config.reading import validate as validate
-from remerge.config.sections import RESULTS as RESULTS
-from remerge.config.sections import Config as Config
 from remerge.config.sections import Finetune as Finetune
 from remerge.config.sections import Lora as Lora
 from remerge.config.sections import Task as Task

@@ -5,7 +5,8 @@ from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
-from remerge.config.sections import Config, Task
+from remerge.config.benchmark import Config
+from remerge.config.sections import Task
 from remerge.errors import UserError
 from remerge.files import read_json
 

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from remerge.config.sections import Config
+from remerge.config.benchmark import Config
 from remerge.errors import UserError
 
 INCLUDE = "include"

@@ -1,0 +1,208 @@
+"""The configuration of one benchmark, and what follows from it: its merges, its models, its places."""
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, NonNegativeInt, PositiveInt, create_model, field_validator, model_validator
+
+from remerge import sources
+from remerge.config.sections import (
+    Base,
+    Evaluation,
+    Finetune,
+    Learning,
+    Merge,
+    Name,
+    Section,
+    Statistics,
+    Task,
+    TaskName,
+    Variant,
+    unknown,
+)
+from remerge.errors import UserError
+from remerge.plans import Case, Plan, known
+from remerge.variants import TUNE, is_tuned
+
+RESULTS = Path("results")
+EXHIBITS = Path(__file__).parents[1] / "exhibits"
+
+Plans: Any = create_model(
+    "Plans",
+    __base__=Section,
+    __doc__="Which merges are made and who judges them: a key for each plan.",
+    # Every benchmark merges subsets; its report is about them.
+    **{name: (plan, plan()) if name == "subsets" else (plan | None, None) for name, plan in known().items()},  # type: ignore[call-overload]
+)
+
+
+class Config(Section):
+    """One benchmark."""
+
+    benchmark: Name
+    paper: Name | None = Field(
+        None, description="whose tables and figures are drawn: a folder of remerge.exhibits"
+    )
+    seed: NonNegativeInt = 0
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
+    threads: PositiveInt = Field(1, description="CPU threads of a job; they fix the bytes")
+    base: Base
+    tasks: dict[TaskName, Task] = Field(min_length=2)
+    finetune: Finetune = Finetune()
+    merge: Merge
+    plans: Plans = Plans()
+    rules: list[Path] = Field(
+        [],
+        description="Snakemake files that write merges as folders, external/<variant>/<task+task>/ in the "
+        "results; the variant of each is called like the file",
+    )
+    learning: Learning = Learning()
+    statistics: Statistics = Statistics()
+    evaluation: Evaluation = Evaluation()
+
+    @property
+    def folder(self) -> Path:
+        """Where everything this benchmark makes lies."""
+        return RESULTS / self.benchmark
+
+    @property
+    def models(self) -> list[str]:
+        """The models that stand unmerged: the base, the multitask model if there is one, every expert."""
+        return ["base", *(["multitask"] if self.finetune.multitask else []), *self.tasks]
+
+    @property
+    def sizes(self) -> list[int]:
+        """The sizes of the subsets that are merged."""
+        return [int(group) for group in self.cases("subsets")]
+
+    def subsets(self, size: int) -> list[tuple[str, ...]]:
+        """The subsets of a size that are merged, each sorted."""
+        return [case.tasks for case in self.cases("subsets")[str(size)]]
+
+    @property
+    def external(self) -> list[str]:
+        """The variants that rules of the user's own write."""
+        return [file.stem for file in self.rules]
+
+    @property
+    def planned(self) -> dict[str, Plan]:
+        """The plans that the configuration has, by name."""
+        return {name: plan for name in known() if (plan := getattr(self.plans, name)) is not None}
+
+    def cases(self, plan: str) -> dict[str, list[Case]]:
+        """The merges of a plan, by group."""
+        return self.planned[plan].cases(list(self.tasks), self.seed)
+
+    def groups(self, variant: Variant) -> dict[str, str]:
+        """The groups of merges that a variant makes, each with its plan."""
+        return {
+            group: name
+            for name, plan in self.planned.items()
+            for group, cases in self.cases(name).items()
+            if self._takes(variant, name, plan, cases)
+        }
+
+    def _takes(self, variant: Variant, name: str, plan: Plan, cases: list[Case]) -> bool:
+        """Whether a variant makes a group of a plan's merges."""
+        if plan.variants is not None and variant.name not in plan.variants:
+            return False
+        if variant.name in self.external:
+            return name == "subsets"
+        known = sources.known()[variant.method]
+        if known.experts is not None and any(len(case.signs) != known.experts for case in cases):
+            return False
+        # A vector that is subtracted has no inputs to learn from, and no statistics of its own.
+        plain = not known.learned and known.statistics is None
+        return plain or all(sign > 0 for case in cases for sign in case.signs.values())
+
+    def params(self, variant: Variant) -> dict[str, Any]:
+        """What the configuration says of a variant's parameters: those of its method below its own."""
+        return {**self.merge.defaults.get(variant.method, {}), **variant.params}
+
+    def grid(self, variant: Variant) -> list[dict[str, Any]]:
+        """The values of the parameters that are tuned, every combination in order; one empty if none is."""
+        tuned = {key: value[TUNE] for key, value in self.params(variant).items() if is_tuned(value)}
+        return [dict(zip(tuned, values, strict=True)) for values in product(*tuned.values())]
+
+    def is_tuned(self, variant: Variant) -> bool:
+        """Whether a parameter of a variant is chosen on validation scores."""
+        return any(map(is_tuned, self.params(variant).values()))
+
+    def variant(self, name: str) -> Variant:
+        """The variant called ``name``.
+
+        Raises:
+            UserError: there is none.
+        """
+        for variant in self.merge.variants:
+            if variant.name == name:
+                return variant
+        raise UserError(unknown("variant", name, [v.name for v in self.merge.variants]))
+
+    def task(self, name: str) -> Task:
+        """The task called ``name``.
+
+        Raises:
+            UserError: there is none.
+        """
+        if name not in self.tasks:
+            raise UserError(unknown("task", name, list(self.tasks)))
+        return self.tasks[name]
+
+    def subset(self, written: str) -> list[str]:
+        """The tasks of a subset as it is written in paths, ``cola+mnli``.
+
+        Raises:
+            UserError: an unknown task, fewer than two, or another order than the alphabet's.
+        """
+        tasks = written.split("+")
+        in_order = sorted({name for name in tasks if self.task(name)})
+        if tasks != in_order or len(tasks) < 2:
+            raise UserError(
+                f"subset {written!r}: name two tasks or more, sorted, each once: {'+'.join(in_order)}"
+            )
+        return tasks
+
+    @field_validator("paper")
+    @classmethod
+    def _paper(cls, paper: str | None) -> str | None:
+        papers = [folder.parent.name for folder in EXHIBITS.glob("*/__init__.py")]
+        if paper is not None and paper not in papers:
+            raise ValueError(unknown("paper", paper, sorted({*papers} - {"general", "compare"})))
+        return paper
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Config":
+        for reserved in {"base", "multitask"} & set(self.tasks):
+            raise ValueError(f"tasks.{reserved}: the name is taken by a reference model")
+        for name, asked in self.tasks.items():
+            reads = sources.families()[self.base.family].reads
+            if (asked.image is None) == (reads == "image"):
+                key = "image" if reads == "image" else "prompt"
+                raise ValueError(f"tasks.{name}: {self.base.family} reads {reads}: give {key}")
+            if not self.base.speaks and (not asked.answers or asked.metric != "accuracy"):
+                raise ValueError(
+                    f"tasks.{name}: {self.base.family} tells classes apart: name them in answers, "
+                    "and leave metric at accuracy"
+                )
+        for name in self.planned:
+            try:
+                self.cases(name)
+            except ValueError as error:
+                raise ValueError(f"plans.{name}: {error}") from None
+        names = [variant.name for variant in self.merge.variants]
+        for plan in self.planned.values():
+            for variant in plan.variants or []:
+                if variant not in names:
+                    raise ValueError(f"plans: {unknown('variant', variant, names)}")
+        methods = [*sources.known(), *self.external]
+        for method in [*(variant.method for variant in self.merge.variants), *self.merge.defaults]:
+            if method not in methods:
+                raise ValueError(f"merge: {unknown('method', method, methods)}")
+        for external in self.external:
+            if external not in names:
+                raise ValueError(
+                    f"rules: {external} is no variant: list it in merge.variants, or leave the file out"
+                )
+        return self
