@@ -406,9 +406,10 @@ class Config(Section):
     @field_validator("paper")
     @classmethod
     def _known(cls, paper: str | None) -> str | None:
-        papers = [folder.parent.name for folder in EXHIBITS.glob("*/__init__.py")]
+        folders = {file.parent.name for file in EXHIBITS.glob("*/__init__.py")}
+        papers = sorted(folders - {"general", "compare"})  # which are no paper's
         if paper is not None and paper not in papers:
-            raise ValueError(_unknown("paper", paper, sorted({*papers} - {"general", "compare"})))
+            raise ValueError(_unknown("paper", paper, papers))
         return paper
 
     @model_validator(mode="after")
