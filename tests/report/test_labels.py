@@ -21,6 +21,10 @@ from remerge.report.style import style
         ("divmerge@divergence=kl,level=layer", "DivMerge KL (LL)", "LL KL (ours)"),
         ("divmerge@divergence=reverse_kl,level=task", "DivMerge reverse KL (TL)", None),
         ("mine@alpha=3", "mine@alpha=3", None),
+        ("ties@tuned", "TIES (tuned)", None),
+        ("ties@scope=tensor,tuned=1a2b3c4d", "TIES (scope tensor, tuned 1a2b3c4d)", None),
+        ("dare_ties@seeds=3", "DARE-TIES", None),
+        ("average@weights=0.3+0.7", "Model averaging (weights 0.3+0.7)", None),
     ],
 )
 def test_names(variant: str, name: str, row: str | None) -> None:

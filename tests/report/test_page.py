@@ -161,3 +161,12 @@ def test_experts_below_their_published_scores_are_warned_of(glue: Path, tmp_path
     warned = re.sub(r"\s+", " ", text[text.index("Experts below") : text.index("another prompt")])
     assert "SST-2 50.0 (published" in warned
     assert "CoLA" not in warned
+
+
+def test_merges_of_every_plan_count(world: Path, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(world, tmp_path / "demo"))
+    config = yaml.safe_load((results / "config.yaml").read_text())
+    config["plans"]["negation"] = {"variants": ["average"]}
+    (results / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    shutil.copy(results / "merges/average/2.jsonl", results / "merges/average/negation.jsonl")
+    assert len(Run(results).every_merge()) == len(Run(world).every_merge()) + 6 == 116

@@ -167,9 +167,10 @@ class Config(Section):
     @field_validator("paper")
     @classmethod
     def _paper(cls, paper: str | None) -> str | None:
-        papers = [folder.parent.name for folder in EXHIBITS.glob("*/__init__.py")]
+        folders = {file.parent.name for file in EXHIBITS.glob("*/__init__.py")}
+        papers = sorted(folders - {"general", "compare"})  # which are no paper's
         if paper is not None and paper not in papers:
-            raise ValueError(unknown("paper", paper, sorted({*papers} - {"general", "compare"})))
+            raise ValueError(unknown("paper", paper, papers))
         return paper
 
     @model_validator(mode="after")

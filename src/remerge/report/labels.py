@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from remerge import sources
+from remerge.variants import parse
 
 MODELS = {"base": "Unmerged base", "experts": "Each task's expert", "multitask": "Multitask"}
 """What stands unmerged."""
@@ -68,15 +69,16 @@ def printed(variant: str, params: Mapping[str, Any] | None = None) -> Printed:
 
     A method that is none of ours is called what its variant is called.
     """
-    name, named = _parse(variant)
+    name, named = parse(variant)
     method = sources.known().get(name)
     if method is None:
         return Printed(variant)
     always = {key: method.defaults[key] for key in ("divergence", "level") if key in method.defaults}
-    recorded = {key: value for key, value in (params or {}).items() if key in always}
-    chosen = {key: str(value) for key, value in {**always, **recorded, **named}.items()}
+    recorded = {k: v if isinstance(v, str) else "" for k, v in (params or {}).items() if k in always}
+    chosen = {**always, **recorded, **named}
     kind, level = chosen.pop("divergence", ""), chosen.pop("level", "")
-    notes = (f"{k} {v}".rstrip() for k, v in sorted(chosen.items()) if not _same(v, method.defaults.get(k)))
+    chosen.pop("seeds", None)  # the same method, made several times
+    notes = (_note(key, chosen[key]) for key in sorted(chosen) if chosen[key] != method.defaults.get(key))
     return Printed(method.label, _DIVERGENCES.get(kind, kind), _LEVELS.get(level, level), tuple(notes))
 
 
@@ -85,14 +87,6 @@ def task_label(task: str) -> str:
     return TASKS.get(task, task)
 
 
-def _parse(variant: str) -> tuple[str, dict[str, str]]:
-    method, _, rest = variant.partition("@")
-    pairs = (part.partition("=") for part in rest.split(",") if part)
-    return method, {key: value for key, _, value in pairs}
-
-
-def _same(written: str, default: Any) -> bool:
-    try:
-        return float(written) == float(default)
-    except (TypeError, ValueError):
-        return written == str(default)
+def _note(key: str, value: Any) -> str:
+    """``density 0.1``, ``tuned``."""
+    return key if value is True else f"{key} {value}"

@@ -161,8 +161,9 @@ def _model(label: str, model: Model) -> dict[str, str]:
 
 def _counts(run: Run) -> str:
     """How many subsets of each size are merged: ``6 + 4 + 1 = 11``."""
-    counts = [len(run.config.subsets(size)) for size in run.sizes]
-    return f"{' + '.join(map(str, counts))} = {sum(counts)}" if len(counts) > 1 else str(counts[0])
+    counts = [str(len(run.config.subsets(size))) for size in run.sizes]
+    total = sum(map(int, counts))
+    return " + ".join(counts) + (f" = {total}" if len(counts) > 1 else "")
 
 
 def _outcome(run: Run) -> dict[str, Any]:
@@ -196,14 +197,15 @@ def _weak(run: Run) -> list[dict[str, str]]:
 
 def _stages(run: Run) -> list[tuple[str, str]]:
     """The recorded seconds of each stage, added up over its jobs."""
+    merges = [merge.seconds for merge in run.every_merge()]
     references = [reference for task in run.tasks if (reference := run.reference(task))]
     stages = {
         "base": run.model("base").seconds,
         "experts and multitask": sum(run.model(name).seconds for name in run.config.models[1:]),
         **({"references": sum(reference.seconds for reference in references)} if references else {}),
-        "merging weights": float(run.merged["merge"].sum()),
-        "fitting coefficients": float(run.merged["fit"].sum()),
-        "scoring merges": float(run.merged["evaluate"].sum()),
+        "merging weights": sum(spent.merge for spent in merges),
+        "fitting coefficients": sum(spent.fit for spent in merges),
+        "scoring merges": sum(spent.evaluate for spent in merges),
     }
     stages["total"] = sum(stages.values())
     return [(name, _duration(seconds)) for name, seconds in stages.items()]

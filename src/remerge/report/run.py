@@ -71,7 +71,7 @@ class Run:
     @cached_property
     def variants(self) -> list[Variant]:
         """The merge methods, in the configuration's order."""
-        return [Variant(v.name, v.method, v.params) for v in self.config.merge.variants]
+        return [Variant(v.name, v.method, self.config.params(v)) for v in self.config.merge.variants]
 
     @property
     def references(self) -> list[str]:
@@ -155,6 +155,15 @@ class Run:
         if len({*made}) < len(made) or {s for s, _ in made} != {*self.config.subsets(size)}:
             raise UserError(f"{path} holds subsets twice or of other tasks: run its stage again")
         return found
+
+    def every_merge(self) -> list[Merge]:
+        """All merges of all plans."""
+        return [
+            merge
+            for variant in self.config.merge.variants
+            for group in self.config.groups(variant)
+            for merge in Merge.read_lines(self.results, variant=variant.name, group=group)
+        ]
 
     def merge_scores(self, size: int) -> dict[str, dict[str, list[float]]]:
         """For every variant and task its scores under the merges of ``size`` experts that hold the task."""
