@@ -1,5 +1,6 @@
 """Adapters of every kind: what they make of a base is what PEFT merges, or they are refused by name."""
 
+import itertools
 import json
 
 import pytest
@@ -31,6 +32,8 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
+    MixtralConfig,
+    MixtralForCausalLM,
     Qwen2MoeConfig,
     Qwen2MoeForCausalLM,
 )
@@ -156,6 +159,32 @@ def test_what_an_adapter_makes_is_what_peft_merges(tmp_path, kind):
     assert any(not torch.equal(found[name], before[name]) for name in before)
     for name, tensor in expected.items():
         assert torch.allclose(found.get(name, found[next(iter(found))]), tensor, atol=1e-5), name
+
+
+def test_factors_of_each_expert_by_itself(tmp_path):
+    """As they were before transformers stacked experts: PEFT puts them together."""
+    torch.manual_seed(0)
+    sizes = {**SIZES, **WORDS, "num_key_value_heads": 1, "num_local_experts": 4}
+    model = MixtralForCausalLM(MixtralConfig(**sizes)).eval()
+    tensors, shapes = {}, {"w1": (24, 16), "w3": (24, 16), "w2": (16, 24)}
+    for layer, expert, (w, (n, m)) in itertools.product(range(2), range(4), shapes.items()):
+        name = f"base_model.model.model.layers.{layer}.block_sparse_moe.experts.{expert}.{w}"
+        tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"] = (
+            torch.randn(3, m),
+            torch.randn(n, 3),
+        )
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    lora(*shapes, lora_alpha=6, task_type="CAUSAL_LM").save_pretrained(tmp_path)
+    values = read_adapter(tmp_path, held(model)).values
+    for layer, expert in itertools.product(range(2), range(4)):
+        key = f"base_model.model.model.layers.{layer}.block_sparse_moe.experts.{expert}"
+        delta = {
+            w: 2 * tensors[f"{key}.{w}.lora_B.weight"] @ tensors[f"{key}.{w}.lora_A.weight"] for w in shapes
+        }
+        place = f"model.layers.{layer}.mlp.experts"
+        for name, added in (("gate_up_proj", [delta["w1"], delta["w3"]]), ("down_proj", [delta["w2"]])):
+            start = model.get_parameter(f"{place}.{name}")[expert]
+            assert torch.allclose(values[f"{place}.{name}"][expert], start + torch.cat(added), atol=1e-5)
 
 
 REFUSED = {

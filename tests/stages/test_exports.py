@@ -267,6 +267,42 @@ def test_a_linear_merge_of_adapters_is_one_adapter(world, adapters, model, base,
     assert ModelCard.load(folder / "README.md").data.library_name == "peft"
 
 
+def test_one_adapter_of_those_that_change_embeddings(world, folder, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(folder, tie_word_embeddings=False)
+    model.lm_head.weight.data = model.lm_head.weight + 1
+    model.save_pretrained(folder)
+    states = []
+    for seed, task in enumerate(TASKS):
+        torch.manual_seed(seed)
+        targets = ["q_proj", "embed_tokens"]
+        adapted = get_peft_model(
+            AutoModelForCausalLM.from_pretrained(folder),
+            LoraConfig(r=2, target_modules=targets, init_lora_weights=False),
+        )
+        adapted.save_pretrained(tmp_path / task)
+        states.append({name: tensor.clone() for name, tensor in state_of(adapted.merge_and_unload()).items()})
+    world("average")
+    found = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("model"), exported("average"))
+    mean = {name: (tensor + states[1][name]) / 2 for name, tensor in states[0].items()}
+    close(state_of(found.merge_and_unload()), mean, atol=1e-5)
+
+
+def test_a_merge_of_adapters_with_trained_tensors_beside_them_is_a_model(world, folder, tmp_path):
+    states = []
+    for seed, task in enumerate(TASKS):
+        torch.manual_seed(seed)
+        config = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["norm"], init_lora_weights=False)
+        adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(folder), config)
+        adapted.base_model.model.model.norm.modules_to_save["default"].weight.data += seed + 1
+        adapted.save_pretrained(tmp_path / task)
+        states.append({name: tensor.clone() for name, tensor in state_of(adapted.merge_and_unload()).items()})
+    world("average")
+    made = exported("average")
+    assert not (made / "adapter_config.json").exists()
+    mean = {name: (tensor + states[1][name]) / 2 for name, tensor in states[0].items()}
+    close(loaded(made), mean, atol=1e-5)
+
+
 def test_another_merge_of_adapters_is_a_model(world, adapters, model, base):
     world({"ties": {"density": 0.5}})
     folder = exported("ties@density=0.5")

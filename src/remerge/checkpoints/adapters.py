@@ -1,6 +1,7 @@
 """Adapters as PEFT loads and merges them: what they make of the base's weights, low-rank where it is."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def read_adapter(folder: Path, base: Checkpoint) -> Adapter:
     refusals = []
     for made in classes(config, base.model):
         try:
-            network = tuned(folder, config, tensors, made, base.model)
+            network = tuned(folder, deepcopy(config), tensors, made, base.model)
         except UserError as error:
             refusals.append(error)
             continue
