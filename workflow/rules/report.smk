@@ -3,7 +3,7 @@
 
 rule report:
     input:
-        [RECORDS[what] for what in ("base", "experts", "scores", "merges")],
+        [RECORDS[what] for what in sorted(READ)],
         expand(f"{B}/tables/{{name}}.html", name=TABLES),
         expand(f"{B}/figures/{{name}}.html", name=FIGURES),
     output:
