@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from scipy import stats
 
 from remerge import exhibits
@@ -214,3 +215,25 @@ def check_latex(text: str, width: int) -> None:
 def test_an_unknown_table(world: Path) -> None:
     with pytest.raises(UserError, match="unknown table 'divmerge_table9' of demo, known: divmerge_table2"):
         write(world, "divmerge_table9", "table")
+
+
+def test_several_seeds_have_a_mean_and_a_spread(world: Path, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(world, tmp_path / "demo"))
+    config = yaml.safe_load((results / "config.yaml").read_text())
+    config["merge"]["variants"][0]["seeds"] = 2
+    (results / "config.yaml").write_text(yaml.safe_dump(config))
+    name = Run(results).config.merge.variants[0].name
+    first = config["merge"]["variants"][0]["name"]
+    (results / f"merges/{first}").rename(results / f"merges/{name}")
+    expected = {}
+    for size in (2, 3, 4):
+        path = results / f"merges/{name}/{size}.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        again = [line | {"seed": 1, "anp": line["anp"] + 3} for line in lines]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines + again))
+        mean = np.mean([line["anp"] for line in lines])
+        expected[size] = (mean + 1.5, 3 / np.sqrt(2))
+    (row,) = rows(results, "seeds", "variant").values()
+    for size, (mean, spread) in expected.items():
+        assert float(row[f"{size}"]) == pytest.approx(mean, rel=1e-5)
+        assert float(row[f"{size}_spread"]) == pytest.approx(spread, rel=1e-5)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,3 +67,25 @@ def test_an_exhibit_is_one_file(tmp_path: Path) -> None:
     assert rules["tables"] == 1 and "merge" not in rules
     before = planned(tmp_path, "demo", root=ROOT)
     assert planned(tmp_path, "demo", root=project)["tables"] == before["tables"] + 1
+
+
+def test_benchmarks_that_are_finished_are_set_side_by_side(tmp_path: Path) -> None:
+    for name in ("demo", "demo-t5"):
+        (tmp_path / f"results/{name}").mkdir(parents=True)
+        (tmp_path / f"results/{name}/report.html").write_text("")
+    target = "results/compare/demo-lora+demo-t5.html"
+    (tmp_path / "results/demo-lora").mkdir()
+    (tmp_path / "results/demo-lora/report.html").write_text("")
+    assert planned(tmp_path, "demo", target) == {"compare": 1, "total": 1}
+
+
+def test_variants_of_one_method_are_made_by_one_rule(tmp_path: Path) -> None:
+    """Scales of opposite signs, whose names differ in a sign that no rule's name can hold."""
+    above = {
+        "include": str(ROOT / "config/demo.yaml"),
+        "benchmark": "signs",
+        "merge": {"variants": [{"task_arithmetic": {"scale": scale}} for scale in (0.5, -0.5)]},
+    }
+    (tmp_path / "signs.yaml").write_text(yaml.safe_dump(above))
+    rules = planned(tmp_path, tmp_path / "signs.yaml", "results/signs/report.html")
+    assert rules["merge"] == 2 * 3

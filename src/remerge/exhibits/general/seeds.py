@@ -1,0 +1,34 @@
+"""Random and learned methods over several seeds.
+
+Mean ANP over the merges of each size ± its standard deviation over seeds, of the variants that are made with
+several.
+"""
+
+from remerge.config import Config
+from remerge.exhibits._rows import Row, frame
+from remerge.report.run import Run
+from remerge.report.table import Column, Table
+
+READS = ("merges",)
+
+
+def applies(config: Config) -> bool:
+    """Where a variant has several seeds."""
+    return any(variant.seeds > 1 for variant in config.merge.variants)
+
+
+def build(run: Run) -> Table:
+    """A row a variant, a column a size."""
+    rows: list[Row] = []
+    for shown, variant in zip(run.variants, run.config.merge.variants, strict=True):
+        if variant.seeds == 1:
+            continue
+        row: Row = {"variant": variant.name, "method": shown.label, "seeds": variant.seeds}
+        merges = run.merged[run.merged["variant"] == variant.name]
+        for size, of_size in merges.groupby("size"):
+            means = of_size.groupby("seed")["anp"].mean()
+            row |= {f"{size}": float(means.mean()), f"{size}_spread": float(means.std())}
+        rows.append(row)
+    sizes = [Column(f"{size}", f"{size} tasks", digits=2, half_width=f"{size}_spread") for size in run.sizes]
+    columns = [Column("method", "Method"), Column("seeds", "Seeds", digits=0), *sizes]
+    return Table(frame(rows, columns, "variant"), tuple(columns))
