@@ -12,12 +12,12 @@ import yaml
 ROOT = Path(__file__).parents[2]
 
 
-def planned(folder: Path, benchmark: str, *targets: str, root: Path = ROOT) -> dict[str, int]:
+def planned(folder: Path, benchmark: str | Path, *targets: str, root: Path = ROOT) -> dict[str, int]:
     """How many jobs of each rule a dry run would run, the rules of methods as one."""
     start = [sys.executable, "-m", "snakemake", "--snakefile", root / "Snakefile", "--cores", "2"]
     which = [
         "--configfile",
-        root / f"config/{benchmark}.yaml",
+        benchmark if isinstance(benchmark, Path) else root / f"config/{benchmark}.yaml",
         "--directory",
         folder,
         "--scheduler",
