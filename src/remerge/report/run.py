@@ -144,7 +144,7 @@ class Run:
 
         There are none of a size that the variant does not make: SLERP makes pairs alone.
         """
-        if str(size) not in self.config.groups(self.config.variant(variant)):
+        if str(size) not in self._groups[variant]:
             return []
         found = Merge.read_lines(self.results, variant=variant, group=size)
         path = Merge.place(self.results, variant=variant, group=size)
@@ -160,9 +160,9 @@ class Run:
         """All merges of all plans."""
         return [
             merge
-            for variant in self.config.merge.variants
-            for group in self.config.groups(variant)
-            for merge in Merge.read_lines(self.results, variant=variant.name, group=group)
+            for variant, groups in self._groups.items()
+            for group in groups
+            for merge in Merge.read_lines(self.results, variant=variant, group=group)
         ]
 
     def merge_scores(self, size: int) -> dict[str, dict[str, list[float]]]:
@@ -228,6 +228,11 @@ class Run:
         """Its mean over the merges of one size; NaN if there are none."""
         found = self.anp_of(variant, size, kind)
         return fmean(found) if found else nan
+
+    @cached_property
+    def _groups(self) -> dict[str, list[str]]:
+        """The groups of merges that each variant makes."""
+        return {variant.name: list(self.config.groups(variant)) for variant in self.config.merge.variants}
 
     def _divergences(self, model: str) -> dict[str, Any]:
         found = Divergences.read(self.results, model=model).divergences
