@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from remerge import config as configuration
-from remerge.tasks import data
+from remerge import tasks
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
@@ -65,7 +65,7 @@ ROWS: dict[str, tuple[dict, str, str | None, int | None]] = {
         {f"InputSentence{i}": f"S{i}." for i in range(1, 5)}
         | {f"RandomFifthSentenceQuiz{i}": f"E{i}." for i in (1, 2)}
         | {"AnswerRightEnding": 2},
-        "story: S1. S2. S3. S4. (1) E1. (2) E2.",
+        "Story continuation choices: (A) E1. (B) E2. Story: S1. S2. S3. S4.",
         None,
         1,
     ),
@@ -104,9 +104,9 @@ def test_a_whole_run_is_planned_offline(path, tmp_path):
     config = configuration.load(path)
     stats = [line.split() for line in (done.stdout + done.stderr).splitlines() if line.count(" ") > 2]
     planned = {words[0]: int(words[1]) for words in stats if len(words) == 2 and words[1].isdigit()}
-    assert planned["expert"] == len(config.models) - 1
+    assert planned["experts"] == len(config.models) - 1
     merges = sum(count for rule, count in planned.items() if rule.startswith("merge_"))
-    assert merges == len(config.merge.variants) * len(config.sizes)
+    assert merges == sum(len(config.groups(variant)) for variant in config.merge.variants)
     assert not (tmp_path / "results").exists()
 
 
@@ -115,7 +115,7 @@ def test_questions_and_answers_are_in_the_columns_of_the_public_datasets(name):
     config = configuration.load(ROOT / f"config/{name}.yaml")
     for task, settings in config.tasks.items():
         row, question, spoken, number = ROWS[task]
-        ((asked, answer),) = data.pairs(task, settings, [row], config.base.speaks)
+        ((asked, answer),) = tasks.pairs(task, settings, [row], config.base.speaks)
         assert asked == question or (task == "qasc" and question in asked)
         assert answer == (spoken if config.base.speaks else number), task
         assert settings.target in row or not settings.splits.stratify
