@@ -88,5 +88,5 @@ def task_label(task: str) -> str:
 
 
 def _note(key: str, value: Any) -> str:
-    """``density 0.1``, ``tuned``."""
-    return key if value is True else f"{key} {value}"
+    """``density 0.1``, ``tuned``, ``no prune``."""
+    return {"True": key, "False": f"no {key}"}.get(str(value), f"{key} {value}")
