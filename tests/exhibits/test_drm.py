@@ -11,17 +11,24 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from remerge import config as configuration
 from remerge import exhibits
 from remerge.analysis.significance import paired_p
 from remerge.report.figure import Figure
 from remerge.report.run import Run
 
 FOLDER = exhibits.FOLDER
+ROOT = Path(__file__).parents[2]
 
 
 def rows(results: Path, name: str, key: str) -> dict[str, dict[str, str]]:
     text = exhibits.known()[name].build(Run(results)).csv()
     return {row[key]: row for row in csv.DictReader(io.StringIO(text))}
+
+
+def scores_of(number: int) -> pd.DataFrame:
+    table = pd.read_csv(FOLDER / f"drm/table{number}.csv")
+    return table.pivot(index="row", columns="column", values="value")
 
 
 def figure(results: Path, name: str) -> Figure:
@@ -109,10 +116,7 @@ def test_the_papers_tests_are_of_normalised_scores(
     number: int, baseline: str, published: float, bounds: tuple[float, float], normalise: bool
 ) -> None:
     """The p of the merge of all tasks follows from the paper's scores; from raw accuracies it does not."""
-    table = pd.read_csv(FOLDER / f"drm/table{number}.csv").pivot(
-        index="row", columns="column", values="value"
-    )
-    table = table.drop(columns="Average")
+    table = scores_of(number).drop(columns="Average")
     own = table.loc["Finetuned"] if normalise else pd.Series(1.0, table.columns)
     found = paired_p(list(table.loc["DRM-H"] / own), list(table.loc[baseline] / own))
     least, most = extremes(table.loc["DRM-H"], table.loc[baseline], own, found)
@@ -176,3 +180,44 @@ def test_figure7_is_the_grid_of_validation_merits(drm: Path) -> None:
         assert [line.get_label() for line in axes.lines] == ["TIES", "DARE-TIES", "DRM-H", "DRM-V"]
         expected = [point["mean"] for point in grid if point["params"]["scale"] == scale]
         assert list(axes.lines[-1].get_ydata()) == expected and len(expected) == 3  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", [12, 13])
+def test_on_t5_the_paper_chooses_the_default_scale(number: int) -> None:
+    """So a search that is right returns 0.4 there."""
+    table = scores_of(number)
+    assert (table.loc["Task Arithmetic"] == table.loc["Task Arithmetic (validation)"]).all()
+
+
+@pytest.mark.parametrize(
+    ("number", "task", "column", "fit"),
+    [
+        (12, "qasc", "QASC", 12),
+        (13, "qasc", "QASC", 10),
+        (14, "qasc", "QASC", 12),
+        (12, "quartz", "Quartz", 11),
+        (13, "quartz", "Quartz", 12),
+        (15, "sst2", "SST2", 10),
+        (15, "rte", "RTE", 11),
+        (15, "cola", "COLA", 12),
+    ],
+)
+def test_scores_are_shares_of_the_test_splits(number: int, task: str, column: str, fit: int) -> None:
+    """Of the sizes that our configurations name; QASC's is its validation split, which 813 would not fit."""
+    name = {12: "drm-t5-base", 13: "drm-t5-large", 14: "drm-deberta", 15: "drm-llama-lora"}[number]
+    config = configuration.load(ROOT / f"config/{name}.yaml")
+    scores = scores_of(number)[column]
+    fits = [
+        sum(abs(100 * round(score * n / 100) / n - score) <= 0.05 + 1e-9 for score in scores)
+        for n in (config.tasks[task].sizes.test, 813)
+    ]
+    assert fits[0] == fit and (column != "QASC" or fits[1] < fit)
+
+
+def test_merges_that_answer_one_class_have_its_share() -> None:
+    """Task arithmetic on Llama, tuned, and averaging on T5 and DeBERTa: shares of classes in the tests."""
+    llama = scores_of(15).loc["Task Arithmetic (validation)"]
+    assert llama["COLA"] == pytest.approx(100 * 721 / 1043, abs=0.05)
+    assert llama["SST2"] == pytest.approx(100 * 444 / 872, abs=0.05)
+    for number in (12, 13):
+        assert scores_of(number).loc["Simple Averaging", "WikiQA"] == 95.3

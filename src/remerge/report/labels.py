@@ -89,4 +89,6 @@ def task_label(task: str) -> str:
 
 def _note(key: str, value: Any) -> str:
     """``density 0.1``, ``tuned``, ``no prune``."""
-    return {"True": key, "False": f"no {key}"}.get(str(value), f"{key} {value}")
+    if isinstance(value, bool):
+        return key if value else f"no {key}"
+    return f"{key} {value}"

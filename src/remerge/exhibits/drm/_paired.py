@@ -8,8 +8,8 @@ from remerge.exhibits._rows import Row, frame, mean
 from remerge.report.run import Run
 from remerge.report.table import Column, Table
 
-BASELINES = {"average": "Averaging", "ties": "Ties", "dare_ties": "Dare-ties"}
-"""Variants, and what the paper's Tables 5 and 6 call them."""
+BASELINES = {"Model averaging": "Averaging", "TIES": "Ties", "DARE-TIES": "Dare-ties"}
+"""Methods as they come, and what the paper's Tables 5 and 6 call them."""
 
 LEVEL = 0.05
 """Below it the paper calls a difference significant."""
@@ -17,7 +17,7 @@ LEVEL = 0.05
 
 def paired(run: Run, paper: Published) -> Table:
     """A row a size; for each baseline the mean lead, its p, and the paper's."""
-    labels = {variant.name: variant.label for variant in run.variants if variant.name in BASELINES}
+    labels = {variant.name: variant.label for variant in run.variants if variant.label in BASELINES}
     rows: list[Row] = []
     columns = [Column("size", "Tasks", digits=0), Column("n", "Pairs", digits=0)]
     for variant, label in labels.items():
@@ -31,11 +31,11 @@ def paired(run: Run, paper: Published) -> Table:
     for size in run.sizes:
         ours = shares(run, "drm_h", size)
         row: Row = {"size": size, "n": len(ours)}
-        for variant in labels:
+        for variant, label in labels.items():
             theirs = shares(run, variant, size)
             row[f"{variant}_lead"] = 100 * mean(ours[pair] - theirs[pair] for pair in ours)
             row[f"{variant}_p"] = paired_p(list(ours.values()), [theirs[pair] for pair in ours])
-            row[f"{variant}_paper"] = paper.value(BASELINES[variant], str(size))
+            row[f"{variant}_paper"] = paper.value(BASELINES[label], str(size))
             bold |= {(len(rows), key) for key in (f"{variant}_p", f"{variant}_paper") if row[key] < LEVEL}
         rows.append(row)
     return Table(frame(rows, columns), tuple(columns), frozenset(bold))

@@ -14,7 +14,7 @@ from remerge.report.run import Run
 from remerge.report.style import style
 
 READS = ("scores", "merges")
-METHODS = ("average", "ties", "dare_ties", "drm_h")
+METHODS = ("Model averaging", "TIES", "DARE-TIES", "DRM-H")
 APART = 0.11
 """Between the markers of two methods, in tasks."""
 
@@ -28,7 +28,7 @@ def build(run: Run) -> Figure:
     """A line and its points for each of the paper's methods."""
     figure = Figure(4.2, 3.3)
     axes = figure.subplots()
-    shown = [variant for variant in run.variants if variant.name in METHODS]
+    shown = [variant for variant in run.variants if variant.label in METHODS]
     for place, variant in enumerate(shown):
         look, shift = style(variant.name), APART * (place - (len(shown) - 1) / 2)
         at = [size + shift for size in run.sizes]

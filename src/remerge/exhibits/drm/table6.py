@@ -17,10 +17,10 @@ READS = ("merges",)
 
 
 def applies(config: Config) -> bool:
-    """Of language, where there are DRM-H and something to compare it with."""
+    """Of language, where there are DRM-H and averaging."""
     names = {variant.name for variant in config.merge.variants}
     kind = config.base.family != "clip"
-    return kind and "drm_h" in names and bool(names & {"average", "ties", "dare_ties"})
+    return kind and {"drm_h", "average"} <= names
 
 
 def build(run: Run) -> Table:
