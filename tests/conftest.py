@@ -108,6 +108,14 @@ def drm(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def lora(tmp_path_factory):
+    """A finished run of the DRM paper's benchmark of adapters, to be read only."""
+    folder = tmp_path_factory.mktemp("results") / "drm-llama-lora"
+    tasks, base = ["cola", "sst2", "mnli", "qnli", "rte"], "meta-llama/Llama-3.1-8B"
+    return make_world(folder, "drm-llama-lora", tasks, "drm", base, {"rank": 16})
+
+
+@pytest.fixture(scope="session")
 def own(tmp_path_factory):
     """A finished run of a benchmark of nobody's, to be read only."""
     return make_world(tmp_path_factory.mktemp("results") / "own", "own", paper=None)

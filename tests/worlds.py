@@ -1,7 +1,7 @@
-"""A small synthetic run: four tasks, eleven subsets, ten variants, every record of the contract."""
+"""A small synthetic run: some tasks, every subset, a paper's variants, every record of the contract."""
 
 import json
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,31 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 ]
 GRID = {"learning_rate": {"tune": [0.01, 0.03]}, "initial": {"tune": [0.5, "1/T"]}}
 QUALITY = [0.72, 0.66, 0.7, 0.62, 0.76, 0.84, 0.86, 0.78, 0.93, 0.95]
+BOTH = {"density": {"tune": [0.1, 0.4, 1.0]}, "scale": {"tune": [0.8, 1.0, 1.2, 1.5]}}
+DRM: list[tuple[str, dict[str, Any], float]] = [
+    ("average", {}, 0.72),
+    ("task_arithmetic", {}, 0.66),
+    ("ties", {}, 0.74),
+    ("dare_ties", {}, 0.73),
+    ("drm_h", {}, 0.82),
+    ("drm_v", {}, 0.78),
+    ("task_arithmetic", {"scale": {"tune": [0.2, 0.3]}}, 0.7),
+    *((method, BOTH, 0.85) for method in ("ties", "dare_ties", "drm_h", "drm_v")),
+    ("divmerge", {"divergence": "js", "level": "layer"}, 0.95),
+    *(("drm_h", {step: False}, 0.7) for step in ("renormalise", "prune", "elect", "disjoint")),
+    *((method, {"pruning": "individual"}, 0.8) for method in ("drm_h", "drm_v")),
+    *(("drm_h", {"rank": rank}, 0.82 - 0.05 * (1 - rank)) for rank in (0.8, 0.4, 0.1)),
+]
+
+
+def is_tuned(value: Any) -> bool:
+    return isinstance(value, dict) and {*value} == {"tune"}
 
 
 def variant_name(method: str, params: dict[str, Any]) -> str:
-    pairs = ",".join(f"{key}={params[key]}" for key in sorted(params))
-    return f"{method}@{pairs}" if pairs else method
+    words = [f"{key}={params[key]}" for key in sorted(params) if not is_tuned(params[key])]
+    words += ["tuned"] if any(map(is_tuned, params.values())) else []
+    return f"{method}@{','.join(words)}" if words else method
 
 
 def write_json(path: Path, record: Any) -> None:
@@ -51,14 +71,16 @@ def make_world(
     tasks: list[str] | None = None,
     paper: str | None = "divmerge",
     base: str = "miniature-qwen2",
+    lora: dict[str, Any] | None = None,
 ) -> Path:
     """Write every record of a run into ``results`` and return it."""
     tasks = tasks or TASKS
     rng = np.random.default_rng(7)
-    names = [variant_name(*variant) for variant in VARIANTS]
+    merged = DRM if paper == "drm" else [(*v, quality) for v, quality in zip(VARIANTS, QUALITY, strict=True)]
+    names = [variant_name(method, params) for method, params, _ in merged]
     variants = [
         {"name": name, "method": method, "params": params}
-        for name, (method, params) in zip(names, VARIANTS, strict=True)
+        for name, (method, params, _) in zip(names, merged, strict=True)
     ]
     config = {
         "benchmark": benchmark,
@@ -69,7 +91,7 @@ def make_world(
             task: {"source": "miniature", "prompt": f"{task} : {{sentence}}", "answers": ["no", "yes"]}
             for task in tasks
         },
-        "finetune": {"steps": 700, "learning_rate": 1e-3},
+        "finetune": {"steps": 700, "learning_rate": 1e-3, "lora": lora},
         "merge": {"variants": variants, "defaults": {"adamerging": GRID, "divmerge": GRID}},
         "plans": {"subsets": {"sizes": None}},
     }
@@ -118,21 +140,18 @@ def make_world(
             found[task] = {"kl": kl, "js": float(np.log(2) * (1 - np.exp(-kl / 2))), "n": 500}
         record = {"benchmark": benchmark, "model": name, "divergences": found}
         write_json(results / f"divergences/{name}.json", record)
-    for place, (name, (method, params)) in enumerate(zip(names, VARIANTS, strict=True)):
+    for name, (method, params, quality) in zip(names, merged, strict=True):
         learned = method in ("adamerging", "divmerge")
-        if learned:
+        asked = (GRID if learned else {}) | params
+        tuned = {key: value["tune"] for key, value in asked.items() if is_tuned(value)}
+        params = {key: value for key, value in params.items() if not is_tuned(value)}
+        if tuned:
             subset = "+".join(sorted(tasks[:2]))
             grid = []
-            for rate in (0.01, 0.03):
-                for initial in (0.5, "1/T"):
-                    mean = 100 * QUALITY[place] + 2 * rng.standard_normal()
-                    grid.append(
-                        {
-                            "params": {"learning_rate": rate, "initial": initial},
-                            "validation": {subset: mean},
-                            "mean": mean,
-                        }
-                    )
+            for values in product(*tuned.values()):
+                mean = 100 * quality + 2 * rng.standard_normal()
+                point = dict(zip(tuned, values, strict=True))
+                grid.append({"params": point, "validation": {subset: mean}, "mean": mean})
             best = max(grid, key=lambda point: point["mean"])
             write_json(
                 results / f"selection/{name}.json",
@@ -150,7 +169,7 @@ def make_world(
         for size in range(2, len(tasks) + 1):
             lines = []
             for subset in combinations(sorted(tasks), size):
-                fall = (1 - QUALITY[place]) * (1 - 0.6 ** (size - 1)) * 2
+                fall = (1 - quality) * (1 - 0.6 ** (size - 1)) * 2
                 merged = {
                     t: score(scores[t][t]["value"] * (1 - fall) + 0.03 * rng.standard_normal())
                     for t in subset

@@ -25,6 +25,8 @@ PLACES = {
     "selection": ["selection"],
 }
 DIVMERGE = "divmerge_figure2 divmerge_figure5 divmerge_table2 divmerge_table3 divmerge_table5"
+DRM = "drm_figure6 drm_figure7 drm_table3"
+ABLATIONS = "drm_table7 drm_table8"
 MINE = '''"""Mine.
 
 Of {tasks} tasks, {more}.
@@ -48,15 +50,15 @@ def build(run: Run) -> Table:
         ("demo", f"{DIVMERGE} divmerge_table6"),
         ("demo-t5", f"{DIVMERGE} divmerge_table7"),
         ("divmerge-generation", f"{DIVMERGE} divmerge_table7"),
-        ("drm-vit-b32", "drm_table10"),
-        ("drm-vit-l14", "drm_table11"),
-        ("drm-t5-base", "drm_table12"),
-        ("drm-t5-large", "drm_table13"),
-        ("drm-deberta", "drm_table14"),
-        ("drm-llama-lora", "drm_table15"),
-        ("demo-vision", "drm_table10"),
-        ("demo-encoder", "drm_table14"),
-        ("demo-lora", "drm_table15"),
+        ("drm-vit-b32", f"drm_figure2 {DRM} drm_table5 {ABLATIONS} drm_table10"),
+        ("drm-vit-l14", f"{DRM} drm_table5 {ABLATIONS} drm_table11"),
+        ("drm-t5-base", f"drm_figure2 {DRM} drm_table6 {ABLATIONS} drm_table12"),
+        ("drm-t5-large", f"{DRM} drm_table6 {ABLATIONS} drm_table13"),
+        ("drm-deberta", f"{DRM} drm_table6 {ABLATIONS} drm_table14"),
+        ("drm-llama-lora", "drm_figure7 drm_table3 drm_table6 drm_table15"),
+        ("demo-vision", "drm_figure2 drm_figure7 drm_table5 drm_table10"),
+        ("demo-encoder", f"drm_figure2 {DRM} drm_table6 {ABLATIONS} drm_table14"),
+        ("demo-lora", "drm_figure2 drm_figure7 drm_table6 drm_table15"),
         ("own", ""),
     ],
 )

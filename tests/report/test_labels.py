@@ -20,6 +20,8 @@ from remerge.report.style import style
         ("divmerge@divergence=js,level=task", "DivMerge JS (TL)", "TL JS (ours)"),
         ("divmerge@divergence=kl,level=layer", "DivMerge KL (LL)", "LL KL (ours)"),
         ("divmerge@divergence=reverse_kl,level=task", "DivMerge reverse KL (TL)", None),
+        ("ties@tuned", "TIES (tuned)", None),
+        ("drm_h@prune=False", "DRM-H (no prune)", None),
         ("mine@alpha=3", "mine@alpha=3", None),
         ("ties@tuned", "TIES (tuned)", None),
         ("ties@scope=tensor,tuned=1a2b3c4d", "TIES (scope tensor, tuned 1a2b3c4d)", None),
@@ -43,6 +45,7 @@ def test_tasks() -> None:
 
 def test_a_method_looks_the_same_everywhere_and_unlike_the_others() -> None:
     names = ["average", "task_arithmetic", "multi_slerp", "ties", "base", "multitask", "mine"]
+    names += ["dare_ties", "drm_h", "drm_v", "ties@tuned", "drm_h@tuned"]
     names += [f"adamerging@level={level}" for level in ("task", "layer")]
     names += [
         f"divmerge@divergence={kind},level={level}" for kind in ("kl", "js") for level in ("task", "layer")

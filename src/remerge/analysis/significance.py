@@ -1,10 +1,10 @@
-"""Intervals over merging experiments, as in the DivMerge paper's Tables 3 and 4."""
+"""Intervals over merging experiments (DivMerge, Tables 3, 4), tests between methods (DRM, Tables 5, 6)."""
 
 from collections.abc import Sequence
 from math import nan, sqrt
 from statistics import fmean, stdev
 
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
@@ -18,3 +18,15 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
         return (values[0] if n else nan), nan
     quantile = float(stdtrit(n - 1, 0.5 + confidence / 2))
     return fmean(values), quantile * stdev(values) / sqrt(n)
+
+
+def paired_p(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The p of the one-sided paired t-test: how likely so large a lead of ours is, were both equal.
+
+    ``t = d̄ · √n / s`` of the differences d, ``p = P(T > t)`` with n − 1 degrees of freedom; NaN of fewer than
+    two pairs, or where all differ by the same.
+    """
+    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+    n = len(differences)
+    spread = stdev(differences) if n > 1 else 0.0
+    return float(stdtr(n - 1, -fmean(differences) * sqrt(n) / spread)) if spread else nan

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from remerge.report.style import Style
 
@@ -46,3 +47,11 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
         top = middle + gap * (len(members) - 1) / 2
         places += [top - gap * place for place in range(len(members))]
     return places
+
+
+def legend_above(figure: Figure, axes: Axes) -> None:
+    """The names of the axes' lines above them, four in a row, and everything within the figure."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.set_layout_engine("constrained")
+    near: dict[str, Any] = {"handlelength": 1.7, "handletextpad": 0.5, "columnspacing": 1.2, "frameon": False}
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4), fontsize=8, **near)

@@ -88,5 +88,7 @@ def task_label(task: str) -> str:
 
 
 def _note(key: str, value: Any) -> str:
-    """``density 0.1``, ``tuned``."""
-    return key if value is True else f"{key} {value}"
+    """``density 0.1``, ``tuned``, ``no prune``."""
+    if isinstance(value, bool):
+        return key if value else f"no {key}"
+    return f"{key} {value}"

@@ -1,7 +1,8 @@
 """One look for every figure: a method has the same colour, marker and line wherever it stands.
 
 Colours are Okabe and Ito's, which the colour-blind can tell apart; markers and line styles tell the
-methods apart without colour. A hollow marker is a task-level method, a filled one a layer-level one.
+methods apart without colour. A hollow marker is a task-level method, a filled one a layer-level one; a dashed
+line is of a method with tuned parameters.
 """
 
 from collections.abc import Mapping
@@ -47,6 +48,9 @@ _KNOWN = {
     "Task arithmetic": ("#cc79a7", "s"),
     "Multi-SLERP": ("#56b4e9", "^"),
     "TIES": ("#8c6d31", "P"),
+    "DARE-TIES": ("#40b0a6", "X"),
+    "DRM-H": ("#4b1d91", "h"),
+    "DRM-V": ("#a05fd6", "d"),
     "AdaMerging": ("#d55e00", "D"),
     "DivMerge KL": ("#009e73", "v"),
     "DivMerge JS": ("#0072b2", "o"),
@@ -84,7 +88,7 @@ def style(variant: str, params: Mapping[str, Any] | None = None) -> Style:
         return Style(INK, "", (0, (7, 2, 1, 2)), True)
     name = printed(variant, params)
     look = _KNOWN.get(f"{name.method} {name.kind}".rstrip())
-    if look and not name.notes:
-        return Style(*look, "-", name.level != "TL")
+    if look and name.notes in ((), ("tuned",)):
+        return Style(*look, "--" if name.notes else "-", name.level != "TL")
     seed = crc32(variant.encode())
     return Style(_OTHERS[seed % 8], _MARKERS[seed // 8 % 8], "-", bool(seed // 64 % 2))

@@ -34,13 +34,14 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class Column:
-    """A printed column: which of the frame's, its head, and how its numbers are written."""
+    """A printed column: which of the frame's, its head, and how its numbers are written, 0.02 or 2.0e−2."""
 
     key: str
     head: str
     group: str = ""
     digits: int | None = None
     half_width: str = ""
+    scientific: bool = False
 
 
 @dataclass(frozen=True)
@@ -161,10 +162,13 @@ class Table:
         return (f"<tr>{groups}</tr>" if groups else "") + f"<tr>{heads}</tr>"
 
 
-def number(value: float, digits: int) -> str:
+def number(value: float, digits: int, scientific: bool = False) -> str:
     """A number as it is printed: a true minus sign, no minus zero, a dash for NaN."""
     if pd.isna(value):
         return MISSING
+    if scientific:
+        mantissa, _, exponent = f"{value:.{digits}e}".partition("e")
+        return f"{mantissa}e{int(exponent)}".replace("-", "−")
     text = f"{value:.{digits}f}"
     return text.replace("-", "−") if float(text) else text.removeprefix("-")
 
@@ -173,7 +177,7 @@ def _text(record: dict[Any, Any], column: Column) -> str:
     value = record[column.key]
     if column.digits is None:
         return str(value)
-    text = number(value, column.digits)
+    text = number(value, column.digits, column.scientific)
     spread = record[column.half_width] if column.half_width else float("nan")
     return text if pd.isna(spread) else f"{text} ± {number(spread, column.digits)}"
 

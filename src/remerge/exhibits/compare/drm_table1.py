@@ -1,7 +1,7 @@
 """DRM over its benchmarks.
 
 Mean test score in % of the tasks under the merge of all of them, for each model, beside the paper's.
-Bold: the best merge of a column.
+Tuned: with a validation set. Bold: the best merge of a column.
 """
 
 from remerge.config import Config

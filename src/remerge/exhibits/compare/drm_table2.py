@@ -1,13 +1,13 @@
 """DRM on adapters.
 
 Mean test score in % of the tasks under the merge of all of them, of LoRA experts, beside the paper's table
-transposed. Bold: the best merge of a column.
+transposed. Tuned: with a validation set. Bold: the best merge of a column.
 """
 
 from remerge.config import Config
 from remerge.exhibits._published import Published
 from remerge.exhibits.compare._averages import averages
-from remerge.exhibits.drm._rows import ROWS
+from remerge.exhibits.drm._rows import ROWS, TUNED
 from remerge.report.run import Run
 from remerge.report.table import Table
 
@@ -27,5 +27,6 @@ def build(runs: list[Run]) -> Table:
 
 
 def published(run: Run, method: str) -> float:
-    """In the paper a method is a column."""
-    return Published(__file__, run.benchmark).value("Llama 3.1-8B", NAMES.get(method))
+    """In the paper a method is a column, and tuned methods are a row."""
+    row = "Llama 3.1-8B (validation)" if method.endswith(TUNED) else "Llama 3.1-8B"
+    return Published(__file__, run.benchmark).value(row, NAMES.get(method.removesuffix(TUNED)))

@@ -1,6 +1,6 @@
 """What the paper calls methods, by what they are called here (Tables 1, 10 to 15)."""
 
-ROWS = {
+_METHODS = {
     "Model averaging": "Simple Averaging",
     "Task arithmetic": "Task Arithmetic",
     "TIES": "TIES Merging",
@@ -8,3 +8,8 @@ ROWS = {
     "DRM-H": "DRM-H",
     "DRM-V": "DRM-V",
 }
+
+TUNED = " (tuned)"
+"""What we add to a method's name where the paper ticks "Validation"."""
+
+ROWS = _METHODS | {ours + TUNED: f"{theirs} (validation)" for ours, theirs in _METHODS.items()}

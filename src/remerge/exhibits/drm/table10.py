@@ -1,8 +1,8 @@
 """Every task under the largest merge.
 
-Test score in % on each task, by {what}, beside the unmerged models and each task's own expert. Bold: the best
-merge of a column. The paper's table is of CLIP ViT-B/32, this one of {base}; its averages are in the paper's
-Table 1.
+Test score in % on each task, by {what}, beside the unmerged models and each task's own expert. Tuned:
+parameters chosen on validation scores, the paper's rows with a validation set. Bold: the best merge of a
+column. The paper's table is of CLIP ViT-B/32, this one of {base}; its averages are in the paper's Table 1.
 """
 
 from remerge.config import Config

@@ -1,8 +1,9 @@
 """Every task under the largest merge.
 
-Test score in % on each task, by {what}, beside the unmerged models and each task's own expert. Bold: the best
-merge of a column. The paper's table is of Llama-3.1-8B with LoRA, this one of {base}; its averages are in the
-paper's Table 2.
+Test score in % on each task, by {what}, beside the unmerged models and each task's own expert. Tuned:
+parameters chosen on validation scores, the paper's rows with a validation set. Bold: the best merge of a
+column. The paper's table is of Llama-3.1-8B with LoRA, this one of {base}; its averages are in the paper's
+Table 2.
 """
 
 from remerge.config import Config

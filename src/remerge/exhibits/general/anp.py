@@ -23,8 +23,8 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Where there are several sizes; DivMerge numbers the figure."""
-    return config.paper != "divmerge" and len(config.sizes) > 1
+    """Where there are several sizes; DivMerge and DRM number the figure."""
+    return config.paper not in ("divmerge", "drm") and len(config.sizes) > 1
 
 
 def build(run: Run) -> Figure:

@@ -1,8 +1,8 @@
 """Parameters chosen on validation scores.
 
-The merit on validation splits of every point of the grids, the mean over the merges that they were tried on
-({subsets}): of subsets their ANP, of other plans what the plan calls better. Bold: the choice, used for every
-merge of that variant; of equal points it is the first.
+The merit on validation splits of every point of the grids, and of the best {most} of long ones: the mean over
+the merges that they were tried on ({subsets}), of subsets their ANP, of other plans what the plan calls
+better. Bold: the choice, used for every merge of that variant; of equal points it is the first.
 """
 
 from remerge.config import Config
@@ -11,6 +11,8 @@ from remerge.report.run import Run
 from remerge.report.table import Column, Table
 
 READS = ("selection",)
+MOST = 8
+"""Points of a grid that are printed."""
 
 
 def applies(config: Config) -> bool:
@@ -19,13 +21,14 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Table:
-    """The whole grid of every tuned variant."""
+    """The grid of every tuned variant; what is left of a long one has the order of the grid."""
     rows: list[Row] = []
     bold: set[tuple[int, str]] = set()
     subsets: dict[str, None] = {}
     for variant, record in run.selections():
         subsets |= dict.fromkeys(record.subsets)
-        for point in record.grid:
+        least = sorted((point.mean for point in record.grid), reverse=True)[:MOST][-1]
+        for point in [point for point in record.grid if point.mean >= least]:
             if point.params == record.chosen:
                 bold |= {(len(rows), "params"), (len(rows), "mean")}
             words = ", ".join(f"{key} {value}" for key, value in point.params.items())
@@ -37,5 +40,5 @@ def build(run: Run) -> Table:
         Column("params", "Parameters"),
         Column("mean", "Validation", digits=2),
     )
-    facts = {"subsets": ", ".join(subsets)}
+    facts = {"subsets": ", ".join(subsets), "most": MOST}
     return Table(frame(rows, list(columns), "variant"), columns, frozenset(bold), facts=facts)

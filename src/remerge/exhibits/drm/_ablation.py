@@ -1,0 +1,29 @@
+"""What a part of DRM is worth: the merge of all tasks with and without it."""
+
+from collections.abc import Mapping
+
+from remerge.exhibits._published import Published
+from remerge.exhibits._rows import Row, beside, best, frame
+from remerge.exhibits.general.tasks import tasks
+from remerge.report.labels import task_label
+from remerge.report.run import Run
+from remerge.report.table import Column, Table
+
+
+def ablation(run: Run, paper: Published, rows: Mapping[str, tuple[str, str]]) -> Table:
+    """A row a variant, with its name in print and in the paper; a column a task, and their average.
+
+    Of these numbers the paper prints the averages.
+    """
+    every = tasks(run)
+    scores = {str(record["variant"]): record for record in every.frame.to_dict("records")}
+    model = next(iter(paper.columns), None)
+    found: list[Row] = []
+    for variant, (label, in_paper) in rows.items():
+        row: Row = {str(key): value for key, value in scores[variant].items()}
+        found.append(row | {"method": label, "average_paper": paper.value(in_paper, model)})
+    columns = [Column("method", "Method")]
+    columns += [Column(task, task_label(task), digits=1) for task in run.tasks]
+    columns += beside(Column("average", "Average", digits=1), "average_paper", paper)
+    bold = best(found, [*run.tasks, "average"])
+    return Table(frame(found, columns, "variant"), tuple(columns), bold, facts=every.facts)

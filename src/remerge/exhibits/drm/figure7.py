@@ -1,0 +1,54 @@
+"""Sensitivity to density and scale.
+
+Mean ANP on validation splits (merges: {subsets}) against the density, the share of entries kept, under three
+scales λ: the points of the grids from which the tuned methods are chosen. The paper's figure shows
+accuracies.
+"""
+
+from remerge.config import Config
+from remerge.exhibits._lines import legend_above
+from remerge.exhibits.drm._rows import TUNED
+from remerge.report.figure import Figure
+from remerge.report.run import Run
+from remerge.report.style import style
+
+READS = ("selection",)
+SCALES = (0.8, 1.0, 1.2)
+"""Those of the paper."""
+
+
+def applies(config: Config) -> bool:
+    """Where density and scale are tuned together, over the paper's scales."""
+    grids = [config.grid(variant) for variant in config.merge.variants]
+    return any(
+        {*grid[0]} == {"density", "scale"} and {0.8, 1.0, 1.2} <= {point["scale"] for point in grid}
+        for grid in grids
+    )
+
+
+def build(run: Run) -> Figure:
+    """A panel a scale, a line a method."""
+    figure = Figure(4.4, 2.5)
+    panels = figure.subplots(1, len(SCALES), sharex=True, sharey=True)
+    for variant, record in run.selections():
+        found = [point for point in record.grid if {*point.params} == {"density", "scale"}]
+        if record.plan != "subsets" or not found:
+            continue
+        figure.facts["subsets"] = ", ".join(record.subsets)
+        for axes, scale in zip(panels, SCALES, strict=True):
+            points = sorted((p.params["density"], p.mean) for p in found if p.params["scale"] == scale)
+            label = variant.label.removesuffix(TUNED)
+            axes.plot(
+                *zip(*points, strict=True),
+                **style(variant.method).line_options() | {"markersize": 5},
+                label=label,
+            )
+    for axes, scale in zip(panels, SCALES, strict=True):
+        axes.set_title(f"λ = {scale:g}")
+        axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        axes.set_xlim(0, 1.06)
+        axes.grid(axis="y")
+    panels[1].set_xlabel("density")
+    panels[0].set_ylabel("validation ANP (%)")
+    legend_above(figure, panels[0])
+    return figure
