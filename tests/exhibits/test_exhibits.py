@@ -21,10 +21,14 @@ PLACES = {
     "scores": ["scores"],
     "references": ["references"],
     "divergences": ["divergences"],
+    "weights": ["weights.json"],
     "merges": ["merges"],
     "selection": ["selection"],
 }
-DIVMERGE = "divmerge_figure2 divmerge_figure5 divmerge_table2 divmerge_table3 divmerge_table5"
+DIVMERGE = (
+    "divmerge_figure2 divmerge_figure5 divmerge_figure6 divmerge_table2 divmerge_table3 divmerge_table5"
+)
+DRM = "drm_figure3 drm_figure5 drm_table4"
 MINE = '''"""Mine.
 
 Of {tasks} tasks, {more}.
@@ -48,15 +52,15 @@ def build(run: Run) -> Table:
         ("demo", f"{DIVMERGE} divmerge_table6"),
         ("demo-t5", f"{DIVMERGE} divmerge_table7"),
         ("divmerge-generation", f"{DIVMERGE} divmerge_table7"),
-        ("drm-vit-b32", "drm_table10"),
-        ("drm-vit-l14", "drm_table11"),
-        ("drm-t5-base", "drm_table12"),
-        ("drm-t5-large", "drm_table13"),
-        ("drm-deberta", "drm_table14"),
-        ("drm-llama-lora", "drm_table15"),
-        ("demo-vision", "drm_table10"),
-        ("demo-encoder", "drm_table14"),
-        ("demo-lora", "drm_table15"),
+        ("drm-vit-b32", f"{DRM} drm_table10"),
+        ("drm-vit-l14", f"{DRM} drm_table11"),
+        ("drm-t5-base", f"{DRM} drm_table12"),
+        ("drm-t5-large", f"{DRM} drm_table13"),
+        ("drm-deberta", f"{DRM} drm_table14"),
+        ("drm-llama-lora", f"{DRM} drm_table15"),
+        ("demo-vision", f"{DRM} drm_table10"),
+        ("demo-encoder", f"{DRM} drm_table14"),
+        ("demo-lora", f"{DRM} drm_table15"),
         ("own", ""),
     ],
 )
