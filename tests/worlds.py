@@ -65,6 +65,36 @@ def score(value: float, n: int = 500) -> dict[str, Any]:
     }
 
 
+def weights_of(benchmark: str, tasks: list[str]) -> dict[str, Any]:
+    """Signs and places by lot, three in ten entries kept, and joint spaces of twelve vectors."""
+    rng = np.random.default_rng(3)
+    count = len(tasks) + 1
+    values = rng.standard_normal((count - 1, 4000))
+    cosines = np.round(np.corrcoef(values), 6)
+
+    def tally(density: float) -> Any:
+        signs = np.sign(values) * (rng.random(values.shape) < density)
+        pairs = (signs > 0).sum(0) * count + (signs < 0).sum(0)
+        return np.bincount(pairs, minlength=count**2).reshape(count, count).tolist()
+
+    spaces = {"unpruned": 1, "original": 0.3, "horizontal": 0.3, "vertical": 0.3}
+    backs = {"horizontal_back": 0.95, "vertical_back": 0.9}
+    return {
+        "benchmark": benchmark,
+        "experts": tasks,
+        "cosines": cosines.tolist(),
+        "matrices": 24,
+        "density": 0.3,
+        "signs": {space: tally(density) for space, density in {**spaces, **backs}.items()},
+        "dropped": {
+            "matrix": "layers.2.attention.weight",
+            "share": 0.5,
+            "plain": rng.random((count - 1, 12)).tolist(),
+            "renormalised": (0.45 + 0.1 * rng.random((count - 1, 12))).tolist(),
+        },
+    }
+
+
 def make_world(
     results: Path,
     benchmark: str = "demo",
@@ -140,6 +170,7 @@ def make_world(
             found[task] = {"kl": kl, "js": float(np.log(2) * (1 - np.exp(-kl / 2))), "n": 500}
         record = {"benchmark": benchmark, "model": name, "divergences": found}
         write_json(results / f"divergences/{name}.json", record)
+    write_json(results / "weights.json", weights_of(benchmark, tasks))
     for name, (method, params, quality) in zip(names, merged, strict=True):
         learned = method in ("adamerging", "divmerge")
         asked = (GRID if learned else {}) | params

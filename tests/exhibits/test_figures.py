@@ -1,3 +1,4 @@
+import json
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ from remerge.report.figure import Figure
 from remerge.report.make import write
 from remerge.report.run import Run
 
+SPACES = ("original", "horizontal", "vertical", "unpruned", "horizontal_back", "vertical_back")
 KINDS: tuple[Literal["kl", "js"], ...] = ("kl", "js")
 
 
@@ -58,6 +60,51 @@ def test_heat_map_cells_hold_the_records(world: Path) -> None:
     for axes, kind in zip(figure.axes, KINDS, strict=True):
         printed = [text.get_text() for text in axes.texts]
         assert printed == [f"{v:.2f}" for v in run.divergence(kind).to_numpy().ravel()]
+
+
+def test_cosines_are_of_the_record_and_stand_in_the_caption(world: Path) -> None:
+    figure, cosines = build(world, "divmerge_figure6"), np.array(Run(world).weights.cosines)
+    assert [text.get_text() for text in figure.axes[0].texts] == [f"{v:z.2f}" for v in cosines.ravel()]
+    apart = cosines[np.triu_indices(4, 1)]
+    assert figure.facts["most"] == f"{apart.max():.2f}"
+    assert figure.facts["least"] == f"{apart.min():.2f}".replace("-", "−")
+
+
+def test_bars_of_sign_agreement_are_shares_of_positions_with_a_sign(drm: Path) -> None:
+    figure, signs = build(drm, "drm_figure5"), Run(drm).weights.signs
+    for axes, space in zip(figure.axes, SPACES, strict=True):
+        agreements = [
+            max(p, q) / (p + q)
+            for (p, q), n in np.ndenumerate(np.array(getattr(signs, space)))
+            if p + q
+            for _ in range(n)
+        ]
+        expected, _ = np.histogram(agreements, bins=[0.5, 0.6 - 1e-9, 0.7, 0.8 - 1e-9, 0.9, 1])
+        heights = [bar.get_height() for bar in axes.patches]  # type: ignore[attr-defined]
+        assert heights == pytest.approx(100 * expected / len(agreements))
+        assert f"mean {100 * np.mean(agreements):.1f}%" in axes.get_title()
+
+
+def test_bands_of_what_is_dropped(drm: Path, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(drm, tmp_path / "drm"))
+    record = json.loads((results / "weights.json").read_text())
+    record["dropped"]["plain"][0][3] = 0.99
+    (results / "weights.json").write_text(json.dumps(record))
+    figure = build(results, "drm_figure3")
+    for axes, key in zip(figure.axes, ("plain", "renormalised"), strict=True):
+        shares = 100 * np.array(record["dropped"][key])
+        assert list(axes.lines[0].get_ydata()) == pytest.approx(list(shares.mean(axis=0)))  # type: ignore[arg-type]
+        assert figure.facts[key] == (shares > 95).sum()
+    assert figure.facts["plain"] > 0 == figure.facts["renormalised"]
+    assert figure.facts["vectors"] == 72
+
+
+def test_weights_of_other_tasks_are_refused(world: Path, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(world, tmp_path / "demo"))
+    record = json.loads((results / "weights.json").read_text())
+    (results / "weights.json").write_text(json.dumps(record | {"experts": ["cola", "rte"]}))
+    with pytest.raises(UserError, match=r"weights\.json is of other tasks: delete it and run again"):
+        build(results, "divmerge_figure6")
 
 
 def test_spread_keeps_names_apart_and_in_order() -> None:

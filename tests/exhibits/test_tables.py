@@ -246,3 +246,31 @@ def test_several_seeds_have_a_mean_and_a_spread(world: Path, tmp_path: Path) -> 
     for size, (mean, spread) in expected.items():
         assert float(row[f"{size}"]) == pytest.approx(mean, rel=1e-5)
         assert float(row[f"{size}_spread"]) == pytest.approx(spread, rel=1e-5)
+
+
+def test_sign_agreement_stands_beside_the_papers(drm: Path, tmp_path: Path) -> None:
+    table = rows(drm, "drm_table4", "space")
+    assert list(table) == [
+        "unpruned",
+        "original",
+        "horizontal",
+        "horizontal_back",
+        "vertical",
+        "vertical_back",
+    ]
+    tally = np.array(json.loads((drm / "weights.json").read_text())["signs"]["horizontal"])
+    left = np.add.outer(range(7), range(7))
+    most = np.maximum.outer(range(7), range(7))
+    held = tally.sum() - tally[0, 0]
+    row = table["horizontal"]
+    expected = 100 * (tally * most / np.maximum(left, 1)).sum() / held
+    assert float(row["agreement"]) == pytest.approx(expected, rel=1e-5)
+    assert float(row["left"]) == pytest.approx((tally * left).sum() / held, rel=1e-5)
+    assert float(row["lot"]) == pytest.approx(float(row["agreement"]), abs=1)  # they were drawn by lot
+    assert "paper" not in build(drm, "drm_table4").html()
+
+    results = Path(shutil.copytree(drm, tmp_path / "drm"))
+    config = (results / "config.yaml").read_text().replace("drm-t5-base", "drm-llama-lora")
+    (results / "config.yaml").write_text(config)
+    found = rows(results, "drm_table4", "space")
+    assert [row["paper"] for row in found.values()] == ["", "91", "89.7", "70.6", "89.9", "70.2"]

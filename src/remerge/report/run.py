@@ -18,7 +18,7 @@ from remerge import config as configuration
 from remerge import records
 from remerge.config import Config
 from remerge.errors import UserError
-from remerge.records import Divergences, Merge, Model, Reference, Score, Scores, Selection
+from remerge.records import Divergences, Merge, Model, Reference, Score, Scores, Selection, Weights
 from remerge.report.labels import printed
 
 Kind = Literal["anp", "restricted"]
@@ -138,6 +138,14 @@ class Run:
     def divergence_inputs(self) -> list[int]:
         """Over how many inputs each task's divergences are means."""
         return [found.n for found in self._divergences(self.tasks[0]).values()]
+
+    @cached_property
+    def weights(self) -> Weights:
+        """How alike the experts' weights are."""
+        found = Weights.read(self.results)
+        if found.experts != self.tasks:
+            raise UserError(f"{Weights.place(self.results)} is of other tasks: delete it and run again")
+        return found
 
     def merges(self, variant: str, size: int) -> list[Merge]:
         """Every merge of ``size`` experts by ``variant``, checked to be whole and single.

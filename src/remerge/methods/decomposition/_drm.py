@@ -53,16 +53,13 @@ def aligned(
         if name not in linear:
             return None
         # Every step works in place, and the deltas are freed before: a layer's stack is large.
-        U, C = joint(
-            _turned(stacked(deltas, name)) if vertical else stacked(deltas, name), relative=tolerance
-        )
-        kept = max(1, int(rank * U.shape[1]))
-        U, C = U[:, :kept], C[:, :kept]
+        U, C = coordinates(stacked(deltas, name), vertical, tolerance)
+        first = max(1, int(rank * U.shape[1]))
+        U, C = U[:, :first], C[:, :first]
         # The coordinates C_t are Sigma_t V~_t^T whether renormalised or not: only what is pruned depends on
         # it.
         if prune:
-            length = C.norm(dim=2, keepdim=True) if renormalise else C.norm(dim=(0, 2), keepdim=True)
-            C.mul_(largest(C / length.clamp_min(torch.finfo(C.dtype).tiny), density, pruning))
+            C.mul_(kept(C, density, renormalise, pruning))
         if elect:
             total = C.sum(dim=0)
             for c in C:
@@ -82,6 +79,22 @@ def aligned(
     else:
         prepared = deltas.map(lambda tau, name, where: tau.div_(len(tau)))
     return prepared.replace(form).combine(per_expert(scale, deltas.experts, "drm: scale"))
+
+
+def coordinates(
+    stack: Tensor | list[LowRank], vertical: bool, tolerance: float = 0.01
+) -> tuple[Tensor, Tensor]:
+    """U ``[n, r]`` and each expert's Sigma_t V~_t^T ``[T, r, m]`` of one layer's deltas (Eq. 1 to 6).
+
+    ``vertical``: of the transposed deltas. The coordinates may take the place of dense deltas.
+    """
+    return joint(_turned(stack) if vertical else stack, relative=tolerance)
+
+
+def kept(C: Tensor, density: float, renormalise: bool = True, pruning: Pruning = "joint") -> Tensor:
+    """1 at the entries of V~_t^T, or of V_t^T, that pruning keeps, else 0, by coordinates ``[T, r, m]``."""
+    length = C.norm(dim=2, keepdim=True) if renormalise else C.norm(dim=(0, 2), keepdim=True)
+    return largest(C / length.clamp_min(torch.finfo(C.dtype).tiny), density, pruning)
 
 
 def largest(V: Tensor, density: float, pruning: Pruning) -> Tensor:

@@ -1,0 +1,29 @@
+"""Cosines of task vectors.
+
+Cosine similarity of the experts' task vectors, all merged weights as one vector: <τ_s, τ_t> / (‖τ_s‖ ‖τ_t‖).
+Away from the diagonal it lies between {least} and {most}; that near zero experts are merged well by task
+arithmetic is the paper's reading. Its figure is an image, so its values are not beside ours.
+"""
+
+import numpy as np
+
+from remerge.exhibits._heat import heat
+from remerge.report.figure import Figure
+from remerge.report.labels import task_label
+from remerge.report.run import Run
+from remerge.report.table import number
+
+READS = ("weights",)
+
+
+def build(run: Run) -> Figure:
+    """A square of cosines."""
+    figure = Figure(3.4, 3.1)
+    axes = figure.subplots()
+    figure.subplots_adjust(left=0.21, right=0.97, top=0.93, bottom=0.19)
+    cosines = np.array(run.weights.cosines)
+    heat(axes, cosines, [task_label(task) for task in run.tasks], "cos(τ_s, τ_t)")
+    axes.invert_yaxis()
+    apart = cosines[~np.eye(len(cosines), dtype=bool)]
+    figure.facts = {"least": number(apart.min(), 2), "most": number(apart.max(), 2)}
+    return figure

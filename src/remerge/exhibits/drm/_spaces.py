@@ -1,0 +1,11 @@
+"""In which spaces signs are compared, as the paper's Table 4 calls them."""
+
+SPACES = {
+    "unpruned": ("Original weights, unpruned", "original", None),
+    "original": ("Original weights", "original", "Original Weight"),
+    "horizontal": ("DRM-H's joint space", "joint", "Horizontal DS"),
+    "horizontal_back": ("DRM-H's joint space", "original", "Horizontal OS"),
+    "vertical": ("DRM-V's joint space", "joint", "Vertical DS"),
+    "vertical_back": ("DRM-V's joint space", "original", "Vertical OS"),
+}
+"""What is pruned, where signs are compared, and the paper's row."""

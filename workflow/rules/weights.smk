@@ -1,0 +1,21 @@
+"""How alike the experts' weights are: from base.json and experts/ to weights.json. No model runs."""
+
+RECORDS["weights"] = [f"{B}/weights.json"]
+
+
+rule weights:
+    input:
+        f"{B}/base.json",
+        expand(f"{B}/experts/{{task}}.json", task=TASKS),
+        files_of(*SCORING, sources.PACKAGE / "stages/weights.py"),
+    output:
+        f"{B}/weights.json",
+    log:
+        f"{B}/logs/weights.log",
+    threads: CONFIG.threads
+    resources:
+        gpu=1,
+    message:
+        "Cosines, signs and pruning of the experts' weights"
+    shell:
+        f"python -m remerge weights {RUN} {LOG}"
