@@ -48,6 +48,11 @@ def test_a_figure_of_divergences_waits_for_references_alone(tmp_path: Path) -> N
     assert {*rules} == {"base", "data", "experts", "references", "divergences", "figures", "total"}
 
 
+def test_a_table_of_weights_waits_for_experts_alone(tmp_path: Path) -> None:
+    rules = planned(tmp_path, "drm-t5-base", "results/drm-t5-base/tables/drm_table4.csv")
+    assert {*rules} == {"base", "data", "experts", "weights", "tables", "total"}
+
+
 @pytest.mark.parametrize("benchmark", ["drm-t5-base", "drm-vit-l14", "drm-llama-lora"])
 def test_a_benchmark_of_drm_asks_for_no_references_and_no_divergences(tmp_path: Path, benchmark: str) -> None:
     rules = planned(tmp_path, benchmark)

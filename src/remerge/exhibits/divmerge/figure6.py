@@ -22,7 +22,7 @@ def build(run: Run) -> Figure:
     axes = figure.subplots()
     figure.subplots_adjust(left=0.21, right=0.97, top=0.93, bottom=0.19)
     cosines = np.array(run.weights.cosines)
-    heat(axes, cosines, [task_label(task) for task in run.tasks], "cos(τ_s, τ_t)")
+    heat(axes, cosines, [task_label(task) for task in run.tasks], r"$\cos(\tau_s, \tau_t)$")
     axes.invert_yaxis()
     apart = cosines[~np.eye(len(cosines), dtype=bool)]
     figure.facts = {"least": number(apart.min(), 2), "most": number(apart.max(), 2)}

@@ -28,9 +28,9 @@ PANELS = (
 
 def build(run: Run) -> Figure:
     """Six panels with one scale."""
-    figure = Figure(5.4, 3.7)
+    figure = Figure(5.4, 4.0)
     grid = figure.subplots(2, 3, sharex=True, sharey=True)
-    figure.subplots_adjust(left=0.095, right=0.99, top=0.89, bottom=0.12, wspace=0.08, hspace=0.32)
+    figure.subplots_adjust(left=0.095, right=0.99, top=0.9, bottom=0.115, wspace=0.08, hspace=0.42)
     for axes, (space, title) in zip(grid.flat, PANELS, strict=True):
         tally = getattr(run.weights.signs, space)
         shares = [100 * share for share in histogram(tally)]
@@ -38,7 +38,7 @@ def build(run: Run) -> Figure:
         axes.bar_label(bars, [number(share, 0) for share in shares], fontsize=7.5, color=INK, padding=1)
         axes.set_title(f"{title}\nmean {number(100 * mean_agreement(tally), 1)}%")
         axes.grid(axis="y")
-        axes.set_xticks(EDGES)
+        axes.set_xticks(EDGES, [f"{edge:g}" for edge in EDGES])
     grid[0, 0].set_ylim(0, 1.1 * grid[0, 0].get_ylim()[1])
     figure.supxlabel("share of experts with the majority's sign", fontsize=9)
     figure.supylabel("positions (%)", fontsize=9)
