@@ -28,8 +28,8 @@ PLACES = {
 DIVMERGE = (
     "divmerge_figure2 divmerge_figure5 divmerge_figure6 divmerge_table2 divmerge_table3 divmerge_table5"
 )
-WEIGHTS = "drm_figure3 drm_figure5 drm_table4"
-DRM = f"drm_figure6 drm_figure7 drm_table3 {WEIGHTS}"
+WEIGHTS = "drm_figure3 drm_figure5"
+DRM = f"{WEIGHTS} drm_figure6 drm_figure7 drm_table3 drm_table4"
 ABLATIONS = "drm_table7 drm_table8"
 MINE = '''"""Mine.
 
@@ -59,10 +59,10 @@ def build(run: Run) -> Table:
         ("drm-t5-base", f"drm_figure2 {DRM} drm_table6 {ABLATIONS} drm_table12"),
         ("drm-t5-large", f"{DRM} drm_table6 {ABLATIONS} drm_table13"),
         ("drm-deberta", f"{DRM} drm_table6 {ABLATIONS} drm_table14"),
-        ("drm-llama-lora", f"drm_figure7 drm_table3 drm_table6 drm_table15 {WEIGHTS}"),
-        ("demo-vision", f"drm_figure2 drm_figure7 drm_table5 drm_table10 {WEIGHTS}"),
+        ("drm-llama-lora", f"{WEIGHTS} drm_figure7 drm_table3 drm_table4 drm_table6 drm_table15"),
+        ("demo-vision", f"drm_figure2 {WEIGHTS} drm_figure7 drm_table4 drm_table5 drm_table10"),
         ("demo-encoder", f"drm_figure2 {DRM} drm_table6 {ABLATIONS} drm_table14"),
-        ("demo-lora", f"drm_figure2 drm_figure7 drm_table6 drm_table15 {WEIGHTS}"),
+        ("demo-lora", f"drm_figure2 {WEIGHTS} drm_figure7 drm_table4 drm_table6 drm_table15"),
         ("own", ""),
     ],
 )

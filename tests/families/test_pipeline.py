@@ -145,7 +145,7 @@ def test_a_merge_of_one_is_the_expert(world):
     bench, space = Bench(world), Workspace(world)
     average = find("average")
     for task in world.tasks:
-        bench.merge(average, average.settings({}), [task])
+        bench.merge(average, average.settings({}), {task: 1})
         batch = space.family.collate(space.split(task, "test").examples, space.device)
         with torch.no_grad():
             found = space.family.logits(bench.model, batch)
@@ -155,7 +155,7 @@ def test_a_merge_of_one_is_the_expert(world):
 
 def test_low_rank_task_vectors_learn_as_dense_ones(world):
     bench = Bench(world)
-    weights = bench.deltas(list(world.tasks)[:2])
+    weights = bench.deltas(dict.fromkeys(list(world.tasks)[:2], 1))
     factored = {name: weights.factors(name) for name in weights}
     if world.finetune.lora is None:
         assert not any(factored.values())
