@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from remerge import exhibits
@@ -183,14 +184,19 @@ def test_what_is_measured_is_recalled_until_an_expert_changes(bench, monkeypatch
     assert added and Weights.read(bench.folder).cosines[1][2] == 1
 
 
-def test_an_expert_that_is_the_base_is_named(bench):
-    if not Path("cola/adapter_config.json").exists():
-        shutil.rmtree("cola")
-        shutil.copytree("base", "cola")
-        experts.run(bench, "cola")
-        with pytest.raises(UserError, match=r"tasks\.cola: its expert's weights are the base's"):
-            weights.run(bench)
-        assert not Weights.place(bench.folder).exists()
+@pytest.mark.parametrize("task", TASKS)
+def test_an_expert_that_is_the_base_is_named(bench, task):
+    if Path(task, "adapter_config.json").exists():
+        untrained = load_file(f"{task}/adapter_model.safetensors")
+        untrained |= {name: 0 * B for name, B in untrained.items() if "lora_B" in name}
+        save_file(untrained, f"{task}/adapter_model.safetensors", {"format": "pt"})
+    else:
+        shutil.rmtree(task)
+        shutil.copytree("base", task)
+    experts.run(bench, task)
+    with pytest.raises(UserError, match=rf"tasks\.{task}: its expert's weights are the base's"):
+        weights.run(bench)
+    assert not Weights.place(bench.folder).exists()
 
 
 @pytest.mark.parametrize("paper", ["drm", "divmerge"])
