@@ -17,13 +17,13 @@ from remerge.config import load
 
 CACHE = Path(__file__).parents[2] / "results" / "real"
 
-COLUMNS = {
-    "cola": (["{sentence}"], ["unacceptable", "acceptable"]),
-    "sst2": (["{sentence}"], ["negative", "positive"]),
-    "mrpc": (["{sentence1}", "{sentence2}"], ["different", "equal"]),
-    "rte": (["{sentence1}", "{sentence2}"], ["implied", "independent"]),
+ANSWERS = {
+    "cola": ["unacceptable", "acceptable"],
+    "sst2": ["negative", "positive"],
+    "mrpc": ["different", "equal"],
+    "rte": ["implied", "independent"],
 }
-"""The inputs of each task, and its answers in the order of the labels."""
+"""Each task's answers, in the order of the labels."""
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +63,7 @@ def campaign(data, tmp_path_factory):
                 "splits": {"train": "train", "validation": "train", "test": "validation"},
                 "sizes": sizes,
                 "prompt": prompts(task),
-                "answers": COLUMNS[task][1],
+                "answers": ANSWERS[task],
             }
             for task in tasks
         }

