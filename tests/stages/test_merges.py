@@ -138,6 +138,28 @@ def test_every_method_merges_every_pair_as_in_python(bench):
             assert lines[0]["scores"][task]["value"] == pytest.approx(expected[task]["value"], rel=1e-5)
 
 
+def test_pairs_are_scored_on_their_way_where_that_is_asked_for(bench):
+    variant = next(v.name for v in bench.merge.variants if v.method == "divmerge")
+    selection.run(bench, variant, "subsets")
+    merges.run(bench, variant, "2")
+    plain = records(bench, variant, 2)
+    watched = validate({**bench.model_dump(mode="json"), "evaluation": {"watch": 3}}, Path("b.yaml"))
+    for size in ("2", "3"):
+        merges.run(watched, variant, size)
+    for old, new in zip(plain, records(bench, variant, 2), strict=True):
+        course = new["course"]
+        assert course["steps"] == [0, 1, 2, 3, 4] and course["scored"] == [0, 2, 4]
+        assert course["anp"][-1] == pytest.approx(new["anp"]) and course["anp"][0] != course["anp"][1]
+        assert {key: old[key] for key in ("scores", "coefficients", "trace")} == {
+            key: new[key] for key in ("scores", "coefficients", "trace")
+        }
+        assert old["course"]["scored"] == [] and old["course"]["coefficients"] == course["coefficients"]
+        for task, last in new["coefficients"].items():
+            assert course["coefficients"][task][-1] == pytest.approx(last, abs=1e-4)
+    (three,) = records(bench, variant, 3)
+    assert three["course"]["scored"] == []
+
+
 def test_finished_merges_are_recalled_and_changed_ones_are_not(bench):
     merges.run(bench, "average", "2")
     first = records(bench, "average", 2)

@@ -92,6 +92,7 @@ def settings_of_variant(wildcards):
     """What a variant's records follow from, beside their inputs."""
     variant = CONFIG.variant(wildcards.variant)
     parts = [CONFIG.learning, CONFIG.merge.delta_dtype, CONFIG.seed, CONFIG.plans]
+    parts += [CONFIG.evaluation.watch] if CONFIG.is_learned(variant) else []
     return configuration.digest(variant, CONFIG.params(variant), parts)
 
 

@@ -129,6 +129,10 @@ class Config(Section):
         """Whether a parameter of a variant is chosen on validation scores."""
         return any(map(is_tuned, self.params(variant).values()))
 
+    def is_learned(self, variant: Variant) -> bool:
+        """Whether a variant's coefficients are learned; never of one that a rule of the user's writes."""
+        return variant.name not in self.external and sources.known()[variant.method].learned
+
     def variant(self, name: str) -> Variant:
         """The variant called ``name``.
 

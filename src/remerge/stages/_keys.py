@@ -44,6 +44,7 @@ def key_of_merge(
     if method.learned:
         learning, dtype = config.learning.model_dump(), config.merge.delta_dtype
         parts += [_inputs(bench, case.tasks, "validation"), learning, dtype, seed]
+        parts += [config.evaluation.watch] if split == "test" else []
     return digest(parts, code(config, *sources.sources_of(variant.method, settings)))
 
 
