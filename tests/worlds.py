@@ -95,6 +95,20 @@ def weights_of(benchmark: str, tasks: list[str]) -> dict[str, Any]:
     }
 
 
+def course(level: str, subset: tuple[str, ...], place: int) -> dict[str, Any]:
+    """The way of a merge's coefficients, of a length of its own for each method; pairs are scored on it."""
+    steps = [0, 5, 10, 20 + place]
+    ends = [0.3 + 0.1 * len(task) + 0.01 * place for task in subset]
+    ways = {t: [0.5, 0.5 + (end - 0.5) / 2, end, end] for t, end in zip(subset, ends, strict=True)}
+    kept: dict[str, Any] = {"steps": steps, "coefficients": ways, "scored": [], "anp": []}
+    if level == "layer":
+        kept["coefficients"] = {task: {"model.layers.0": way, "other": way} for task, way in ways.items()}
+    if len(subset) == 2:
+        rise = 10 * (len(subset[0]) - 3)
+        kept |= {"scored": [steps[0], steps[1], steps[3]], "anp": [60.0, 80.0 + rise, 85.0 + rise]}
+    return kept
+
+
 def make_world(
     results: Path,
     benchmark: str = "demo",
@@ -124,6 +138,7 @@ def make_world(
         "finetune": {"steps": 700, "learning_rate": 1e-3, "lora": lora},
         "merge": {"variants": variants, "defaults": {"adamerging": GRID, "divmerge": GRID}},
         "plans": {"subsets": {"sizes": None}},
+        "evaluation": {"watch": 3},
     }
     results.mkdir(parents=True, exist_ok=True)
     (results / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
@@ -225,6 +240,7 @@ def make_world(
                         "anp_restricted": 100 * sum(loose) / size,
                         "coefficients": dict.fromkeys(subset, 0.5) if learned else {},
                         "trace": [1.0, 0.5] if learned else [],
+                        **({"course": course(params["level"], subset, names.index(name))} if learned else {}),
                         "seconds": {
                             "merge": 0.004 + 0.01 * rng.random(),
                             "fit": 4.0 * size if learned else 0.0,

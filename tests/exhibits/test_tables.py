@@ -49,7 +49,7 @@ def test_table2_against_scipy_with_a_tie(world: Path, tmp_path: Path) -> None:
     record = json.loads(path.read_text())
     record["scores"]["cola"]["value"] = value(results, "rte", "cola")
     path.write_text(json.dumps(record))
-    table = rows(results, "divmerge_table2", "task")
+    table = {row["task"]: row for row in over(results, "experts")}
     tasks = ["cola", "sst2", "mrpc", "rte"]
     expected = {}
     for task in tasks:
@@ -58,8 +58,33 @@ def test_table2_against_scipy_with_a_tie(world: Path, tmp_path: Path) -> None:
         accuracy = [value(results, model, task) for model in tasks]
         expected[task] = -float(stats.spearmanr(kl, accuracy).statistic)
         assert float(table[task]["kl"]) == pytest.approx(expected[task], abs=1e-5)
+        assert float(table[task]["kl_pearson"]) == pytest.approx(-np.corrcoef(kl, accuracy)[0, 1], abs=1e-5)
     assert float(table["average"]["kl"]) == pytest.approx(np.mean([*expected.values()]), abs=1e-5)
     assert float(table["cola"]["kl"]) not in (0.8, 1.0)  # the tie is in it
+
+
+def test_table2_by_rows_is_over_the_tasks_of_an_expert(world: Path) -> None:
+    tasks = ["cola", "sst2", "mrpc", "rte"]
+    found = {row["task"]: row for row in over(world, "tasks")}
+    record = json.loads((world / "divergences/mrpc.json").read_text())
+    js = [record["divergences"][task]["js"] for task in tasks]
+    accuracy = [value(world, "mrpc", task) for task in tasks]
+    assert float(found["mrpc"]["js"]) == pytest.approx(-stats.spearmanr(js, accuracy).statistic, abs=1e-5)
+    assert float(found["mrpc"]["js_pearson"]) == pytest.approx(-np.corrcoef(js, accuracy)[0, 1], abs=1e-5)
+
+
+def over(results: Path, what: str) -> list[dict[str, str]]:
+    """The rows of Table 2 over the experts of a task, or over the tasks of an expert."""
+    table = csv.DictReader(io.StringIO(build(results, "divmerge_table2").csv()))
+    return [row for row in table if row["over"] == what]
+
+
+def test_table4_is_the_half_width_of_table3(world: Path) -> None:
+    pairs, spread = rows(world, "divmerge_table3", "variant"), rows(world, "divmerge_table4", "variant")
+    assert [row["2"] for row in spread.values()] == [row["half_width"] for row in pairs.values()]
+    three = [merge["anp"] for merge in merges(world, LL, 3)]
+    half = stats.t.ppf(0.975, 3) * np.std(three, ddof=1) / np.sqrt(4)
+    assert float(spread[LL]["3"]) == pytest.approx(half, rel=1e-5)
 
 
 def test_table3_against_the_t_interval(world: Path) -> None:
@@ -175,8 +200,10 @@ def test_published_numbers_stand_beside_ours(glue: Path) -> None:
     pairs = rows(glue, "divmerge_table3", "variant")
     assert (pairs[LL]["paper"], pairs[LL]["paper_half_width"]) == ("99.18", "0.51")
     assert pairs["base"]["paper"] == pairs["task_arithmetic@scale=0.4"]["paper"] == ""
-    assert rows(glue, "divmerge_table2", "task")["mnli"]["js_paper"] == "0.99"
-    assert rows(glue, "divmerge_table2", "task")["average"]["kl_paper"] == "0.773"
+    for what in ("experts", "tasks"):
+        correlations = {row["task"]: row for row in over(glue, what)}
+        assert correlations["mnli"]["js_paper"] == "0.99"
+        assert correlations["average"]["kl_paper"] == "0.773"
     assert rows(glue, "divmerge_table5", "model")["rte"]["qnli_paper"] == "50.2"
     scaling = rows(glue, "divmerge_table6", "variant")
     assert scaling["adamerging@level=task"]["7_paper"] == "67.26"
