@@ -22,6 +22,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("divmerge", {"divergence": "js", "level": "layer"}),
 ]
 GRID = {"learning_rate": {"tune": [0.01, 0.03]}, "initial": {"tune": [0.5, "1/T"]}}
+LEARNED = {"epochs": 4, "inputs": 200, "learning_rate": 0.003}
 QUALITY = [0.72, 0.66, 0.7, 0.62, 0.76, 0.84, 0.86, 0.78, 0.93, 0.95]
 BOTH = {"density": {"tune": [0.1, 0.4, 1.0]}, "scale": {"tune": [0.8, 1.0, 1.2, 1.5]}}
 DRM: list[tuple[str, dict[str, Any], float]] = [
@@ -229,7 +230,7 @@ def make_world(
                         "method": method,
                         "case": "+".join(subset),
                         "signs": dict.fromkeys(subset, 1),
-                        "params": params,
+                        "params": params | (LEARNED | {"initial": 1 / size} if learned else {}),
                         "tasks": list(subset),
                         "size": size,
                         "seed": 0,

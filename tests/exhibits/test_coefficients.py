@@ -75,7 +75,7 @@ def test_anp_against_inputs_has_a_line_a_method_over_its_numbers_of_inputs(
         kept.append({"name": name_of("divmerge", params), "method": "divmerge", "params": params})
         shutil.copytree(results / "merges" / old, results / "merges" / name_of("divmerge", params))
         path = results / "merges" / name_of("divmerge", params) / "2.jsonl"
-        path.write_text(path.read_text().replace('"params": {', f'"params": {{"inputs": {number}, '))
+        path.write_text(path.read_text().replace('"inputs": 200', f'"inputs": {number}'))
     config["merge"]["variants"] = kept
     config["plans"] = {"subsets": {"only": ["cola+sst2", "mrpc+rte", "cola+rte", "mrpc+sst2"]}}
     for path in results.glob("merges/*/2.jsonl"):
@@ -94,3 +94,39 @@ def test_anp_against_inputs_has_a_line_a_method_over_its_numbers_of_inputs(
     assert list(learned.get_xdata()) == [5, 40]  # type: ignore[arg-type]
     frame = Run(results).merged.query("subset == @pair", local_dict={"pair": ("cola", "sst2")})
     assert [*average.get_ydata()[:1], *learned.get_ydata()] == frame["anp"].tolist()  # type: ignore[index,misc]
+
+
+def test_anp_against_the_share_of_stand_ins_starts_at_a_task_s_own_inputs(
+    world: Path, tmp_path: Path
+) -> None:
+    results = Path(shutil.copytree(world, tmp_path / "demo"))
+    config = yaml.safe_load((results / "config.yaml").read_text())
+    kept = config["merge"]["variants"][:1]
+    for old, share, kind in (
+        ("divmerge@divergence=js,level=layer", 0.0, "shuffled"),
+        ("divmerge@divergence=kl,level=layer", 0.5, "shuffled"),
+        ("adamerging@level=layer", 1.0, "other"),
+    ):
+        given = {"replaced": share, "stand_ins": kind} if share else {}
+        params = {"divergence": "js", "level": "layer", **given}
+        kept.append({"name": name_of("divmerge", params), "method": "divmerge", "params": params})
+        if share:
+            shutil.copytree(results / "merges" / old, results / "merges" / name_of("divmerge", params))
+        path = results / "merges" / name_of("divmerge", params) / "2.jsonl"
+        used = f'"replaced": {share}, "stand_ins": "{kind}", "inputs": 200'
+        path.write_text(path.read_text().replace('"inputs": 200', used))
+    config["merge"]["variants"] = kept
+    config["plans"] = {"subsets": {"sizes": [2]}}
+    (results / "config.yaml").write_text(yaml.safe_dump(config))
+    run = Run(results)
+    assert "approximated" in exhibits.of(run.config) and "approximated" not in exhibits.of(Run(world).config)
+    figure = build(results, "approximated")
+    names = ["Model averaging", "DivMerge JS (LL), words shuffled", "DivMerge JS (LL), another task's"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == names
+    average, own, half, whole = (run.mean_anp(variant.name, 2) for variant in run.variants)
+    assert [*map(list, (line.get_ydata() for line in figure.axes[0].lines))] == [  # type: ignore[call-overload]
+        [average, average],
+        [own, half],
+        [own, whole],
+    ]
+    assert list(figure.axes[0].lines[1].get_xdata()) == [0.0, 50.0]  # type: ignore[arg-type]

@@ -14,7 +14,10 @@ import yaml
 from scipy import stats
 
 from remerge import exhibits
+from remerge.config import load
 from remerge.errors import UserError
+from remerge.exhibits import FOLDER
+from remerge.exhibits._published import Published
 from remerge.report.make import printed, write
 from remerge.report.run import Run
 from remerge.report.table import Table
@@ -109,6 +112,35 @@ def test_table5_is_every_model_on_every_task(world: Path) -> None:
     for model, row in table.items():
         for task in ("cola", "sst2", "mrpc", "rte"):
             assert float(row[task]) == pytest.approx(100 * value(world, model, task), rel=1e-5)
+
+
+def test_table8_has_the_paper_s_words_and_numbers_of_test_examples(glue: Path, world: Path) -> None:
+    table = rows(glue, "divmerge_table8", "task")
+    assert table["qqp"]["description"] == "detection of equivalence between questions"
+    assert {task: row["n_paper"] for task, row in table.items() if row["n_paper"] != "500"} == {
+        "rte": "277",
+        "mrpc": "400",
+    }
+    assert (table["cola"]["prompt"], table["sst2"]["prompt"]) == ("another", "our choice")
+    assert "Description" not in build(world, "divmerge_table8").markdown("", "")
+    ours = load(Path(__file__).parents[2] / "config/divmerge-glue.yaml").tasks["cola"].prompt
+    assert Published(FOLDER / "divmerge/table8.csv", "divmerge-glue").text("CoLA", "Prompt") == ours
+
+
+def test_table9_says_where_settings_differ_and_where_the_paper_is_silent(glue: Path) -> None:
+    table = build(glue, "divmerge_table9").frame
+    found = {(row["of"], row["setting"]): row for row in table.to_dict("records")}
+    assert len(found) == len(table)
+    rate = found["DivMerge (TL)", "learning rate"]
+    assert (rate["ours"], rate["paper"], rate["remark"]) == ("0.003", "lost", "our choice")
+    assert found["DivMerge (TL)", "inputs of a task"]["remark"] == ""
+    assert found["DivMerge (LL)", "inputs of a task"]["remark"] == "differs"
+    assert found["DivMerge (TL)", "initial coefficient"]["ours"].startswith("0.5, 0.3333, 0.25")
+    assert found["DivMerge (TL)", "initial coefficient"]["remark"] == "differs"
+    assert found["AdaMerging (TL)", "epochs"]["paper"] == "5"
+    assert found["TIES", "density"]["remark"] == ""
+    assert found["Base", "model"]["remark"] == "differs"
+    assert found["Task arithmetic", "scale"]["remark"] == "our choice, the paper does not say"
 
 
 def test_table6_by_size(world: Path) -> None:
@@ -249,8 +281,8 @@ def check_latex(text: str, width: int) -> None:
 
 
 def test_an_unknown_table(world: Path) -> None:
-    with pytest.raises(UserError, match="unknown table 'divmerge_table9' of demo, known: divmerge_table2"):
-        write(world, "divmerge_table9", "table")
+    with pytest.raises(UserError, match="unknown table 'divmerge_table10' of demo, known: divmerge_table2"):
+        write(world, "divmerge_table10", "table")
 
 
 def test_several_seeds_have_a_mean_and_a_spread(world: Path, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def plane(run: Run) -> Figure:
     look = style(name)
     axes.plot(*zip(*points, strict=True), **{**look.line_options(), "linestyle": ""}, zorder=3)
     axes.axline((0.5, 0.5), slope=1, color=GRID, linewidth=0.8, zorder=0)
-    axes.margins(0.16)
+    axes.margins(0.16, 0.1)
     axes.set_xlabel("λ₁, of the task named first")
     axes.set_ylabel("λ₂, of the task named second")
     axes.grid()
@@ -45,8 +45,8 @@ def plane(run: Run) -> Figure:
 
 def name_points(axes: Axes, points: Sequence[Point], names: Sequence[str], size: float = 7) -> None:
     """Write a name beside each point, on the side and at the distance where it covers least."""
-    place = axes.transData.transform
-    dots = place(points)
+    axes.autoscale_view()  # otherwise the limits are found when the figure is drawn
+    dots = axes.transData.transform(points)
     inch = axes.figure.dpi
     taken: list[Box] = [(x - 0.06 * inch, y - 0.06 * inch, x + 0.06 * inch, y + 0.06 * inch) for x, y in dots]
     frame = axes.get_window_extent()
@@ -58,7 +58,7 @@ def name_points(axes: Axes, points: Sequence[Point], names: Sequence[str], size:
             cy = y + up * (distance * inch + high / 2)
             box = (cx - wide / 2, cy - high / 2, cx + wide / 2, cy + high / 2)
             outside = max(frame.x0 - box[0], box[2] - frame.x1, frame.y0 - box[1], box[3] - frame.y1, 0)
-            boxes.append((sum(_common(box, b) for b in taken) + outside * high + distance, box, (cx, cy)))
+            boxes.append((sum(_common(box, b) for b in taken) + 2 * outside * wide + distance, box, (cx, cy)))
         _, box, (cx, cy) = min(boxes)
         taken.append(box)
         at = axes.transData.inverted().transform((cx, cy))

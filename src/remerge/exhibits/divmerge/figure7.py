@@ -35,10 +35,10 @@ def build(run: Run) -> Figure:
     looks = tasks_apart(tasks)
     across = 2 if len(tasks) <= 4 else 3
     down = ceil(len(tasks) / across)
-    height = 0.75 + 1.5 * down
+    height = 0.95 + 1.5 * down
     figure = Figure(5.4, height)
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-    figure.subplots_adjust(left=0.095, right=0.985, top=1 - 0.2 / height, bottom=0.85 / height)
+    figure.subplots_adjust(left=0.095, right=0.985, top=1 - 0.2 / height, bottom=0.95 / height)
     figure.subplots_adjust(wspace=0.08, hspace=0.25)
     for axes, task in zip(panels.flat, tasks, strict=False):
         for merge, course in found:
@@ -53,7 +53,7 @@ def build(run: Run) -> Figure:
         axes.label_outer()
         axes.tick_params(labelbottom=place + across >= len(tasks))
     figure.supylabel("coefficient λ", fontsize=9, x=0.005)
-    figure.supxlabel("training steps", fontsize=9, y=0.32 / height)
+    figure.supxlabel("training steps", fontsize=9, y=0.48 / height)
     handles = [Line2D([], [], **looks[task]) for task in tasks]
     names = [task_label(task) for task in tasks]
     figure.legend(
