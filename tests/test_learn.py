@@ -5,7 +5,7 @@ import torch
 from torch.func import functional_call
 
 from remerge.deltas import Deltas
-from remerge.learn import Blend, fit
+from remerge.learn import POINTS, Blend, evenly, fit
 from remerge.measures.divergence import js, kl
 from remerge.measures.references import make_reference, position_weights
 from remerge.methods import find
@@ -129,10 +129,46 @@ def test_fit_is_the_same_twice_and_leaves_the_merge(family, model, base, experts
     assert torch.equal(first.lam, second.lam)
     assert first.trace == second.trace
     assert len(first.trace) == 2 * 6
+    assert list(first.course) == list(range(13))  # after every step, for there are few
+    assert torch.equal(first.course[0], torch.full((3, 3), 1 / 3))
+    assert torch.equal(first.course[12], first.lam)
+    named = first.course_by_name(["cola", "mnli", "sst2"])
+    assert named["mnli"]["model.layers.1"] == [round(c[1, 1].item(), 4) for c in first.course.values()]
     name = "model.layers.1.mlp.up_proj.weight"
     column = first.layers.index("model.layers.1")
     expected = base[name] + torch.tensordot(first.lam[:, column], tau[name], dims=1)
     assert torch.allclose(dict(model.named_parameters())[name], expected, atol=1e-6)
+
+
+def test_the_coefficients_kept_at_a_step_are_those_of_so_many_steps(family, model, base, experts, references):
+    """Two epochs begin as one does; Adam's first step is the learning rate against the gradient's sign."""
+    deltas = Deltas(base, experts)
+    tau = {n: deltas[n] for n in deltas}
+    found = [
+        fit(
+            family,
+            model,
+            base,
+            tau,
+            references,
+            find("divmerge").objective({"divergence": "js"}),
+            level="task",
+            learning_rate=0.02,
+            initial=0.5,
+            epochs=epochs,
+            batch_size=6,
+            seed=3,
+        )
+        for epochs in (1, 2)
+    ]
+    assert torch.equal(found[1].course[2], found[0].lam)
+    assert (found[0].course[1] - 0.5).abs().flatten().tolist() == pytest.approx([0.02] * 3, abs=1e-5)
+
+
+def test_points_are_spread_evenly_with_both_ends():
+    assert evenly(4, 5) == evenly(4, POINTS) == [0, 1, 2, 3, 4]
+    assert evenly(1000, 5) == [0, 250, 500, 750, 1000]
+    assert len(evenly(800, POINTS)) == POINTS and evenly(800, POINTS)[-1] == 800
 
 
 def test_bfloat16_deltas_give_nearly_the_same_gradient(family, model, base, experts, references):

@@ -22,6 +22,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("divmerge", {"divergence": "js", "level": "layer"}),
 ]
 GRID = {"learning_rate": {"tune": [0.01, 0.03]}, "initial": {"tune": [0.5, "1/T"]}}
+LEARNED = {"epochs": 4, "inputs": 200, "learning_rate": 0.003}
 QUALITY = [0.72, 0.66, 0.7, 0.62, 0.76, 0.84, 0.86, 0.78, 0.93, 0.95]
 BOTH = {"density": {"tune": [0.1, 0.4, 1.0]}, "scale": {"tune": [0.8, 1.0, 1.2, 1.5]}}
 DRM: list[tuple[str, dict[str, Any], float]] = [
@@ -95,6 +96,20 @@ def weights_of(benchmark: str, tasks: list[str]) -> dict[str, Any]:
     }
 
 
+def course(level: str, subset: tuple[str, ...], place: int) -> dict[str, Any]:
+    """The way of a merge's coefficients, of a length of its own for each method; pairs are scored on it."""
+    steps = [0, 5, 10, 20 + place]
+    ends = [0.3 + 0.1 * len(task) + 0.01 * place for task in subset]
+    ways = {t: [0.5, 0.5 + (end - 0.5) / 2, end, end] for t, end in zip(subset, ends, strict=True)}
+    kept: dict[str, Any] = {"steps": steps, "coefficients": ways, "scored": [], "anp": []}
+    if level == "layer":
+        kept["coefficients"] = {task: {"model.layers.0": way, "other": way} for task, way in ways.items()}
+    if len(subset) == 2:
+        rise = 10 * (len(subset[0]) - 3)
+        kept |= {"scored": [steps[0], steps[1], steps[3]], "anp": [60.0, 80.0 + rise, 85.0 + rise]}
+    return kept
+
+
 def make_world(
     results: Path,
     benchmark: str = "demo",
@@ -124,6 +139,7 @@ def make_world(
         "finetune": {"steps": 700, "learning_rate": 1e-3, "lora": lora},
         "merge": {"variants": variants, "defaults": {"adamerging": GRID, "divmerge": GRID}},
         "plans": {"subsets": {"sizes": None}},
+        "evaluation": {"watch": 3},
     }
     results.mkdir(parents=True, exist_ok=True)
     (results / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
@@ -214,7 +230,7 @@ def make_world(
                         "method": method,
                         "case": "+".join(subset),
                         "signs": dict.fromkeys(subset, 1),
-                        "params": params,
+                        "params": params | (LEARNED | {"initial": 1 / size} if learned else {}),
                         "tasks": list(subset),
                         "size": size,
                         "seed": 0,
@@ -225,6 +241,7 @@ def make_world(
                         "anp_restricted": 100 * sum(loose) / size,
                         "coefficients": dict.fromkeys(subset, 0.5) if learned else {},
                         "trace": [1.0, 0.5] if learned else [],
+                        **({"course": course(params["level"], subset, names.index(name))} if learned else {}),
                         "seconds": {
                             "merge": 0.004 + 0.01 * rng.random(),
                             "fit": 4.0 * size if learned else 0.0,

@@ -13,6 +13,7 @@ the inner product is s < B^T dL/dtheta, A >, so it is never formed.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,9 @@ from remerge.measures.references import Reference, position_weights, side_by_sid
 Objective = Callable[[Tensor, Tensor], Tensor]
 """From log-probabilities of expert and merged model, ``[N, V]``, to a loss for each position, ``[N]``."""
 
+
+POINTS = 50
+"""At so many points of a fit its coefficients are kept, start and end among them."""
 
 Tau = Tensor | list[LowRank]
 """The task vectors of one tensor, stacked ``[T, *shape]`` in any float dtype, or the factors of each."""
@@ -37,17 +41,30 @@ class Fit:
         lam: the coefficients, float32 ``[T, layers]``, or ``[T, 1]`` at task level.
         layers: the layers' names, in the order of the columns.
         trace: the loss at every step, in nats, summed over tasks.
+        course: the coefficients after some of the steps, `POINTS` of them at most, by the number of steps: 0
+            is where they started, the last is ``lam``.
+        blend: writes the merge of any coefficients into the module.
         seconds: how long it took.
     """
 
     lam: Tensor
     layers: list[str]
     trace: list[float]
+    course: dict[int, Tensor]
+    blend: "Blend"
     seconds: float
 
     def by_name(self, experts: Sequence[str]) -> dict[str, float | dict[str, float]]:
         """The coefficients under the experts' names, and the layers' where there are many."""
         rows = self.lam.tolist()
+        if self.lam.shape[1] == 1:
+            return {expert: row[0] for expert, row in zip(experts, rows, strict=True)}
+        return {e: dict(zip(self.layers, row, strict=True)) for e, row in zip(experts, rows, strict=True)}
+
+    def course_by_name(self, experts: Sequence[str]) -> dict[str, list[float] | dict[str, list[float]]]:
+        """The coefficients of `course`, likewise, to four decimals."""
+        kept = torch.stack([*self.course.values()], dim=-1).cpu()
+        rows = [[[round(v, 4) for v in points] for points in row] for row in kept.tolist()]
         if self.lam.shape[1] == 1:
             return {expert: row[0] for expert, row in zip(experts, rows, strict=True)}
         return {e: dict(zip(self.layers, row, strict=True)) for e, row in zip(experts, rows, strict=True)}
@@ -72,7 +89,8 @@ class Blend:
 
     @torch.no_grad()
     def write(self, lam: Tensor) -> None:
-        """Put the merged weights for ``lam``, ``[T, layers]``, into the module."""
+        """Put the merged weights for ``lam``, ``[T, layers]`` or ``[T, 1]``, into the module."""
+        lam = lam.expand(-1, len(self.layers))
         for name, parameter in self.parameters.items():
             delta = _combined(self.tau[name], lam[:, self.column[name]])
             parameter.copy_(delta.add_(self.base[name]))
@@ -126,16 +144,20 @@ def fit(
     lam = torch.full((len(references), width), float(initial), device=device)
     adam = torch.optim.Adam([lam], lr=learning_rate)
     orders = torch.Generator().manual_seed(seed)
-    losses = []
+    losses: list[Tensor] = []
+    shortest = min(len(reference.examples) for reference in references)
+    kept, course = evenly(epochs * ceil(shortest / batch_size), POINTS), {}
     for _ in range(epochs):
         shuffled = [torch.randperm(len(r.examples), generator=orders).tolist() for r in references]
-        for start in range(0, min(map(len, shuffled)), batch_size):
+        for start in range(0, shortest, batch_size):
             chosen = [
                 (reference, i)
                 for reference, order in zip(references, shuffled, strict=True)
                 for i in order[start : start + batch_size]
             ]
-            blend.write(lam.expand(-1, len(blend.layers)))
+            if len(losses) in kept:
+                course[len(losses)] = lam.clone()
+            blend.write(lam)
             batch = family.collate([reference.examples[i] for reference, i in chosen], device)
             merged = family.logits(model, batch).log_softmax(dim=-1)
             expert = side_by_side([r.log_probs[i] for r, i in chosen], merged.shape[1], device)
@@ -146,9 +168,18 @@ def fit(
             lam.grad = gradient if level == "layer" else gradient.sum(dim=1, keepdim=True)
             adam.step()
             losses.append(loss.detach())
-    blend.write(lam.expand(-1, len(blend.layers)))
+    course[len(losses)] = lam
+    blend.write(lam)
     trace = torch.stack(losses).tolist()
-    return Fit(lam.cpu(), blend.layers, trace, time.perf_counter() - started)
+    return Fit(lam.cpu(), blend.layers, trace, course, blend, time.perf_counter() - started)
+
+
+def evenly(last: int, count: int) -> list[int]:
+    """At most ``count`` whole numbers from 0 to ``last``, both among them, as far apart as can be.
+
+    ``count`` is at least 2.
+    """
+    return sorted({round(last * k / (count - 1)) for k in range(count)})
 
 
 def _combined(tau: Tau, lam: Tensor) -> Tensor:

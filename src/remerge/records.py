@@ -246,6 +246,22 @@ class Seconds(Part):
     evaluate: float
 
 
+class Course(Part):
+    """How coefficients went while they were learned.
+
+    Attributes:
+        steps: after how many steps of the optimiser they were kept, from 0 to all.
+        coefficients: of each expert, at each of these steps, as the merge's own, to four decimals.
+        scored: the steps at which the merge was scored too, where the benchmark asks for it.
+        anp: of the merge at each of these.
+    """
+
+    steps: list[int]
+    coefficients: dict[str, list[float] | dict[str, list[float]]]
+    scored: list[int] = []
+    anp: list[float] = []
+
+
 class Merge(Record):
     """One merge.
 
@@ -261,6 +277,7 @@ class Merge(Record):
         anp_restricted: the same of restricted scores; None where a task has none.
         coefficients: of each expert a number, or one for each layer; empty if none are learned.
         trace: the loss of every step.
+        course: the coefficients on their way, of a learned method.
     """
 
     file = "merges/{variant}/{group}.jsonl"
@@ -276,6 +293,7 @@ class Merge(Record):
     seed: int
     coefficients: dict[str, float | dict[str, float]]
     trace: list[float]
+    course: Course | None = None
     scores: dict[str, Score]
     others: dict[str, Score]
     normalised: dict[str, float]

@@ -125,6 +125,15 @@ def _answer(where: str, task: Task, row: Row, speaks: bool) -> str | int:
     return _filled(task.answers[label], row) if speaks else label
 
 
+def shuffled(row: Row, task: Task, seed: str) -> Row:
+    """An example with the words of each of its texts in another order; its answer stays."""
+    draw = random.Random(seed)
+    texts = {
+        key: value.split() for key, value in row.items() if isinstance(value, str) and key != task.target
+    }
+    return row | {key: " ".join(draw.sample(words, len(words))) for key, words in texts.items()}
+
+
 class _Fields(Formatter):
     """`str.format` that shows a list as its words, one after the other."""
 

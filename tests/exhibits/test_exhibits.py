@@ -25,12 +25,17 @@ PLACES = {
     "merges": ["merges"],
     "selection": ["selection"],
 }
-DIVMERGE = (
-    "divmerge_figure2 divmerge_figure5 divmerge_figure6 divmerge_table2 divmerge_table3 divmerge_table5"
-)
 WEIGHTS = "drm_figure3 drm_figure5"
 DRM = f"{WEIGHTS} drm_figure6 drm_figure7 drm_table3 drm_table4"
 ABLATIONS = "drm_table7 drm_table8"
+TABLES = "divmerge_table2 divmerge_table3 divmerge_table4 divmerge_table5"
+MORE = "divmerge_table8 divmerge_table9"
+
+
+def figures(*numbers: int) -> str:
+    return " ".join(f"divmerge_figure{number}" for number in numbers)
+
+
 MINE = '''"""Mine.
 
 Of {tasks} tasks, {more}.
@@ -51,9 +56,12 @@ def build(run: Run) -> Table:
 @pytest.mark.parametrize(
     ("benchmark", "names"),
     [
-        ("demo", f"{DIVMERGE} divmerge_table6"),
-        ("demo-t5", f"{DIVMERGE} divmerge_table7"),
-        ("divmerge-generation", f"{DIVMERGE} divmerge_table7"),
+        ("demo", f"{figures(2, 3, 5, 6, 7, 8)} {TABLES} divmerge_table6 {MORE}"),
+        ("divmerge-glue", f"{figures(2, 3, 5, 6, 7, 8)} {TABLES} divmerge_table6 {MORE}"),
+        ("divmerge-glue-inputs", f"{figures(4, 5, 6)} {TABLES} {MORE}"),
+        ("demo-inputs", f"{figures(4, 5, 6)} {TABLES} {MORE}"),
+        ("demo-t5", f"{figures(2, 5, 6)} {TABLES} divmerge_table7 {MORE}"),
+        ("divmerge-generation", f"{figures(2, 5, 6, 7, 9)} {TABLES} divmerge_table7 {MORE}"),
         ("drm-vit-b32", f"drm_figure2 {DRM} drm_table5 {ABLATIONS} drm_table10"),
         ("drm-vit-l14", f"{DRM} drm_table5 {ABLATIONS} drm_table11"),
         ("drm-t5-base", f"drm_figure2 {DRM} drm_table6 {ABLATIONS} drm_table12"),

@@ -25,7 +25,7 @@ def build(results: Path, name: str) -> Figure:
     return figure
 
 
-@pytest.mark.parametrize("name", ["divmerge_figure2", "divmerge_figure5"])
+@pytest.mark.parametrize("name", [f"divmerge_figure{number}" for number in (2, 3, 5, 7, 8)])
 def test_written_in_three_formats_the_same_twice(world: Path, tmp_path: Path, name: str) -> None:
     results = Path(shutil.copytree(world, tmp_path / "demo"))
     write(results, name, "figure")

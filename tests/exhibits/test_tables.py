@@ -14,7 +14,10 @@ import yaml
 from scipy import stats
 
 from remerge import exhibits
+from remerge.config import load
 from remerge.errors import UserError
+from remerge.exhibits import FOLDER
+from remerge.exhibits._published import Published
 from remerge.report.make import printed, write
 from remerge.report.run import Run
 from remerge.report.table import Table
@@ -49,7 +52,7 @@ def test_table2_against_scipy_with_a_tie(world: Path, tmp_path: Path) -> None:
     record = json.loads(path.read_text())
     record["scores"]["cola"]["value"] = value(results, "rte", "cola")
     path.write_text(json.dumps(record))
-    table = rows(results, "divmerge_table2", "task")
+    table = {row["task"]: row for row in over(results, "experts")}
     tasks = ["cola", "sst2", "mrpc", "rte"]
     expected = {}
     for task in tasks:
@@ -58,8 +61,33 @@ def test_table2_against_scipy_with_a_tie(world: Path, tmp_path: Path) -> None:
         accuracy = [value(results, model, task) for model in tasks]
         expected[task] = -float(stats.spearmanr(kl, accuracy).statistic)
         assert float(table[task]["kl"]) == pytest.approx(expected[task], abs=1e-5)
+        assert float(table[task]["kl_pearson"]) == pytest.approx(-np.corrcoef(kl, accuracy)[0, 1], abs=1e-5)
     assert float(table["average"]["kl"]) == pytest.approx(np.mean([*expected.values()]), abs=1e-5)
     assert float(table["cola"]["kl"]) not in (0.8, 1.0)  # the tie is in it
+
+
+def test_table2_by_rows_is_over_the_tasks_of_an_expert(world: Path) -> None:
+    tasks = ["cola", "sst2", "mrpc", "rte"]
+    found = {row["task"]: row for row in over(world, "tasks")}
+    record = json.loads((world / "divergences/mrpc.json").read_text())
+    js = [record["divergences"][task]["js"] for task in tasks]
+    accuracy = [value(world, "mrpc", task) for task in tasks]
+    assert float(found["mrpc"]["js"]) == pytest.approx(-stats.spearmanr(js, accuracy).statistic, abs=1e-5)
+    assert float(found["mrpc"]["js_pearson"]) == pytest.approx(-np.corrcoef(js, accuracy)[0, 1], abs=1e-5)
+
+
+def over(results: Path, what: str) -> list[dict[str, str]]:
+    """The rows of Table 2 over the experts of a task, or over the tasks of an expert."""
+    table = csv.DictReader(io.StringIO(build(results, "divmerge_table2").csv()))
+    return [row for row in table if row["over"] == what]
+
+
+def test_table4_is_the_half_width_of_table3(world: Path) -> None:
+    pairs, spread = rows(world, "divmerge_table3", "variant"), rows(world, "divmerge_table4", "variant")
+    assert [row["2"] for row in spread.values()] == [row["half_width"] for row in pairs.values()]
+    three = [merge["anp"] for merge in merges(world, LL, 3)]
+    half = stats.t.ppf(0.975, 3) * np.std(three, ddof=1) / np.sqrt(4)
+    assert float(spread[LL]["3"]) == pytest.approx(half, rel=1e-5)
 
 
 def test_table3_against_the_t_interval(world: Path) -> None:
@@ -84,6 +112,35 @@ def test_table5_is_every_model_on_every_task(world: Path) -> None:
     for model, row in table.items():
         for task in ("cola", "sst2", "mrpc", "rte"):
             assert float(row[task]) == pytest.approx(100 * value(world, model, task), rel=1e-5)
+
+
+def test_table8_has_the_paper_s_words_and_numbers_of_test_examples(glue: Path, world: Path) -> None:
+    table = rows(glue, "divmerge_table8", "task")
+    assert table["qqp"]["description"] == "detection of equivalence between questions"
+    assert {task: row["n_paper"] for task, row in table.items() if row["n_paper"] != "500"} == {
+        "rte": "277",
+        "mrpc": "400",
+    }
+    assert (table["cola"]["prompt"], table["sst2"]["prompt"]) == ("another", "our choice")
+    assert "Description" not in build(world, "divmerge_table8").markdown("", "")
+    ours = load(Path(__file__).parents[2] / "config/divmerge-glue.yaml").tasks["cola"].prompt
+    assert Published(FOLDER / "divmerge/table8.csv", "divmerge-glue").text("CoLA", "Prompt") == ours
+
+
+def test_table9_says_where_settings_differ_and_where_the_paper_is_silent(glue: Path) -> None:
+    table = build(glue, "divmerge_table9").frame
+    found = {(row["of"], row["setting"]): row for row in table.to_dict("records")}
+    assert len(found) == len(table)
+    rate = found["DivMerge (TL)", "learning rate"]
+    assert (rate["ours"], rate["paper"], rate["remark"]) == ("0.003", "lost", "our choice")
+    assert found["DivMerge (TL)", "inputs of a task"]["remark"] == ""
+    assert found["DivMerge (LL)", "inputs of a task"]["remark"] == "differs"
+    assert found["DivMerge (TL)", "initial coefficient"]["ours"].startswith("0.5, 0.3333, 0.25")
+    assert found["DivMerge (TL)", "initial coefficient"]["remark"] == "differs"
+    assert found["AdaMerging (TL)", "epochs"]["paper"] == "5"
+    assert found["TIES", "density"]["remark"] == ""
+    assert found["Base", "model"]["remark"] == "differs"
+    assert found["Task arithmetic", "scale"]["remark"] == "our choice, the paper does not say"
 
 
 def test_table6_by_size(world: Path) -> None:
@@ -175,8 +232,10 @@ def test_published_numbers_stand_beside_ours(glue: Path) -> None:
     pairs = rows(glue, "divmerge_table3", "variant")
     assert (pairs[LL]["paper"], pairs[LL]["paper_half_width"]) == ("99.18", "0.51")
     assert pairs["base"]["paper"] == pairs["task_arithmetic@scale=0.4"]["paper"] == ""
-    assert rows(glue, "divmerge_table2", "task")["mnli"]["js_paper"] == "0.99"
-    assert rows(glue, "divmerge_table2", "task")["average"]["kl_paper"] == "0.773"
+    for what in ("experts", "tasks"):
+        correlations = {row["task"]: row for row in over(glue, what)}
+        assert correlations["mnli"]["js_paper"] == "0.99"
+        assert correlations["average"]["kl_paper"] == "0.773"
     assert rows(glue, "divmerge_table5", "model")["rte"]["qnli_paper"] == "50.2"
     scaling = rows(glue, "divmerge_table6", "variant")
     assert scaling["adamerging@level=task"]["7_paper"] == "67.26"
@@ -222,8 +281,8 @@ def check_latex(text: str, width: int) -> None:
 
 
 def test_an_unknown_table(world: Path) -> None:
-    with pytest.raises(UserError, match="unknown table 'divmerge_table9' of demo, known: divmerge_table2"):
-        write(world, "divmerge_table9", "table")
+    with pytest.raises(UserError, match="unknown table 'divmerge_table10' of demo, known: divmerge_table2"):
+        write(world, "divmerge_table10", "table")
 
 
 def test_several_seeds_have_a_mean_and_a_spread(world: Path, tmp_path: Path) -> None:

@@ -44,9 +44,7 @@ def test_table_has_a_line_a_method():
     assert all(line.startswith("| ") and line.endswith(" |") for line in lines)
     assert all(line.replace("\\|", "").count("|") == 7 for line in lines)
     assert "`density` = 0.2: float in (0, 1]" in methods.table()
-    assert (
-        "`epochs` = 4: int from 1<br>`inputs` = None: int from 1 or none | inputs, answers" in methods.table()
-    )
+    assert "`epochs` = 4: int from 1<br>`inputs` = None: int from 1 or none<br>`replaced`" in methods.table()
     assert "| 2 experts | Shoemake" in methods.table()
     assert all(method.summary.endswith(".") for method in remerge.methods().values())
 
@@ -113,6 +111,8 @@ def test_a_learned_methods_settings():
         "initial": 0.5,
         "epochs": 4,
         "inputs": None,
+        "replaced": 0.0,
+        "stand_ins": "shuffled",
     }
     assert find("adamerging").settings({})["epochs"] == 5
     learning = method.learning(method.settings({"level": "layer", "initial": "1/T"}))

@@ -3,6 +3,7 @@
 import json
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -167,7 +168,8 @@ def test_an_export_is_the_merge(world, expert_folders, base, method, params, coe
 
 def test_without_a_record_coefficients_are_learned(world, expert_folders, base, monkeypatch):
     config = world({"divmerge": {"level": "task"}})
-    fit = learn.Fit(torch.tensor([[0.3], [0.6]]), ["other"], [], 0.0)
+    lam = torch.tensor([[0.3], [0.6]])
+    fit = learn.Fit(lam, ["other"], [], {0: lam}, cast(learn.Blend, None), 0.0)
     monkeypatch.setattr(Bench, "fit", lambda *given: fit)
     path = config.folder / "selection/divmerge@level=task.json"
     path.parent.mkdir()

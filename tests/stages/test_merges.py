@@ -15,6 +15,7 @@ from remerge.checkpoints.models import held, state_of
 from remerge.config import dump, load, validate
 from remerge.errors import UserError
 from remerge.families import family
+from remerge.measures.references import divergences
 from remerge.measures.score import accuracy
 from remerge.methods import find
 from remerge.stages import _keys, data, experts, merges, references, selection, statistics
@@ -136,6 +137,68 @@ def test_every_method_merges_every_pair_as_in_python(bench):
         expected = made.scores(["cola", "mnli"], "test")
         for task in pair:
             assert lines[0]["scores"][task]["value"] == pytest.approx(expected[task]["value"], rel=1e-5)
+
+
+def test_pairs_are_scored_on_their_way_where_that_is_asked_for(bench):
+    variant = next(v.name for v in bench.merge.variants if v.method == "divmerge")
+    selection.run(bench, variant, "subsets")
+    merges.run(bench, variant, "2")
+    plain = records(bench, variant, 2)
+    watched = validate({**bench.model_dump(mode="json"), "evaluation": {"watch": 3}}, Path("b.yaml"))
+    for size in ("2", "3"):
+        merges.run(watched, variant, size)
+    for old, new in zip(plain, records(bench, variant, 2), strict=True):
+        course = new["course"]
+        assert course["steps"] == [0, 1, 2, 3, 4] and course["scored"] == [0, 2, 4]
+        assert course["anp"][-1] == pytest.approx(new["anp"]) and course["anp"][0] != course["anp"][1]
+        assert {key: old[key] for key in ("scores", "coefficients", "trace")} == {
+            key: new[key] for key in ("scores", "coefficients", "trace")
+        }
+        assert old["course"]["scored"] == [] and old["course"]["coefficients"] == course["coefficients"]
+        for task, last in new["coefficients"].items():
+            assert course["coefficients"][task][-1] == pytest.approx(last, abs=1e-4)
+    (three,) = records(bench, variant, 3)
+    assert three["course"]["scored"] == []
+
+
+def test_stand_ins_replace_so_many_of_a_task_s_own_inputs(bench):
+    variants = [
+        {"divmerge": {"replaced": 0.5, "learning_rate": 0.1}},
+        {"divmerge": {"replaced": 1.0, "stand_ins": "other", "learning_rate": 0.1}},
+        {"divmerge": {"learning_rate": 0.1}},
+    ]
+    config = with_(bench, variants)
+    assert config.stand_ins == ["other", "shuffled"] and with_(bench, variants[2:]).stand_ins == []
+    for task in TASKS:
+        references.run(config, task)
+    made, method = Bench(config), find("divmerge")
+    shuffled, other, own = (
+        made.inputs("cola", method.learning(method.settings(config.params(variant))))
+        for variant in config.merge.variants
+    )
+    first = own.examples[0].prompt
+    assert [s.prompt == o.prompt for s, o in zip(shuffled.examples, own.examples, strict=True)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert (
+        sorted(shuffled.examples[0].prompt) == sorted(first) and shuffled.examples[0].prompt[:2] == first[:2]
+    )
+    assert [config.next_task(task) for task in config.tasks] == ["mnli", "sst2", "cola"]
+    assert [e.prompt for e in other.examples] == [e.prompt for e in made.reference("mnli").examples[:4]]
+    expert = state_of(made.space.load_folder(made.space.path("cola"), torch.float32))
+    for name, parameter in made.parameters.items():
+        parameter.copy_(expert[name])
+    for given in (shuffled, other):  # the task's own expert answers them
+        found = divergences(made.space.family, made.model, given, 2)
+        assert found["n"] == 4 and found["kl"] < 1e-6
+    found = {}
+    for variant in config.merge.variants:
+        merges.run(config, variant.name, "3")
+        found[variant.name] = str(records(config, variant.name, 3)[0]["coefficients"])
+    assert len(set(found.values())) == 3
 
 
 def test_finished_merges_are_recalled_and_changed_ones_are_not(bench):

@@ -63,6 +63,7 @@ def settings() -> dict:
             },
         },
         "plans": {"subsets": {"tune_on": ["cola+sst2"]}},
+        "evaluation": {"watch": 3},
     }
 
 
@@ -130,7 +131,8 @@ def test_a_full_run_makes_every_record_and_the_report(project):
     for name in ("divmerge_table2", "divmerge_table3", "divmerge_table5", "divmerge_table6"):
         assert {f"{name}.csv", f"{name}.md", f"{name}.tex"} <= tables
     for ending in ("pdf", "svg", "png"):
-        assert (project.results / f"figures/divmerge_figure2.{ending}").exists()
+        for number in (2, 3, 7, 8):
+            assert (project.results / f"figures/divmerge_figure{number}.{ending}").exists()
     for variant in ("average", "divmerge@level=task"):
         pairs = project.scores()[f"merges/{variant}/2.jsonl"]
         assert [line["tasks"] for line in pairs] == [["cola", "mnli"], ["cola", "sst2"], ["mnli", "sst2"]]
@@ -143,6 +145,9 @@ def test_a_full_run_makes_every_record_and_the_report(project):
     assert set(learned["coefficients"]) == {"cola", "mnli", "sst2"}
     assert len(learned["trace"]) == 6
     assert learned["params"]["learning_rate"] == 0.02
+    for pair in project.scores()["merges/divmerge@level=task/2.jsonl"]:
+        course = pair["course"]
+        assert course["scored"] == [0, 3, 6] and course["anp"][-1] == pytest.approx(pair["anp"])
 
 
 def test_a_second_run_does_nothing(project):

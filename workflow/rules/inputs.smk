@@ -70,6 +70,12 @@ def settings_of_expert(wildcards):
     return configuration.digest(parts, [CONFIG.tasks[task] for task in tasks])
 
 
+def inputs_of_references(wildcards):
+    """The validation examples of a task, and of the one whose inputs stand in for its own."""
+    others = [CONFIG.next_task(wildcards.task)] if "other" in CONFIG.stand_ins else []
+    return expand(f"{B}/data/{{task}}/validation.parquet", task=[wildcards.task, *others])
+
+
 def data_of_expert(wildcards):
     tasks = TASKS if wildcards.task == "multitask" else [wildcards.task]
     return expand(f"{B}/data/{{task}}/{{split}}.parquet", task=tasks, split=["train", "validation"])
@@ -92,6 +98,7 @@ def settings_of_variant(wildcards):
     """What a variant's records follow from, beside their inputs."""
     variant = CONFIG.variant(wildcards.variant)
     parts = [CONFIG.learning, CONFIG.merge.delta_dtype, CONFIG.seed, CONFIG.plans]
+    parts += [CONFIG.evaluation.watch] if CONFIG.is_learned(variant) else []
     return configuration.digest(variant, CONFIG.params(variant), parts)
 
 

@@ -6,11 +6,12 @@ RECORDS["references"] = expand(f"{B}/references/{{task}}.json", task=TASKS)
 rule references:
     input:
         f"{B}/experts/{{task}}.json",
-        f"{B}/data/{{task}}/validation.parquet",
+        inputs_of_references,
         files_of(*SCORING, sources.PACKAGE / "measures/references.py"),
     output:
         f"{B}/references/{{task}}.json",
         f"{B}/references/{{task}}.safetensors",
+        expand(f"{B}/references/{{{{task}}}}@{{kind}}.safetensors", kind=CONFIG.stand_ins),
     log:
         f"{B}/logs/references/{{task}}.log",
     threads: CONFIG.threads

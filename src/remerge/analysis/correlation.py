@@ -1,17 +1,19 @@
-"""Rank correlation, as in the DivMerge paper's Table 2."""
+"""Correlations, as in the DivMerge paper's Table 2."""
 
 from collections.abc import Sequence
 
 from scipy.stats import pearsonr, rankdata
 
 
-def spearman(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's ρ: Pearson's correlation of the ranks, equal values sharing their mean rank.
-
-    NaN when fewer than two pairs are given or when one side does not vary.
-    """
+def pearson(first: Sequence[float], second: Sequence[float]) -> float:
+    """Pearson's r; NaN when fewer than two pairs are given or when one side does not vary."""
     if len(first) != len(second):
         raise ValueError(f"{len(first)} values against {len(second)}")
     if len(set(first)) < 2 or len(set(second)) < 2:
         return float("nan")
-    return float(pearsonr(rankdata(first), rankdata(second)).statistic)
+    return float(pearsonr(first, second).statistic)
+
+
+def spearman(first: Sequence[float], second: Sequence[float]) -> float:
+    """Spearman's ρ: Pearson's correlation of the ranks, equal values sharing their mean rank."""
+    return pearson(rankdata(first).tolist(), rankdata(second).tolist())

@@ -129,6 +129,26 @@ class Config(Section):
         """Whether a parameter of a variant is chosen on validation scores."""
         return any(map(is_tuned, self.params(variant).values()))
 
+    @property
+    def stand_ins(self) -> list[str]:
+        """The kinds of inputs that replace a task's own under a learned variant."""
+        points = [
+            {**self.params(variant), **point}
+            for variant in self.merge.variants
+            if self.is_learned(variant)
+            for point in self.grid(variant)
+        ]
+        return sorted({str(p.get("stand_ins", "shuffled")) for p in points if p.get("replaced")})
+
+    def next_task(self, name: str) -> str:
+        """The task that follows another in the configuration; the first follows the last."""
+        tasks = list(self.tasks)
+        return tasks[(tasks.index(name) + 1) % len(tasks)]
+
+    def is_learned(self, variant: Variant) -> bool:
+        """Whether a variant's coefficients are learned; never of one that a rule of the user's writes."""
+        return variant.name not in self.external and sources.known()[variant.method].learned
+
     def variant(self, name: str) -> Variant:
         """The variant called ``name``.
 
@@ -201,6 +221,8 @@ class Config(Section):
         for method in [*(variant.method for variant in self.merge.variants), *self.merge.defaults]:
             if method not in methods:
                 raise ValueError(f"merge: {unknown('method', method, methods)}")
+        if "shuffled" in self.stand_ins and any(task.image for task in self.tasks.values()):
+            raise ValueError("merge.variants: an image has no words to shuffle: say stand_ins: other")
         for external in self.external:
             if external not in names:
                 raise ValueError(

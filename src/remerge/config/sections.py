@@ -257,6 +257,11 @@ class Evaluation(Section):
     """How models are scored."""
 
     batch_size: PositiveInt = 64
+    watch: Annotated[int, Field(ge=2)] | None = Field(
+        None,
+        description="of learned methods: at so many points of the training, start and end among them, merges "
+        "of two are scored too",
+    )
 
 
 def unknown(kind: str, name: str, known: list[str]) -> str:

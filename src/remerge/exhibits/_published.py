@@ -35,6 +35,10 @@ class Published:
         """The published number, NaN where there is none."""
         return float(self._values.get((row, column), nan))
 
+    def text(self, row: str, column: str) -> str:
+        """What is published where it is words, nothing where there is nothing."""
+        return str(self._values.get((row, column), ""))
+
     def half_width(self, row: str | None, column: str | None) -> float:
         """The published ± of that number, NaN where there is none."""
         return float(self._half_widths.get((row, column), nan))

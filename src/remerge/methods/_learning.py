@@ -23,6 +23,9 @@ class Learning:
         initial: where every coefficient starts.
         epochs: passes over the inputs; the default is the objective's.
         inputs: unlabelled inputs of each task; None stands for 200 at task level, 400 at layer level.
+        replaced: the share of them that stand-ins replace, for a task of which too few are at hand (DivMerge,
+            A.3): it bounds the total variation between what is learned from and the task.
+        stand_ins: the task's own inputs with their words shuffled, or those of the task that follows it.
     """
 
     level: Level = "task"
@@ -31,6 +34,8 @@ class Learning:
     initial: Scale | Literal["1/T"] = 0.5
     epochs: Count = 1
     inputs: Count | None = None
+    replaced: Annotated[float, Range(0, 1)] = 0.0
+    stand_ins: Literal["shuffled", "other"] = "shuffled"
 
     def start(self, experts: int) -> float:
         """The first value of the coefficients of so many experts."""

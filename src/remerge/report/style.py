@@ -5,7 +5,7 @@ methods apart without colour. A hollow marker is a task-level method, a filled o
 line is of a method with tuned parameters.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
@@ -59,6 +59,9 @@ _OTHERS = ("#7b3294", "#c51b7d", "#4d9221", "#b15928", "#35978f", "#5e4fa2", "#9
 _MARKERS = (">", "p", "h", "*", "d", "X", "8", "H")
 
 
+_LINES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
+
+
 @dataclass(frozen=True)
 class Style:
     """How a model is drawn."""
@@ -78,6 +81,19 @@ class Style:
             "markeredgecolor": self.colour,
             "markeredgewidth": 1.3,
         }
+
+
+def tasks_apart(tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Keywords for ``Axes.plot`` of a line for each task, which tell them apart without colour too."""
+    colours = [colour for colour, _ in _KNOWN.values()]
+    return {
+        task: {
+            "color": colours[-1 - k % len(colours)],
+            "linestyle": _LINES[k % len(_LINES)],
+            "linewidth": 1.2,
+        }
+        for k, task in enumerate(tasks)
+    }
 
 
 def style(variant: str, params: Mapping[str, Any] | None = None) -> Style:

@@ -17,7 +17,7 @@ from remerge.errors import UserError
 from remerge.learn import Fit, Tau
 from remerge.measures.references import Reference
 from remerge.measures.score import Split, score
-from remerge.methods import Method, find, prepare
+from remerge.methods import Learning, Method, find, prepare
 from remerge.plans import Case, Unmerged
 from remerge.stages._workspace import Workspace
 
@@ -30,7 +30,7 @@ class Bench:
         self._experts: dict[str, Mapping[str, Value]] = {}
         self.base: dict[str, Tensor] = {}
         self._splits: dict[tuple[str, str], Split] = {}
-        self._references: dict[str, Reference] = {}
+        self._references: dict[tuple[str, str], Reference] = {}
 
     @cached_property
     def model(self) -> nn.Module:
@@ -77,11 +77,29 @@ class Bench:
             self._splits[task, split] = self.space.split(task, split)
         return self._splits[task, split]
 
-    def reference(self, task: str) -> Reference:
+    def reference(self, task: str, kind: str = "") -> Reference:
         """A reference, read once."""
-        if task not in self._references:
-            self._references[task] = self.space.reference(task)
-        return self._references[task]
+        if (task, kind) not in self._references:
+            self._references[task, kind] = self.space.reference(task, kind)
+        return self._references[task, kind]
+
+    def inputs(self, task: str, how: Learning) -> Reference:
+        """What coefficients are learned from: inputs of a task, of which stand-ins replace the first.
+
+        Raises:
+            UserError: there are too few stand-ins.
+        """
+        own = self.reference(task).first(how.size)
+        count = round(how.replaced * len(own.examples))
+        if not count:
+            return own
+        others = self.reference(task, how.stand_ins).first(count)
+        if len(others.examples) < count:
+            raise UserError(
+                f"tasks.{task}: {len(others.examples)} inputs to stand in for {count}: take fewer inputs, or "
+                f"more validation examples of {self.config.next_task(task)}"
+            )
+        return Reference(others.examples + own.examples[count:], others.log_probs + own.log_probs[count:])
 
     def scores(self, tasks: Sequence[str], split: str) -> dict[str, Any]:
         """The module's score on each task."""
@@ -159,7 +177,7 @@ class Bench:
         """Learn a merge's coefficients and leave the merge in the module."""
         weights = self.deltas(dict.fromkeys(tasks, 1))
         how = method.learning(settings)
-        references = [self.reference(task).first(how.size) for task in tasks]
+        references = [self.inputs(task, how) for task in tasks]
         if not method.needs.answers:
             references = [reference.first_tokens for reference in references]
         self.restore(weights)

@@ -44,6 +44,10 @@ def key_of_merge(
     if method.learned:
         learning, dtype = config.learning.model_dump(), config.merge.delta_dtype
         parts += [_inputs(bench, case.tasks, "validation"), learning, dtype, seed]
+        if settings["replaced"]:
+            others = [config.next_task(task) for task in case.tasks]
+            parts += [_inputs(bench, others, "validation"), config.seed]
+        parts += [config.evaluation.watch] if split == "test" else []
     return digest(parts, code(config, *sources.sources_of(variant.method, settings)))
 
 

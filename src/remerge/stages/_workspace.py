@@ -25,7 +25,7 @@ from remerge.measures.references import Reference, load_reference
 from remerge.measures.score import Split
 from remerge.records import Model, Score, Scores, Selection
 from remerge.stages._paths import data_file
-from remerge.tasks import pairs, read_split
+from remerge.tasks import pairs, read_split, shuffled
 
 
 class Workspace:
@@ -141,17 +141,28 @@ class Workspace:
         name = hashlib.sha256(repr((examples, gold, settings.metric)).encode()).hexdigest()[:16]
         return Split(examples, gold, labels, settings.metric, name)
 
-    def reference_file(self, task: str) -> Path:
-        """Where the reference of a task's expert lies."""
-        return self.folder / "references" / f"{task}.safetensors"
+    def reference_file(self, task: str, kind: str = "") -> Path:
+        """Where the reference of a task's expert lies, on its own inputs or on a kind of stand-ins."""
+        return self.folder / "references" / f"{'@'.join(filter(None, (task, kind)))}.safetensors"
 
-    def reference_inputs(self, task: str) -> list[Example]:
-        """The validation inputs on which the answers of a task's expert are kept."""
-        return self.split(task, "validation").examples[: self.config.learning.references]
+    def reference_inputs(self, task: str, kind: str = "") -> list[Example]:
+        """The validation inputs on which the answers of a task's expert are kept.
 
-    def reference(self, task: str) -> Reference:
+        Those that stand in for them are ``shuffled``, its own with their words in another order, or of the
+        task that follows it, ``other``, asked as that one is.
+        """
+        if not kind:
+            return self.split(task, "validation").examples[: self.config.learning.references]
+        source = self.config.next_task(task) if kind == "other" else task
+        asked, file = self.config.task(source), data_file(self.folder, source, "validation")
+        rows = read_split(file)[: self.config.learning.references]
+        if kind == "shuffled":
+            rows = [shuffled(row, asked, f"{self.config.seed}/{task}/{k}") for k, row in enumerate(rows)]
+        return self.family.examples(task, pairs(str(file), asked, rows, self.config.base.speaks))
+
+    def reference(self, task: str, kind: str = "") -> Reference:
         """The reference of a task's expert."""
-        return load_reference(self.reference_file(task), self.reference_inputs(task))
+        return load_reference(self.reference_file(task, kind), self.reference_inputs(task, kind))
 
     def params(self, variant: Variant, plan: str) -> dict[str, Any]:
         """A variant's parameters, those that are tuned as they were chosen for a plan."""

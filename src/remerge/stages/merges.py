@@ -13,9 +13,10 @@ from remerge.checkpoints.models import fingerprint
 from remerge.config import Config, Variant
 from remerge.errors import UserError
 from remerge.files import write_text
+from remerge.learn import Fit, evenly
 from remerge.methods import find
 from remerge.plans import Case
-from remerge.records import Merge, Score, Seconds
+from remerge.records import Course, Merge, Score, Seconds
 from remerge.stages._bench import Bench, used_settings
 from remerge.stages._keys import key_of_external, key_of_merge
 
@@ -74,7 +75,27 @@ class _Own:
             "trace": fit.trace if fit else [],
         }
         seconds = {"merge": time.perf_counter() - started - fitting, "fit": fitting}
+        if fit:
+            made["course"] = self.course(fit, case)
+            del fit  # and with it the task vectors, whose room scoring may need
         return _judged(self.bench, self.variant, case, made, seconds)
+
+    def course(self, fit: Fit, case: Case) -> Course:
+        """How the coefficients went; of a pair also the ANP on their way, where that is asked for.
+
+        The module ends as the merge again.
+        """
+        steps, scored = list(fit.course), []
+        if self.bench.config.evaluation.watch and len(case.tasks) == 2:
+            scored = [steps[k] for k in evenly(len(steps) - 1, self.bench.config.evaluation.watch)]
+        found = []
+        for step in scored:
+            fit.blend.write(fit.course[step])
+            scores = {t: Score.model_validate(s) for t, s in self.bench.scores(case.tasks, "test").items()}
+            own = {task: self.bench.space.expert_score(task) for task in case.tasks}
+            found.append(records.anp(records.normalised(scores, own)))
+        coefficients = fit.course_by_name(case.tasks)
+        return Course(steps=steps, coefficients=coefficients, scored=scored, anp=found)
 
 
 class _External:

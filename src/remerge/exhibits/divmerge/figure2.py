@@ -7,6 +7,7 @@ the same subsets. Hollow markers: one coefficient a task (TL); filled: one a tas
 
 from pathlib import Path
 
+from remerge.config import Config
 from remerge.exhibits._published import Published
 from remerge.exhibits.divmerge._rows import ROWS
 from remerge.exhibits.general.anp import anp
@@ -14,6 +15,11 @@ from remerge.report.figure import Figure
 from remerge.report.run import Run
 
 READS = ("scores", "merges")
+
+
+def applies(config: Config) -> bool:
+    """Where there are several sizes."""
+    return len(config.sizes) > 1
 
 
 def build(run: Run) -> Figure:

@@ -16,8 +16,8 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Where answers are right or wrong."""
-    return all(task.metric == "accuracy" for task in config.tasks.values())
+    """Where there are several sizes, and answers are right or wrong."""
+    return len(config.sizes) > 1 and all(task.metric == "accuracy" for task in config.tasks.values())
 
 
 def build(run: Run) -> Table:

@@ -16,8 +16,8 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Where some answers are free text."""
-    return any(task.metric != "accuracy" for task in config.tasks.values())
+    """Where there are several sizes, and some answers are free text."""
+    return len(config.sizes) > 1 and any(task.metric != "accuracy" for task in config.tasks.values())
 
 
 def build(run: Run) -> Table:

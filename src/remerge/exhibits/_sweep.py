@@ -1,0 +1,22 @@
+"""Variants that differ in a parameter or two, as one line."""
+
+from dataclasses import replace
+from typing import Any
+
+from remerge.report.labels import printed
+from remerge.report.run import Variant
+from remerge.report.style import Style, style
+from remerge.variants import name_of
+
+
+def without(variant: Variant, *keys: str) -> tuple[str, Style]:
+    """A variant's name in print and its look, with some of its parameters left out."""
+    params = {key: value for key, value in variant.params.items() if key not in keys}
+    name = printed(variant.name, variant.params)
+    notes = tuple(note for note in name.notes if note.split(" ")[0] not in keys)
+    return str(replace(name, notes=notes)), style(name_of(variant.method, params), params)
+
+
+def across(look: Style) -> dict[str, Any]:
+    """How a method that has none of them is drawn: a level from end to end."""
+    return {**look.line_options(), "linestyle": (0, (4, 2)), "linewidth": 1.0, "markersize": 4}

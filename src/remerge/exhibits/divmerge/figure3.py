@@ -1,0 +1,59 @@
+"""ANP along the training of the coefficients.
+
+ANP of pairs on the test splits after so many steps of the optimiser, with one coefficient a task (TL, left)
+and one a task and layer (LL, right). Lines with markers: means over all n = {n_pairs} pairs; thin lines: each
+pair under DivMerge JS.
+"""
+
+from statistics import fmean
+
+from matplotlib.lines import Line2D
+
+from remerge.config import Config
+from remerge.exhibits.divmerge._courses import courses
+from remerge.exhibits.divmerge._method import own
+from remerge.report.figure import Figure
+from remerge.report.labels import printed
+from remerge.report.run import Run
+from remerge.report.style import Style, style
+
+READS = ("merges",)
+LEVELS = {"task": "TL", "layer": "LL"}
+
+
+def applies(config: Config) -> bool:
+    """Where pairs are scored on the way."""
+    learned = any(config.is_learned(variant) for variant in config.merge.variants)
+    return bool(config.evaluation.watch) and learned and 2 in config.sizes
+
+
+def build(run: Run) -> Figure:
+    """A panel a level, a line a learned method."""
+    figure = Figure(5.4, 3.2)
+    panels = figure.subplots(1, 2, sharey=True)
+    figure.subplots_adjust(left=0.1, right=0.985, top=0.91, bottom=0.3, wspace=0.06)
+    looks: dict[str, Style] = {}
+    for axes, (level, short) in zip(panels, LEVELS.items(), strict=True):
+        for variant in filter(run.config.is_learned, run.config.merge.variants):
+            name = printed(variant.name, variant.params)
+            if name.level != short or name.notes:
+                continue
+            look = looks.setdefault(
+                f"{name.method} {name.kind}".rstrip(), style(variant.name, variant.params)
+            )
+            found = [course for _, course in courses(run, variant.name)]
+            if variant.name == own(run.variants, level):
+                for course in found:
+                    axes.plot(course.scored, course.anp, color=look.colour, linewidth=0.5, alpha=0.5)
+            means = [fmean(values) for values in zip(*(course.anp for course in found), strict=True)]
+            axes.plot(found[0].scored, means, **style(variant.name, variant.params).line_options())
+        axes.set_title(f"{short}: one coefficient a task" + (" and layer" if short == "LL" else ""))
+        axes.set_xlabel("training steps")
+        axes.grid(axis="y")
+    panels[0].set_ylabel("ANP (%)")
+    handles = [
+        Line2D([], [], **{**look.line_options(), "markerfacecolor": look.colour}) for look in looks.values()
+    ]
+    figure.legend(handles, [*looks], loc="lower center", ncols=len(looks), frameon=False, fontsize=8.5)
+    figure.facts = {"n_pairs": len(run.config.subsets(2))}
+    return figure

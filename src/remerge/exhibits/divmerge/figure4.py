@@ -1,0 +1,72 @@
+"""ANP against the number of inputs.
+
+ANP of {pairs} on the test splits, against the number of unlabelled inputs of each task from which
+coefficients are learned. Dashed, across: the methods that take none.
+"""
+
+from math import ceil
+
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
+
+from remerge.config import Config
+from remerge.exhibits._sweep import across, without
+from remerge.report.figure import Figure
+from remerge.report.labels import task_label
+from remerge.report.run import Run, Variant
+from remerge.report.style import Style
+
+READS = ("merges",)
+SWEPT = "inputs"
+
+
+def applies(config: Config) -> bool:
+    """Where there are pairs, and variants that differ in how many inputs they take."""
+    swept = [v for v in config.merge.variants if config.is_learned(v) and "inputs" in v.params]
+    return len(swept) > 1 and 2 in config.sizes
+
+
+def build(run: Run) -> Figure:
+    """A panel a pair, a line a method."""
+    pairs = run.config.subsets(2)
+    wide = min(len(pairs), 3)
+    down = ceil(len(pairs) / wide)
+    found: dict[str, tuple[Style, dict[float, Variant]]] = {}
+    for variant in run.variants:
+        name, look = without(variant, SWEPT)
+        taken = run.merges(variant.name, 2)[0].params.get(SWEPT, 0)
+        found.setdefault(name, (look, {}))[1][taken] = variant
+    legend = 0.25 + 0.17 * ceil(len(found) / 4)
+    height = 0.55 + 1.75 * down + legend
+    figure = Figure(5.4, height)
+    panels = figure.subplots(down, wide, sharey=True, squeeze=False)
+    figure.subplots_adjust(left=0.095, right=0.985, top=1 - 0.25 / height, bottom=(legend + 0.4) / height)
+    figure.subplots_adjust(wspace=0.08, hspace=0.5)
+    numbers = sorted({number for _, by_number in found.values() for number in by_number} - {0})
+    for axes, pair in zip(panels.flat, pairs, strict=False):
+        for look, by_number in found.values():
+            anp = {number: _anp(run, v.name, pair) for number, v in by_number.items()}
+            if 0 in anp:
+                axes.plot([numbers[0], numbers[-1]], [anp[0]] * 2, **across(look))
+            else:
+                axes.plot(*zip(*sorted(anp.items()), strict=True), **look.line_options() | {"markersize": 5})
+        axes.set_xscale("log")
+        axes.set_xticks(numbers, list(map(str, numbers)), fontsize=7.5)
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_title(" + ".join(map(task_label, pair)))
+        axes.grid(axis="y")
+    for axes in panels.flat[len(pairs) :]:
+        axes.set_visible(False)
+    panels[0, 0].set_ylabel("ANP (%)")
+    figure.supxlabel("inputs of each task", fontsize=9, y=(legend + 0.02) / height)
+    looks = [across(look) if 0 in by_number else look.line_options() for look, by_number in found.values()]
+    handles = [Line2D([], [], **{**options, "markersize": 5}) for options in looks]
+    figure.legend(handles, [*found], loc="lower center", ncols=4, frameon=False, fontsize=7.5)
+    figure.facts = {"pairs": f"{len(pairs)} pairs"}
+    return figure
+
+
+def _anp(run: Run, variant: str, pair: tuple[str, ...]) -> float:
+    frame = run.merged
+    here = frame[(frame["variant"] == variant) & (frame["subset"] == pair)]
+    return float(here["anp"].mean())

@@ -1,0 +1,71 @@
+"""Coefficients along their training.
+
+λ of a task under DivMerge JS with one coefficient a task, after so many steps of the optimiser: a panel a
+task, a line for each other task that it is merged with alone. Where the lines of a panel lie together, the
+coefficient is the task's own, whoever it is merged with. (The paper draws the two coefficients of a pair in
+two panels.)
+"""
+
+from math import ceil
+
+from matplotlib.lines import Line2D
+
+from remerge.config import Config
+from remerge.exhibits.divmerge._courses import courses
+from remerge.exhibits.divmerge._method import own
+from remerge.report.figure import Figure
+from remerge.report.labels import task_label
+from remerge.report.run import Run
+from remerge.report.style import tasks_apart
+
+READS = ("merges",)
+
+
+def applies(config: Config) -> bool:
+    """Where the paper's method learns one coefficient a task, of pairs."""
+    from remerge.exhibits.divmerge._method import own
+
+    return own(config.merge.variants, "task") is not None and 2 in config.sizes
+
+
+def build(run: Run) -> Figure:
+    """A panel a task, a line a partner."""
+    found = courses(run, own(run.variants, "task") or "")
+    tasks = [task for task in run.tasks if any(task in merge.tasks for merge, _ in found)]
+    looks = tasks_apart(tasks)
+    across = 2 if len(tasks) <= 4 else 3
+    down = ceil(len(tasks) / across)
+    height = 0.95 + 1.5 * down
+    figure = Figure(5.4, height)
+    panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    figure.subplots_adjust(left=0.095, right=0.985, top=1 - 0.2 / height, bottom=0.95 / height)
+    figure.subplots_adjust(wspace=0.08, hspace=0.25)
+    for axes, task in zip(panels.flat, tasks, strict=False):
+        for merge, course in found:
+            if task in merge.tasks:
+                (partner,) = set(merge.tasks) - {task}
+                axes.plot(course.steps, course.coefficients[task], **looks[partner])
+        axes.set_title(task_label(task))
+        axes.grid(axis="y")
+    for axes in panels.flat[len(tasks) :]:
+        axes.set_visible(False)
+    for place, axes in enumerate(panels.flat):
+        axes.label_outer()
+        axes.tick_params(labelbottom=place + across >= len(tasks))
+    figure.supylabel("coefficient λ", fontsize=9, x=0.005)
+    figure.supxlabel("training steps", fontsize=9, y=0.48 / height)
+    handles = [Line2D([], [], **looks[task]) for task in tasks]
+    names = [task_label(task) for task in tasks]
+    figure.legend(
+        handles,
+        names,
+        loc="lower center",
+        ncols=len(names),
+        columnspacing=1.2,
+        handlelength=1.9,
+        frameon=False,
+        fontsize=7.5,
+        title="merged with",
+        title_fontsize=7.5,
+    )
+    return figure
