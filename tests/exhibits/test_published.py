@@ -74,6 +74,7 @@ def test_the_table_of_the_slides() -> None:
     assert len(frame) == 33
     models = ("b32", "b16", "l14")
     for benchmark in frame["benchmark"]:
+        assert (ROOT / f"config/{benchmark}.yaml").exists()
         assert benchmark.removesuffix("-linearised").removesuffix("-tau-jp") in {
             f"slides-vit-{m}" for m in models
         }

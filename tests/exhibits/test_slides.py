@@ -213,16 +213,31 @@ def test_the_table_tells_where_each_scale_is_from(results: Path) -> None:
     assert {list(rows.values())[place] for place, _ in table.bold} == {best}
 
 
-def test_several_models_stand_beside_each_other(results: Path, tmp_path: Path) -> None:
-    real = Path(shutil.copytree(results, tmp_path / "real"))
-    raw = yaml.safe_load((real / "config.yaml").read_text())
-    raw |= {"benchmark": "slides-vit-b16", "base": raw["base"] | {"source": "openai/clip-vit-base-patch16"}}
-    (real / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-    table = exhibits.known()["slides_models"].build([Run(results), Run(real)])
+def test_several_models_and_recipes_stand_beside_each_other(results: Path, tmp_path: Path) -> None:
+    runs = [Run(results)]
+    for recipe, more in (("linearised", "-linearised"), ("standard", "")):
+        real = Path(shutil.copytree(results, tmp_path / recipe))
+        raw = yaml.safe_load((real / "config.yaml").read_text())
+        raw["finetune"]["recipe"], raw["base"]["source"] = recipe, "openai/clip-vit-base-patch16"
+        (real / "config.yaml").write_text(
+            yaml.safe_dump(raw | {"benchmark": f"slides-vit-b16{more}"}, sort_keys=False)
+        )
+        runs.append(Run(real))
+    table = exhibits.known()["slides_models"].build(runs)
     rows = {(r["method"], r["scale"]): r for r in table.frame.to_dict("records")}
-    assert rows["Non-linear fine-tuning", "searched"]["clip-vit-base-patch16_paper"] == 75.5
-    assert rows["AdaMerging (LL)", "trained"]["clip-vit-base-patch16_paper"] == 84.9
-    assert all(row["miniature-clip"] == row["clip-vit-base-patch16"] for row in rows.values())
+    paper = {key: row["clip-vit-base-patch16_paper"] for key, row in rows.items()}
+    assert paper == {
+        ("Unmerged base", "–"): 54.5,
+        ("Non-linear fine-tuning", "1.0"): 19.1,
+        ("Non-linear fine-tuning", "searched"): 75.5,
+        ("TIES", "1.0"): 78.6,
+        ("AdaMerging (LL)", "trained"): 84.9,
+        ("Linearised fine-tuning", "1.0"): 58.2,
+        ("Linearised fine-tuning", "searched"): 78.7,
+    }
+    one, two = rows["Non-linear fine-tuning", "1.0"], rows["Linearised fine-tuning", "1.0"]
+    assert one["miniature-clip"] == one["clip-vit-base-patch16"] == two["clip-vit-base-patch16"]
+    assert table.frame["miniature-clip"].isna().sum() == 2
 
 
 @pytest.mark.parametrize("name", ["slides_addition", "slides_negation", "slides_analogy", "slides_depth"])

@@ -38,7 +38,8 @@ def build(runs: list[Run]) -> Table:
             scale = entry["scale"].partition(":")[0]
             row = rows.setdefault((entry["method"], scale), {"method": entry["method"], "scale": scale})
             row.setdefault(base, entry["ours"])
-            row.setdefault(f"{base}_paper", entry["paper"])
+            if entry["paper"] == entry["paper"]:
+                row[f"{base}_paper"] = entry["paper"]
     ordered = sorted(rows.values(), key=lambda row: row["method"] not in MODELS.values())
     table = frame(ordered, columns)
     unmerged = len([row for row in ordered if row["method"] in MODELS.values()])

@@ -17,12 +17,18 @@ from remerge.report.run import Run
 from remerge.report.table import Column, Table
 
 READS = ("scores", "merges")
-FINE_TUNED = {"Task arithmetic": "Non-linear fine-tuning"}
+FINE_TUNED = {
+    "standard": "Non-linear fine-tuning",
+    "linearised": "Linearised fine-tuning",
+    "tau_jp": "τJp-regularised fine-tuning",
+}
 """Task arithmetic is called by how its experts were trained."""
 PAPER = {
     MODELS["base"]: "Pre-trained",
     MODELS["multitask"]: "MTL",
     "Non-linear fine-tuning": "Non-lin. FT",
+    "Linearised fine-tuning": "Linear FT",
+    "τJp-regularised fine-tuning": "Ours",
     "TIES": "Ties-Merging",
     "AdaMerging (LL)": "AdaMerging",
 }
@@ -63,7 +69,8 @@ def entries(run: Run) -> Iterator[Row]:
         yield entry(MODELS[model], "–", _mean(run.scores(model)), "–")
     for curve in curves(run, size):
         values = {scale: fmean(scores.values()) for scale, scores in curve.scores(case.name).items()}
-        method = FINE_TUNED.get(curve.label, curve.label)
+        arithmetic = curve.label == "Task arithmetic"
+        method = FINE_TUNED[run.config.finetune.recipe] if arithmetic else curve.label
         if 1.0 in values:
             yield entry(method, "1.0", values[1.0], "1.0")
         if curve.chosen is not None:
