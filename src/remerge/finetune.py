@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,16 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, Traini
 from remerge.config import Finetune, Lora
 from remerge.errors import UserError
 from remerge.families import Example, Family
+from remerge.families.linearised import Linearised
+from remerge.tau_jp import Penalty
 
 
 class AnswerTrainer(Trainer):
     """A Trainer whose loss is the cross-entropy of the answers alone, as the family reads them."""
 
     family: Family
+    penalty: Callable[[nn.Module], Tensor] | None = None
+    """Of the model, at every step, beside the loss."""
 
     def compute_loss(
         self,
@@ -34,6 +38,8 @@ class AnswerTrainer(Trainer):
         network = model.get_base_model() if isinstance(model, PeftModel) else model
         total = cross_entropy(self.family.logits(network, batch), batch.targets, reduction="sum")
         loss = total / (len(batch.targets) if num_items_in_batch is None else num_items_in_batch)
+        if self.penalty and model.training:
+            loss = loss + self.penalty(network) / self.args.gradient_accumulation_steps
         return (loss, {}) if return_outputs else loss
 
 
@@ -44,6 +50,7 @@ def finetune(
     validation: Sequence[Example],
     recipe: Finetune,
     seed: int,
+    others: Sequence[Sequence[Example]] = (),
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Train ``model``, in place, or an adapter on it.
 
@@ -54,6 +61,7 @@ def finetune(
         validation: what it is watched on, if the recipe says so.
         recipe: the configuration's `finetune`.
         seed: of the order of the examples, of dropout and of adapters.
+        others: of the recipe tau_jp: the other tasks' examples.
 
     Returns:
         The model or adapter, and ``steps``, ``examples`` (seen), the mean training ``loss`` in nats a token.
@@ -80,7 +88,8 @@ def finetune(
         train_sampling_strategy="group_by_length",
         seed=seed,
         data_seed=seed,
-        bf16=device.type == "cuda",
+        # In half precision, a linearised model's step away from the base would drown in the rounding.
+        bf16=device.type == "cuda" and not recipe.linear,
         use_cpu=device.type == "cpu",
         eval_strategy="steps" if watch else "no",
         save_strategy="steps" if recipe.patience else "no",
@@ -111,6 +120,8 @@ def finetune(
         callbacks=stop,
     )
     trainer.family = family
+    if isinstance(family, Linearised) and others:
+        trainer.penalty = Penalty(family, others, recipe.penalty, recipe.penalty_inputs, seed)
     trainer.model_accepts_loss_kwargs = True
     try:
         result = trainer.train()

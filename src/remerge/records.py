@@ -68,7 +68,11 @@ class Record(Part):
 
 
 class Model(Record):
-    """A model: the `base`, `multitask`, or an expert, called by its task."""
+    """A model: the `base`, `multitask`, or an expert, called by its task.
+
+    Attributes:
+        linearised_at: the fingerprint of the base that a linearised model is an expansion at.
+    """
 
     source: str
     path: str
@@ -79,6 +83,7 @@ class Model(Record):
     seconds: float
     device: str
     training: dict[str, int | float] = {}
+    linearised_at: str | None = None
 
     @classmethod
     def place(cls, results: Path, **key: str | int) -> Path:

@@ -81,6 +81,7 @@ class KnownFamily:
         class_name: of the class that it is.
         reads: what its models are asked by, ``text`` or ``image``.
         speaks: whether they answer in words; by the classes of a head if not.
+        expands: whether its heads are fixed: it defines ``outputs``, which these read.
     """
 
     name: str
@@ -88,6 +89,7 @@ class KnownFamily:
     class_name: str
     reads: str
     speaks: bool
+    expands: bool
 
 
 def families() -> dict[str, KnownFamily]:
@@ -102,13 +104,17 @@ def families() -> dict[str, KnownFamily]:
                     if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) in ("reads", "speaks")
                 }
                 if said:
-                    found[file.stem] = KnownFamily(file.stem, file, node.name, said["reads"], said["speaks"])
+                    expands = any(getattr(line, "name", "") == "outputs" for line in node.body)
+                    found[file.stem] = KnownFamily(
+                        file.stem, file, node.name, said["reads"], said["speaks"], expands
+                    )
     return found
 
 
-def scoring(family: str) -> list[Path]:
-    """The files that the scores of a family's models follow from, their imports left out."""
-    return [families()[family].file, PACKAGE / "measures" / "score.py"]
+def scoring(family: str, linear: bool = False) -> list[Path]:
+    """The files that the scores of a family's models, or linearised models, follow from; no imports."""
+    more = [FAMILIES / "linearised.py"] if linear else []
+    return [families()[family].file, PACKAGE / "measures" / "score.py", *more]
 
 
 def sources_of(method: str, params: Mapping[str, Any]) -> list[Path]:

@@ -28,6 +28,7 @@ PLACES = {
 WEIGHTS = "drm_figure3 drm_figure5"
 DRM = f"{WEIGHTS} drm_figure6 drm_figure7 drm_table3 drm_table4"
 ABLATIONS = "drm_table7 drm_table8"
+SLIDES = "slides_depth slides_negation slides_table"
 TABLES = "divmerge_table2 divmerge_table3 divmerge_table4 divmerge_table5"
 MORE = "divmerge_table8 divmerge_table9"
 
@@ -71,6 +72,8 @@ def build(run: Run) -> Table:
         ("demo-vision", f"drm_figure2 {WEIGHTS} drm_figure7 drm_table4 drm_table5 drm_table10"),
         ("demo-encoder", f"drm_figure2 {DRM} drm_table6 {ABLATIONS} drm_table14"),
         ("demo-lora", f"drm_figure2 {WEIGHTS} drm_figure7 drm_table4 drm_table6 drm_table15"),
+        ("demo-slides", f"slides_addition slides_analogy {SLIDES}"),
+        ("slides-vit-b16", f"slides_addition {SLIDES}"),
         ("own", ""),
     ],
 )

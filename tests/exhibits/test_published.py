@@ -78,11 +78,29 @@ def test_no_published_correlation_is_a_spearman_of_seven_models() -> None:
 
 def test_uniform_shape() -> None:
     files = sorted(FOLDER.glob("*/*.csv"))
-    assert len(files) == 22
+    assert len(files) == 23
     for path in files:
         frame = pd.read_csv(path)
         assert list(frame) == ["benchmark", "row", "column", "value", "plus_minus"]
         assert not frame.duplicated(["benchmark", "row", "column"]).any()
+
+
+def test_the_table_of_the_slides() -> None:
+    """Eleven rows of three models, each of a benchmark that runs it; searching λ never costs."""
+    frame = pd.read_csv(FOLDER / "slides/table.csv")
+    assert len(frame) == 33
+    models = ("b32", "b16", "l14")
+    for benchmark in frame["benchmark"]:
+        assert (ROOT / f"config/{benchmark}.yaml").exists()
+        assert benchmark.removesuffix("-linearised").removesuffix("-tau-jp") in {
+            f"slides-vit-{m}" for m in models
+        }
+    for row in ("Non-lin. FT", "Linear FT", "Ties-Merging", "Ours"):
+        some = frame[frame["row"] == row].set_index(["benchmark", "column"])["value"].unstack()
+        assert len(some) == 3 and (some["Grid-searched"] >= some["1.0"]).all()
+    means = frame.groupby(["row", "column"], sort=False)["value"].mean()
+    assert means["Pre-trained", "–"] == pytest.approx(55.63, abs=0.005)
+    assert means["AdaMerging", "Trained"] == pytest.approx(85.27, abs=0.005)
 
 
 def test_a_benchmark_of_nobody() -> None:

@@ -32,7 +32,7 @@ except UserError as error:
     refuse(error)
 
 B = str(CONFIG.folder)
-SCORING = sources.scoring(CONFIG.base.family)
+SCORING = sources.scoring(CONFIG.base.family, CONFIG.finetune.linear)
 TASKS = list(CONFIG.tasks)
 MODELS = CONFIG.models
 RUN = f"{B}/config.yaml"

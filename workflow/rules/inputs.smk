@@ -64,10 +64,15 @@ def settings_of_task(wildcards):
     return configuration.digest(CONFIG.task(wildcards.task), CONFIG.seed)
 
 
+def tasks_of_expert(wildcards):
+    """The tasks whose inputs an expert is trained on; tau_jp's penalty is taken on those of all others."""
+    every = wildcards.task == "multitask" or CONFIG.finetune.recipe == "tau_jp"
+    return TASKS if every else [wildcards.task]
+
+
 def settings_of_expert(wildcards):
-    tasks = TASKS if wildcards.task == "multitask" else [wildcards.task]
     parts = [CONFIG.finetune, CONFIG.seed, CONFIG.threads, CONFIG.base]
-    return configuration.digest(parts, [CONFIG.tasks[task] for task in tasks])
+    return configuration.digest(parts, [CONFIG.tasks[task] for task in tasks_of_expert(wildcards)])
 
 
 def inputs_of_references(wildcards):
@@ -77,8 +82,8 @@ def inputs_of_references(wildcards):
 
 
 def data_of_expert(wildcards):
-    tasks = TASKS if wildcards.task == "multitask" else [wildcards.task]
-    return expand(f"{B}/data/{{task}}/{{split}}.parquet", task=tasks, split=["train", "validation"])
+    tasks, splits = tasks_of_expert(wildcards), ["train", "validation"]
+    return expand(f"{B}/data/{{task}}/{{split}}.parquet", task=tasks, split=splits)
 
 
 def merged_from(wildcards):

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 
 from remerge.checkpoints.architecture import on_meta
 from remerge.checkpoints.reading import Checkpoint
-from remerge.checkpoints.stored import read_tensors, stored_tensors, weight_files
+from remerge.checkpoints.stored import (
+    LINEARISED,
+    is_linearised,
+    read_tensors,
+    stored_tensors,
+    weight_files,
+)
 from remerge.errors import UserError
 from remerge.families.heads import Heads
 
@@ -50,7 +56,8 @@ def fingerprint(folder: Path) -> str:
         UserError: the folder holds no safetensors.
     """
     total = hashlib.sha256()
-    for file in sorted([*weight_files(folder), *(folder / "heads").glob("*.safetensors")]):
+    weights = [folder / LINEARISED] if is_linearised(folder) else weight_files(folder)
+    for file in sorted([*weights, *(folder / "heads").glob("*.safetensors")]):
         with file.open("rb") as opened:
             total.update(hashlib.file_digest(opened, "sha256").digest())
     return total.hexdigest()[:16]

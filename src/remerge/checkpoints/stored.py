@@ -13,6 +13,9 @@ from remerge.files import read_json
 
 ADAPTER = "adapter_model.safetensors"
 
+LINEARISED = "linearised.safetensors"
+"""The weights of a model that is read as its expansion at a base's: under no name that transformers reads."""
+
 WIDE = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 """What weights are kept in; any other type of a matrix is a quantised one."""
 
@@ -25,12 +28,22 @@ def is_adapter(folder: Path) -> bool:
     return (folder / "adapter_config.json").is_file()
 
 
+def is_linearised(folder: Path) -> bool:
+    """Whether a folder holds the weights of a linearised model."""
+    return (folder / LINEARISED).is_file()
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The files of a model or adapter, as `from_pretrained` finds them: other safetensors are not read.
 
     Raises:
-        UserError: there are none, or one that the index names is missing.
+        UserError: there are none, one that the index names is missing, or the model is a linearised one.
     """
+    if is_linearised(folder):
+        raise UserError(
+            f"{folder}: a linearised model: only a benchmark of the same base reads it, by "
+            "finetune.recipe linearised or tau_jp"
+        )
     if is_adapter(folder):
         if not (folder / ADAPTER).is_file():
             raise UserError(f"{folder}: no {ADAPTER}: save the adapter with safe_serialization")
@@ -86,6 +99,12 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
             return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118, it is no mapping
     except (SafetensorError, OSError) as error:
         raise UserError(f"{file}: not whole ({error}): fetch or make it again") from None
+
+
+def metadata(file: Path) -> dict[str, str]:
+    """What a safetensors file says of itself."""
+    with safe_open(file, framework="pt") as opened:
+        return dict(opened.metadata() or {})
 
 
 def quantised(folder: Path, what: str) -> str:

@@ -207,6 +207,8 @@ class Config(Section):
                     f"tasks.{name}: {self.base.family} tells classes apart: name them in answers, "
                     "and leave metric at accuracy"
                 )
+        if self.finetune.linear:
+            self._must_expand()
         for name in self.planned:
             try:
                 self.cases(name)
@@ -229,3 +231,20 @@ class Config(Section):
                     f"rules: {external} is no variant: list it in merge.variants, or leave the file out"
                 )
         return self
+
+    def _must_expand(self) -> None:
+        """Refuse what would read a linearised model as an ordinary one, or cannot read it."""
+        recipe, families = f"finetune.recipe {self.finetune.recipe}", sources.families()
+        if not families[self.base.family].expands:
+            able = ", ".join(name for name, family in families.items() if family.expands)
+            raise ValueError(f"{recipe}: {self.base.family} cannot be linearised, only: {able}")
+        if self.base.dtype != "float32":
+            raise ValueError(f"{recipe}: base.dtype {self.base.dtype} rounds task vectors away: set float32")
+        if self.rules:
+            raise ValueError(f"{recipe}: rules of your own write ordinary models: leave them out")
+        for variant in self.merge.variants:
+            known = sources.known().get(variant.method)
+            if known and known.statistics:
+                raise ValueError(
+                    f"{recipe}: {variant.name} takes statistics of ordinary models: leave it out"
+                )

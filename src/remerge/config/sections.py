@@ -172,14 +172,28 @@ class Finetune(Section):
         None, description="stop after so many evaluations without progress and keep the best step"
     )
     lora: Lora | None = Field(None, description="train adapters; default: all weights")
+    recipe: Literal["standard", "linearised", "tau_jp"] = Field(
+        "standard",
+        description="linearised: the model is its first-order expansion at the base, in training, merges and "
+        "scores; tau_jp: the same, kept from changing what it says of the other tasks' training inputs",
+    )
+    penalty: NonNegativeFloat = Field(0.1, description="of tau_jp: the weight of its penalty")
+    penalty_inputs: PositiveInt = Field(16, description="of tau_jp: inputs of each other task at every step")
     multitask: bool = Field(
         True, description="also fine-tune the base on the union of the tasks, the upper reference"
     )
 
+    @property
+    def linear(self) -> bool:
+        """Whether experts and merges are linearised models."""
+        return self.recipe != "standard"
+
     @model_validator(mode="after")
-    def _patience_needs_evaluations(self) -> "Finetune":
+    def _whole(self) -> "Finetune":
         if self.patience and not self.evaluations:
             raise ValueError("patience needs evaluations above 0")
+        if self.linear and self.lora is not None:
+            raise ValueError(f"recipe {self.recipe}: an adapter cannot be linearised: leave lora out")
         return self
 
 

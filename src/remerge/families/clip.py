@@ -43,9 +43,9 @@ class ZeroShot(nn.Module):
         self.register_buffer("directions", directions, persistent=False)
         self.scale = scale
 
-    def forward(self, pooled: Tensor) -> Tensor:
-        """The logits of the classes, ``[B, C]``, from the tower's pooled output ``[B, d]``."""
-        return self.scale * normalize(pooled @ self.projection.T, dim=-1) @ self.directions.T
+    def forward(self, image: Tensor) -> Tensor:
+        """The logits of the classes, ``[B, C]``, from images in the space of captions, ``[B, p]``."""
+        return self.scale * normalize(image, dim=-1) @ self.directions.T
 
 
 class Clip:
@@ -173,9 +173,20 @@ class Clip:
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """The logits of the classes, float32 ``[B, C]`` for the widest head among them."""
+        return self.read(model, batch, self.outputs(model, batch))
+
+    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The images in the space of captions, float32 ``[B, p]``, into which every head projects alike."""
+        tower: Any = model
+        projection: Tensor = next(iter(tower.heads.heads.values())).projection
+        pooled: Tensor = tower(**batch.inputs).pooler_output
+        return pooled.float() @ projection.T
+
+    def read(self, model: nn.Module, batch: Batch, outputs: Tensor) -> Tensor:
+        """The logits of the classes, from images in the space of captions."""
         tower: Any = model
         route(model, batch.tasks)
-        logits: Tensor = tower.heads(tower(**batch.inputs).pooler_output.float())
+        logits: Tensor = tower.heads(outputs)
         return logits
 
     def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""Six tasks on real images: the handwritten digits of scikit-learn, 8×8 pixels in 17 shades of grey.
+"""Seven tasks on real images: the handwritten digits of scikit-learn, 8×8 pixels in 17 shades of grey.
 
 Each image belongs to one part, a split or pretraining, by a hash of its pixels: whatever a task makes
 of an image, no part holds anything made of another part's images.
@@ -157,6 +157,9 @@ TASKS: dict[str, Kind] = {
     # The other digits look like themselves, or like one another, when they are turned.
     "turned": Kind(("the digit turned {answer}",), TURNS, _turned, frozenset(range(2, 8))),
     "inverted": Kind(("the light digit {answer}",), NUMBERS, lambda s, _: (invert(s.pixels), s.digit)),
+    "inverted_parity": Kind(
+        ("the light {answer} digit",), ("even", "odd"), lambda s, _: (invert(s.pixels), s.digit % 2)
+    ),
     "shuffled": Kind(("the shuffled digit {answer}",), NUMBERS, lambda s, _: (shuffle(s.pixels), s.digit)),
     "striped": Kind(("the digit with {answer} stripes",), STRIPES, _striped),
 }

@@ -147,21 +147,24 @@ class Run:
             raise UserError(f"{Weights.place(self.results)} is of other tasks: delete it and run again")
         return found
 
-    def merges(self, variant: str, size: int) -> list[Merge]:
-        """Every merge of ``size`` experts by ``variant``, checked to be whole and single.
+    def merges(self, variant: str, group: int | str) -> list[Merge]:
+        """Every merge of a group by ``variant``, checked to be whole and single.
 
-        There are none of a size that the variant does not make: SLERP makes pairs alone.
+        A group is a size, of the subsets, or what another plan calls one. There are none of a group that
+        the variant does not make: SLERP makes pairs alone.
         """
-        if str(size) not in self._groups[variant]:
+        plan = self._groups[variant].get(str(group))
+        if plan is None:
             return []
-        found = Merge.read_lines(self.results, variant=variant, group=size)
-        path = Merge.place(self.results, variant=variant, group=size)
-        made = [(tuple(sorted(merge.tasks)), merge.seed) for merge in found]
-        lacks = {*self.config.subsets(size)} - {subset for subset, _ in made}
+        asked = {case.name for case in self.config.cases(plan)[str(group)]}
+        found = Merge.read_lines(self.results, variant=variant, group=group)
+        path = Merge.place(self.results, variant=variant, group=group)
+        made = [(merge.case, merge.seed) for merge in found]
+        lacks = asked - {case for case, _ in made}
         if lacks:
-            raise UserError(f"{path} lacks {'+'.join(min(lacks))}: run its stage again")
-        if len({*made}) < len(made) or {s for s, _ in made} != {*self.config.subsets(size)}:
-            raise UserError(f"{path} holds subsets twice or of other tasks: run its stage again")
+            raise UserError(f"{path} lacks {min(lacks)}: run its stage again")
+        if len({*made}) < len(made) or {case for case, _ in made} != asked:
+            raise UserError(f"{path} holds merges twice or of other tasks: run its stage again")
         return found
 
     def every_merge(self) -> list[Merge]:
@@ -238,9 +241,9 @@ class Run:
         return fmean(found) if found else nan
 
     @cached_property
-    def _groups(self) -> dict[str, list[str]]:
-        """The groups of merges that each variant makes."""
-        return {variant.name: list(self.config.groups(variant)) for variant in self.config.merge.variants}
+    def _groups(self) -> dict[str, dict[str, str]]:
+        """The groups of merges that each variant makes, each with its plan."""
+        return {variant.name: self.config.groups(variant) for variant in self.config.merge.variants}
 
     def _divergences(self, model: str) -> dict[str, Any]:
         found = Divergences.read(self.results, model=model).divergences

@@ -108,3 +108,8 @@ def style(variant: str, params: Mapping[str, Any] | None = None) -> Style:
         return Style(*look, "--" if name.notes else "-", name.level != "TL")
     seed = crc32(variant.encode())
     return Style(_OTHERS[seed % 8], _MARKERS[seed // 8 % 8], "-", bool(seed // 64 % 2))
+
+
+def series(place: int) -> Style:
+    """The look of what is no method, such as tasks, by its place in their order."""
+    return Style(_OTHERS[place % 8], _MARKERS[place % 8], "-", place < 8)

@@ -26,6 +26,7 @@ _LATEX = {
     "·": r"$\cdot$",
     "×": r"$\times$",
     "λ": r"$\lambda$",
+    "τ": r"$\tau$",
     "₀": r"\textsubscript{0}",
     "ρ": r"$\rho$",
     "‖": r"$\Vert$",

@@ -19,7 +19,7 @@ def _code(files: tuple[Path, ...]) -> str:
 
 def code(config: Config, *more: Path) -> str:
     """The code that scores a model of the benchmark's family, and ``more``, with all that they import."""
-    return _code(tuple(sources.closure(*sources.scoring(config.base.family), *more)))
+    return _code(tuple(sources.closure(*sources.scoring(config.base.family, config.finetune.linear), *more)))
 
 
 def key_of_merge(

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from remerge.checkpoints.architecture import HEADS, child
 from remerge.checkpoints.models import device_of, fingerprint, held, state_of
 from remerge.checkpoints.reading import Checkpoint
-from remerge.checkpoints.stored import is_adapter
+from remerge.checkpoints.stored import LINEARISED, is_adapter, is_linearised, metadata, read_tensors
 from remerge.config import Config, Variant
 from remerge.deltas import State, Value
 from remerge.errors import UserError
 from remerge.families import Example, Family, Head, family
+from remerge.families.linearised import Linearised
 from remerge.journal import Journal
 from remerge.measures.references import Reference, load_reference
 from remerge.measures.score import Split
@@ -45,7 +46,12 @@ class Workspace:
     @cached_property
     def family(self) -> Family:
         """The family of the base and its experts, with the base's tokenizer or image processor."""
-        return family(self.config.base.family, self.path("base"))
+        made: Any = family(self.config.base.family, self.path("base"))
+        if self.config.finetune.linear:
+            theta_0 = state_of(made.load(self.path("base"), torch.float32, self.device))
+            made = Linearised(made, theta_0, self.record("base").fingerprint)
+        whole: Family = made
+        return whole
 
     def record(self, model: str) -> Model:
         """What is known of a model: `base`, `multitask`, or an expert's task."""
@@ -67,6 +73,8 @@ class Workspace:
 
     def load_folder(self, folder: Path, dtype: torch.dtype) -> nn.Module:
         """A model without heads of tasks; an adapter is added to the base."""
+        if self.config.finetune.linear and is_linearised(folder):
+            return self._linearised(folder, dtype)
         if not is_adapter(folder):
             return self.family.load(folder, dtype, self.device)
         # Imported here: PEFT takes a second, and most benchmarks have no adapters.
@@ -74,6 +82,20 @@ class Workspace:
 
         model = self.family.load(self.path("base"), dtype, self.device)
         add_adapter(model, read_adapter(folder, held(model)).values)
+        return model
+
+    def _linearised(self, folder: Path, dtype: torch.dtype) -> nn.Module:
+        """The module of a linearised model.
+
+        Raises:
+            UserError: it is an expansion at another base.
+        """
+        base, file = self.record("base").fingerprint, folder / LINEARISED
+        if (at := metadata(file).get("base")) != base:
+            raise UserError(f"{file}: an expansion at base {at}, this benchmark's is {base}: train it here")
+        model, tensors = self.family.load(self.path("base"), dtype, self.device), read_tensors(file)
+        for name, theta in state_of(model).items():
+            theta.copy_(tensors[name])
         return model
 
     def equip(self, model: nn.Module, folders: Mapping[str, Path | None]) -> None:
@@ -209,6 +231,9 @@ def model_record(
     training: dict[str, Any] | None,
 ) -> Model:
     """What is kept of a model: where it lies, what it is, how long it took, and how it was trained here."""
+    known: dict[str, Any] = {} if training is None else {"training": training}
+    if is_linearised(folder):
+        known["linearised_at"] = space.record("base").fingerprint
     return Model(
         source=source,
         path=str(folder),
@@ -218,5 +243,5 @@ def model_record(
         parameters=sum(p.numel() for p in model.parameters()),
         seconds=time.perf_counter() - started,
         device=str(space.device),
-        **({} if training is None else {"training": training}),
+        **known,
     )

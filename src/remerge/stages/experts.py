@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from remerge.checkpoints.models import locate
+from remerge.checkpoints.stored import is_linearised
 from remerge.config import Config
 from remerge.errors import UserError
 from remerge.files import write_folder
@@ -35,7 +36,9 @@ def run(config: Config, task: str) -> None:
         if task == "multitask":
             steps = settings.multitask_steps or settings.steps * len(tasks)
             settings = settings.model_copy(update={"steps": steps})
-        trained, training = finetune(space.family, model, train, validation, settings, config.seed)
+        elsewhere = set(config.tasks) - set(tasks) if settings.recipe == "tau_jp" else ()
+        others = [space.split(t, "train").examples for t in sorted(elsewhere)]
+        trained, training = finetune(space.family, model, train, validation, settings, config.seed, others)
         write_folder(folder, partial(space.family.save, trained))
     else:
         folder = _existing(space, task, locate(source, config.task(task).expert_revision))
@@ -48,8 +51,16 @@ def _existing(space: Workspace, task: str, found: Path) -> Path:
     """Where an existing expert lies, or a copy without the rows of tokens that the base lacks.
 
     Raises:
-        UserError: it has such tokens, and the configuration does not say to cut them.
+        UserError: it has such tokens, and the configuration does not say to cut them; or it is linearised
+            where ordinary experts are asked for, or the other way round.
     """
+    recipe = space.config.finetune
+    if is_linearised(found) != recipe.linear:
+        kind = "an ordinary" if recipe.linear else "a linearised"
+        raise UserError(
+            f"{found}: {kind} model, which finetune.recipe {recipe.recipe} does not take: "
+            f"leave tasks.{task}.expert out"
+        )
     added = space.family.added(found)
     if not added:
         return found

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from remerge.checkpoints.stored import is_adapter
 from remerge.config import Config
 from remerge.deltas import Combined, LowRank, layer_of
+from remerge.errors import UserError
 from remerge.files import read_json, write_folder, write_json
 from remerge.folders.card import Coefficients, coefficient_table, markdown, mergekit_recipe, model_card
 from remerge.learn import Blend
@@ -37,6 +38,11 @@ def run(config: Config, variant: str, subset: str) -> None:
     Raises:
         UserError: an unknown variant or task, or a subset written otherwise.
     """
+    if config.finetune.linear:
+        raise UserError(
+            f"finetune.recipe {config.finetune.recipe}: a merge of linearised models is none that "
+            "from_pretrained reads: it is scored here, and cannot be exported"
+        )
     chosen, tasks = config.variant(variant), config.subset(subset)
     # A bench of these tasks alone, for no other's head belongs to the merge.
     bench = Bench(config.model_copy(update={"tasks": {task: config.tasks[task] for task in tasks}}))

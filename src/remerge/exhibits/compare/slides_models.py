@@ -1,0 +1,53 @@
+"""Models and kinds of fine-tuning by where λ is from.
+
+Mean test score in % of all tasks under the merge of all of them, with λ = 1, with the λ that is best on
+validation splits, or with learned coefficients, for each base, beside the slides' numbers. Task arithmetic is
+called by how its experts were trained. Bold: the best merge of a column.
+"""
+
+from pathlib import Path
+
+from remerge.config import Config
+from remerge.exhibits._rows import Row, frame
+from remerge.exhibits.slides.table import entries
+from remerge.report.labels import MODELS
+from remerge.report.run import Run
+from remerge.report.table import Column, Table
+
+READS = ("scores", "merges")
+
+
+def applies(configs: list[Config]) -> bool:
+    """Where a benchmark is of the slides."""
+    return any(config.paper == "slides" and len(config.tasks) in config.sizes for config in configs)
+
+
+def build(runs: list[Run]) -> Table:
+    """A row a method and where its λ is from, two columns a base."""
+    mine = [run for run in runs if run.config.paper == "slides" and len(run.tasks) in run.sizes]
+    rows: dict[tuple[str, str], Row] = {}
+    columns = [Column("method", "Method"), Column("scale", "Coefficient λ")]
+    for run in mine:
+        base = Path(run.config.base.source).name
+        if base not in {column.key for column in columns}:
+            columns += [
+                Column(base, "ours", base, digits=1),
+                Column(f"{base}_paper", "paper", base, digits=1),
+            ]
+        for entry in entries(run):
+            scale = entry["scale"].partition(":")[0]
+            row = rows.setdefault((entry["method"], scale), {"method": entry["method"], "scale": scale})
+            row.setdefault(base, entry["ours"])
+            if entry["paper"] == entry["paper"]:
+                row[f"{base}_paper"] = entry["paper"]
+    ordered = sorted(rows.values(), key=lambda row: row["method"] not in MODELS.values())
+    table = frame(ordered, columns)
+    unmerged = len([row for row in ordered if row["method"] in MODELS.values()])
+    ours = [column.key for column in columns[2::2]]
+    bold = {
+        (place, key)
+        for key in ours
+        for place in table.index[unmerged:]
+        if table[key][place] == table[key][unmerged:].max()
+    }
+    return Table(table, tuple(columns), frozenset(bold), frozenset({unmerged}))

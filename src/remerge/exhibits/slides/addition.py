@@ -1,0 +1,58 @@
+"""Score against the scale of the task vectors.
+
+Mean test score over all tasks of the merge of {largest}, θ₀ + λ τ, against λ; the base is at 0. Horizontal:
+averaging, which has no λ, and the unmerged models. Ring: the λ that is chosen on validation scores.
+"""
+
+from statistics import fmean
+
+from remerge.config import Config
+from remerge.exhibits._lines import label_ends
+from remerge.exhibits._scales import curves, draw
+from remerge.records import Score
+from remerge.report.figure import Figure
+from remerge.report.labels import MODELS
+from remerge.report.run import Run
+from remerge.report.style import Style, style
+
+READS = ("scores", "merges")
+
+
+def applies(config: Config) -> bool:
+    """Where several scales of a method are listed, and all tasks are merged."""
+    methods = [v.method for v in config.merge.variants if set(config.params(v)) == {"scale"}]
+    return len(config.tasks) in config.sizes and len({*methods}) < len(methods)
+
+
+def build(run: Run) -> Figure:
+    """A line a method."""
+    size = len(run.tasks)
+    (case,) = run.config.cases("subsets")[str(size)]
+    figure = Figure(5.4, 3.6)
+    axes = figure.subplots()
+    figure.subplots_adjust(left=0.105, right=0.645, top=0.96, bottom=0.13)
+    base = _mean(run.scores("base"))
+    ends: list[tuple[float, str, Style]] = []
+    for curve in curves(run, size):
+        merged = curve.scores(case.name)
+        values = {0.0: base} | {scale: fmean(scores.values()) for scale, scores in merged.items()}
+        draw(axes, values, curve.look, curve.chosen)
+        ends.append((values[max(values)], curve.label, curve.look))
+    levels = {model: (MODELS[model], _mean(run.scores(model)), style(model)) for model in run.references}
+    averages = [v for v in run.variants if v.method == "average"]
+    for variant in averages:
+        value = fmean(_mean(merge.scores) for merge in run.merges(variant.name, size))
+        levels[variant.name] = (variant.label, value, style(variant.name))
+    for label, value, look in levels.values():
+        axes.axhline(value, color=look.colour, linestyle=look.line, zorder=2)
+        ends.append((value, label, look))
+    axes.set_xlabel("λ")
+    axes.set_ylabel("mean score (%)")
+    axes.grid(axis="y")
+    axes.margins(x=0.03)
+    label_ends(axes, axes.dataLim.x1, ends)
+    return figure
+
+
+def _mean(scores: dict[str, Score]) -> float:
+    return 100 * fmean(score.value for score in scores.values())

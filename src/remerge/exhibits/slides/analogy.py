@@ -1,0 +1,23 @@
+"""An analogy of tasks.
+
+Test score on D of θ₀ + λ (τ_C + τ_B − τ_A) against λ, without a training example of D: A ({a}) is to B ({b})
+as C ({c}) is to D ({d}). Horizontal: the unmerged base, the expert of C alone, and that of D itself. Ring:
+the λ that is chosen on validation scores of D.
+"""
+
+from remerge.config import Config
+from remerge.exhibits.general.analogy import analogy
+from remerge.report.figure import Figure
+from remerge.report.run import Run
+
+READS = ("scores", "merges")
+
+
+def applies(config: Config) -> bool:
+    """Where there is one."""
+    return "analogy" in config.planned
+
+
+def build(run: Run) -> Figure:
+    """A line a method."""
+    return analogy(run)

@@ -1,0 +1,23 @@
+"""Forgetting by negation.
+
+Test scores of θ₀ − λ τ, as a share of the base's own, against λ: a panel for each task whose vector τ is
+subtracted. Line with markers: the task itself, the lower the better; grey: the mean and the range of its
+controls; dashed: {kept}% of the base. {choice}
+"""
+
+from remerge.config import Config
+from remerge.exhibits.general.negation import negation
+from remerge.report.figure import Figure
+from remerge.report.run import Run
+
+READS = ("scores", "merges")
+
+
+def applies(config: Config) -> bool:
+    """Where vectors are subtracted."""
+    return "negation" in config.planned
+
+
+def build(run: Run) -> Figure:
+    """A panel a task to forget."""
+    return negation(run)

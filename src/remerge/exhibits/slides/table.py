@@ -1,0 +1,85 @@
+"""Merges of all tasks by where λ is from.
+
+Mean test score in % of the {largest} tasks under the merge of all of them, with λ = 1, with the λ that is
+best on validation splits, or with learned coefficients. Bold: the best merge.
+"""
+
+from collections.abc import Iterator
+from statistics import fmean
+
+from remerge.config import Config
+from remerge.exhibits._published import Published
+from remerge.exhibits._rows import Row, frame
+from remerge.exhibits._scales import curves
+from remerge.records import Score
+from remerge.report.labels import MODELS
+from remerge.report.run import Run
+from remerge.report.table import Column, Table
+
+READS = ("scores", "merges")
+FINE_TUNED = {
+    "standard": "Non-linear fine-tuning",
+    "linearised": "Linearised fine-tuning",
+    "tau_jp": "τJp-regularised fine-tuning",
+}
+"""Task arithmetic is called by how its experts were trained."""
+PAPER = {
+    MODELS["base"]: "Pre-trained",
+    MODELS["multitask"]: "MTL",
+    "Non-linear fine-tuning": "Non-lin. FT",
+    "Linearised fine-tuning": "Linear FT",
+    "τJp-regularised fine-tuning": "Ours",
+    "TIES": "Ties-Merging",
+    "AdaMerging (LL)": "AdaMerging",
+}
+
+
+def applies(config: Config) -> bool:
+    """Where all tasks are merged."""
+    return len(config.tasks) in config.sizes
+
+
+def build(run: Run) -> Table:
+    """A row a method and λ."""
+    rows = list(entries(run))
+    columns = [Column("method", "Method"), Column("scale", "Coefficient λ"), Column("ours", "ours", digits=1)]
+    columns += (
+        [Column("paper", "paper", digits=1)] if any(row["paper"] == row["paper"] for row in rows) else []
+    )
+    merged = [row["ours"] for row in rows if row["method"] not in MODELS.values()]
+    bold = {(place, "ours") for place, row in enumerate(rows) if merged and row["ours"] == max(merged)}
+    return Table(frame(rows, columns), tuple(columns), frozenset(bold), frozenset({len(rows) - len(merged)}))
+
+
+def entries(run: Run) -> Iterator[Row]:
+    """What the table holds of one benchmark: method, scale, ours, paper."""
+    size = len(run.tasks)
+    (case,) = run.config.cases("subsets")[str(size)]
+    paper = Published(__file__, run.benchmark)
+
+    def entry(method: str, scale: str, value: float, column: str) -> Row:
+        return {
+            "method": method,
+            "scale": scale,
+            "ours": value,
+            "paper": paper.value(PAPER.get(method), column),
+        }
+
+    for model in run.references:
+        yield entry(MODELS[model], "–", _mean(run.scores(model)), "–")
+    for curve in curves(run, size):
+        values = {scale: fmean(scores.values()) for scale, scores in curve.scores(case.name).items()}
+        arithmetic = curve.label == "Task arithmetic"
+        method = FINE_TUNED[run.config.finetune.recipe] if arithmetic else curve.label
+        if 1.0 in values:
+            yield entry(method, "1.0", values[1.0], "1.0")
+        if curve.chosen is not None:
+            yield entry(method, f"searched: {curve.chosen:g}", values[curve.chosen], "Grid-searched")
+    for variant in run.variants:
+        merges = run.merges(variant.name, size)
+        if merges[0].coefficients:
+            yield entry(variant.label, "trained", fmean(_mean(merge.scores) for merge in merges), "Trained")
+
+
+def _mean(scores: dict[str, Score]) -> float:
+    return 100 * fmean(score.value for score in scores.values())

@@ -1,0 +1,123 @@
+"""Models read as their first-order expansion at the base's weights (Ortiz-Jimenez et al., 2023)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.func import functional_call, jvp
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from remerge.checkpoints.models import state_of
+from remerge.checkpoints.stored import LINEARISED
+from remerge.deltas import State
+from remerge.families import Batch, Example, Family, Head, most_likely
+
+
+class Linearisable(Family, Protocol):
+    """A family of which all that is trained lies before its heads, which are fixed."""
+
+    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """What the heads read, float32 ``[B, d]``: this is the function that is expanded."""
+
+    def read(self, model: nn.Module, batch: Batch, outputs: Tensor) -> Tensor:
+        """What the heads make of it: the logits, float32 ``[N, V]``."""
+
+
+def expansion(family: Linearisable, model: nn.Module, theta_0: State, batch: Batch) -> tuple[Tensor, Tensor]:
+    """f(theta_0) and J(theta_0) (theta - theta_0), the parts of f's first-order expansion, ``[B, d]`` each.
+
+    Args:
+        family: whose ``outputs`` are f.
+        model: the module whose parameters are theta; gradients flow to them.
+        theta_0: the point of expansion, by the parameters' names.
+        batch: the inputs.
+    """
+    asked = _Asked(family, model)
+    tau = {name: theta - theta_0[name] for name, theta in model.named_parameters()}
+
+    def f(theta: State) -> Tensor:
+        outputs: Tensor = functional_call(asked, {f"model.{n}": t for n, t in theta.items()}, (batch,))
+        return outputs
+
+    # The fused kernels of attention have no forward derivative.
+    with sdpa_kernel(SDPBackend.MATH):
+        expanded: Any = jvp(f, ({name: theta_0[name] for name in tau},), (tau,))
+    value, derivative = expanded
+    return value, derivative
+
+
+class Linearised:
+    """A family whose models are f(theta_0) + J(theta_0) (theta - theta_0), read by the same heads.
+
+    Weights of such a model mean another function than the same weights of an ordinary one: they are saved
+    under a name that nothing else reads.
+
+    Args:
+        inner: the family.
+        theta_0: the base's weights, float32.
+        base: the base's fingerprint.
+    """
+
+    def __init__(self, inner: Linearisable, theta_0: State, base: str) -> None:
+        self.inner, self.theta_0, self.base = inner, theta_0, base
+        self.processor, self.reads, self.speaks = inner.processor, inner.reads, inner.speaks
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The logits of the classes, float32 ``[N, V]``."""
+        value, derivative = expansion(self.inner, model, self.theta_0, batch)
+        return self.inner.read(model, batch, value + derivative)
+
+    def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
+        """Each input's most likely class."""
+        return most_likely(self, model, examples)
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write the weights, and which base they are an expansion at."""
+        tensors = {name: tensor.contiguous() for name, tensor in state_of(model).items()}
+        save_file(tensors, folder / LINEARISED, metadata={"base": self.base})
+
+    def load(self, folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
+        """A model's module, of an ordinary folder."""
+        return self.inner.load(folder, dtype, device)
+
+    def added(self, folder: Path) -> list[str]:
+        """The tokens that a checkpoint's own tokenizer has beyond the base's."""
+        return self.inner.added(folder)
+
+    def equip(self, model: nn.Module, heads: Mapping[str, Head]) -> None:
+        """Give the model the heads of these tasks."""
+        self.inner.equip(model, heads)
+
+    def heads(self, model: nn.Module) -> list[str]:
+        """The names of the model's children that are heads of tasks."""
+        return self.inner.heads(model)
+
+    def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
+        """Examples from inputs and answers."""
+        return self.inner.examples(task, pairs)
+
+    def labels(self, prompt: str, answers: Sequence[str]) -> list[int] | None:
+        """The first token of every possible answer, or None."""
+        return self.inner.labels(prompt, answers)
+
+    def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
+        """A padded batch."""
+        return self.inner.collate(examples, device)
+
+    def masks(self, batch: Batch) -> Sequence[Tensor]:
+        """What of the inputs is no padding."""
+        return self.inner.masks(batch)
+
+
+class _Asked(nn.Module):
+    """A model and how it is asked, as the one module that `functional_call` wants."""
+
+    def __init__(self, family: Linearisable, model: nn.Module) -> None:
+        super().__init__()
+        self.family, self.model = family, model
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.family.outputs(self.model, batch)
