@@ -90,6 +90,12 @@ def _methods(parsed: argparse.Namespace) -> None:
     print(methods.table())
 
 
+def _exhibits(parsed: argparse.Namespace) -> None:
+    from remerge.exhibits._listing import listing
+
+    print(listing([configuration.load(path) for path in parsed.config]))
+
+
 def _schema(parsed: argparse.Namespace) -> None:
     print(json.dumps(configuration.Config.model_json_schema(), indent=1))
 
@@ -124,6 +130,8 @@ def _parser() -> argparse.ArgumentParser:
         add(file.stem, _stage(file.stem, list(arguments)), text, config=Path, **arguments)
     add("check", _check, "check a configuration, methods and parameters included", config=Path)
     add("methods", _methods, "list the merge methods")
+    shown = add("exhibits", _exhibits, "list tables and figures, and which benchmarks make them")
+    shown.add_argument("config", type=Path, nargs="+", help="configurations")
     add("schema", _schema, "print the JSON schema of the configuration")
     compare = add(
         "compare", _compare, "write a page of several benchmarks beside each other, from their results"

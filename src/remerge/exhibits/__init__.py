@@ -52,10 +52,20 @@ class Exhibit:
         return own if self.folder in (GENERAL, COMPARE) else f"{self.folder}_{own}"
 
     @property
+    def paper(self) -> str:
+        """Whose it is; nothing for those that are in none."""
+        paper = self.name.partition("_")[0]
+        return paper if paper in papers() else ""
+
+    @property
     def source(self) -> str:
         """``DivMerge, Table 5``; nothing for those that are in no paper."""
-        paper, _, number = self.name.partition("_")
-        return f"{title_of(paper)}, {_words(number)}" if paper in papers() else ""
+        return f"{title_of(self.paper)}, {_words(self.name.partition('_')[2])}" if self.paper else ""
+
+    @property
+    def title(self) -> str:
+        """The first line of its docstring, with the fields that a run fills."""
+        return (ast.get_docstring(self._tree) or "").partition("\n")[0].rstrip(".")
 
     @property
     def short(self) -> str:
@@ -82,9 +92,10 @@ class Exhibit:
 
     @property
     def files(self) -> list[Path]:
-        """What it follows from beside records: code, and the published numbers beside it."""
-        numbers = self.file.with_suffix(".csv")
-        return [*closure(self.file, PRINTING), *([numbers] if numbers.exists() else [])]
+        """What it follows from beside records: code, and the published numbers in the folders of exhibits."""
+        code = closure(self.file, PRINTING)
+        folders = dict.fromkeys(file.parent for file in code if FOLDER in file.parents)
+        return [*code, *(numbers for folder in folders for numbers in sorted(folder.glob("*.csv")))]
 
     def applies(self, config: Config | list[Config]) -> bool:
         """Whether a benchmark has it, or several beside each other."""

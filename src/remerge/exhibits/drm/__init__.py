@@ -1,1 +1,4 @@
-"""DRM: Decom-Renorm-Merge, model merging on the right space improves multitasking."""
+"""DRM: Decom-Renorm-Merge, model merging on the right space improves multitasking.
+
+Figures 1 and 4 are drawings, and Table 9 lists sizes of data, which stand in `config/drm-llama-lora.yaml`.
+"""

@@ -1,0 +1,61 @@
+"""The papers' exhibits as markdown: which benchmarks make each, and how many numbers stand beside ours."""
+
+import ast
+import csv
+from collections.abc import Sequence
+
+from remerge import exhibits
+from remerge.config import Config
+
+HEAD = """# Tables and figures
+
+What each exhibit of the papers is made by: its file (the published numbers are the CSV beside it), the
+configurations that make it, and how many published numbers it prints beside ours. A benchmark writes them to
+`results/<benchmark>/{tables,figures}/<exhibit>`. Made by `remerge exhibits config/*.yaml > docs/exhibits.md`.
+"""
+
+HEADER = "| exhibit | what | benchmarks | numbers beside ours |\n| --- | --- | --- | --- |"
+
+
+def listing(configs: Sequence[Config]) -> str:
+    """A table a paper, a row an exhibit, and what of the paper is none; links start at ``docs/``."""
+    parts = [HEAD]
+    for paper in exhibits.papers():
+        title, left_out = _said(paper)
+        parts.append(f"## {title}\n\n{left_out}\n\n{HEADER}")
+        parts += [_row(exhibit, configs) for exhibit in exhibits.known().values() if exhibit.paper == paper]
+        parts.append("")
+    others = [exhibit for exhibit in exhibits.known().values() if not exhibit.paper]
+    parts.append(f"## In none of them\n\n{HEADER}")
+    parts += [_row(exhibit, configs) for exhibit in others]
+    return "\n".join(parts)
+
+
+def _said(paper: str) -> tuple[str, str]:
+    """The paper's title, and the words on what is left out."""
+    text = (exhibits.FOLDER / paper / "__init__.py").read_text()
+    title, _, left_out = (ast.get_docstring(ast.parse(text)) or paper).partition("\n")
+    return title.rstrip("."), " ".join(left_out.split())
+
+
+def _row(exhibit: exhibits.Exhibit, configs: Sequence[Config]) -> str:
+    applies = [
+        config.benchmark
+        for config in configs
+        if exhibit.applies([config] if exhibit.folder == exhibits.COMPARE else config)
+    ]
+    link = f"[`{exhibit.name}`](../src/remerge/exhibits/{exhibit.file.relative_to(exhibits.FOLDER)})"
+    where = "`remerge compare` of " if exhibit.folder == exhibits.COMPARE else ""
+    many = "every benchmark" if len(applies) == len(configs) else ", ".join(applies)
+    return f"| {link} | {exhibit.title} | {where}{many} | {_beside(exhibit, applies)} |"
+
+
+def _beside(exhibit: exhibits.Exhibit, benchmarks: Sequence[str]) -> str:
+    """How many published numbers the exhibit prints, of the benchmarks that make it and of all."""
+    numbers = exhibit.file.with_suffix(".csv")
+    if not numbers.exists():
+        return ""
+    with numbers.open() as file:
+        rows = [row["benchmark"] for row in csv.DictReader(file)]
+    here = sum(benchmark in benchmarks for benchmark in rows)
+    return str(here) if here == len(rows) else f"{here} of {len(rows)}"
