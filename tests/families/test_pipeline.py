@@ -1,6 +1,7 @@
-"""Every stage of a benchmark, for every family, on models of a few thousand weights."""
+"""Every stage of a benchmark and its exhibits, for every family, on models of a few thousand weights."""
 
 import json
+from math import comb
 
 import pytest
 import torch
@@ -9,13 +10,24 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
-from remerge import miniature
-from remerge.config import load
+from remerge import exhibits, miniature
+from remerge.config import dump, load
 from remerge.learn import Blend
 from remerge.measures.score import score
 from remerge.methods import find
+from remerge.report.run import Run
 from remerge.stages import base as base_stage
-from remerge.stages import data, divergences, experts, merges, references, scores, selection, statistics
+from remerge.stages import (
+    data,
+    divergences,
+    experts,
+    merges,
+    references,
+    scores,
+    selection,
+    statistics,
+    weights,
+)
 from remerge.stages._bench import Bench
 from remerge.stages._workspace import Workspace
 
@@ -45,10 +57,10 @@ IMAGES = {
 }
 LORA = {"rank": 2, "alpha": 4, "targets": ["q_proj", "v_proj"]}
 WORLDS = {
-    "t5": ("seq2seq", WORDS, {}),
-    "llama": ("classifier", CLASSES, {"lora": LORA, "learning_rate": 0.05}),
-    "deberta": ("classifier", CLASSES, {}),
-    "clip": ("clip", IMAGES, {}),
+    "t5": ("seq2seq", WORDS, "divmerge", {}),
+    "llama": ("classifier", CLASSES, "drm", {"lora": LORA, "learning_rate": 0.05}),
+    "deberta": ("classifier", CLASSES, "drm", {}),
+    "clip": ("clip", IMAGES, "drm", {}),
 }
 GRID = {"inputs": 4, "epochs": 1, "learning_rate": {"tune": [0.01]}}
 VARIANTS = [
@@ -60,6 +72,30 @@ VARIANTS = [
     {"adamerging": {"level": "layer"}},
     {"divmerge": {"divergence": "js", "level": "task"}},
 ]
+MORE = {
+    "divmerge": [
+        *({"divmerge": {"divergence": "kl", "level": "task", "inputs": inputs}} for inputs in (2, 3)),
+        {"divmerge": {"divergence": "js", "level": "task", "replaced": 0.5, "stand_ins": "other"}},
+        {"divmerge": {"divergence": "js", "level": "task", "replaced": 0.5, "stand_ins": "shuffled"}},
+        {"dare_ties": {"seeds": 2}},
+    ],
+    "drm": [
+        "task_arithmetic",
+        "dare_ties",
+        "drm_v",
+        {"drm_h": {"density": {"tune": [0.2, 0.5]}, "scale": {"tune": [0.8, 1.0, 1.2]}}},
+        *({"drm_h": {step: False}} for step in ("renormalise", "prune", "elect", "disjoint")),
+        *({method: {"pruning": "individual"}} for method in ("drm_h", "drm_v")),
+        {"drm_h": {"rank": 0.5}},
+        {"drm_h": {"others": "disjoint"}},
+    ],
+}
+"""What a paper's exhibits are of, beside what every family is tried on."""
+EXHIBITS = {
+    "divmerge": {*(f"divmerge_figure{n}" for n in (2, 3, 4, 5, 6, 7, 9))}
+    | {*(f"divmerge_table{n}" for n in (2, 3, 4, 5, 7, 8, 9)), "approximated", "seeds"},
+    "drm": {*(f"drm_figure{n}" for n in (2, 3, 5, 6, 7)), *(f"drm_table{n}" for n in (3, 4, 7, 8))},
+}
 
 
 @pytest.fixture(scope="module")
@@ -77,16 +113,21 @@ def world(request, tmp_path_factory, patch, bases):
     """A benchmark with every stage before the merges done."""
     tmp_path = tmp_path_factory.mktemp("world")
     patch.chdir(tmp_path)
-    family, tasks, recipe = WORLDS[request.param]
+    family, tasks, paper, recipe = WORLDS[request.param]
     sizes = {"train": 16, "validation": 4, "test": 6}
     raw = {
         "benchmark": request.param,
+        "paper": paper,
         "base": {"source": str(bases[request.param]), "family": family},
         "tasks": {name: {"source": "miniature", "sizes": sizes, **task} for name, task in tasks.items()},
         "finetune": {"steps": 3, "batch_size": 4, "learning_rate": 0.01, **recipe},
-        "merge": {"variants": VARIANTS, "defaults": {"adamerging": GRID, "divmerge": GRID}},
-        "plans": {"subsets": {"sizes": [2], "tune_on": ["+".join(list(tasks)[:2])]}},
+        "merge": {
+            "variants": VARIANTS + MORE[paper],
+            "defaults": {"adamerging": GRID, "divmerge": GRID},
+        },
+        "plans": {"subsets": {"tune_on": ["+".join(list(tasks)[:2])]}},
         "statistics": {"inputs": 4},
+        "evaluation": {"watch": 2},
     }
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw))
     config = load(tmp_path / "c.yaml")
@@ -99,6 +140,7 @@ def world(request, tmp_path_factory, patch, bases):
     for task in tasks:
         references.run(config, task)
     divergences.run(config)
+    weights.run(config)
     return config
 
 
@@ -106,7 +148,7 @@ def _at_least(found):
     return found | {"value": max(found["value"], 0.01)}
 
 
-def test_every_stage(world):
+def test_every_stage_and_every_exhibit_of_its_records(world):
     space = Workspace(world)
     for task in world.tasks:
         for kind in ("fisher", "grams"):
@@ -119,16 +161,23 @@ def test_every_stage(world):
         assert own[task]["kl"] == pytest.approx(0, abs=1e-5)
         assert max(other["kl"] for other in own.values()) > 1e-6
     for variant in world.merge.variants:
-        if find(variant.method).learned:
+        if world.is_tuned(variant):
             selection.run(world, variant.name, "subsets")
-        merges.run(world, variant.name, "2")
-        lines = (world.folder / f"merges/{variant.name}/2.jsonl").read_text().splitlines()
-        assert len(lines) == 3
-        for line in map(json.loads, lines):
-            assert 0 < line["anp"] < float("inf")
-            for task, found in line["scores"].items():
-                assert found["metric"] == world.tasks[task].metric
-                assert found["n"] == 6
+        for size in (2, 3):
+            merges.run(world, variant.name, str(size))
+            lines = (world.folder / f"merges/{variant.name}/{size}.jsonl").read_text().splitlines()
+            assert len(lines) == variant.seeds * comb(3, size)
+            for line in map(json.loads, lines):
+                assert 0 < line["anp"] < float("inf")
+                for task, found in line["scores"].items():
+                    assert found["metric"] == world.tasks[task].metric
+                    assert found["n"] == 6
+    (world.folder / "config.yaml").write_text(dump(world))
+    made = exhibits.of(world)
+    assert EXHIBITS[world.paper] < {*made}
+    run = Run(world.folder)
+    for exhibit in made.values():
+        exhibit.text({**run.facts, **exhibit.build(run).facts})
 
 
 def test_an_expert_is_the_same_whatever_was_drawn_before(world):
