@@ -8,8 +8,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from remerge.__main__ import main
 
 TASKS = ["cola", "sst2"]
-SIZES = {"train": 64, "validation": 8, "test": 12}
-RECIPE = {"steps": 4, "batch_size": 8, "learning_rate": 1e-3, "multitask": False}
+SIZES = {"train": 240, "validation": 8, "test": 40}
+RECIPE = {"steps": 30, "batch_size": 8, "learning_rate": 2e-3, "multitask": False}
 RECIPE |= {"lora": {"rank": 4, "alpha": 8, "targets": ["q_proj", "v_proj"]}}
 VARIANTS = ["average", "ties", "knots"]
 QUESTIONS = {"cola": "Acceptable or unacceptable", "sst2": "Positive or negative"}

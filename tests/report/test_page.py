@@ -143,7 +143,7 @@ def test_a_run_without_multitask_model_heads_or_learned_methods(world: Path, tmp
     draw(results)
     page = (results / "report.html").read_text()
     assert "multitask" not in page.split('<h2 id="run"')[0].lower()
-    assert 'id="divmerge_table6"' in page
+    assert 'id="divmerge_table3"' in page
     assert 'id="labels"' not in page and 'id="selection"' not in page
     table = (results / "tables/divmerge_table3.csv").read_text()
     assert "multitask" not in table

@@ -53,7 +53,7 @@ def test_a_table_of_weights_waits_for_experts_alone(tmp_path: Path) -> None:
     assert {*rules} == {"base", "data", "experts", "weights", "tables", "total"}
 
 
-@pytest.mark.parametrize("benchmark", ["drm-t5-base", "drm-deberta", "drm-llama-lora"])
+@pytest.mark.parametrize("benchmark", ["drm-t5-base", "drm-deberta"])
 def test_a_benchmark_of_drm_asks_for_no_references_and_no_divergences(tmp_path: Path, benchmark: str) -> None:
     rules = planned(tmp_path, benchmark)
     assert not {"references", "divergences"} & {*rules}
