@@ -16,8 +16,9 @@ demo: .venv/run
 demo-%: .venv/run
 	$(SNAKEMAKE) --configfile config/$@.yaml
 
+# A worker a core, each with one thread; a file's tests share its fixtures, so they stay together.
 test: .venv/dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 # Real models on real tasks, ten minutes: DATA is a folder of GLUE, <task>/<split>.jsonl.gz. Not among the tests.
 test-real: .venv/real
