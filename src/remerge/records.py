@@ -100,6 +100,7 @@ class Score(Part):
         value: from 0 to 1, strict: the greedy answer must equal the gold answer.
         restricted: the accuracy when only the task's own labels may be answered; None without labels.
         n: the number of examples.
+        outcomes: of each single one, as `remerge.outcomes` writes them; None in records of earlier versions.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -108,6 +109,7 @@ class Score(Part):
     value: float
     restricted: float | None = None
     n: int
+    outcomes: str | None = None
 
 
 class Scores(Record):
@@ -283,6 +285,8 @@ class Merge(Record):
         coefficients: of each expert a number, or one for each layer; empty if none are learned.
         trace: the loss of every step.
         course: the coefficients on their way, of a learned method.
+        memory: the most bytes held when the merge was made, before it was scored: allocated on a GPU while
+            it was made, resident of the process until then on a CPU; None in records of earlier versions.
     """
 
     file = "merges/{variant}/{group}.jsonl"
@@ -305,6 +309,7 @@ class Merge(Record):
     anp: float | None
     anp_restricted: float | None
     seconds: Seconds
+    memory: int | None = None
 
 
 def normalised(scores: Mapping[str, Score], own: Mapping[str, Score]) -> dict[str, float]:

@@ -6,7 +6,9 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 from PIL import Image
+from scipy import stats
 
 from remerge import exhibits
 from remerge.errors import UserError
@@ -41,9 +43,15 @@ def test_every_method_has_a_line_and_a_name(world: Path) -> None:
     axes = build(world, "divmerge_figure2").axes[0]
     names = [text.get_text() for text in axes.texts]
     assert len(names) == 12 and {"Unmerged base", "Multitask", "DivMerge JS (LL)"} <= set(names)
-    curves = [line for line in axes.lines if list(line.get_xdata()) == [2, 3, 4]]  # type: ignore[arg-type]
-    assert len(curves) == 12
-    assert len(axes.collections) == 10  # a band for each method
+    curves = [line for line in axes.lines if np.array_equal(np.round(line.get_xdata()), [2, 3, 4])]
+    assert len([line for line in curves if line.get_linestyle() != "None"]) == 12
+    bars = [bars.get_segments() for bars in axes.collections if isinstance(bars, LineCollection)]
+    assert len(bars) == 10  # an interval for each method and size
+    values = Run(world).anp_of("average", 3)
+    low, high = bars[0][1][:, 1]
+    assert (low + high) / 2 == pytest.approx(np.mean(values))
+    assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, 3) * stats.sem(values))
+    assert len({bar[0][0, 0] for bar in bars}) == 10  # beside each other
 
 
 def test_published_lines_are_dashed(glue: Path) -> None:

@@ -6,6 +6,7 @@ import torch
 from remerge.families import Example
 from remerge.measures.references import divergences, load_reference, make_reference, save_reference
 from remerge.measures.score import accuracy, first_positions
+from remerge.outcomes import unpack
 
 
 def generated(model, tokenizer, example, length=16):
@@ -22,16 +23,17 @@ def generated(model, tokenizer, example, length=16):
 
 def test_teacher_forcing_is_exact_match_of_generate(family, model, tokenizer, examples):
     """Half of the gold answers are what the model would say, half are not, in several lengths."""
-    judged, hits = [], 0
+    judged, right = [], []
     for i, example in enumerate([*examples("cola"), *examples("mnli")]):
         said = generated(model, tokenizer, example, 2 + i % 4)
         answer = said if i % 2 else [*said[:-1], (said[-1] + 1) % 50]
         judged.append(Example(example.prompt, answer))
-        hits += generated(model, tokenizer, example, len(answer)) == answer
+        right.append(float(generated(model, tokenizer, example, len(answer)) == answer))
     for batch_size in (1, 7, 64):
         score = accuracy(family, model, judged, None, batch_size)
-        assert score["value"] == pytest.approx(hits / len(judged))
-    assert 0 < hits < len(judged)
+        assert score["value"] == pytest.approx(sum(right) / len(judged))
+        assert unpack(score["outcomes"], "accuracy", len(judged)).tolist() == right
+    assert 0 < sum(right) < len(judged)
     assert score["restricted"] is None
     assert score["n"] == 48
 

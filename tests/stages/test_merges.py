@@ -122,6 +122,7 @@ def test_every_method_merges_every_pair_as_in_python(bench):
         for line in lines:
             assert line["anp"] == pytest.approx(100 * sum(line["normalised"].values()) / 2)
             assert set(method.parameters) <= set(line["params"])
+            assert line["memory"] > 10**7  # the process that made it
         if method.learned:
             assert len(lines[0]["trace"]) == 4
             assert set(lines[0]["coefficients"]) == {"cola", "mnli"}

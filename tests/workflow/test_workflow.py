@@ -111,7 +111,9 @@ class Project:
         found = {}
         for path in sorted(self.results.glob("merges/*/*.jsonl")):
             lines = [json.loads(line) for line in path.read_text().splitlines()]
-            found[str(path.relative_to(self.results))] = [line | {"seconds": None} for line in lines]
+            found[str(path.relative_to(self.results))] = [
+                line | {"seconds": None, "memory": None} for line in lines
+            ]
         for path in sorted(self.results.glob("[sd]*s/*.json")):
             found[path.name] = json.loads(path.read_text())
         return found

@@ -14,7 +14,7 @@ from remerge.report.table import Column
 
 Row = dict[str, Any]
 
-REFERENCES = ("base", "experts", "multitask")
+REFERENCES = ("base", "expert", "experts", "multitask")
 """What stands unmerged in a table."""
 
 

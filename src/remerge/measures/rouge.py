@@ -11,7 +11,7 @@ KINDS = ["rouge1", "rouge2", "rougeL"]
 
 
 class Rouge(evaluate.Metric):  # type: ignore[misc]
-    """The means over examples of the F-measures, 0 to 1, without stemming (Lin, 2004)."""
+    """The F-measures of each example, 0 to 1, without stemming (Lin, 2004)."""
 
     def _info(self) -> evaluate.MetricInfo:
         text = datasets.Value("string")
@@ -24,10 +24,10 @@ class Rouge(evaluate.Metric):  # type: ignore[misc]
     def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
         scorer = RougeScorer(KINDS)
         scored = [scorer.score(gold, said) for said, gold in zip(predictions, references, strict=True)]
-        return {kind: sum(one[kind].fmeasure for one in scored) / len(scored) for kind in KINDS}
+        return {kind: [one[kind].fmeasure for one in scored] for kind in KINDS}
 
 
-def rouge(said: Sequence[str], gold: Sequence[str]) -> dict[str, float]:
-    """``rouge1``, ``rouge2`` and ``rougeL`` of answers against the gold ones."""
-    found: dict[str, float] = Rouge(keep_in_memory=True).compute(predictions=said, references=gold)
+def rouge(said: Sequence[str], gold: Sequence[str]) -> dict[str, list[float]]:
+    """``rouge1``, ``rouge2`` and ``rougeL`` of each answer against the gold one."""
+    found: dict[str, list[float]] = Rouge(keep_in_memory=True).compute(predictions=said, references=gold)
     return found

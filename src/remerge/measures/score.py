@@ -7,12 +7,14 @@ So one batched forward pass gives exactly what decoding would.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from remerge.families import Example, Family, by_length
+from remerge.outcomes import pack
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Split:
 
 
 def score(family: Family, model: nn.Module, split: Split, batch_size: int) -> dict[str, Any]:
-    """A model's score on a split: ``metric``, ``value``, ``restricted``, ``n``, and every ROUGE if it is one.
+    """A model's score on a split: ``metric``, ``value``, ``restricted``, ``n``, ``outcomes``, and all ROUGEs.
 
     Args:
         family: how the model is asked.
@@ -50,8 +52,15 @@ def score(family: Family, model: nn.Module, split: Split, batch_size: int) -> di
 
     said = family.processor.batch_decode(family.greedy(model, split.examples), skip_special_tokens=True)
     found = rouge(said, split.gold)
-    n = len(split.examples)
-    return {"metric": split.metric, "value": found[split.metric], "restricted": None, "n": n, **found}
+    means = {kind: fmean(values) for kind, values in found.items()}
+    return {
+        "metric": split.metric,
+        "value": means[split.metric],
+        "restricted": None,
+        "n": len(split.examples),
+        "outcomes": pack(found[split.metric], split.metric),
+        **means,
+    }
 
 
 @torch.no_grad()
@@ -73,17 +82,18 @@ def accuracy(
 
     Returns:
         ``metric``, ``value`` (strict), ``restricted`` (the most likely of the task's own labels is the gold
-        one; None without labels) and ``n``.
+        one; None without labels), ``n``, and the ``outcomes`` of which ``value`` is the mean.
     """
     device = next(model.parameters()).device
     choices = torch.tensor(labels, device=device) if labels else None
-    strict = restricted = 0
+    strict = torch.zeros(len(examples))
+    restricted = 0
     for chunk in by_length(examples, batch_size):
         batch = family.collate([examples[i] for i in chunk], device)
         logits = family.logits(model, batch)
         wrong = torch.zeros(batch.size, device=device)
         wrong.index_add_(0, batch.example, (logits.argmax(dim=-1) != batch.targets).float())
-        strict += int((wrong == 0).sum())
+        strict[chunk] = (wrong == 0).float().cpu()
         if choices is not None:
             first = first_positions(batch.example)
             best = choices[logits[first][:, choices].argmax(dim=-1)]
@@ -91,9 +101,10 @@ def accuracy(
     n = len(examples)
     return {
         "metric": "accuracy",
-        "value": strict / n,
+        "value": int(strict.sum()) / n,
         "restricted": restricted / n if choices is not None else None,
         "n": n,
+        "outcomes": pack(strict.tolist(), "accuracy"),
     }
 
 

@@ -7,7 +7,12 @@ from typing import Any
 from remerge import sources
 from remerge.variants import parse
 
-MODELS = {"base": "Unmerged base", "experts": "Each task's expert", "multitask": "Multitask"}
+MODELS = {
+    "base": "Unmerged base",
+    "expert": "Best single expert",
+    "experts": "Each task's expert",
+    "multitask": "Multitask",
+}
 """What stands unmerged."""
 
 TASKS = {

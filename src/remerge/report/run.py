@@ -12,16 +12,22 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from remerge import config as configuration
 from remerge import records
 from remerge.config import Config
 from remerge.errors import UserError
+from remerge.outcomes import unpack
 from remerge.records import Divergences, Merge, Model, Reference, Score, Scores, Selection, Weights
 from remerge.report.labels import printed
 
 Kind = Literal["anp", "restricted"]
+
+ROUNDING = 1e-3
+"""By how much the mean of single outcomes may miss the score: each of them is rounded by less than 0.0003."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,15 @@ class Run:
     def own(self) -> dict[str, Score]:
         """The score of every task's own expert."""
         return {task: self.scores(task)[task] for task in self.tasks}
+
+    def own_outcomes(self, task: str) -> NDArray[np.float64]:
+        """What a task's own expert scores on each example of its test split, ``[n]``, from 0 to 1."""
+        return self._outcomes(task, self.own[task], Scores.place(self.results, model=task))
+
+    def outcomes(self, variant: str, merge: Merge) -> dict[str, NDArray[np.float64]]:
+        """The same of a merge of subsets, on each of its tasks."""
+        path = Merge.place(self.results, variant=variant, group=merge.size)
+        return {task: self._outcomes(task, score, path) for task, score in merge.scores.items()}
 
     @cached_property
     def accuracy(self) -> pd.DataFrame:
@@ -249,6 +264,14 @@ class Run:
         found = Divergences.read(self.results, model=model).divergences
         self._must_have(found, "divergence", Divergences.place(self.results, model=model))
         return {task: found[task] for task in self.tasks}
+
+    def _outcomes(self, task: str, score: Score, path: Path) -> NDArray[np.float64]:
+        if score.outcomes is None:
+            raise UserError(f"{path} has no outcomes of single examples: delete it and run again")
+        found = unpack(score.outcomes, score.metric, score.n)
+        if len(found) != self.own[task].n or abs(found.mean() - score.value) > ROUNDING:
+            raise UserError(f"{path} has outcomes that are not its scores': delete it and run again")
+        return found
 
     def _must_have(self, found: Mapping[str, Any], what: str, path: Path) -> None:
         for task in self.tasks:

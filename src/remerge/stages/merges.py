@@ -19,6 +19,7 @@ from remerge.plans import Case
 from remerge.records import Course, Merge, Score, Seconds
 from remerge.stages._bench import Bench, used_settings
 from remerge.stages._keys import key_of_external, key_of_merge
+from remerge.stages._memory import forget_peak, peak
 
 
 def run(config: Config, variant: str, group: str) -> None:
@@ -65,6 +66,7 @@ class _Own:
         """Merge and score."""
         settings = self.seeded(seed)
         self.bench.deltas(case.signs)
+        forget_peak(self.bench.space.device)
         started = time.perf_counter()
         fit = self.bench.make(self.method, settings, case, seed)
         fitting = fit.seconds if fit else 0.0
@@ -73,6 +75,7 @@ class _Own:
             "seed": settings["seed"] if self.random else seed,
             "coefficients": fit.by_name(case.tasks) if fit else {},
             "trace": fit.trace if fit else [],
+            "memory": peak(self.bench.space.device),
         }
         seconds = {"merge": time.perf_counter() - started - fitting, "fit": fitting}
         if fit:
@@ -113,6 +116,7 @@ class _External:
         """Load and score."""
         started = time.perf_counter()
         self.bench.put(self.folder / case.name)
+        # What it took was another tool's: its memory is not ours to say.
         made = {"params": {}, "seed": seed, "coefficients": {}, "trace": []}
         return _judged(
             self.bench, self.variant, case, made, {"merge": time.perf_counter() - started, "fit": 0.0}

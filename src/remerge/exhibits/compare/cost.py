@@ -16,6 +16,8 @@ from remerge.report.run import Run
 from remerge.report.style import Style, style
 
 READS = ("scores", "merges")
+LETTER = 0.063
+"""Inches that a letter takes at most in the mean, of the legend's."""
 
 
 def build(runs: list[Run]) -> Figure:
@@ -23,7 +25,8 @@ def build(runs: list[Run]) -> Figure:
     across = min(len(runs), 3)
     down = ceil(len(runs) / across)
     labels = {variant.label: style(variant.name, variant.params) for run in runs for variant in run.variants}
-    legend = 0.3 + 0.17 * ceil(len(labels) / (2 * across))
+    columns = max(1, int(2.7 * across / (0.5 + LETTER * max(map(len, labels)))))
+    legend = 0.3 + 0.17 * ceil(len(labels) / columns)
     height = 2.6 * down + legend
     figure = Figure(2.7 * across, height)
     panels = figure.subplots(down, across, squeeze=False).flat
@@ -45,7 +48,7 @@ def build(runs: list[Run]) -> Figure:
         axes.grid(axis="y")
     figure.axes[0].set_ylabel("mean ANP (%)")
     handles = [Line2D([], [], **_point(look)) for look in labels.values()]
-    figure.legend(handles, list(labels), loc="lower center", ncols=2 * across, fontsize=7.5, frameon=False)
+    figure.legend(handles, list(labels), loc="lower center", ncols=columns, fontsize=7.5, frameon=False)
     return figure
 
 

@@ -1,31 +1,116 @@
 """Methods by benchmarks.
 
-Mean ANP of the largest merges of each benchmark, and its mean over the benchmarks, of methods that all of
-them have. Bold: the best merge of a column.
+Of each benchmark's largest merges: ANP; worst, the least of a merge's normalised scores in %; the seconds to
+merge and learn; and the most memory that was held until a merge was made, allocated on a GPU, resident of the
+process on a CPU ({devices}). The best single expert is, of those merged, the one of the highest ANP on all
+their tasks, on test splits. Needs: what a method takes beyond weights, where no other split is named of
+validation splits; labels are what settings are tuned on. Bold: the best merge of a column.
 """
 
-from remerge.exhibits._rows import Row, best, frame, mean
+from collections.abc import Mapping
+
+from remerge import records, sources
+from remerge.exhibits._rows import REFERENCES, Row, best, frame, mean
+from remerge.records import Score
 from remerge.report.labels import MODELS
 from remerge.report.run import Run
 from remerge.report.table import Column, Table
 
-READS = ("scores", "merges")
+READS = ("base", "scores", "merges")
+GIB = 2**30
 
 
 def build(runs: list[Run]) -> Table:
-    """A row a method, a column a benchmark."""
+    """A row a method, four columns a benchmark."""
     names = [run.benchmark for run in runs]
     rows: dict[str, Row] = {}
+    needs: dict[str, dict[str, None]] = {}
+    columns = [Column("method", "Method"), Column("needs", "Needs")]
     for run in runs:
-        labels = {name: MODELS[name] for name in run.references} | {v.name: v.label for v in run.variants}
-        for variant, label in labels.items():
-            row = rows.setdefault(label, {"variant": variant, "method": label})
-            row[run.benchmark] = run.mean_anp(variant, run.sizes[-1])
-    filled = [{**dict.fromkeys(names, float("nan")), **row} for row in rows.values()]
+        here = run.benchmark
+        for row in [*_unmerged(run), *_merged(run)]:
+            rows.setdefault(row["method"], {}).update(row)
+            needs.setdefault(row["method"], {}).update(_needs(run, row["variant"]))
+        columns += [
+            Column(here, "ANP", here, digits=1),
+            Column(f"{here} worst", "worst", here, digits=1),
+            Column(f"{here} seconds", "s", here, digits=1),
+            Column(f"{here} memory", "GiB", here, digits=2),
+        ]
+    columns += [Column("mean", "mean ANP", digits=1)] if len(names) > 1 else []
+    ordered = sorted(rows.values(), key=lambda row: row["variant"] not in REFERENCES)
+    filled = [{**dict.fromkeys((column.key for column in columns), float("nan")), **row} for row in ordered]
     for row in filled:
-        row["mean"] = mean(row[name] for name in names)
-    columns = [Column("method", "Method"), *(Column(name, name, digits=1) for name in names)]
-    columns += [Column("mean", "mean", digits=1)] if len(names) > 1 else []
-    unmerged = len([row for row in filled if row["variant"] in ("base", "multitask")])
-    bold = best(filled, [*names, "mean"])
-    return Table(frame(filled, columns, "variant"), tuple(columns), bold, frozenset({unmerged}))
+        row["needs"] = ", ".join(needs[row["method"]])
+        # Of methods that all benchmarks have: others had it easier or harder.
+        row["mean"] = sum(row[name] for name in names) / len(names)
+    unmerged = len([row for row in filled if row["variant"] in REFERENCES])
+    bold = best(filled, [*names, *(f"{name} worst" for name in names), "mean"])
+    devices = ", ".join(f"{run.benchmark}: {run.model('base').device}" for run in runs)
+    table = frame(filled, columns, "variant")
+    return Table(table, tuple(columns), bold, frozenset({unmerged}), {"devices": devices})
+
+
+def _unmerged(run: Run) -> list[Row]:
+    """The base, the best single expert, and multitask, on the subsets of the largest size."""
+    here = run.benchmark
+    models = {name: run.scores(name) for name in (*run.references, *run.tasks)}
+    found: dict[str, list[tuple[float, float]]] = {"base": [], "expert": [], "multitask": []}
+    for subset in run.config.subsets(run.sizes[-1]):
+        on_subset = {name: _anp_and_worst(run, scores, subset) for name, scores in models.items()}
+        for name in run.references:
+            found[name].append(on_subset[name])
+        found["expert"].append(max(on_subset[task] for task in subset))
+    return [
+        {
+            "variant": name,
+            "method": MODELS[name],
+            here: mean(anp for anp, _ in values),
+            f"{here} worst": mean(worst for _, worst in values),
+        }
+        for name, values in found.items()
+        if values
+    ]
+
+
+def _anp_and_worst(run: Run, scores: Mapping[str, Score], subset: tuple[str, ...]) -> tuple[float, float]:
+    shares = records.normalised({task: scores[task] for task in subset}, run.own)
+    return records.anp(shares), 100 * min(shares.values())
+
+
+def _merged(run: Run) -> list[Row]:
+    """Every variant that makes the largest merges."""
+    here, size = run.benchmark, run.sizes[-1]
+    rows = []
+    for variant in run.variants:
+        merges = run.merges(variant.name, size)
+        if merges:
+            held = [merge.memory / GIB for merge in merges if merge.memory is not None]
+            rows.append(
+                {
+                    "variant": variant.name,
+                    "method": variant.label,
+                    here: run.mean_anp(variant.name, size),
+                    f"{here} worst": mean(100 * min(merge.normalised.values()) for merge in merges),
+                    f"{here} seconds": mean(merge.seconds.merge + merge.seconds.fit for merge in merges),
+                    f"{here} memory": max(held, default=float("nan")),
+                }
+            )
+    return rows
+
+
+def _needs(run: Run, variant: str) -> dict[str, None]:
+    """What a variant takes beyond the experts' weights, in words."""
+    if variant in REFERENCES:
+        return {}
+    asked = run.config.variant(variant)
+    if variant in run.config.external:
+        return {"another tool": None}
+    method = sources.known()[asked.method]
+    words = {
+        "training inputs": method.statistics is not None,
+        "inputs": method.learned,
+        "experts' answers on them": method.answers,
+        "labels": run.config.is_tuned(asked),
+    }
+    return {word: None for word, taken in words.items() if taken}

@@ -1,8 +1,9 @@
 """ANP against the number of tasks.
 
-Mean ANP over all merges of a number of tasks; bands: 95% Student t intervals over merges, none where there is
-a single merge. Dotted: the unmerged base, and dash-dotted: the model fine-tuned on the union of the tasks, on
-the same subsets. Hollow markers: one coefficient a task (TL); filled: one a task and layer (LL).
+Mean ANP over all merges of a number of tasks; bars: 95% Student t intervals over merges, none where there is
+a single merge. Methods stand a little apart. Dotted: the unmerged base, and dash-dotted: the model fine-tuned
+on the union of the tasks, on the same subsets. Hollow markers: one coefficient a task (TL); filled: one a
+task and layer (LL).
 """
 
 from pathlib import Path

@@ -1,8 +1,9 @@
 """ANP against the number of tasks.
 
-Mean ANP over all merges of a number of tasks; bands: 95% Student t intervals over merges, none where there is
-a single merge. Dotted: the unmerged base, and dash-dotted: the model fine-tuned on the union of the tasks, on
-the same subsets. Hollow markers: one coefficient a task (TL); filled: one a task and layer (LL).
+Mean ANP over all merges of a number of tasks; bars: 95% Student t intervals over merges, none where there is
+a single merge. Methods stand a little apart. Dotted: the unmerged base, and dash-dotted: the model fine-tuned
+on the union of the tasks, on the same subsets. Hollow markers: one coefficient a task (TL); filled: one a
+task and layer (LL).
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from remerge.report.run import Run
 from remerge.report.style import Style, style
 
 READS = ("scores", "merges")
+APART = 0.36
+"""How far the markers of a size spread, in tasks, so that bars do not hide each other."""
 
 
 def applies(config: Config) -> bool:
@@ -44,17 +47,17 @@ def anp(run: Run, paper: Published | None = None, names: Mapping[str, str] | Non
         look = style(name)
         axes.plot(sizes, means, **look.line_options(), linewidth=1.8, zorder=2)
         ends.append((means[-1], MODELS[name], look))
-    for variant in run.variants:
+    for place, variant in enumerate(run.variants):
         look = style(variant.name, variant.params)
         mean, half = np.array([mean_interval(run.anp_of(variant.name, size)) for size in sizes]).T
-        shade = axes.fill_between(sizes, mean - half, mean + half, color=look.colour, alpha=0.12)
-        shade.set_linewidth(0)
-        axes.plot(sizes, mean, **look.line_options(), zorder=3)
+        at = np.array(sizes) + APART * (place - (len(run.variants) - 1) / 2) / len(run.variants)
+        axes.errorbar(at, mean, half, fmt="none", ecolor=look.colour, elinewidth=1.1, capsize=1.5, zorder=2.8)
+        axes.plot(at, mean, **look.line_options(), markersize=4.5, zorder=3)
         ends.append((float(mean[-1]), variant.label, look))
         if paper and names and variant.label in names:
             values = [paper.value(str(size), names[variant.label]) for size in sizes]
             dashed = {"linestyle": "--", "linewidth": 0.9, "markersize": 3, "markeredgewidth": 0.8}
-            axes.plot(sizes, values, **look.line_options() | dashed, zorder=2.5)
+            axes.plot(at, values, **look.line_options() | dashed, zorder=2.5)
     axes.set_xlabel("number of merged tasks" + (" (dashed: published)" if paper else ""))
     axes.set_ylabel("mean ANP (%)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -62,5 +65,5 @@ def anp(run: Run, paper: Published | None = None, names: Mapping[str, str] | Non
     axes.margins(x=0.03)
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, 0), high)
-    label_ends(axes, sizes[-1], ends)
+    label_ends(axes, sizes[-1] + APART / 2, ends)
     return figure

@@ -1,0 +1,134 @@
+"""Methods compared in pairs on the same merges, by a bootstrap over test examples and merges."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+DRAWS = 10_000
+BLOCK = 250
+"""Draws at once: what they take in memory."""
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What each test example was answered, by each task's own expert and under every merge.
+
+    Attributes:
+        subsets: the tasks of each merge, S of them.
+        own: of each task ``[n]``, from 0 to 1.
+        merged: of each task ``[methods, merges that hold it, n]``; NaN where a method makes no such merge.
+    """
+
+    subsets: Sequence[tuple[str, ...]]
+    own: Mapping[str, Array]
+    merged: Mapping[str, Array]
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many tasks are merged, from few to many."""
+        return sorted({len(subset) for subset in self.subsets})
+
+    def of_size(self, size: int) -> list[int]:
+        """The places of the subsets of a size."""
+        return [place for place, subset in enumerate(self.subsets) if len(subset) == size]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one method leads another: the mean, the interval that holds 95% of the draws, and p.
+
+    p is two-sided: twice the share of the draws, the data counted among them, on the rarer side of zero.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+class Resampled:
+    """The mean ANP of every method and size in the data, and in each draw of a bootstrap.
+
+    A draw takes n of the n test examples of each task with replacement, the same under all merges and for the
+    expert that they are normalised by, and of the merges of each size as many as there are, the same for all
+    methods. There is no ANP where an expert is right nowhere: such draws are left out.
+
+    Attributes:
+        anp: ``[methods, S]``, of every merge in the data.
+        draws: ``[draws, methods, sizes]``.
+    """
+
+    def __init__(self, outcomes: Outcomes, seed: int, draws: int = DRAWS) -> None:
+        self.outcomes = outcomes
+        self.groups = [outcomes.of_size(size) for size in outcomes.sizes]
+        once = {task: np.ones((1, len(own)), np.float32) for task, own in outcomes.own.items()}
+        self.anp = _anp(outcomes, once)[0]
+        rng = np.random.default_rng(seed)
+        blocks = [self._block(rng, min(BLOCK, draws - start)) for start in range(0, draws, BLOCK)]
+        self.draws = np.concatenate(blocks)
+
+    def difference(self, first: int, second: int, sizes: Sequence[int] | None = None) -> Difference:
+        """The lead of one method over another: the mean over the merges of ``sizes``, or all, that both make.
+
+        NaN where both make none.
+        """
+        asked = self.outcomes.sizes if sizes is None else sizes
+        groups = [
+            place
+            for place, size in enumerate(self.outcomes.sizes)
+            if size in asked and not np.isnan(self.anp[[first, second]][:, self.groups[place]]).any()
+        ]
+        if not groups:
+            return Difference(*[float("nan")] * 4)
+        members = [subset for group in groups for subset in self.groups[group]]
+        share = np.array([len(self.groups[group]) for group in groups]) / len(members)
+        drawn = (self.draws[:, first] - self.draws[:, second])[:, groups] @ share
+        drawn = drawn[np.isfinite(drawn)]
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        rarer = min((drawn <= 0).sum(), (drawn >= 0).sum())
+        mean = float((self.anp[first] - self.anp[second])[members].mean())
+        return Difference(mean, float(low), float(high), min(1.0, float(2 * (1 + rarer) / (1 + len(drawn)))))
+
+    def _block(self, rng: np.random.Generator, count: int) -> Array:
+        anp = _anp(self.outcomes, {t: _lots(rng, count, len(own)) for t, own in self.outcomes.own.items()})
+        means = [
+            np.einsum("ds,dvs->dv", _lots(rng, count, len(group)) / len(group), anp[:, :, group])
+            for group in self.groups
+        ]
+        return np.stack(means, axis=-1)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction: of m values the i-th smallest times m − i + 1, never falling, at most 1.
+
+    NaN stays and does not count.
+    """
+    order = [int(place) for place in np.argsort(p_values) if p_values[place] == p_values[place]]
+    found, highest = [float("nan")] * len(p_values), 0.0
+    for rank, place in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * p_values[place]))
+        found[place] = highest
+    return found
+
+
+def _anp(outcomes: Outcomes, counts: Mapping[str, Array]) -> Array:
+    """ANP (DivMerge, Eq. 5) if each example stood so often in its split: ``[draws, methods, S]``."""
+    draws, methods = len(next(iter(counts.values()))), len(next(iter(outcomes.merged.values())))
+    found = np.zeros((draws, methods, len(outcomes.subsets)), np.float32)
+    for task, own in outcomes.own.items():
+        held = [place for place, subset in enumerate(outcomes.subsets) if task in subset]
+        scores = counts[task] @ outcomes.merged[task].reshape(-1, len(own)).T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = scores.reshape(draws, methods, -1) / (counts[task] @ own)[:, None, None]
+        found[:, :, held] += 100 * share / [len(outcomes.subsets[place]) for place in held]
+    return found
+
+
+def _lots(rng: np.random.Generator, draws: int, n: int) -> Array:
+    """How often each of n is drawn when n are drawn with replacement: ``[draws, n]``."""
+    drawn = rng.integers(n, size=(draws, n)) + n * np.arange(draws)[:, None]
+    return np.bincount(drawn.ravel(), minlength=draws * n).reshape(draws, n).astype(np.float32)

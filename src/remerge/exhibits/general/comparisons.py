@@ -1,0 +1,60 @@
+"""Each method against the best.
+
+Mean ANP over all n = {n} merges, and its lead over that of {best}, which is the highest, on the merges that
+both make. 95% interval and p are of a bootstrap of {draws} draws of test examples and of merges of each size;
+p corrected by Holm for all {pairs} pairs of methods, since the best was not known before. Bold: below 0.05.
+The merges share their tasks and examples: another choice of tasks may differ by more. The CSV has every pair.
+"""
+
+from itertools import combinations
+
+from remerge.analysis.resampling import DRAWS, holm
+from remerge.config import Config
+from remerge.exhibits._resampled import Comparison
+from remerge.exhibits._rows import Row, frame
+from remerge.report.run import Run
+from remerge.report.table import Column, Table
+
+READS = ("scores", "merges")
+LEVEL = 0.05
+
+
+def applies(config: Config) -> bool:
+    """Where two methods make all merges."""
+    asked = {str(size) for size in config.sizes}
+    return len([v for v in config.merge.variants if asked <= config.groups(v).keys()]) > 1
+
+
+def build(run: Run) -> Table:
+    """A row a method."""
+    compared = Comparison(run)
+    names = [variant.name for variant in compared.variants]
+    pairs = list(combinations(compared.variants, 2))
+    p_values = [compared.lead(*pair).p for pair in pairs]
+    corrected = {frozenset(v.name for v in pair): p for pair, p in zip(pairs, holm(p_values), strict=True)}
+    rows: list[Row] = []
+    for variant in compared.variants:
+        row: Row = {"variant": variant.name, "method": variant.label, "anp": compared.mean(variant)}
+        for other in [other for other in compared.variants if other != variant]:
+            found = compared.lead(variant, other)
+            p_holm = corrected[frozenset({variant.name, other.name})]
+            values = {"lead": found.mean, "low": found.low, "high": found.high, "p": found.p, "holm": p_holm}
+            row |= {f"{key} over {other.name}": value for key, value in values.items()}
+            row |= values if other == compared.best else {}
+        rows.append(row)
+    columns = [
+        Column("method", "Method"),
+        Column("anp", "Mean ANP", digits=2),
+        Column("lead", "lead", "over the best", digits=2),
+        Column("low", "from", "over the best", digits=2),
+        Column("high", "to", "over the best", digits=2),
+        Column("p", "p", "over the best", digits=4),
+        Column("holm", "p, Holm", "over the best", digits=4),
+    ]
+    every = [f"{key} over {name}" for name in names for key in ("lead", "low", "high", "p", "holm")]
+    bold = {(place, "holm") for place, row in enumerate(rows) if row.get("holm", 1) < LEVEL}
+    best = {(names.index(compared.best.name), key) for key in ("method", "anp")}
+    facts = {"best": compared.best.label, "pairs": len(pairs), "draws": DRAWS}
+    table = frame(rows, columns, "variant")
+    whole = table.join(frame(rows, [Column(key, key) for key in every]))
+    return Table(whole, tuple(columns), frozenset(bold | best), facts=facts)

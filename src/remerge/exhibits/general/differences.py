@@ -1,0 +1,54 @@
+"""How far each method is behind the best.
+
+Mean ANP of a method less that of {best}, which is the best over all merges, on the same merges. Bars: 95%
+intervals of a bootstrap that draws test examples and, where a size has several, merges; both methods and the
+experts that they are normalised by are drawn together. A bar that crosses the line is no difference.
+"""
+
+from textwrap import fill
+
+from remerge.config import Config
+from remerge.exhibits._resampled import Comparison
+from remerge.report.figure import Figure
+from remerge.report.run import Run
+from remerge.report.style import INK, style
+
+READS = ("scores", "merges")
+PANELS = 4
+"""At most so many sizes are shown, the smallest and the largest among them."""
+
+
+def applies(config: Config) -> bool:
+    """Where two methods make all merges."""
+    asked = {str(size) for size in config.sizes}
+    return len([v for v in config.merge.variants if asked <= config.groups(v).keys()]) > 1
+
+
+def build(run: Run) -> Figure:
+    """A row a method, a panel a size."""
+    compared = Comparison(run)
+    rows = [variant for variant in compared.variants if variant != compared.best]
+    sizes = sorted({run.sizes[round(k * (len(run.sizes) - 1) / (PANELS - 1))] for k in range(PANELS)})
+    height = 0.2 * len(rows) + 0.95
+    figure = Figure(5.4, height)
+    panels = figure.subplots(1, len(sizes), sharex=True, sharey=True, squeeze=False)[0]
+    figure.subplots_adjust(left=1.75 / 5.4, right=0.985, wspace=0.08)
+    figure.subplots_adjust(top=1 - 0.4 / height, bottom=0.5 / height)
+    for axes, size in zip(panels, sizes, strict=True):
+        for place, variant in enumerate(rows):
+            found = compared.lead(variant, compared.best, size)
+            options = style(variant.name, variant.params).line_options() | {"linestyle": ""}
+            bar = [[found.mean - found.low], [found.high - found.mean]]
+            axes.errorbar(found.mean, place, xerr=bar, **options, markersize=3.5, elinewidth=1.2, capsize=2.5)
+        axes.axvline(0, color=INK, linewidth=0.9, zorder=1)
+        axes.set_title(f"{size} tasks\nn = {len(run.config.subsets(size))}", fontsize=8)
+        axes.grid(axis="x")
+        axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="x", labelsize=8)
+    panels[0].set_yticks(range(len(rows)), [fill(v.label, 30) for v in rows], fontsize=7.5, linespacing=0.9)
+    panels[0].set_ylim(len(rows) - 0.5, -0.5)
+    figure.supxlabel(
+        f"ANP less that of {compared.best.label} (points)", y=0.08 / height, fontsize=9, va="bottom"
+    )
+    figure.facts = {"best": compared.best.label}
+    return figure

@@ -1,0 +1,85 @@
+"""Does the divergence reached predict ANP?
+
+A point is a merge of learned coefficients: its ANP on test splits against the objective that it reached, in
+nats a task, a mean over the last pass through the inputs that it was learned on; a panel an objective.
+Hollow: a coefficient a task (TL); filled: a task and layer (LL). ρ is Spearman's correlation over all merges,
+and within sizes, of what is left when the mean of the merges of a size is taken off both: the more tasks, the
+higher the objective and the lower the ANP. Methods that learn nothing reach no objective, and are not here.
+"""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from remerge.analysis.correlation import spearman
+from remerge.config import Config
+from remerge.records import Merge
+from remerge.report.figure import Figure
+from remerge.report.labels import printed
+from remerge.report.run import Run, Variant
+from remerge.report.style import style
+from remerge.report.table import number
+
+READS = ("merges",)
+ACROSS = 3
+
+
+def applies(config: Config) -> bool:
+    """Where coefficients are learned, for several merges."""
+    learned = any(config.is_learned(variant) for variant in config.merge.variants)
+    return learned and sum(len(config.subsets(size)) for size in config.sizes) > 2
+
+
+def build(run: Run) -> Figure:
+    """A panel an objective."""
+    panels: dict[str, list[tuple[Variant, list[Merge]]]] = {}
+    for shown, variant in zip(run.variants, run.config.merge.variants, strict=True):
+        if run.config.is_learned(variant):
+            name = printed(shown.name, shown.params)
+            merges = [merge for size in run.sizes for merge in run.merges(shown.name, size)]
+            panels.setdefault(f"{name.method} {name.kind}".rstrip(), []).append((shown, merges))
+    across = min(len(panels), ACROSS)
+    down = -(-len(panels) // across)
+    height = 2.3 * down + 0.1
+    figure = Figure(5.4 if across > 1 else 3.4, height)
+    grid = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
+    figure.subplots_adjust(left=0.1 if across > 1 else 0.16, right=0.985, wspace=0.12, hspace=0.62)
+    figure.subplots_adjust(top=1 - 0.5 / height, bottom=0.42 / height)
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    for place, (axes, (title, made)) in enumerate(zip(grid, panels.items(), strict=False)):
+        for shown, merges in made:
+            options = style(shown.name, shown.params).line_options() | {"linestyle": "", "alpha": 0.8}
+            points = [(reached(merge), merge.anp) for merge in merges]
+            axes.plot(*zip(*points, strict=True), **options | {"markersize": 4, "markeredgewidth": 0.9})
+        every = [merge for _, merges in made for merge in merges]
+        over_all, within = correlations(every)
+        words = f"ρ = {number(over_all, 2)}, within {number(within, 2)}\nn = {len(every)}"
+        axes.set_title(f"{title}\n{words}", fontsize=7.5)
+        axes.set_xlabel("objective reached", fontsize=8)
+        axes.tick_params(labelsize=7.5)
+        axes.grid()
+        if place % across == 0:
+            axes.set_ylabel("ANP (%)", fontsize=8)
+    return figure
+
+
+def reached(merge: Merge) -> float:
+    """The mean loss of the last pass over the inputs, a task: the trace sums over tasks."""
+    steps = max(1, len(merge.trace) // int(merge.params["epochs"]))
+    return fmean(merge.trace[-steps:]) / merge.size
+
+
+def correlations(merges: Sequence[Merge]) -> tuple[float, float]:
+    """Spearman's ρ of objective and ANP, and that of what is left of both when sizes' means are taken off.
+
+    Sizes of a single merge have nothing left, and do not count there.
+    """
+    pairs = [(reached(merge), float(merge.anp or 0), merge.size) for merge in merges]
+    left: list[tuple[float, float]] = []
+    for size in {size for _, _, size in pairs}:
+        same = [(loss, anp) for loss, anp, at in pairs if at == size]
+        means = [fmean(values) for values in zip(*same, strict=True)]
+        left += [(loss - means[0], anp - means[1]) for loss, anp in same if len(same) > 1]
+    losses, anps, _ = zip(*pairs, strict=True)
+    inside = spearman(*map(list, zip(*left, strict=True))) if left else float("nan")
+    return spearman(losses, anps), inside
