@@ -29,6 +29,11 @@ def test_critical_values(k, q):
     assert ranks(values).critical == pytest.approx(q * math.sqrt(k * (k + 1) / 180), rel=1e-3)
 
 
+def test_methods_that_never_differ():
+    found = ranks([[1.0, 2.0]] * 3)
+    assert (found.means, found.p, [len(group) for group in found.groups]) == ([2.0] * 3, 1.0, [3])
+
+
 def test_groups_are_the_largest_runs_within_the_critical_difference():
     rng = np.random.default_rng(1)
     quality = [0.0, 1.0, 0.05, 0.5, 1.05]

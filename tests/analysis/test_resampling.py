@@ -112,6 +112,15 @@ def test_equal_methods_are_no_different():
     assert (found.mean, found.low, found.high, found.p) == (0, 0, 0, 1)
 
 
+def test_draws_without_a_right_expert_are_left_out():
+    made = outcomes(np.random.default_rng(2), 6, [("a", "b")])
+    made.own["a"][1:] = 0
+    found = Resampled(made, 0, 4000)
+    undefined = np.isnan(found.draws[:, 0, 0]).mean()
+    assert undefined == pytest.approx((5 / 6) ** 6, abs=0.03)
+    assert math.isfinite(found.difference(0, 1).low) and found.difference(0, 1).p > 0
+
+
 def test_holm():
     p = [0.01, 0.04, 0.03, 0.005]
     # sorted: 4·0.005, 3·0.01, 2·0.03, and 1·0.04, which may not fall below

@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 import re
 from pathlib import Path
 
@@ -31,9 +32,38 @@ def test_a_page_of_several_benchmarks(glue: Path, drm: Path, tmp_path: Path) -> 
 def test_methods_stand_beside_each_other_by_benchmark(glue: Path, drm: Path) -> None:
     table = rows("methods", [Run(glue), Run(drm)])
     one, two = Run(glue).anp_of("average", 7), Run(drm).anp_of("average", 6)
+    assert list(table)[:3] == ["base", "expert", "multitask"]
     assert [
         float(table["average"][key]) for key in ("divmerge-glue", "drm-t5-base", "mean")
     ] == pytest.approx([one[0], two[0], np.mean([one[0], two[0]])], rel=1e-5)
+
+
+def test_what_a_method_costs_and_needs_and_its_worst_task_stand_beside_it(glue: Path, drm: Path) -> None:
+    table = rows("methods", [Run(glue), Run(drm)])
+    text = (drm / "merges/drm_h/6.jsonl").read_text()
+    line = json.loads(text)
+    row = table["drm_h"]
+    assert float(row["drm-t5-base worst"]) == pytest.approx(100 * min(line["normalised"].values()), rel=1e-5)
+    assert float(row["drm-t5-base seconds"]) == pytest.approx(line["seconds"]["merge"], rel=1e-5)
+    assert float(row["drm-t5-base memory"]) == pytest.approx(line["memory"] / 2**30, rel=1e-5)
+    assert row["divmerge-glue"] == row["mean"] == row["needs"] == ""
+    learned = table["divmerge@divergence=js,level=layer"]
+    assert learned["needs"] == "inputs, experts' answers on them, labels"
+    assert float(learned["mean"]) == pytest.approx(
+        (float(learned["divmerge-glue"]) + float(learned["drm-t5-base"])) / 2, rel=1e-4
+    )
+
+
+def test_the_best_single_expert_is_the_best_on_all_tasks(drm: Path, glue: Path) -> None:
+    run = Run(drm)
+    shares = {
+        model: [run.accuracy[task][model] / run.accuracy[task][task] for task in run.tasks]
+        for model in run.tasks
+    }
+    best = max(shares.values(), key=sum)
+    row = rows("methods", [Run(glue), run])["expert"]
+    assert float(row["drm-t5-base"]) == pytest.approx(100 * np.mean(best), rel=1e-5)
+    assert float(row["drm-t5-base worst"]) == pytest.approx(100 * min(best), rel=1e-5)
 
 
 def test_table1_of_drm_repeats_the_averages_of_table12(drm: Path, glue: Path) -> None:

@@ -16,7 +16,7 @@ class Ranks:
 
     Attributes:
         means: of each method; equal values share their mean rank.
-        p: of Friedman's test that all methods are alike.
+        p: of Friedman's test that all methods are alike; 1 where they are on every merge.
         critical: Nemenyi's difference of mean ranks that two of them have by chance in 5% of cases.
         groups: the methods' places, best first, of each group of which no two differ by more.
     """
@@ -37,7 +37,7 @@ def ranks(values: NDArray[np.float64] | Sequence[Sequence[float]], level: float 
     means = rankdata(-table, axis=0).mean(axis=1)
     q = float(studentized_range.ppf(1 - level, k, np.inf)) / sqrt(2)
     critical = q * sqrt(k * (k + 1) / (6 * n))
-    p = float(friedmanchisquare(*table).pvalue)
+    p = float(friedmanchisquare(*table).pvalue) if np.ptp(table, axis=0).any() else 1.0
     return Ranks(means.tolist(), p, critical, _alike(means.tolist(), critical))
 
 

@@ -87,7 +87,7 @@ class Resampled:
         members = [subset for group in groups for subset in self.groups[group]]
         share = np.array([len(self.groups[group]) for group in groups]) / len(members)
         drawn = (self.draws[:, first] - self.draws[:, second])[:, groups] @ share
-        drawn = drawn[np.isfinite(drawn)]
+        drawn = drawn[~np.isnan(drawn)]
         low, high = np.quantile(drawn, [0.025, 0.975])
         rarer = min((drawn <= 0).sum(), (drawn >= 0).sum())
         mean = float((self.anp[first] - self.anp[second])[members].mean())
@@ -122,8 +122,8 @@ def _anp(outcomes: Outcomes, counts: Mapping[str, Array]) -> Array:
     for task, own in outcomes.own.items():
         held = [place for place, subset in enumerate(outcomes.subsets) if task in subset]
         scores = counts[task] @ outcomes.merged[task].reshape(-1, len(own)).T
-        with np.errstate(divide="ignore", invalid="ignore"):
-            share = scores.reshape(draws, methods, -1) / (counts[task] @ own)[:, None, None]
+        expert = counts[task] @ own
+        share = scores.reshape(draws, methods, -1) / np.where(expert, expert, np.nan)[:, None, None]
         found[:, :, held] += 100 * share / [len(outcomes.subsets[place]) for place in held]
     return found
 
