@@ -25,17 +25,18 @@ ACROSS = 3
 
 def applies(config: Config) -> bool:
     """Where coefficients are learned, for several merges."""
-    learned = any(config.is_learned(variant) for variant in config.merge.variants)
-    return learned and sum(len(config.subsets(size)) for size in config.sizes) > 2
+    learned = [variant for variant in config.merge.variants if config.is_learned(variant)]
+    several = sum(len(config.subsets(size)) for size in config.sizes) > 2
+    return several and any("subsets" in config.groups(variant).values() for variant in learned)
 
 
 def build(run: Run) -> Figure:
     """A panel an objective."""
     panels: dict[str, list[tuple[Variant, list[Merge]]]] = {}
     for shown, variant in zip(run.variants, run.config.merge.variants, strict=True):
-        if run.config.is_learned(variant):
+        merges = [merge for size in run.sizes for merge in run.merges(shown.name, size)]
+        if merges and run.config.is_learned(variant):
             name = printed(shown.name, shown.params)
-            merges = [merge for size in run.sizes for merge in run.merges(shown.name, size)]
             panels.setdefault(f"{name.method} {name.kind}".rstrip(), []).append((shown, merges))
     across = min(len(panels), ACROSS)
     down = -(-len(panels) // across)
