@@ -10,7 +10,6 @@ from remerge.measures.divergence import js, kl
 from remerge.measures.references import make_reference, position_weights
 from remerge.methods import find, prepare
 
-
 PREPARED = ["ties", "drm_h", "knots", "tsv_m"]
 
 

@@ -99,6 +99,8 @@ class Score(Part):
         metric: accuracy, rouge1, rouge2 or rougeL.
         value: from 0 to 1, strict: the greedy answer must equal the gold answer.
         restricted: the accuracy when only the task's own labels may be answered; None without labels.
+        joint: the accuracy when the labels of all merged tasks may be answered, those of all tasks for a
+            model that stands unmerged; None where labels of several tasks cannot be compared.
         n: the number of examples.
     """
 
@@ -107,6 +109,7 @@ class Score(Part):
     metric: str
     value: float
     restricted: float | None = None
+    joint: float | None = None
     n: int
 
 

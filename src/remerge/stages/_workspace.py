@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from remerge import sources
 from remerge.checkpoints.architecture import HEADS, child
 from remerge.checkpoints.models import device_of, fingerprint, held, state_of
 from remerge.checkpoints.reading import Checkpoint
@@ -22,6 +23,7 @@ from remerge.errors import UserError
 from remerge.families import Example, Family, Head, family
 from remerge.families.linearised import Linearised
 from remerge.journal import Journal
+from remerge.measures.joint import Labels
 from remerge.measures.references import Reference, load_reference
 from remerge.measures.score import Split
 from remerge.records import Model, Score, Scores, Selection
@@ -160,8 +162,19 @@ class Workspace:
         examples = self.family.examples(task, asked)
         labels = self.family.labels(asked[0][0], settings.answers) if settings.answers else None
         gold = [str(answer) for _, answer in asked]
-        name = hashlib.sha256(repr((examples, gold, settings.metric)).encode()).hexdigest()[:16]
+        # Words and captions make the heads of images.
+        judged = (gold, settings.metric, settings.answers, settings.captions)
+        name = hashlib.sha256(repr((examples, *judged)).encode()).hexdigest()[:16]
         return Split(examples, gold, labels, settings.metric, name)
+
+    def labels_of(self, tasks: Sequence[str]) -> Labels | None:
+        """The answers of tasks, if an input of each can be judged among those of all; None of fewer than two.
+
+        It can where heads are fixed and so comparable. A model that answers in words chooses among all words
+        anyway.
+        """
+        fixed = sources.families()[self.config.base.family].expands
+        return {task: self.config.task(task).answers for task in tasks} if fixed and len(tasks) > 1 else None
 
     def reference_file(self, task: str, kind: str = "") -> Path:
         """Where the reference of a task's expert lies, on its own inputs or on a kind of stand-ins."""

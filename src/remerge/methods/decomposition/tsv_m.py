@@ -33,7 +33,7 @@ def tsv_m(deltas: Deltas, *, scale: Scales = 1.0) -> Combined:
         top = [_top(delta, kept) for delta in stack]
         U, sigma, Vt = (torch.cat(parts) for parts in zip(*top, strict=True))
         # A row a task: 1 at its own triplets.
-        own = torch.block_diag(*(torch.ones_like(s[None]) for _, s, _ in top))
+        own = torch.block_diag(*(torch.ones_like(s[None]) for _, s, _ in top))  # type: ignore[no-untyped-call]
         return LowRank(nearest_orthogonal(U.T), (own * sigma)[:, :, None] * nearest_orthogonal(Vt))
 
     count = len(deltas.experts)
