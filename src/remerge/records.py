@@ -213,6 +213,43 @@ class Weights(Record):
     dropped: Dropped
 
 
+class Aligned(Part):
+    """How alike the experts are in one weight of a linear layer: CKA of every pair, on the same inputs.
+
+    Attributes:
+        matrix: the weight.
+        layer: in which it lies.
+        outputs: of W_t x, what the layer says with each expert's weight.
+        updates: of ΔW_t x, what each expert adds.
+        aligned: of V_t^T x, what KnOTS aligns.
+    """
+
+    matrix: str
+    layer: str
+    outputs: list[list[float]]
+    updates: list[list[float]]
+    aligned: list[list[float]]
+
+
+class Alignment(Record):
+    """How alike experts process inputs.
+
+    Attributes:
+        experts: the tasks, in the order of rows and columns.
+        adapters: whether the experts are adapters, of all weights if not.
+        inputs: of each task, so many.
+        matrices: those that every expert has changed.
+    """
+
+    file = "alignment.json"
+
+    benchmark: str
+    experts: list[str]
+    adapters: bool
+    inputs: int
+    matrices: list[Aligned]
+
+
 class Point(Part):
     """One point of a grid.
 

@@ -12,7 +12,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from remerge import sources
 from remerge.checkpoints.architecture import HEADS, child
 from remerge.checkpoints.models import device_of, fingerprint, held, state_of
 from remerge.checkpoints.reading import Checkpoint
@@ -173,8 +172,8 @@ class Workspace:
         It can where heads are fixed and so comparable. A model that answers in words chooses among all words
         anyway.
         """
-        fixed = sources.families()[self.config.base.family].expands
-        return {task: self.config.task(task).answers for task in tasks} if fixed and len(tasks) > 1 else None
+        able = self.config.base.compares and len(tasks) > 1
+        return {task: self.config.task(task).answers for task in tasks} if able else None
 
     def reference_file(self, task: str, kind: str = "") -> Path:
         """Where the reference of a task's expert lies, on its own inputs or on a kind of stand-ins."""
