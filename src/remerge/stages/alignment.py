@@ -7,7 +7,9 @@ x of a layer are the base's own, the same for every expert, and three features a
 - W_t x, the layer's outputs; they share W_0 x, and so are alike whatever the experts are,
 - ΔW_t x, the task-updates of which the slides speak,
 - V_t^T x, after KnOTS's [ΔW_1 … ΔW_T] = U Sigma [V_1^T … V_T^T]. Of Sigma V_t^T x, the coordinates in U, CKA
-  is that of ΔW_t x exactly, for U is orthonormal: the alignment shows in the V_t, which KnOTS merges.
+  is that of ΔW_t x exactly, for U is orthonormal: the alignment shows in the V_t, which KnOTS merges. Where
+  the joint rank nears what the layer can have, as of full fine-tuning, each V_t is near a rotation and a
+  factor, and CKA near 1 whatever the experts are.
 """
 
 from collections.abc import Mapping
@@ -20,7 +22,6 @@ from tqdm import tqdm
 
 from remerge.config import Config, digest
 from remerge.deltas import Deltas, layer_of
-from remerge.families import by_length
 from remerge.measures.curvature import scatters
 from remerge.measures.similarity import cka
 from remerge.methods.decomposition._basis import joint, linear_weights, stacked
@@ -38,7 +39,7 @@ def run(config: Config) -> None:
     deltas = bench.deltas(dict.fromkeys(tasks, 1))
     prints = [bench.space.record(model).fingerprint for model in ["base", *tasks]]
     inputs = [bench.split(task, "validation").digest for task in tasks]
-    follows = [prints, inputs, str(bench.space.dtype), config.evaluation.batch_size, INPUTS]
+    follows = [prints, inputs, str(bench.space.dtype), INPUTS]
     key = digest(follows, code(config, Path(__file__)))
     names = linear_weights(deltas)
     record = {
@@ -67,8 +68,8 @@ def _scatters(bench: Bench) -> dict[str, Tensor]:
     """Of the inputs of the base's layers, over inputs of all tasks."""
     family, tasks = bench.space.family, bench.config.tasks
     examples = [e for task in tasks for e in bench.split(task, "validation").examples[:INPUTS]]
-    chunks = by_length(examples, bench.config.evaluation.batch_size)
-    batches = (family.collate([examples[i] for i in chunk], bench.space.device) for chunk in chunks)
+    # One input a batch: nothing is padded.
+    batches = (family.collate([example], bench.space.device) for example in examples)
     return scatters(bench.model, batches, family.logits, family.masks)
 
 

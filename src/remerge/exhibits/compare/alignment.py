@@ -4,9 +4,12 @@ Linear CKA of what the experts of each benchmark add to the base's layers, ΔW x
 alignment, on the same inputs: mean over all pairs of experts and over the weights of a layer.
 """
 
+from itertools import zip_longest
+from math import ceil
+
 from remerge.config import Config
 from remerge.exhibits._lines import legend_above
-from remerge.exhibits.slides.cka import KINDS, draw, kind
+from remerge.exhibits.slides.alignment import KINDS, draw, kind
 from remerge.report.figure import Figure
 from remerge.report.run import Run
 
@@ -21,11 +24,16 @@ def applies(configs: list[Config]) -> bool:
 def build(runs: list[Run]) -> Figure:
     """A panel a benchmark."""
     mine = [run for run in runs if run.config.paper == "slides"]
-    figure = Figure(max(2.7 * len(mine), 3.6), 2.9)
-    panels = figure.subplots(1, len(mine), squeeze=False, sharey=True)[0]
-    for axes, run in zip(panels, mine, strict=True):
+    across, down = min(len(mine), 3), ceil(len(mine) / 3)
+    figure = Figure(max(2.7 * across, 3.6), 2.5 * down + 0.4)
+    panels = figure.subplots(down, across, squeeze=False, sharey=True)
+    for axes, run in zip_longest(panels.flat, mine):
+        if run is None:
+            axes.set_visible(False)
+            continue
         draw(axes, run.alignment, {what: KINDS[what] for what in ("updates", "aligned")})
         axes.set_title(f"{run.benchmark}\n{kind(run.alignment)}")
-    panels[0].set_ylabel("CKA")
-    legend_above(figure, panels[0])
+    for axes in panels[:, 0]:
+        axes.set_ylabel("CKA")
+    legend_above(figure, panels[0, 0])
     return figure

@@ -4,8 +4,8 @@ Linear CKA (Kornblith et al., 2019) of what the {kind} make of the same inputs, 
 ({inputs} validation inputs of each task): mean over all pairs of the {tasks} experts and over the weights of
 a layer; on the left (o) what is in no layer. Of W x, the outputs; of ΔW x, what an expert adds to them; and
 of Vᵀ x, with ΔW = U Σ Vᵀ in the space that all experts share, which is what KnOTS merges (Stoica et al.,
-2025). Bars: the middle half of the pairs and weights. The slides' figure is an image: its values are not
-beside ours.
+2025); where that space is as wide as the layer, it is near 1 whatever the experts are. Bars: the middle half
+of the pairs and weights. The slides' figure is an image: its values are not beside ours.
 """
 
 from collections.abc import Mapping, Sequence
