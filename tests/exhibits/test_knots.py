@@ -120,6 +120,22 @@ def test_joint_scores_are_those_of_a_whole_clip_that_is_given_all_labels(runs: A
     assert any(score["joint"] < score["value"] for score in lines(config, "average", 3)[0]["scores"].values())
 
 
+def test_a_score_follows_from_the_words_that_make_heads(runs: Any) -> None:
+    config, _ = runs
+    digit = config.tasks["digit"]
+    digests = {
+        Workspace(config.model_copy(update={"tasks": {**config.tasks, "digit": asked}}))
+        .split("digit", "test")
+        .digest
+        for asked in (
+            digit,
+            digit.model_copy(update={"captions": ["a {answer}"]}),
+            digit.model_copy(update={"answers": [*digit.answers[1:], "ten"]}),
+        )
+    }
+    assert len(digests) == 3
+
+
 def test_the_table_has_them_by_task_their_mean_and_that_of_all_inputs(runs: Any) -> None:
     config, _ = runs
     exhibit, run = exhibits.known()["joint"], Run(config.folder)
