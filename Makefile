@@ -12,7 +12,8 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 demo: .venv/run
 	$(SNAKEMAKE) --configfile config/demo.yaml
 
-# The others: demo-inputs, demo-approximate, demo-t5, demo-encoder, demo-lora, demo-vision, and demo-full, which takes a night.
+# The others: demo-inputs, demo-approximate, demo-prepared, demo-t5, demo-encoder, demo-lora, demo-vision, demo-slides,
+# demo-slides-lora, and demo-full, which takes a night.
 demo-%: .venv/run
 	$(SNAKEMAKE) --configfile config/$@.yaml
 

@@ -4,11 +4,13 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from remerge.deltas import Deltas
+from remerge.deltas import Deltas, LowRank, merge_state
 from remerge.learn import POINTS, Blend, evenly, fit
 from remerge.measures.divergence import js, kl
 from remerge.measures.references import make_reference, position_weights
-from remerge.methods import find
+from remerge.methods import find, prepare
+
+PREPARED = ["ties", "drm_h", "knots", "tsv_m"]
 
 
 @pytest.fixture
@@ -43,10 +45,53 @@ class Callable(torch.nn.Module):
         return whole_loss(family, self.model, references, divergence)
 
 
+@pytest.fixture
+def adapters(base):
+    """Three LoRA experts, as the deltas of what they change."""
+    generator = torch.Generator().manual_seed(6)
+    names = [name for name in base if name.endswith(("q_proj.weight", "up_proj.weight"))]
+    made = {}
+    for task in ("cola", "mnli", "sst2"):
+        made[task] = {}
+        for name in names:
+            n, m = base[name].shape
+            B, A = (0.3 * torch.randn(s, generator=generator) for s in ((n, 2), (2, m)))
+            made[task][name] = LowRank(B, A, 0.5)
+    return Deltas({name: base[name] for name in names}, made)
+
+
 @pytest.mark.parametrize("divergence", [kl, js])
 @pytest.mark.parametrize("level", ["task", "layer"])
 def test_gradient_is_autograd_through_the_merge(family, model, base, experts, references, divergence, level):
-    deltas = Deltas(base, experts)
+    agree_with_autograd(family, model, base, references, Deltas(base, experts), divergence, level)
+
+
+@pytest.mark.parametrize("over", PREPARED)
+@pytest.mark.parametrize("full", [True, False], ids=["full", "lora"])
+def test_gradient_over_prepared_vectors(family, model, base, experts, adapters, references, over, full):
+    """DivMerge, Remark 3: the vectors that another method prepares take the place of the experts' own."""
+    deltas = prepare(over, Deltas(base, experts) if full else adapters)
+    agree_with_autograd(family, model, base, references, deltas, js, "task")
+
+
+@pytest.mark.parametrize("over", PREPARED)
+@pytest.mark.parametrize("full", [True, False], ids=["full", "lora"])
+def test_a_merge_over_prepared_vectors_is_the_methods_at_those_scales(
+    model, base, experts, adapters, over, full
+):
+    """So learning begins at the method itself where it starts from the method's scale."""
+    deltas = Deltas(base, experts) if full else adapters
+    prepared, lam = prepare(over, deltas), [1.2, -0.3, 0.7]
+    blend = Blend(model, base, {name: prepared[name] for name in prepared})
+    blend.write(torch.tensor(lam)[:, None])
+    method = find(over)
+    expected = merge_state(deltas.base, method.function(deltas, **method.settings({"scale": lam})))
+    for name, theta in expected.items():
+        assert torch.allclose(blend.parameters[name], theta, atol=1e-5), name
+
+
+def agree_with_autograd(family, model, base, references, deltas, divergence, level):
+    model.load_state_dict(base, strict=False)
     tau = {name: deltas[name] for name in deltas}
     blend = Blend(model, base, tau)
     width = 1 if level == "task" else len(blend.layers)
@@ -57,7 +102,8 @@ def test_gradient_is_autograd_through_the_merge(family, model, base, experts, re
         f"model.{name}": base[name] + torch.tensordot(wide[:, blend.column[name]], tau[name], dims=1)
         for name in tau
     }
-    merged["model.lm_head.weight"] = merged["model.model.embed_tokens.weight"]
+    embedding = "model.embed_tokens.weight"
+    merged["model.lm_head.weight"] = merged.get(f"model.{embedding}", base[embedding])
     loss = functional_call(Callable(family, model, references, divergence), merged, ())
     (expected,) = torch.autograd.grad(loss, lam)
 

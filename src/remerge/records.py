@@ -99,6 +99,8 @@ class Score(Part):
         metric: accuracy, rouge1, rouge2 or rougeL.
         value: from 0 to 1, strict: the greedy answer must equal the gold answer.
         restricted: the accuracy when only the task's own labels may be answered; None without labels.
+        joint: the accuracy when the labels of all merged tasks may be answered, those of all tasks for a
+            model that stands unmerged; None where labels of several tasks cannot be compared.
         n: the number of examples.
         outcomes: of each single one, as `remerge.outcomes` writes them; None in records of earlier versions.
     """
@@ -108,6 +110,7 @@ class Score(Part):
     metric: str
     value: float
     restricted: float | None = None
+    joint: float | None = None
     n: int
     outcomes: str | None = None
 
@@ -210,6 +213,43 @@ class Weights(Record):
     density: float
     signs: Signs
     dropped: Dropped
+
+
+class Aligned(Part):
+    """How alike the experts are in one weight of a linear layer: CKA of every pair, on the same inputs.
+
+    Attributes:
+        matrix: the weight.
+        layer: in which it lies.
+        outputs: of W_t x, what the layer says with each expert's weight.
+        updates: of ΔW_t x, what each expert adds.
+        aligned: of V_t^T x, what KnOTS aligns.
+    """
+
+    matrix: str
+    layer: str
+    outputs: list[list[float]]
+    updates: list[list[float]]
+    aligned: list[list[float]]
+
+
+class Alignment(Record):
+    """How alike experts process inputs.
+
+    Attributes:
+        experts: the tasks, in the order of rows and columns.
+        adapters: whether the experts are adapters, of all weights if not.
+        inputs: of each task, so many.
+        matrices: those that every expert has changed.
+    """
+
+    file = "alignment.json"
+
+    benchmark: str
+    experts: list[str]
+    adapters: bool
+    inputs: int
+    matrices: list[Aligned]
 
 
 class Point(Part):

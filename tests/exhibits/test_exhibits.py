@@ -23,6 +23,7 @@ PLACES = {
     "references": ["references"],
     "divergences": ["divergences"],
     "weights": ["weights.json"],
+    "alignment": ["alignment.json"],
     "merges": ["merges"],
     "selection": ["selection"],
 }
@@ -73,8 +74,8 @@ def build(run: Run) -> Table:
         ("demo-vision", f"drm_figure2 {WEIGHTS} drm_figure7 drm_table4 drm_table5 drm_table10"),
         ("demo-encoder", f"drm_figure2 {DRM} drm_table6 {ABLATIONS} drm_table14"),
         ("demo-lora", f"drm_figure2 {WEIGHTS} drm_figure7 drm_table4 drm_table6 drm_table15"),
-        ("demo-slides", f"slides_addition slides_analogy {SLIDES}"),
-        ("slides-vit-b16", f"slides_addition {SLIDES}"),
+        ("demo-slides", f"slides_addition slides_alignment slides_analogy {SLIDES}"),
+        ("slides-vit-b16", f"slides_addition slides_alignment {SLIDES}"),
         ("own", ""),
     ],
 )

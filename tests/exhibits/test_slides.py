@@ -21,7 +21,7 @@ from remerge.report.figure import Figure
 from remerge.report.make import write
 from remerge.report.run import Run
 from remerge.report.table import Table
-from remerge.stages import base, data, experts, merges, references, scores, selection
+from remerge.stages import alignment, base, data, experts, merges, references, scores, selection
 
 ROOT = Path(__file__).parents[2]
 TASKS = ("digit", "inverted", "parity", "inverted_parity")
@@ -71,6 +71,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
             experts.run(config, task)
             references.run(config, task)
         scores.run(config)
+        alignment.run(config)
         for variant in config.merge.variants:
             plans = config.groups(variant)
             for plan in {*plans.values()} if config.is_tuned(variant) else ():
@@ -113,7 +114,8 @@ def ring(axes: Any) -> tuple[float, float]:
 def test_which_there_are(results: Path) -> None:
     found = exhibits.of(Run(results).config)
     mine = [name for name, exhibit in found.items() if exhibit.source]
-    assert mine == ["slides_addition", "slides_analogy", "slides_depth", "slides_negation", "slides_table"]
+    figures = ["slides_addition", "slides_alignment", "slides_analogy", "slides_depth", "slides_negation"]
+    assert mine == [*figures, "slides_table"]
     assert not {"negation", "analogy"} & {*found}
 
 

@@ -16,6 +16,8 @@ from remerge.checkpoints.models import state_of
 from remerge.errors import UserError
 from remerge.families import Family, Head, clip, family
 from remerge.families.clip import Clip
+from remerge.measures.joint import right
+from remerge.measures.score import accuracy
 from remerge.miniature.clip import tokenizer
 
 CPU = torch.device("cpu")
@@ -158,6 +160,36 @@ def test_images_are_kept_up_to_a_limit(base, mixed, monkeypatch, limit):
     assert torch.equal(whole[:4], first) and torch.equal(whole[7], whole[0])
     assert seen == ([4, 7] if limit == 0 else [4, 3])
     assert made._bytes == {0: 0, 2000: 4 * 768, 2**31: 7 * 768}[limit]
+
+
+# --- the labels of several tasks -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_among_labels_of_all_tasks_the_texts_decide(base, made, model, batch_size):
+    """Against a whole CLIP that is given every task's captions: right is any class of the same label."""
+    heads = {**HEADS, "light": Head(None, ("two", "five", "zero"), ("the light digit {answer}",))}
+    made.equip(model, heads)
+    labels = {task: heads[task].answers for task in ("digit", "parity", "light")}
+    for task, answers in labels.items():
+        shown = [picture(i) for i in range(24)]
+        examples = [made.examples(task, [(s, i % len(answers))])[0] for i, s in enumerate(shown)]
+        joint = own = 0
+        for i, image in enumerate(shown):
+            logits = {t: by_hand(base, image, heads[t]) for t in labels}
+            best = max((float(row[c]), labels[t][c]) for t, row in logits.items() for c in range(len(row)))
+            joint += best[1] == answers[i % len(answers)]
+            own += int(logits[task].argmax()) == i % len(answers)
+        found = accuracy(made, model, examples, None, batch_size, labels)
+        assert (found["joint"], found["value"]) == (joint / 24, own / 24)
+        assert "joint" not in accuracy(made, model, examples, None, batch_size)
+
+
+def test_labels_of_equal_text_are_one():
+    labels = {"a": ("zero", "one"), "b": ("one", "two")}
+    logits = torch.tensor([[0.0, 1, 5, 2], [0, 5, 1, 2], [9, 1, 2, 3], [0, 1, 2, 9]])
+    assert right(labels, "a", logits, torch.tensor([1, 1, 0, 0])).tolist() == [True, True, True, False]
+    assert right(labels, "b", logits, torch.tensor([0, 0, 0, 1])).tolist() == [True, True, False, True]
 
 
 # --- parameters ----------------------------------------------------------------------------------

@@ -79,6 +79,7 @@ MORE = {
         {"divmerge": {"divergence": "js", "level": "task", "replaced": 0.5, "stand_ins": "other"}},
         {"divmerge": {"divergence": "js", "level": "task", "replaced": 0.5, "stand_ins": "shuffled"}},
         {"dare_ties": {"seeds": 2}},
+        {"divmerge": {"divergence": "js", "level": "task", "over": "tsv_m"}},
     ],
     "drm": [
         "task_arithmetic",
@@ -89,13 +90,17 @@ MORE = {
         *({method: {"pruning": "individual"}} for method in ("drm_h", "drm_v")),
         {"drm_h": {"rank": 0.5}},
         {"drm_h": {"others": "disjoint"}},
+        {"divmerge": {"divergence": "js", "level": "task", "over": "ties@density=0.5"}},
+        {"divmerge": {"divergence": "js", "level": "task", "over": "knots"}},
     ],
 }
 """What a paper's exhibits are of, beside what every family is tried on."""
 EXHIBITS = {
     "divmerge": {*(f"divmerge_figure{n}" for n in (2, 3, 4, 5, 6, 7, 9))}
-    | {*(f"divmerge_table{n}" for n in (2, 3, 4, 5, 7, 8, 9)), "approximated", "seeds"},
-    "drm": {*(f"drm_figure{n}" for n in (2, 3, 5, 6, 7)), *(f"drm_table{n}" for n in (3, 4, 7, 8))},
+    | {*(f"divmerge_table{n}" for n in (2, 3, 4, 5, 7, 8, 9)), "approximated", "seeds"}
+    | {"prepared"},
+    "drm": {*(f"drm_figure{n}" for n in (2, 3, 5, 6, 7)), *(f"drm_table{n}" for n in (3, 4, 7, 8))}
+    | {"prepared"},
 }
 
 
@@ -183,6 +188,7 @@ def test_every_stage_and_every_exhibit_of_its_records(world):
     (world.folder / "config.yaml").write_text(dump(world))
     made = exhibits.of(world)
     assert EXHIBITS[world.paper] < {*made}
+    assert ("joint" in made) == (world.base.family == "clip")
     run = Run(world.folder)
     for exhibit in made.values():
         exhibit.text({**run.facts, **exhibit.build(run).facts})

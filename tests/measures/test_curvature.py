@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from remerge.errors import UserError
-from remerge.measures.curvature import fisher, grams
+from remerge.measures.curvature import fisher, grams, scatters
 
 
 @pytest.fixture
@@ -72,6 +72,18 @@ def test_grams_leave_padding_out(model):
     torch.testing.assert_close(found["0.weight"], seen.T @ seen)
     hidden = model[:3](seen)
     torch.testing.assert_close(found["3.weight"], hidden.T @ hidden)
+
+
+def test_scatters_are_centred(model):
+    x = 5 + torch.randn(2, 7, 4, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(2, 7, dtype=torch.int64)
+    mask[1, 3:] = 0
+    model.eval()
+    found = scatters(model, [(x, mask), (x[:1], mask[:1])], lambda m, b: m(b[0]), lambda b: [b[1]])
+    seen = torch.cat([x[mask.bool()], x[0]])
+    for name, features in (("0.weight", seen), ("3.weight", model[:3](seen).detach())):
+        centred = (features - features.double().mean(dim=0)).double()
+        torch.testing.assert_close(found[name], centred.T @ centred, rtol=1e-6, atol=1e-6)
 
 
 def test_inputs_that_no_mask_fits_count_whole(model):

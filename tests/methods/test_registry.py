@@ -80,8 +80,8 @@ def test_wrong_calls(base, experts, method, params, message):
 
 def test_preparations_that_there_are_not(base, experts):
     deltas = Deltas(base, experts)
-    with pytest.raises(UserError, match="method tsv_m prepares no task vectors; these do: drm_h"):
-        prepare("tsv_m", deltas)
+    with pytest.raises(UserError, match="method iso_c prepares no task vectors; these do: drm_h"):
+        prepare("iso_c", deltas)
     with pytest.raises(UserError, match="write name=value"):
         prepare("ties@0.2", deltas)
     with pytest.raises(UserError, match="unknown parameter dense"):

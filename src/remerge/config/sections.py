@@ -66,6 +66,11 @@ class Base(Section):
         """Whether answers are words; they are the classes of a head otherwise."""
         return sources.families()[self.family].speaks
 
+    @property
+    def compares(self) -> bool:
+        """Whether labels of several tasks can be compared, for their heads are fixed."""
+        return sources.families()[self.family].expands
+
     @field_validator("family")
     @classmethod
     def _known(cls, family: str) -> str:

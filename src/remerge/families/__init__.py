@@ -116,6 +116,23 @@ class Family(Protocol):
         """Each prompt's greedy answer, with its end token."""
 
 
+class FixedHeads(Family, Protocol):
+    """A family of which all that is trained lies before its heads, which are fixed.
+
+    So its models can be expanded at the base, and the classes of several tasks compared: their logits are
+    cosines in one space. Of heads that are trained apart they are not, for a softmax leaves a constant free.
+    """
+
+    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """What the heads read, float32 ``[B, d]``."""
+
+    def read(self, model: nn.Module, batch: Batch, outputs: Tensor) -> Tensor:
+        """What each input's own head makes of it: the logits, float32 ``[N, V]``."""
+
+    def beside(self, model: nn.Module, tasks: Iterable[str], outputs: Tensor) -> Tensor:
+        """What the heads of these tasks make of it, side by side, float32 ``[B, sum_t C_t]``."""
+
+
 ANSWERS_AT_ONCE = 64
 """Examples that are answered together."""
 

@@ -1,6 +1,6 @@
 """CLIP's vision tower with zero-shot heads: a class is what the base's text tower says of its captions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +188,11 @@ class Clip:
         route(model, batch.tasks)
         logits: Tensor = tower.heads(outputs)
         return logits
+
+    def beside(self, model: nn.Module, tasks: Iterable[str], outputs: Tensor) -> Tensor:
+        """The logits of the classes of these tasks, side by side, ``[B, sum_t C_t]``, likewise."""
+        tower: Any = model
+        return torch.cat([tower.heads.heads[task](outputs) for task in tasks], dim=1)
 
     def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
         """Each image's most likely class."""

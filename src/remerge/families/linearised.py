@@ -1,8 +1,8 @@
 """Models read as their first-order expansion at the base's weights (Ortiz-Jimenez et al., 2023)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -13,20 +13,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from remerge.checkpoints.models import state_of
 from remerge.checkpoints.stored import LINEARISED
 from remerge.deltas import State
-from remerge.families import Batch, Example, Family, Head, most_likely
+from remerge.families import Batch, Example, FixedHeads, Head, most_likely
 
 
-class Linearisable(Family, Protocol):
-    """A family of which all that is trained lies before its heads, which are fixed."""
-
-    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """What the heads read, float32 ``[B, d]``: this is the function that is expanded."""
-
-    def read(self, model: nn.Module, batch: Batch, outputs: Tensor) -> Tensor:
-        """What the heads make of it: the logits, float32 ``[N, V]``."""
-
-
-def expansion(family: Linearisable, model: nn.Module, theta_0: State, batch: Batch) -> tuple[Tensor, Tensor]:
+def expansion(family: FixedHeads, model: nn.Module, theta_0: State, batch: Batch) -> tuple[Tensor, Tensor]:
     """f(theta_0) and J(theta_0) (theta - theta_0), the parts of f's first-order expansion, ``[B, d]`` each.
 
     Args:
@@ -61,14 +51,26 @@ class Linearised:
         base: the base's fingerprint.
     """
 
-    def __init__(self, inner: Linearisable, theta_0: State, base: str) -> None:
+    def __init__(self, inner: FixedHeads, theta_0: State, base: str) -> None:
         self.inner, self.theta_0, self.base = inner, theta_0, base
         self.processor, self.reads, self.speaks = inner.processor, inner.reads, inner.speaks
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """The logits of the classes, float32 ``[N, V]``."""
+        return self.read(model, batch, self.outputs(model, batch))
+
+    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """f(theta_0) + J(theta_0) (theta - theta_0), ``[B, d]``."""
         value, derivative = expansion(self.inner, model, self.theta_0, batch)
-        return self.inner.read(model, batch, value + derivative)
+        return value + derivative
+
+    def read(self, model: nn.Module, batch: Batch, outputs: Tensor) -> Tensor:
+        """What each input's own head makes of it."""
+        return self.inner.read(model, batch, outputs)
+
+    def beside(self, model: nn.Module, tasks: Iterable[str], outputs: Tensor) -> Tensor:
+        """What the heads of these tasks make of it, side by side."""
+        return self.inner.beside(model, tasks, outputs)
 
     def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
         """Each input's most likely class."""
@@ -115,7 +117,7 @@ class Linearised:
 class _Asked(nn.Module):
     """A model and how it is asked, as the one module that `functional_call` wants."""
 
-    def __init__(self, family: Linearisable, model: nn.Module) -> None:
+    def __init__(self, family: FixedHeads, model: nn.Module) -> None:
         super().__init__()
         self.family, self.model = family, model
 

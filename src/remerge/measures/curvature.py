@@ -93,17 +93,47 @@ def grams(model: nn.Module, batches: Iterable[Any], logits: Logits, masks: Masks
     Raises:
         UserError: there are no batches.
     """
+    sums: dict[str, Tensor] = {}
+
+    def add(name: str, rows: Tensor) -> None:
+        sums[name] = torch.addmm(sums[name], rows.T, rows) if name in sums else rows.T @ rows
+
+    _each_input(model, batches, logits, masks, add)
+    if not sums:
+        raise UserError("statistics: no inputs reached a linear layer: give some inputs of the expert's task")
+    return {name: total.cpu() for name, total in sums.items()}
+
+
+def scatters(model: nn.Module, batches: Iterable[Any], logits: Logits, masks: Masks) -> dict[str, Tensor]:
+    """S = (X - mean)^T (X - mean) of the inputs of `grams`, float64 ``[m, m]`` on the model's device."""
+    moments: dict[str, Tensor] = {}
+
+    def add(name: str, rows: Tensor) -> None:
+        # With a one beside each input, the last row of the Gram matrix is the inputs' sum and number.
+        wide = torch.nn.functional.pad(rows.double(), (0, 1), value=1.0)
+        moments[name] = torch.addmm(moments[name], wide.T, wide) if name in moments else wide.T @ wide
+
+    _each_input(model, batches, logits, masks, add)
+    return {name: M[:-1, :-1] - M[:-1, -1:] @ M[-1:, :-1] / M[-1, -1] for name, M in moments.items()}
+
+
+def _each_input(
+    model: nn.Module,
+    batches: Iterable[Any],
+    logits: Logits,
+    masks: Masks,
+    take: Callable[[str, Tensor], None],
+) -> None:
+    """Hand over the inputs of every linear layer, float32 ``[N, m]``, batch by batch; see `grams`."""
     names = {id(p): name for name, p in model.named_parameters()}
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    sums: dict[str, Tensor] = {}
     current: list[Tensor] = []
 
     def record(layer: nn.Linear, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0].detach()
         mask = next((mask for mask in current if mask.shape == x.shape[:-1]), None)
         rows = (x.flatten(0, -2) if mask is None else x[mask.to(x.device).bool()]).float()
-        name = names[id(layer.weight)]
-        sums[name] = torch.addmm(sums[name], rows.T, rows) if name in sums else rows.T @ rows
+        take(names[id(layer.weight)], rows)
 
     linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m.weight.requires_grad]
     counted = [layer for layer in linear if id(layer.weight) not in embeddings]
@@ -119,6 +149,3 @@ def grams(model: nn.Module, batches: Iterable[Any], logits: Logits, masks: Masks
         for hook in hooks:
             hook.remove()
         model.train(was_training)
-    if not sums:
-        raise UserError("statistics: no inputs reached a linear layer: give some inputs of the expert's task")
-    return {name: total.cpu() for name, total in sums.items()}

@@ -8,12 +8,13 @@ So one batched forward pass gives exactly what decoding would.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from remerge.families import Example, Family, by_length
+from remerge.families import Example, Family, FixedHeads, by_length
+from remerge.measures import joint
 from remerge.outcomes import pack
 
 
@@ -36,7 +37,9 @@ class Split:
     digest: str
 
 
-def score(family: Family, model: nn.Module, split: Split, batch_size: int) -> dict[str, Any]:
+def score(
+    family: Family, model: nn.Module, split: Split, batch_size: int, among: joint.Labels | None = None
+) -> dict[str, Any]:
     """A model's score on a split: ``metric``, ``value``, ``restricted``, ``n``, ``outcomes``, and all ROUGEs.
 
     Args:
@@ -44,9 +47,10 @@ def score(family: Family, model: nn.Module, split: Split, batch_size: int) -> di
         model: any model of the family.
         split: what it is asked.
         batch_size: examples in a forward pass.
+        among: see `accuracy`.
     """
     if split.metric == "accuracy":
-        return accuracy(family, model, split.examples, split.labels, batch_size)
+        return accuracy(family, model, split.examples, split.labels, batch_size, among)
     # Imported here: accuracy needs none of it.
     from remerge.measures.rouge import rouge
 
@@ -70,6 +74,7 @@ def accuracy(
     examples: Sequence[Example],
     labels: Sequence[int] | None,
     batch_size: int,
+    among: joint.Labels | None = None,
 ) -> dict[str, Any]:
     """The share of examples whose whole greedy answer, end token included, is the gold one.
 
@@ -79,18 +84,28 @@ def accuracy(
         examples: inputs with gold answers.
         labels: the first token of each possible answer, if these tell the answers apart.
         batch_size: examples in a forward pass.
+        among: the answers of tasks, the examples' own among them, among which each is judged as well; of
+            families with fixed heads alone.
 
     Returns:
         ``metric``, ``value`` (strict), ``restricted`` (the most likely of the task's own labels is the gold
-        one; None without labels), ``n``, and the ``outcomes`` of which ``value`` is the mean.
+        one; None without labels), ``n``, the ``outcomes`` of which ``value`` is the mean, and with ``among``
+        ``joint``.
     """
     device = next(model.parameters()).device
     choices = torch.tensor(labels, device=device) if labels else None
     strict = torch.zeros(len(examples))
-    restricted = 0
+    restricted = together = 0
     for chunk in by_length(examples, batch_size):
         batch = family.collate([examples[i] for i in chunk], device)
-        logits = family.logits(model, batch)
+        if among:
+            fixed = cast(FixedHeads, family)
+            outputs = fixed.outputs(model, batch)
+            logits = fixed.read(model, batch, outputs)
+            every = fixed.beside(model, among, outputs)
+            together += int(joint.right(among, batch.tasks[0], every, batch.targets).sum())
+        else:
+            logits = family.logits(model, batch)
         wrong = torch.zeros(batch.size, device=device)
         wrong.index_add_(0, batch.example, (logits.argmax(dim=-1) != batch.targets).float())
         strict[chunk] = (wrong == 0).float().cpu()
@@ -105,6 +120,7 @@ def accuracy(
         "restricted": restricted / n if choices is not None else None,
         "n": n,
         "outcomes": pack(strict.tolist(), "accuracy"),
+        **({"joint": together / n} if among else {}),
     }
 
 

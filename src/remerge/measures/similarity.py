@@ -1,4 +1,4 @@
-"""How alike experts' weight deltas are: cosines of task vectors, signs that agree, what pruning leaves."""
+"""How alike experts' weight deltas are: cosines of task vectors, CKA, signs that agree, what is pruned."""
 
 import torch
 from torch import Tensor
@@ -11,6 +11,20 @@ def cosines(gram: Tensor) -> Tensor:
     """
     length = gram.diagonal().sqrt()
     return gram / length / length[:, None]
+
+
+def cka(M: Tensor, S: Tensor) -> Tensor:
+    """Linear CKA of the features Y_t = X M_t^T (Kornblith et al., 2019), of every pair, ``[T, T]``.
+
+    ‖Y_s^T Y_t‖_F^2 / (‖Y_s^T Y_s‖_F ‖Y_t^T Y_t‖_F) of centred features; orthogonal maps and isotropic scaling
+    of the features leave it as it is. They are never made: ‖Y_s^T Y_t‖_F^2 = tr(P_s P_t), P_t = M_t^T M_t S.
+
+    Args:
+        M: the maps, ``[T, n, m]``; NaN comes of one that is zero.
+        S: of the inputs X, the scatter (X - mean)^T (X - mean), ``[m, m]``.
+    """
+    P = (M.mT @ M) @ S
+    return cosines(torch.einsum("sij,tji->st", P, P))
 
 
 def sign_counts(stack: Tensor) -> Tensor:

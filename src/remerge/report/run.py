@@ -21,7 +21,7 @@ from remerge import records
 from remerge.config import Config
 from remerge.errors import UserError
 from remerge.outcomes import unpack
-from remerge.records import Divergences, Merge, Model, Reference, Score, Scores, Selection, Weights
+from remerge.records import Alignment, Divergences, Merge, Model, Reference, Score, Scores, Selection, Weights
 from remerge.report.labels import printed
 
 Kind = Literal["anp", "restricted"]
@@ -160,6 +160,14 @@ class Run:
         found = Weights.read(self.results)
         if found.experts != self.tasks:
             raise UserError(f"{Weights.place(self.results)} is of other tasks: delete it and run again")
+        return found
+
+    @cached_property
+    def alignment(self) -> Alignment:
+        """How alike the experts process inputs."""
+        found = Alignment.read(self.results)
+        if found.experts != self.tasks:
+            raise UserError(f"{Alignment.place(self.results)} is of other tasks: delete it and run again")
         return found
 
     def merges(self, variant: str, group: int | str) -> list[Merge]:

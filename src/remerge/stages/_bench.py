@@ -101,13 +101,13 @@ class Bench:
             )
         return Reference(others.examples + own.examples[count:], others.log_probs + own.log_probs[count:])
 
-    def scores(self, tasks: Sequence[str], split: str) -> dict[str, Any]:
-        """The module's score on each task."""
-        size = self.config.evaluation.batch_size
+    def scores(self, tasks: Sequence[str], split: str, among: Sequence[str] = ()) -> dict[str, Any]:
+        """The module's score on each task; on those ``among`` which inputs are judged, the joint one too."""
+        size, labels = self.config.evaluation.batch_size, self.space.labels_of(among)
         found = {}
         for task in tasks:
             part = self.split(task, split)
-            found[task] = score(self.space.family, self.model, part, size)
+            found[task] = score(self.space.family, self.model, part, size, labels if task in among else None)
         return found
 
     def unmerged(self, split: str) -> Unmerged:

@@ -20,6 +20,7 @@ def on_every_task(
     split: str,
     compute: Callable[[Workspace, nn.Module, str], Any],
     *more: Path,
+    joint: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """``compute`` of every model on every task, those kept from an earlier run recalled.
 
@@ -30,6 +31,7 @@ def on_every_task(
         split: on which split.
         compute: the measure.
         more: the files that it follows from, beside those that score a model.
+        joint: whether it follows from the labels of all tasks.
     """
     space = Workspace(config)
 
@@ -44,7 +46,8 @@ def on_every_task(
         found = {}
         for task in config.tasks:
             # A task is read through its own expert's head, and compared with that expert.
-            follows = [prints[model], prints.get(task), inputs[task], config.evaluation.batch_size]
+            follows: list[Any] = [prints[model], prints.get(task), inputs[task], config.evaluation.batch_size]
+            follows += [inputs] if joint else []
             key = digest(follows, str(space.dtype), code(config, *more))
             found[task] = journal.recall(key, partial(measured, load, task))
         everything[model] = found

@@ -22,6 +22,7 @@ from remerge.errors import UserError
 from remerge.families import Example, Family, Head, family
 from remerge.families.linearised import Linearised
 from remerge.journal import Journal
+from remerge.measures.joint import Labels
 from remerge.measures.references import Reference, load_reference
 from remerge.measures.score import Split
 from remerge.records import Model, Score, Scores, Selection
@@ -160,8 +161,19 @@ class Workspace:
         examples = self.family.examples(task, asked)
         labels = self.family.labels(asked[0][0], settings.answers) if settings.answers else None
         gold = [str(answer) for _, answer in asked]
-        name = hashlib.sha256(repr((examples, gold, settings.metric)).encode()).hexdigest()[:16]
+        # Words and captions make the heads of images.
+        judged = (gold, settings.metric, settings.answers, settings.captions)
+        name = hashlib.sha256(repr((examples, *judged)).encode()).hexdigest()[:16]
         return Split(examples, gold, labels, settings.metric, name)
+
+    def labels_of(self, tasks: Sequence[str]) -> Labels | None:
+        """The answers of tasks, if an input of each can be judged among those of all; None of fewer than two.
+
+        It can where heads are fixed and so comparable. A model that answers in words chooses among all words
+        anyway.
+        """
+        able = self.config.base.compares and len(tasks) > 1
+        return {task: self.config.task(task).answers for task in tasks} if able else None
 
     def reference_file(self, task: str, kind: str = "") -> Path:
         """Where the reference of a task's expert lies, on its own inputs or on a kind of stand-ins."""

@@ -128,7 +128,7 @@ def _judged(
 ) -> dict[str, Any]:
     """The record of the merge in the module."""
     started = time.perf_counter()
-    found = {t: Score.model_validate(s) for t, s in bench.scores(case.judged, "test").items()}
+    found = {t: Score.model_validate(s) for t, s in bench.scores(case.judged, "test", case.tasks).items()}
     scores = {task: score for task, score in found.items() if task in case.signs}
     own = {task: bench.space.expert_score(task) for task in scores}
     shares = records.normalised(scores, own)

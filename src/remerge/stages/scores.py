@@ -15,9 +15,11 @@ def run(config: Config) -> None:
     """Score base, multitask model (if any) and every expert on every task's test split."""
 
     def compute(space: Workspace, model: nn.Module, task: str) -> Any:
-        return score(space.family, model, space.split(task, "test"), config.evaluation.batch_size)
+        labels = space.labels_of(list(config.tasks))
+        return score(space.family, model, space.split(task, "test"), config.evaluation.batch_size, labels)
 
-    found = on_every_task(config, "scores", config.models, "test", compute)
+    joint = Workspace(config).labels_of(list(config.tasks)) is not None
+    found = on_every_task(config, "scores", config.models, "test", compute, joint=joint)
     for model, scores in found.items():
         record = {"benchmark": config.benchmark, "model": model, "scores": scores}
         Scores.model_validate(record).write(config.folder, model=model)

@@ -74,11 +74,17 @@ def stacks(layers: list[str]) -> list[list[str]]:
     return [sorted(some, key=_number) for some in found.values() if some]
 
 
+def mark_layers(axes: Axes, layers: list[list[str]]) -> None:
+    """Number the layers along the axis, at most 14 of them."""
+    names = [str(_number(layer)) if _number(layer) >= 0 else "o" for stack in layers for layer in stack]
+    every = ceil(len(names) / 14)
+    axes.set_xticks(range(0, len(names), every), names[::every])
+    axes.set_xlabel("layer")
+
+
 def _panel(axes: Axes, run: Run, lam: Mapping[str, Mapping[str, float]]) -> None:
-    at = 0
-    places: list[int] = []
-    names: list[str] = []
-    for stack in stacks(list(next(iter(lam.values())))):
+    at, layers = 0, stacks(list(next(iter(lam.values()))))
+    for stack in layers:
         along = range(at, at + len(stack))
         for place, task in enumerate(run.tasks):
             if task in lam:
@@ -88,12 +94,8 @@ def _panel(axes: Axes, run: Run, lam: Mapping[str, Mapping[str, float]]) -> None
             {"marker": "_", "markersize": 13, "markeredgewidth": 2.2} if len(stack) == 1 else {}
         )
         axes.plot(along, means, color=INK, linewidth=2.2, zorder=4, **marker)
-        places += along
-        names += [str(_number(layer)) if _number(layer) >= 0 else "o" for layer in stack]
         at += len(stack)
-    every = ceil(len(places) / 14)
-    axes.set_xticks(places[::every], names[::every])
-    axes.set_xlabel("layer")
+    mark_layers(axes, layers)
     axes.grid(axis="y")
 
 

@@ -19,6 +19,7 @@ from remerge.report.table import Column, Table
 READS = ("scores", "merges")
 FINE_TUNED = {
     "standard": "Non-linear fine-tuning",
+    "lora": "LoRA fine-tuning",
     "linearised": "Linearised fine-tuning",
     "tau_jp": "τJp-regularised fine-tuning",
 }
@@ -69,8 +70,8 @@ def entries(run: Run) -> Iterator[Row]:
         yield entry(MODELS[model], "–", _mean(run.scores(model)), "–")
     for curve in curves(run, size):
         values = {scale: fmean(scores.values()) for scale, scores in curve.scores(case.name).items()}
-        arithmetic = curve.label == "Task arithmetic"
-        method = FINE_TUNED[run.config.finetune.recipe] if arithmetic else curve.label
+        trained = "lora" if run.config.finetune.lora else run.config.finetune.recipe
+        method = FINE_TUNED[trained] if curve.label == "Task arithmetic" else curve.label
         if 1.0 in values:
             yield entry(method, "1.0", values[1.0], "1.0")
         if curve.chosen is not None:

@@ -3,39 +3,42 @@
 import torch
 from torch import Tensor
 
-from remerge.deltas import Deltas, LowRank, Merged
-from remerge.methods import Scale, method
+from remerge.deltas import Combined, Deltas, LowRank
+from remerge.methods import Scales, method, per_expert
 from remerge.methods.decomposition._basis import linear_weights, nearest_orthogonal, singular, stacked
 
 
 @method(label="TSV-M", citation="Gargiulo et al., 2025, Task Singular Vectors, arXiv:2412.00081")
-def tsv_m(deltas: Deltas, *, scale: Scale = 1.0) -> Merged:
-    """theta_0 + lam · U⊥ Sigma V⊥^T, U = [U_1 … U_T] and V of the top 1/T singular triplets of each ΔW_t.
+def tsv_m(deltas: Deltas, *, scale: Scales = 1.0) -> Combined:
+    """theta_0 + sum_t lam_t · U⊥_t Sigma_t V⊥_t^T, with U⊥ = [U⊥_1 … U⊥_T] and V⊥ of all tasks.
 
-    U⊥ and V⊥ are the polar factors of U and V, the nearest matrices with orthonormal columns. Of n × m the
-    top int(min(n, m) / T) triplets of each task are kept, at least one, and none below the rounding of
-    float32, whose directions would be noise. All that is no linear layer's weight: theta_0 + the mean of the
-    tau_t.
+    U⊥ and V⊥ are the polar factors of U = [U_1 … U_T] and V of the top 1/T singular triplets of each ΔW_t,
+    the nearest matrices with orthonormal columns. Of n × m the top int(min(n, m) / T) triplets of each task
+    are kept, at least one, and none below the rounding of float32, whose directions would be noise. Of what
+    is no linear layer's weight, sum_t lam_t tau_t / T, as the authors' code scales the whole merged vector.
 
     Args:
         deltas: the task vectors; those of linear layers are the ΔW_t.
-        scale: lam, on linear layers.
+        scale: lam, one for all experts, one for each, or by their names.
 
     Cost: for a matrix T Gram matrices of side min(n, m) and their eigenvectors, and two more.
     """
     linear = set(linear_weights(deltas))
-    mean = deltas.combine([1 / len(deltas.experts)] * len(deltas.experts))
 
-    def merge(name: str) -> Tensor:
+    def form(name: str) -> LowRank | None:
         if name not in linear:
-            return mean.delta(name)
+            return None
         stack = stacked(deltas, name)
         kept = max(1, min(stack[0].shape) // len(stack))
         top = [_top(delta, kept) for delta in stack]
         U, sigma, Vt = (torch.cat(parts) for parts in zip(*top, strict=True))
-        return (nearest_orthogonal(U.T) * (scale * sigma)) @ nearest_orthogonal(Vt)
+        # A row a task: 1 at its own triplets.
+        own = torch.block_diag(*(torch.ones_like(s[None]) for _, s, _ in top))  # type: ignore[no-untyped-call]
+        return LowRank(nearest_orthogonal(U.T), (own * sigma)[:, :, None] * nearest_orthogonal(Vt))
 
-    return deltas.tensorwise(merge)
+    count = len(deltas.experts)
+    prepared = deltas.map(lambda tau, name, where: tau.div_(count)).replace(form)
+    return prepared.combine(per_expert(scale, deltas.experts, "tsv_m: scale"))
 
 
 def _top(delta: Tensor | LowRank, kept: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,39 @@
+"""How alike experts process inputs, full fine-tuning beside LoRA.
+
+Linear CKA of what the experts of each benchmark add to the base's layers, ΔW x, and of Vᵀ x after KnOTS's
+alignment, on the same inputs: mean over all pairs of experts and over the weights of a layer.
+"""
+
+from itertools import zip_longest
+from math import ceil
+
+from remerge.config import Config
+from remerge.exhibits._lines import legend_above
+from remerge.exhibits.slides.alignment import KINDS, draw, kind
+from remerge.report.figure import Figure
+from remerge.report.run import Run
+
+READS = ("alignment",)
+
+
+def applies(configs: list[Config]) -> bool:
+    """Where a benchmark is of the slides."""
+    return any(config.paper == "slides" for config in configs)
+
+
+def build(runs: list[Run]) -> Figure:
+    """A panel a benchmark."""
+    mine = [run for run in runs if run.config.paper == "slides"]
+    across, down = min(len(mine), 3), ceil(len(mine) / 3)
+    figure = Figure(max(2.7 * across, 3.6), 2.5 * down + 0.4)
+    panels = figure.subplots(down, across, squeeze=False, sharey=True)
+    for axes, run in zip_longest(panels.flat, mine):
+        if run is None:
+            axes.set_visible(False)
+            continue
+        draw(axes, run.alignment, {what: KINDS[what] for what in ("updates", "aligned")})
+        axes.set_title(f"{run.benchmark}\n{kind(run.alignment)}")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("CKA")
+    legend_above(figure, panels[0, 0])
+    return figure

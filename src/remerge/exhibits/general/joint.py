@@ -1,0 +1,63 @@
+"""Every input among the labels of all tasks.
+
+Accuracy in % under the merge of all {largest} tasks when the labels of all tasks may be answered, {labels} in
+number, those of equal text being one (the joint benchmark of KnOTS, Stoica et al., 2025): by task, their
+mean, and of all inputs together; beside it the mean when only a task's own labels may be answered. Bold: the
+best merge of a column.
+"""
+
+from collections.abc import Mapping
+
+from remerge.config import Config
+from remerge.exhibits._rows import Row, best, frame, mean, method_rows, reference_rules
+from remerge.records import Score
+from remerge.report.labels import MODELS, task_label
+from remerge.report.run import Run
+from remerge.report.table import Column, Table
+
+READS = ("scores", "merges")
+
+
+def applies(config: Config) -> bool:
+    """Where labels of several tasks can be compared, and all tasks are merged."""
+    return config.base.compares and len(config.tasks) in config.sizes
+
+
+def build(run: Run) -> Table:
+    """A row a method, a column a task."""
+    size = len(run.tasks)
+    base, *others = method_rows(run, {})
+    experts: Row = {"variant": "experts", "method": MODELS["experts"]}
+    rows = [base, experts, *others]
+    for row in rows:
+        if row["variant"] == "experts":
+            scored = [run.own]
+        elif row["variant"] in run.references:
+            scored = [run.scores(row["variant"])]
+        else:
+            scored = [merge.scores for merge in run.merges(row["variant"], size)]
+        of_seeds = [_row(scores) for scores in scored]
+        row |= {key: mean(one[key] for one in of_seeds) for key in ("own", "mean", "all", *run.tasks)}
+    columns = [
+        Column("method", "Method"),
+        Column("own", "mean", "own labels", digits=1),
+        Column("mean", "mean", "labels of all tasks", digits=1),
+        Column("all", "all inputs", "labels of all tasks", digits=1),
+        *(Column(task, task_label(task), "labels of all tasks", digits=1) for task in run.tasks),
+    ]
+    bold = best(rows, [column.key for column in columns[1:]])
+    labels = {answer for task in run.tasks for answer in run.config.task(task).answers}
+    table = frame(rows, columns, "variant")
+    return Table(table, tuple(columns), bold, reference_rules(rows), {"labels": len(labels)})
+
+
+def _row(scores: Mapping[str, Score]) -> dict[str, float]:
+    """One model's accuracies in %; NaN where labels were not compared."""
+    joint = {task: 100 * float("nan" if s.joint is None else s.joint) for task, s in scores.items()}
+    inputs = sum(score.n for score in scores.values())
+    return {
+        **joint,
+        "own": mean(100 * score.value for score in scores.values()),
+        "mean": mean(joint.values()),
+        "all": sum(joint[task] * score.n for task, score in scores.items()) / inputs,
+    }

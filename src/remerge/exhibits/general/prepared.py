@@ -1,0 +1,64 @@
+"""Learned coefficients over prepared task vectors.
+
+Mean ANP, as the mean over sizes ({smallest} to {largest} experts) and of the largest merges: of a method by
+itself, and of coefficients learned over the task vectors that it prepares (DivMerge, Remark 3, of which the
+paper shows no results). The first row is of the vectors themselves, by itself task arithmetic. Bold: the best
+of a row's preparation under each head.
+"""
+
+from collections.abc import Mapping
+from math import nan
+from statistics import fmean
+
+from remerge.config import Config
+from remerge.exhibits._rows import Row, frame
+from remerge.exhibits._sweep import without
+from remerge.report.labels import printed
+from remerge.report.run import Run
+from remerge.report.table import Column, Table
+
+READS = ("scores", "merges")
+ITSELF = "task_arithmetic"
+"""What sums the vectors as they are, with a coefficient that is not learned."""
+
+
+def applies(config: Config) -> bool:
+    """Where coefficients are learned over what a method has prepared."""
+    return any(config.params(variant).get("over", "none") != "none" for variant in config.merge.variants)
+
+
+def build(run: Run) -> Table:
+    """A row a preparation, by itself and under each learned method."""
+    alone = {variant.name: variant for variant in run.variants}
+    learned: dict[str, dict[str, str]] = {}
+    for variant in run.variants:
+        if run.config.is_learned(run.config.variant(variant.name)):
+            name, _ = without(variant, "over")
+            learned.setdefault(name, {})[str(variant.params.get("over", "none"))] = variant.name
+    heads = {"average": "Mean over sizes", "largest": f"{run.sizes[-1]} tasks"}
+    columns = [Column("method", "Vectors of")]
+    for key, head in heads.items():
+        columns.append(Column(f"alone_{key}", "by itself", head, digits=2))
+        columns += [Column(f"{name}_{key}", name, head, digits=2) for name in learned]
+    rows: list[Row] = []
+    for over in dict.fromkeys(over for variants in learned.values() for over in variants):
+        own = ITSELF if over == "none" else over
+        row: Row = {"over": over, "method": "the experts" if over == "none" else str(printed(over))}
+        row |= _anp(run, "alone", own if own in alone else None)
+        for name, variants in learned.items():
+            row |= _anp(run, name, variants.get(over))
+        rows.append(row)
+    bold = {
+        (place, key)
+        for place, row in enumerate(rows)
+        for some in ([c.key for c in columns if c.group == head] for head in heads.values())
+        for key in some
+        if round(row[key], 2) == max(round(row[k], 2) for k in some if row[k] == row[k])
+    }
+    return Table(frame(rows, columns, "over"), tuple(columns), frozenset(bold))
+
+
+def _anp(run: Run, key: str, variant: str | None) -> Mapping[str, float]:
+    """Of a variant, NaN if there is none: over all sizes, and of the largest merges."""
+    means = [run.mean_anp(variant, size) if variant else nan for size in run.sizes]
+    return {f"{key}_average": fmean(means), f"{key}_largest": means[-1]}

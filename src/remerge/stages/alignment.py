@@ -1,0 +1,86 @@
+"""How alike experts process inputs: CKA in each layer, before and after KnOTS's alignment.
+
+Stoica et al. (2025) find that what LoRA experts add to a layer is less alike than what fully fine-tuned
+ones add, and that KnOTS aligns it. The slides show the figure and leave open how it is made. Here the inputs
+x of a layer are the base's own, the same for every expert, and three features are compared:
+
+- W_t x, the layer's outputs; they share W_0 x, and so are alike whatever the experts are,
+- ΔW_t x, the task-updates of which the slides speak,
+- V_t^T x, after KnOTS's [ΔW_1 … ΔW_T] = U Sigma [V_1^T … V_T^T]. Of Sigma V_t^T x, the coordinates in U, CKA
+  is that of ΔW_t x exactly, for U is orthonormal: the alignment shows in the V_t, which KnOTS merges. Where
+  the joint rank nears what the layer can have, as of full fine-tuning, each V_t is near a rotation and a
+  factor, and CKA near 1 whatever the experts are.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from tqdm import tqdm
+
+from remerge.config import Config, digest
+from remerge.deltas import Deltas, layer_of
+from remerge.measures.curvature import scatters
+from remerge.measures.similarity import cka
+from remerge.methods.decomposition._basis import joint, linear_weights, stacked
+from remerge.records import Alignment
+from remerge.stages._bench import Bench
+from remerge.stages._keys import code
+
+INPUTS = 100
+"""Validation inputs of each task, at most."""
+
+
+def run(config: Config) -> None:
+    """Measure how alike experts process inputs: CKA of their updates in each layer, plain and aligned."""
+    bench, tasks = Bench(config), list(config.tasks)
+    deltas = bench.deltas(dict.fromkeys(tasks, 1))
+    prints = [bench.space.record(model).fingerprint for model in ["base", *tasks]]
+    inputs = [bench.split(task, "validation").digest for task in tasks]
+    follows = [prints, inputs, str(bench.space.dtype), INPUTS]
+    key = digest(follows, code(config, Path(__file__)))
+    names = linear_weights(deltas)
+    record = {
+        "benchmark": config.benchmark,
+        "experts": tasks,
+        "adapters": any(deltas.factors(name) is not None for name in names),
+        "inputs": min(INPUTS, *(len(bench.split(task, "validation").examples) for task in tasks)),
+        "matrices": bench.space.journal("alignment").recall(key, partial(_aligned, bench, deltas, names)),
+    }
+    Alignment.model_validate(record).write(config.folder)
+
+
+def _aligned(bench: Bench, deltas: Deltas, names: list[str]) -> list[dict[str, Any]]:
+    """Every matrix that the base has run and each expert has changed, as `Aligned` has them."""
+    found = _scatters(bench)
+    compared = []
+    for name in tqdm([name for name in names if name in found], desc="alignment", mininterval=1):
+        likeness = {what: cka(M.double(), found[name]) for what, M in _features(deltas, name).items()}
+        if not any(values.isnan().any() for values in likeness.values()):
+            rounded = {what: _rounded(values) for what, values in likeness.items()}
+            compared.append({"matrix": name, "layer": layer_of(name), **rounded})
+    return compared
+
+
+def _scatters(bench: Bench) -> dict[str, Tensor]:
+    """Of the inputs of the base's layers, over inputs of all tasks."""
+    family, tasks = bench.space.family, bench.config.tasks
+    examples = [e for task in tasks for e in bench.split(task, "validation").examples[:INPUTS]]
+    # One input a batch: nothing is padded.
+    batches = (family.collate([example], bench.space.device) for example in examples)
+    return scatters(bench.model, batches, family.logits, family.masks)
+
+
+def _features(deltas: Deltas, name: str) -> Mapping[str, Tensor]:
+    """The maps from a layer's inputs to what is compared, ``[T, …, m]``."""
+    # Taken anew each time: coordinates may take the place of deltas.
+    _, C = joint(stacked(deltas, name), absolute=1e-5)
+    V = C / C.norm(dim=(0, 2), keepdim=True)
+    updates = deltas[name]
+    return {"outputs": deltas.base[name].float() + updates, "updates": updates, "aligned": V}
+
+
+def _rounded(values: Tensor) -> list[list[float]]:
+    return [[round(value, 4) for value in row] for row in values.tolist()]

@@ -1,0 +1,151 @@
+"""CKA of experts' layers, against features made by transformers and PEFT alone."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from remerge import miniature
+from remerge.config import load
+from remerge.journal import Journal
+from remerge.records import Alignment
+from remerge.stages import alignment, data, experts
+from remerge.stages import base as base_stage
+from remerge.stages._workspace import Workspace
+
+TASKS = ("cola", "mnli", "sst2")
+
+
+def full(generator, task):
+    model = AutoModelForCausalLM.from_pretrained("base")
+    for theta in model.parameters():
+        theta.data += 0.05 * torch.randn(theta.shape, generator=generator)
+    model.save_pretrained(task)
+
+
+def lora(generator, task):
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained("base"),
+        LoraConfig(r=2, lora_alpha=3, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM"),
+    )
+    for name, theta in model.named_parameters():
+        if "lora_" in name:
+            theta.data = torch.randn(theta.shape, generator=generator)
+    model.save_pretrained(task)
+
+
+@pytest.fixture(params=[full, lora])
+def bench(request, tmp_path, monkeypatch, model, tokenizer):
+    """A base, three experts on disk, their weights or adapters, and inputs of several lengths."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(alignment, "INPUTS", 7)
+    tokenizer.save_pretrained("base")
+    model.save_pretrained("base")
+    generator = torch.Generator().manual_seed(4)
+    raw = {"benchmark": "b", "base": {"source": "./base"}, "merge": {"variants": ["knots"]}}
+    raw["tasks"] = {
+        task: {
+            "source": "miniature",
+            "prompt": miniature.FORMATS[task].prompt,
+            "answers": list(miniature.FORMATS[task].answers),
+            "sizes": {"train": 8, "validation": 9, "test": 8},
+            "expert": f"./{task}",
+        }
+        for task in TASKS
+    }
+    Path("b.yaml").write_text(yaml.safe_dump(raw))
+    config = load(Path("b.yaml"))
+    base_stage.run(config)
+    for task in TASKS:
+        request.param(generator, task)
+        experts.run(config, task)
+        data.run(config, task)
+    return config
+
+
+def inputs_of_layers(config):
+    """What each linear layer of the base sees, one input after the other, so without padding."""
+    model = AutoModelForCausalLM.from_pretrained("base").double()
+    seen = {}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and name != "lm_head":
+            module.register_forward_pre_hook(
+                lambda _, x, name=f"{name}.weight": seen.setdefault(name, []).append(x[0][0].detach())
+            )
+    for task in TASKS:
+        for example in Workspace(config).split(task, "validation").examples[:7]:
+            model(torch.tensor([[*example.prompt, *example.answer]]))
+    return {name: torch.cat(rows).numpy() for name, rows in seen.items()}
+
+
+def weights_of(task):
+    if Path(task, "adapter_config.json").exists():
+        base = AutoModelForCausalLM.from_pretrained("base").double()
+        return PeftModel.from_pretrained(base, task).merge_and_unload().state_dict()
+    return AutoModelForCausalLM.from_pretrained(task).double().state_dict()
+
+
+def linear_cka(X, Y):
+    X, Y = (features - features.mean(axis=0) for features in (X, Y))
+    norm = np.linalg.norm
+    return norm(Y.T @ X) ** 2 / (norm(X.T @ X) * norm(Y.T @ Y))
+
+
+def pairwise(features):
+    return np.array([[linear_cka(X, Y) for Y in features] for X in features])
+
+
+def test_cka_is_of_features_on_the_same_inputs(bench):
+    alignment.run(bench)
+    found, seen = Alignment.read(bench.folder), inputs_of_layers(bench)
+    theta_0 = AutoModelForCausalLM.from_pretrained("base").double().state_dict()
+    states = {task: weights_of(task) for task in TASKS}
+    adapters = Path("cola/adapter_config.json").exists()
+    assert (found.experts, found.adapters, found.inputs) == ([*TASKS], adapters, 7)
+    assert len(found.matrices) == (4 if adapters else 14)
+    for matrix in found.matrices:
+        name, X = matrix.matrix, seen[matrix.matrix]
+        assert name.startswith(f"{matrix.layer}.")
+        W = [states[task][name].numpy() for task in TASKS]
+        tau = [w - theta_0[name].numpy() for w in W]
+        _, s, Vt = np.linalg.svd(np.concatenate(tau, axis=1), full_matrices=False)
+        blocks = np.split(Vt[s > 1e-5], len(TASKS), axis=1)
+        expected = {
+            "outputs": pairwise([X @ w.T for w in W]),
+            "updates": pairwise([X @ t.T for t in tau]),
+            "aligned": pairwise([X @ V.T for V in blocks]),
+        }
+        for what, values in expected.items():
+            np.testing.assert_allclose(np.array(getattr(matrix, what)), values, atol=1e-4, err_msg=name)
+        # In KnOTS's coordinates, Sigma V^T, the updates are as alike as they are.
+        turned = pairwise([X @ (s[s > 1e-5][:, None] * V).T for V in blocks])
+        np.testing.assert_allclose(turned, expected["updates"], atol=1e-6)
+
+
+def test_identical_experts_are_one_and_what_nobody_changed_is_left_out(bench):
+    for task in ("sst2", "mnli"):
+        shutil.rmtree(task)
+        shutil.copytree("cola", task)
+        experts.run(bench, task)
+    alignment.run(bench)
+    found = Alignment.read(bench.folder)
+    assert found.matrices and all(m.updates == m.aligned == [[1.0] * 3] * 3 for m in found.matrices)
+    shutil.rmtree("sst2")
+    shutil.copytree("base", "sst2")
+    experts.run(bench, "sst2")
+    alignment.run(bench)
+    assert not Alignment.read(bench.folder).matrices
+
+
+def test_what_is_measured_is_recalled(bench, monkeypatch):
+    alignment.run(bench)
+    first, added = Alignment.read(bench.folder), []
+    monkeypatch.setattr(Journal, "_append", lambda self, entry: added.append(entry))
+    alignment.run(bench)
+    assert not added and Alignment.read(bench.folder) == first

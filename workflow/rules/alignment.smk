@@ -1,0 +1,22 @@
+"""How alike experts process inputs: from base.json, experts/ and data/ to alignment.json. The base runs."""
+
+RECORDS["alignment"] = [f"{B}/alignment.json"]
+
+
+rule alignment:
+    input:
+        f"{B}/base.json",
+        expand(f"{B}/experts/{{task}}.json", task=TASKS),
+        expand(f"{B}/data/{{task}}/validation.parquet", task=TASKS),
+        files_of(*SCORING, sources.PACKAGE / "stages/alignment.py"),
+    output:
+        f"{B}/alignment.json",
+    log:
+        f"{B}/logs/alignment.log",
+    threads: CONFIG.threads
+    resources:
+        gpu=1,
+    message:
+        "CKA of what the experts add to the layers"
+    shell:
+        f"python -m remerge alignment {RUN} {LOG}"
