@@ -2,7 +2,8 @@
 
 Mean ANP of a method less that of {best}, which is the best over all merges, on the same merges. Bars: 95%
 intervals of a bootstrap that draws test examples and, where a size has several, merges; both methods and the
-experts that they are normalised by are drawn together. A bar that crosses the line is no difference.
+experts that they are normalised by are drawn together. Where a bar crosses the line, the two cannot be told
+apart. The scale is linear up to {linear} points on either side and logarithmic beyond.
 """
 
 from textwrap import fill
@@ -12,10 +13,14 @@ from remerge.exhibits._resampled import Comparison
 from remerge.report.figure import Figure
 from remerge.report.run import Run
 from remerge.report.style import INK, style
+from remerge.report.table import number
 
 READS = ("scores", "merges")
 PANELS = 4
 """At most so many sizes are shown, the smallest and the largest among them."""
+LINEAR = 5
+"""Points up to which the scale is linear: one method far behind would hide how the others differ."""
+TICKS = (-50, -5, 0, 5, 50)
 
 
 def applies(config: Config) -> bool:
@@ -34,6 +39,8 @@ def build(run: Run) -> Figure:
     panels = figure.subplots(1, len(sizes), sharex=True, sharey=True, squeeze=False)[0]
     figure.subplots_adjust(left=1.75 / 5.4, right=0.985, wspace=0.08)
     figure.subplots_adjust(top=1 - 0.4 / height, bottom=0.5 / height)
+    panels[0].set_xscale("symlog", linthresh=LINEAR, linscale=1.2)
+    panels[0].margins(x=0.06)
     for axes, size in zip(panels, sizes, strict=True):
         for place, variant in enumerate(rows):
             found = compared.lead(variant, compared.best, size)
@@ -44,11 +51,14 @@ def build(run: Run) -> Figure:
         axes.set_title(f"{size} tasks\nn = {len(run.config.subsets(size))}", fontsize=8)
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
-        axes.tick_params(axis="x", labelsize=8)
+        axes.tick_params(axis="x", labelsize=7.5)
+    low, high = panels[0].get_xlim()
+    ticks = [tick for tick in TICKS if low <= tick <= high]
+    panels[0].set_xticks(ticks, [number(tick, 0) for tick in ticks])
     panels[0].set_yticks(range(len(rows)), [fill(v.label, 30) for v in rows], fontsize=7.5, linespacing=0.9)
     panels[0].set_ylim(len(rows) - 0.5, -0.5)
     figure.supxlabel(
         f"ANP less that of {compared.best.label} (points)", y=0.08 / height, fontsize=9, va="bottom"
     )
-    figure.facts = {"best": compared.best.label}
+    figure.facts = {"best": compared.best.label, "linear": LINEAR}
     return figure
