@@ -13,12 +13,13 @@ the inner product is s < B^T dL/dtheta, A >, so it is never formed.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 
 import torch
 from torch import Tensor, nn
 
-from remerge.deltas import LowRank, State, layer_of
+from remerge.deltas import LowRank, State, layer_of, places
 from remerge.families import Family
 from remerge.measures.references import Reference, position_weights, side_by_side
 
@@ -83,6 +84,9 @@ class Blend:
         self.base, self.tau = base, tau
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in tau)
+        for module in model.modules():
+            if isinstance(module, nn.Embedding):
+                module.sparse = True  # the gradient of a lookup is that of the rows that occur
         self.parameters = {name: p for name, p in model.named_parameters() if name in tau}
         self.layers = sorted({layer_of(name) for name in tau}, key=_natural)
         self.column = {name: self.layers.index(layer_of(name)) for name in tau}
@@ -92,17 +96,24 @@ class Blend:
         """Put the merged weights for ``lam``, ``[T, layers]`` or ``[T, 1]``, into the module."""
         lam = lam.expand(-1, len(self.layers))
         for name, parameter in self.parameters.items():
-            delta = _combined(self.tau[name], lam[:, self.column[name]])
-            parameter.copy_(delta.add_(self.base[name]))
+            _write(parameter, self.base[name], self.tau[name], lam[:, self.column[name]])
 
-    @torch.no_grad()
-    def gradient(self) -> Tensor:
-        """dL/dlam, float32 ``[T, layers]``, from the module's gradients, which are dropped."""
+    def gradient(self, loss: Tensor) -> Tensor:
+        """dL/dlam, float32 ``[T, layers]``; each gradient of weights is dropped as soon as it is made."""
         columns: list[list[Tensor]] = [[] for _ in self.layers]
-        for name, parameter in self.parameters.items():
+
+        def collect(name: str, parameter: Tensor) -> None:
             assert parameter.grad is not None, name
-            columns[self.column[name]].append(_inner(self.tau[name], parameter.grad.float()))
+            columns[self.column[name]].append(_inner(self.tau[name], parameter.grad))
             parameter.grad = None
+
+        hooks = [
+            parameter.register_post_accumulate_grad_hook(partial(collect, name))  # type: ignore[no-untyped-call]
+            for name, parameter in self.parameters.items()
+        ]
+        loss.backward()  # type: ignore[no-untyped-call]
+        for hook in hooks:
+            hook.remove()
         return torch.stack([torch.stack(parts).sum(dim=0) for parts in columns], dim=1)
 
 
@@ -144,6 +155,7 @@ def fit(
     lam = torch.full((len(references), width), float(initial), device=device)
     adam = torch.optim.Adam([lam], lr=learning_rate)
     orders = torch.Generator().manual_seed(seed)
+    lay = family.packing(model, [reference.examples[0] for reference in references])
     losses: list[Tensor] = []
     shortest = min(len(reference.examples) for reference in references)
     kept, course = evenly(epochs * ceil(shortest / batch_size), POINTS), {}
@@ -158,13 +170,12 @@ def fit(
             if len(losses) in kept:
                 course[len(losses)] = lam.clone()
             blend.write(lam)
-            batch = family.collate([reference.examples[i] for reference, i in chosen], device)
+            batch = lay([reference.examples[i] for reference, i in chosen], device)
             merged = family.logits(model, batch).log_softmax(dim=-1)
             expert = side_by_side([r.log_probs[i] for r, i in chosen], merged.shape[1], device)
             weight = position_weights(batch.example) * len(references) / len(chosen)
             loss = (objective(expert, merged) * weight).sum()
-            loss.backward()  # type: ignore[no-untyped-call]
-            gradient = blend.gradient()
+            gradient = blend.gradient(loss)
             lam.grad = gradient if level == "layer" else gradient.sum(dim=1, keepdim=True)
             adam.step()
             losses.append(loss.detach())
@@ -182,21 +193,30 @@ def evenly(last: int, count: int) -> list[int]:
     return sorted({round(last * k / (count - 1)) for k in range(count)})
 
 
-def _combined(tau: Tau, lam: Tensor) -> Tensor:
-    """sum_t lam_t tau_t, float32."""
+def _write(parameter: Tensor, theta_0: Tensor, tau: Tau, lam: Tensor) -> None:
+    """theta_0 + sum_t lam_t tau_t, summed in float32, into a parameter."""
     if isinstance(tau, Tensor):
-        summed: Tensor = torch.tensordot(lam, tau.float(), dims=1)
-        return summed
-    B = torch.cat([f.B.float() * f.scaling for f in tau], dim=1)
-    A = torch.cat([lam_t * f.A.float() for lam_t, f in zip(lam, tau, strict=True)])
-    return torch.mm(B, A)
+        merged, base, vectors = parameter.view(-1), theta_0.reshape(-1), tau.flatten(1)
+        for where in places(merged):
+            merged[where] = torch.addmv(base[where].float(), vectors[:, where].float().T, lam)
+    else:
+        B = torch.cat([f.B.float() * f.scaling for f in tau], dim=1)
+        A = torch.cat([lam_t * f.A.float() for lam_t, f in zip(lam, tau, strict=True)])
+        parameter.copy_(torch.addmm(theta_0.float(), B, A))
 
 
 def _inner(tau: Tau, gradient: Tensor) -> Tensor:
-    """< tau_t, gradient > for every expert, ``[T]``."""
+    """< tau_t, gradient > for every expert, ``[T]``; of a sparse gradient over the rows that it has."""
+    rows: Tensor | slice = slice(None)
+    if gradient.is_sparse:
+        gradient = gradient.coalesce()
+        rows, gradient = gradient.indices()[0], gradient.values()
     if isinstance(tau, Tensor):
-        return tau.flatten(1).float() @ gradient.flatten()
-    products = [((f.B.float().T @ gradient) * f.A.float()).sum() * f.scaling for f in tau]
+        flat, vectors = gradient.reshape(-1), tau[:, rows].flatten(1)
+        parts = [vectors[:, where].float() @ flat[where].float() for where in places(flat)]
+        return torch.stack(parts).sum(dim=0)
+    gradient = gradient.float()
+    products = [((f.B[rows].float().T @ gradient) * f.A.float()).sum() * f.scaling for f in tau]
     return torch.stack(products)
 
 

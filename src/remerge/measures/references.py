@@ -41,9 +41,9 @@ class Reference:
 
     @property
     def first_tokens(self) -> "Reference":
-        """The reference cut to the first answer token: what a method without references sees."""
+        """Inputs and first answer token, without distributions: what a method of inputs alone sees."""
         cut = [Example(e.prompt, e.answer[:1], e.task) for e in self.examples]
-        return Reference(cut, [rows[:1] for rows in self.log_probs])
+        return Reference(cut, [rows[:0] for rows in self.log_probs])
 
 
 @torch.no_grad()
