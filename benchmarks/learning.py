@@ -68,19 +68,13 @@ def references(count: int, tokens: tuple[int, int], vocabulary: int, answers: bo
 
 
 def bare(
-    asked: CausalLM,
-    whole: Qwen2ForCausalLM,
-    given: list[Reference],
-    objective: Callable[..., Tensor],
-    *,
-    packed: bool,
+    asked: CausalLM, whole: Qwen2ForCausalLM, given: list[Reference], objective: Callable[..., Tensor]
 ) -> None:
     """As many forward and backward passes on the same inputs, all gradients of weights taken."""
     device = next(whole.parameters()).device
     whole.requires_grad_(True)
-    lay = asked.packing(whole, [reference.examples[0] for reference in given]) if packed else asked.collate
     for step in range(STEPS):
-        batch = lay([reference.examples[step] for reference in given], device)
+        batch = asked.collate([reference.examples[step] for reference in given], device)
         merged = asked.logits(whole, batch).log_softmax(-1)
         expert = side_by_side([reference.log_probs[step] for reference in given], merged.shape[1], device)
         objective(expert, merged).sum().backward()
@@ -99,8 +93,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     asked = Tokens()
-    print("| size | head | T | method | bare, s a step | the same padded, bares | a step, bares |")
-    print("| --- | --- | ---: | --- | ---: | ---: | ---: |")
+    print("| size | head | T | method | bare, s a step | a step, bares |")
+    print("| --- | --- | ---: | --- | ---: | ---: |")
     for tied in (True, False):
         whole = model(args.size, tied, args.device)
         base = {name: p.detach().clone() for name, p in whole.named_parameters()}
@@ -119,16 +113,12 @@ def main() -> None:
                 run = partial(
                     fit, asked, whole, base, tau, given, objective, **settings, batch_size=1, seed=0
                 )
-                runs = {
-                    "padded": partial(bare, asked, whole, given, objective, packed=False),
-                    "packed": partial(bare, asked, whole, given, objective, packed=True),
-                    "fit": run,
-                }
+                runs = {"bare": partial(bare, asked, whole, given, objective), "fit": run}
                 taken = in_turns(runs, args.rounds, args.device)
                 head = "tied" if tied else "untied"
                 print(
-                    f"| {args.size} | {head} | {count} | {name} | {taken['packed'] / STEPS:.3f} "
-                    f"| {taken['padded'] / taken['packed']:.2f} | {taken['fit'] / taken['packed']:.2f} |",
+                    f"| {args.size} | {head} | {count} | {name} | {taken['bare'] / STEPS:.3f} "
+                    f"| {taken['fit'] / taken['bare']:.2f} |",
                     flush=True,
                 )
 

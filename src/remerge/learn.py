@@ -155,7 +155,6 @@ def fit(
     lam = torch.full((len(references), width), float(initial), device=device)
     adam = torch.optim.Adam([lam], lr=learning_rate)
     orders = torch.Generator().manual_seed(seed)
-    lay = family.packing(model, [reference.examples[0] for reference in references])
     losses: list[Tensor] = []
     shortest = min(len(reference.examples) for reference in references)
     kept, course = evenly(epochs * ceil(shortest / batch_size), POINTS), {}
@@ -170,7 +169,7 @@ def fit(
             if len(losses) in kept:
                 course[len(losses)] = lam.clone()
             blend.write(lam)
-            batch = lay([reference.examples[i] for reference, i in chosen], device)
+            batch = family.collate([reference.examples[i] for reference, i in chosen], device)
             merged = family.logits(model, batch).log_softmax(dim=-1)
             expert = side_by_side([r.log_probs[i] for r, i in chosen], merged.shape[1], device)
             weight = position_weights(batch.example) * len(references) / len(chosen)

@@ -1,6 +1,6 @@
 """Families of models: how each is loaded, asked, and read. They differ here and nowhere else."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -70,10 +70,6 @@ class Head:
     captions: Sequence[str] = ()
 
 
-Collate = Callable[[Sequence[Example], torch.device], Batch]
-"""Makes a batch of examples."""
-
-
 class Family(Protocol):
     """What the pipeline asks of a family of models.
 
@@ -109,12 +105,6 @@ class Family(Protocol):
 
     def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
         """A padded batch."""
-
-    def packing(self, model: nn.Module, examples: Sequence[Example]) -> Collate:
-        """How a model is given few examples of any length with the least padding; `collate`, or better.
-
-        ``examples`` are some of them, to try it on.
-        """
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """The logits at the judged positions, float32 ``[N, V]``."""

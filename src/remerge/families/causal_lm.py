@@ -1,8 +1,6 @@
 """Decoders that answer in words: Qwen2, Llama and their like."""
 
 from collections.abc import Sequence
-from inspect import signature
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -10,7 +8,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from remerge.errors import UserError
-from remerge.families import Batch, Collate, Example, pad
+from remerge.families import Batch, Example, pad
 from remerge.families._text import Text
 
 ANSWER_TOKENS = 16
@@ -57,37 +55,6 @@ class CausalLM(Text):
         return Batch(
             {"input_ids": ids.to(device)}, (rows, columns), targets, rows, [e.task for e in examples]
         )
-
-    def packing(self, model: nn.Module, examples: Sequence[Example]) -> Collate:
-        """One after the other in a single row, if the model keeps them apart; side by side if it does not.
-
-        Attention keeps to one example where positions start anew (`transformers.masking_utils`); a model
-        that mixes its inputs otherwise is found out by ``examples``.
-        """
-        body: Any = model.base_model
-        if "position_ids" not in signature(body.forward).parameters:
-            return self.collate
-        device = body.device
-        with torch.no_grad():
-            apart, packed = (self.logits(model, lay(examples, device)) for lay in (self.collate, self.pack))
-        same = (apart - packed).abs().max() <= torch.finfo(body.dtype).eps ** 0.5 * apart.abs().max()
-        return self.pack if same else self.collate
-
-    def pack(self, examples: Sequence[Example], device: torch.device) -> Batch:
-        """A batch of a single row: no padding. Every example has positions of its own."""
-        fed = [[*e.prompt, *e.answer[:-1]] for e in examples]
-        starts = [0, *accumulate(map(len, fed))]
-        at = [
-            (i, start + c)
-            for i, (e, start) in enumerate(zip(examples, starts, strict=False))
-            for c in range(len(e.prompt) - 1, e.length - 1)
-        ]
-        rows, columns = torch.tensor(at, device=device).T
-        ids = torch.tensor([[token for row in fed for token in row]], device=device)
-        positions = torch.cat([torch.arange(len(row), device=device) for row in fed])[None]
-        targets = torch.tensor([t for e in examples for t in e.answer], device=device)
-        inputs = {"input_ids": ids, "position_ids": positions}
-        return Batch(inputs, (torch.zeros_like(rows), columns), targets, rows, [e.task for e in examples])
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """The logits at the judged positions, float32 ``[N, V]``: the head runs on these alone."""

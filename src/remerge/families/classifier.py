@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from remerge.checkpoints.architecture import HEADS, INNER
 from remerge.checkpoints.models import head_tensors, load_whole
 from remerge.errors import UserError
-from remerge.families import Batch, Collate, Example, Head, most_likely, pad
+from remerge.families import Batch, Example, Head, most_likely, pad
 from remerge.families._text import Text
 from remerge.families.heads import Heads, route
 
@@ -106,10 +106,6 @@ class Classifier(Text):
         targets = torch.tensor([e.answer[0] for e in examples], device=device)
         inputs = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
         return Batch(inputs, (rows,), targets, rows, [e.task for e in examples])
-
-    def packing(self, model: nn.Module, examples: Sequence[Example]) -> Collate:
-        """Side by side, padded."""
-        return self.collate
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """The logits of the classes, float32 ``[B, C]`` for the widest head among them."""

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoTokenizer, CLIPModel, CLIPVisionModel
 
 from remerge.checkpoints.models import load_whole
 from remerge.errors import UserError
-from remerge.families import Batch, Collate, Example, Head, most_likely
+from remerge.families import Batch, Example, Head, most_likely
 from remerge.families.heads import Heads, route
 from remerge.families.images import image_processor, preprocess
 
@@ -159,10 +159,6 @@ class Clip:
         targets = torch.tensor([e.answer[0] for e in examples], device=device)
         inputs = {"pixel_values": self._preprocessed([e.prompt for e in examples]).to(device)}
         return Batch(inputs, (rows,), targets, rows, [e.task for e in examples])
-
-    def packing(self, model: nn.Module, examples: Sequence[Example]) -> Collate:
-        """Images are all of one size."""
-        return self.collate
 
     def _preprocessed(self, images: Sequence[Any]) -> Tensor:
         """The pixels of image files, those of earlier batches from memory."""

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from remerge.checkpoints.models import state_of
 from remerge.checkpoints.stored import LINEARISED
 from remerge.deltas import State
-from remerge.families import Batch, Collate, Example, FixedHeads, Head, most_likely
+from remerge.families import Batch, Example, FixedHeads, Head, most_likely
 
 
 def expansion(family: FixedHeads, model: nn.Module, theta_0: State, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -108,10 +108,6 @@ class Linearised:
     def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
         """A padded batch."""
         return self.inner.collate(examples, device)
-
-    def packing(self, model: nn.Module, examples: Sequence[Example]) -> Collate:
-        """As the family lays them."""
-        return self.collate
 
     def masks(self, batch: Batch) -> Sequence[Tensor]:
         """What of the inputs is no padding."""

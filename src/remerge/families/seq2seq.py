@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSeq2SeqLM
 
 from remerge.errors import UserError
-from remerge.families import Batch, Collate, Example, pad
+from remerge.families import Batch, Example, pad
 from remerge.families._text import Text
 
 ANSWER_TOKENS = 64
@@ -50,10 +50,6 @@ class Seq2Seq(Text):
         targets = torch.tensor([t for e in examples for t in e.answer], device=device)
         placed = {name: tensor.to(device) for name, tensor in inputs.items()}
         return Batch(placed, (rows, columns), targets, rows, [e.task for e in examples])
-
-    def packing(self, model: nn.Module, examples: Sequence[Example]) -> Collate:
-        """Side by side, padded."""
-        return self.collate
 
     def masks(self, batch: Batch) -> Sequence[Tensor]:
         """Of the encoder's inputs, and of the decoder's, which are judged wherever they are real."""
