@@ -1,8 +1,9 @@
 import json
 import shutil
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from scipy import stats
 from remerge import exhibits
 from remerge.errors import UserError
 from remerge.exhibits._lines import spread
-from remerge.report.figure import Figure
+from remerge.report.figure import Figure, draw, look
 from remerge.report.make import write
 from remerge.report.run import Run
 
@@ -37,6 +38,21 @@ def test_written_in_three_formats_the_same_twice(world: Path, tmp_path: Path, na
     assert files["pdf"].startswith(b"%PDF") and b"</svg>" in files["svg"]
     pixels = np.asarray(Image.open(results / f"figures/{name}.png").convert("L"))
     assert pixels.min() < 60 and pixels.max() == 255
+    assert edges(pixels) == {255}
+
+
+def test_a_label_beyond_the_edge_is_not_cut() -> None:
+    with look():
+        figure = Figure(2, 2)
+        figure.subplots_adjust(left=0, right=1)
+        figure.subplots().set_ylabel("of the task that is named second, and more")
+        pixels = np.asarray(Image.open(BytesIO(draw(figure, "png"))).convert("L"))
+    assert edges(pixels) == {255} and pixels.shape[1] > 400
+
+
+def edges(pixels: Any) -> set[int]:
+    """What lies at the border of an image, where ink is cut."""
+    return {int(side.min()) for side in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])}
 
 
 def test_every_method_has_a_line_and_a_name(world: Path) -> None:

@@ -7,10 +7,13 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure as Drawing
+from matplotlib.transforms import Bbox
 
 from remerge.report.style import RC
 
 FORMATS = ("pdf", "svg", "png")
+MARGIN = 0.02
+"""Around what is drawn, in inches."""
 _NO_DATES: dict[str, dict[str, Any]] = {
     "pdf": {"CreationDate": None, "ModDate": None},
     "svg": {"Date": None},
@@ -34,9 +37,11 @@ def look() -> Any:
 
 
 def draw(figure: Figure, suffix: str) -> bytes:
-    """A figure's bytes in one format."""
+    """A figure's bytes in one format; it grows where a label would be cut at its edge."""
     buffer = BytesIO()
-    figure.savefig(buffer, format=suffix, dpi=200, metadata=_NO_DATES[suffix])
+    page = Bbox.from_bounds(0, 0, *figure.get_size_inches())
+    whole = Bbox.union([page, figure.get_tightbbox().padded(MARGIN)])
+    figure.savefig(buffer, format=suffix, dpi=200, bbox_inches=whole, metadata=_NO_DATES[suffix])
     return buffer.getvalue()
 
 
