@@ -21,7 +21,7 @@ demo-%: .venv/run
 test: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-# Real models on real tasks, ten minutes: DATA is a folder of GLUE, <task>/<split>.jsonl.gz. Not among the tests.
+# Real models on real tasks, a quarter of an hour: DATA is a folder of GLUE, <task>/<split>.jsonl.gz. Not among the tests.
 test-real: .venv/real
 	@test -d "$(DATA)" || { echo "give DATA=folder, with cola, mrpc, rte and sst2 in it"; exit 2; }
 	REAL_DATA="$(DATA)" $(BIN)/python -m pytest tests/real/encoder.py tests/real/decoder.py
