@@ -54,10 +54,19 @@ def test_a_table_of_weights_waits_for_experts_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("benchmark", ["drm-t5-base", "drm-deberta"])
-def test_a_benchmark_of_drm_asks_for_no_references_and_no_divergences(tmp_path: Path, benchmark: str) -> None:
-    rules = planned(tmp_path, benchmark)
+def test_where_nothing_learns_there_are_no_references_and_no_divergences(
+    tmp_path: Path, benchmark: str
+) -> None:
+    path, given = tmp_path / "c.yaml", yaml.safe_load((ROOT / f"config/{benchmark}.yaml").read_text())
+    base = yaml.safe_load((ROOT / "config/drm-t5-base.yaml").read_text())
+    kept = [variant for variant in base["merge"]["variants"] if "divmerge" not in variant]
+    assert len(kept) == len(base["merge"]["variants"]) - 1
+    changed = {"include": str(ROOT / f"config/{benchmark}.yaml"), "benchmark": given["benchmark"]}
+    path.write_text(yaml.safe_dump(changed | {"merge": {"variants": kept}}))
+    rules = planned(tmp_path, path)
     assert not {"references", "divergences"} & {*rules}
     assert rules["report"] == 1 and rules["merge"] >= 9
+    assert planned(tmp_path, benchmark)["references"] == len(base["tasks"])
 
 
 def test_an_exhibit_is_one_file(tmp_path: Path) -> None:
