@@ -20,7 +20,7 @@ PANELS = 4
 """At most so many sizes are shown, the smallest and the largest among them."""
 LINEAR = 5
 """Points up to which the scale is linear: one method far behind would hide how the others differ."""
-TICKS = (-50, -5, 0, 5, 50)
+TICKS = (-30, -5, 0, 5, 30)
 
 
 def applies(config: Config) -> bool:
