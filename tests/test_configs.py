@@ -12,6 +12,7 @@ import pytest
 
 from remerge import config as configuration
 from remerge import tasks
+from remerge.batches import batches
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
@@ -106,7 +107,7 @@ def test_a_whole_run_is_planned_offline(path, tmp_path):
     planned = {words[0]: int(words[1]) for words in stats if len(words) == 2 and words[1].isdigit()}
     assert planned["experts"] == len(config.models) - 1
     merges = sum(count for rule, count in planned.items() if rule.startswith("merge_"))
-    assert merges == sum(len(config.groups(variant)) for variant in config.merge.variants)
+    assert merges == len(batches(config))
     assert not (tmp_path / "results").exists()
 
 

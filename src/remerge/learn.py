@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,15 +58,14 @@ class Fit:
 
     def by_name(self, experts: Sequence[str]) -> dict[str, float | dict[str, float]]:
         """The coefficients under the experts' names, and the layers' where there are many."""
-        rows = self.lam.tolist()
-        if self.lam.shape[1] == 1:
-            return {expert: row[0] for expert, row in zip(experts, rows, strict=True)}
-        return {e: dict(zip(self.layers, row, strict=True)) for e, row in zip(experts, rows, strict=True)}
+        return self._named(experts, self.lam.tolist())
 
     def course_by_name(self, experts: Sequence[str]) -> dict[str, list[float] | dict[str, list[float]]]:
         """The coefficients of `course`, likewise, to four decimals."""
         kept = torch.stack([*self.course.values()], dim=-1).cpu()
-        rows = [[[round(v, 4) for v in points] for points in row] for row in kept.tolist()]
+        return self._named(experts, [[[round(v, 4) for v in way] for way in row] for row in kept.tolist()])
+
+    def _named(self, experts: Sequence[str], rows: list[list[Any]]) -> dict[str, Any]:
         if self.lam.shape[1] == 1:
             return {expert: row[0] for expert, row in zip(experts, rows, strict=True)}
         return {e: dict(zip(self.layers, row, strict=True)) for e, row in zip(experts, rows, strict=True)}
@@ -100,11 +100,12 @@ class Blend:
 
     def gradient(self, loss: Tensor) -> Tensor:
         """dL/dlam, float32 ``[T, layers]``; each gradient of weights is dropped as soon as it is made."""
-        columns: list[list[Tensor]] = [[] for _ in self.layers]
+        experts = len(next(iter(self.tau.values())))
+        found = torch.zeros(experts, len(self.layers), device=loss.device)
 
         def collect(name: str, parameter: Tensor) -> None:
             assert parameter.grad is not None, name
-            columns[self.column[name]].append(_inner(self.tau[name], parameter.grad))
+            found[:, self.column[name]] += _inner(self.tau[name], parameter.grad)
             parameter.grad = None
 
         hooks = [
@@ -114,7 +115,7 @@ class Blend:
         loss.backward()  # type: ignore[no-untyped-call]
         for hook in hooks:
             hook.remove()
-        return torch.stack([torch.stack(parts).sum(dim=0) for parts in columns], dim=1)
+        return found
 
 
 def fit(

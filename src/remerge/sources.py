@@ -81,7 +81,7 @@ class KnownFamily:
         class_name: of the class that it is.
         reads: what its models are asked by, ``text`` or ``image``.
         speaks: whether they answer in words; by the classes of a head if not.
-        expands: whether its heads are fixed: it defines ``outputs``, which these read.
+        fixed_heads: whether it is a `remerge.families.FixedHeads`: it defines ``outputs``, which these read.
     """
 
     name: str
@@ -89,7 +89,7 @@ class KnownFamily:
     class_name: str
     reads: str
     speaks: bool
-    expands: bool
+    fixed_heads: bool
 
 
 def families() -> dict[str, KnownFamily]:
@@ -104,9 +104,9 @@ def families() -> dict[str, KnownFamily]:
                     if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) in ("reads", "speaks")
                 }
                 if said:
-                    expands = any(getattr(line, "name", "") == "outputs" for line in node.body)
+                    fixed_heads = any(getattr(line, "name", "") == "outputs" for line in node.body)
                     found[file.stem] = KnownFamily(
-                        file.stem, file, node.name, said["reads"], said["speaks"], expands
+                        file.stem, file, node.name, said["reads"], said["speaks"], fixed_heads
                     )
     return found
 

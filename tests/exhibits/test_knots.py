@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
+from runs import finish
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel, CLIPVisionModel
 
 from remerge import config as configuration
@@ -20,7 +20,6 @@ from remerge.exhibits.slides.alignment import KINDS
 from remerge.report.make import write
 from remerge.report.run import Run
 from remerge.report.table import Table
-from remerge.stages import alignment, base, data, experts, merges, references, scores
 from remerge.stages._workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -46,21 +45,7 @@ def made(benchmark: str, lora: dict[str, Any] | None) -> Config:
             "defaults": {"adamerging": {"inputs": 4, "epochs": 1}},
         },
     }
-    Path(f"{benchmark}.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-    config = configuration.load(Path(f"{benchmark}.yaml"))
-    config.folder.mkdir(parents=True)
-    (config.folder / "config.yaml").write_text(configuration.dump(config))
-    base.run(config)
-    for task in TASKS:
-        data.run(config, task)
-        experts.run(config, task)
-        references.run(config, task)
-    scores.run(config)
-    alignment.run(config)
-    for variant in config.merge.variants:
-        for size in ("2", "3"):
-            merges.run(config, variant.name, size)
-    return config
+    return finish(raw)
 
 
 @pytest.fixture(scope="module")

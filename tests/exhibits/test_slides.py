@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from runs import finish
 from test_exhibits import PLACES
 
 from remerge import config as configuration
@@ -21,7 +22,6 @@ from remerge.report.figure import Figure
 from remerge.report.make import write
 from remerge.report.run import Run
 from remerge.report.table import Table
-from remerge.stages import alignment, base, data, experts, merges, references, scores, selection
 
 ROOT = Path(__file__).parents[2]
 TASKS = ("digit", "inverted", "parity", "inverted_parity")
@@ -61,23 +61,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "analogy": dict(zip("abcd", TASKS, strict=True)),
             },
         }
-        (folder / "small.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-        config = configuration.load(folder / "small.yaml")
-        (config.folder).mkdir(parents=True)
-        (config.folder / "config.yaml").write_text(configuration.dump(config))
-        base.run(config)
-        for task in TASKS:
-            data.run(config, task)
-            experts.run(config, task)
-            references.run(config, task)
-        scores.run(config)
-        alignment.run(config)
-        for variant in config.merge.variants:
-            plans = config.groups(variant)
-            for plan in {*plans.values()} if config.is_tuned(variant) else ():
-                selection.run(config, variant.name, plan)
-            for group in plans:
-                merges.run(config, variant.name, group)
+        config = finish(raw)
     return folder / config.folder
 
 

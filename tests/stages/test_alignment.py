@@ -6,65 +6,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from remerge import miniature
-from remerge.config import load
 from remerge.journal import Journal
 from remerge.records import Alignment
 from remerge.stages import alignment, data, experts
-from remerge.stages import base as base_stage
 from remerge.stages._workspace import Workspace
 
 TASKS = ("cola", "mnli", "sst2")
 
 
-def full(generator, task):
-    model = AutoModelForCausalLM.from_pretrained("base")
-    for theta in model.parameters():
-        theta.data += 0.05 * torch.randn(theta.shape, generator=generator)
-    model.save_pretrained(task)
-
-
-def lora(generator, task):
-    model = get_peft_model(
-        AutoModelForCausalLM.from_pretrained("base"),
-        LoraConfig(r=2, lora_alpha=3, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM"),
-    )
-    for name, theta in model.named_parameters():
-        if "lora_" in name:
-            theta.data = torch.randn(theta.shape, generator=generator)
-    model.save_pretrained(task)
-
-
-@pytest.fixture(params=[full, lora])
-def bench(request, tmp_path, monkeypatch, model, tokenizer):
+@pytest.fixture
+def bench(existing, monkeypatch):
     """A base, three experts on disk, their weights or adapters, and inputs of several lengths."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(alignment, "INPUTS", 7)
-    tokenizer.save_pretrained("base")
-    model.save_pretrained("base")
-    generator = torch.Generator().manual_seed(4)
-    raw = {"benchmark": "b", "base": {"source": "./base"}, "merge": {"variants": ["knots"]}}
-    raw["tasks"] = {
-        task: {
-            "source": "miniature",
-            "prompt": miniature.FORMATS[task].prompt,
-            "answers": list(miniature.FORMATS[task].answers),
-            "sizes": {"train": 8, "validation": 9, "test": 8},
-            "expert": f"./{task}",
-        }
-        for task in TASKS
-    }
-    Path("b.yaml").write_text(yaml.safe_dump(raw))
-    config = load(Path("b.yaml"))
-    base_stage.run(config)
+    sizes = {"train": 8, "validation": 9, "test": 8}
+    forms = {task: miniature.FORMATS[task] for task in TASKS}
+    asked = {t: {"prompt": f.prompt, "answers": list(f.answers), "sizes": sizes} for t, f in forms.items()}
+    config = existing(asked, "knots")
     for task in TASKS:
-        request.param(generator, task)
-        experts.run(config, task)
         data.run(config, task)
     return config
 

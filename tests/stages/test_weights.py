@@ -6,13 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from remerge import exhibits
 from remerge.analysis.agreement import mean_agreement
-from remerge.config import load
 from remerge.errors import UserError
 from remerge.journal import Journal
 from remerge.methods.decomposition._basis import linear_weights, stacked
@@ -20,50 +18,17 @@ from remerge.methods.decomposition._drm import coordinates
 from remerge.records import Weights
 from remerge.report.make import write
 from remerge.report.run import Run
-from remerge.stages import base as base_stage
 from remerge.stages import experts, weights
 from remerge.stages._bench import Bench
 
 TASKS = ("cola", "mnli", "sst2")
 
 
-def full(generator, task):
-    model = AutoModelForCausalLM.from_pretrained("base")
-    for theta in model.parameters():
-        theta.data += 0.05 * torch.randn(theta.shape, generator=generator)
-    model.save_pretrained(task)
-
-
-def lora(generator, task):
-    model = get_peft_model(
-        AutoModelForCausalLM.from_pretrained("base"),
-        LoraConfig(r=2, lora_alpha=3, target_modules=["q_proj", "up_proj"], task_type="CAUSAL_LM"),
-    )
-    for name, theta in model.named_parameters():
-        if "lora_" in name:
-            theta.data = torch.randn(theta.shape, generator=generator)
-    model.save_pretrained(task)
-
-
-@pytest.fixture(params=[full, lora])
-def bench(request, tmp_path, monkeypatch, model, tokenizer):
+@pytest.fixture
+def bench(existing):
     """A base and three experts on disk, their weights or adapters; no data."""
-    monkeypatch.chdir(tmp_path)
-    tokenizer.save_pretrained("base")
-    model.save_pretrained("base")
-    generator = torch.Generator().manual_seed(4)
-    raw = {"benchmark": "b", "paper": "drm", "base": {"source": "./base"}, "merge": {"variants": ["drm_h"]}}
-    raw["tasks"] = {
-        task: {"source": "miniature", "prompt": "{sentence}", "answers": ["no", "yes"], "expert": f"./{task}"}
-        for task in TASKS
-    }
-    Path("b.yaml").write_text(yaml.safe_dump(raw))
-    config = load(Path("b.yaml"))
-    base_stage.run(config)
-    for task in TASKS:
-        request.param(generator, task)
-        experts.run(config, task)
-    return config
+    asked = {"prompt": "{sentence}", "answers": ["no", "yes"]}
+    return existing(dict.fromkeys(TASKS, asked), "drm_h", paper="drm")
 
 
 def taus(config):

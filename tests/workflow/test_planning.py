@@ -65,7 +65,7 @@ def test_where_nothing_learns_there_are_no_references_and_no_divergences(
     path.write_text(yaml.safe_dump(changed | {"merge": {"variants": kept}}))
     rules = planned(tmp_path, path)
     assert not {"references", "divergences"} & {*rules}
-    assert rules["report"] == 1 and rules["merge"] >= 9
+    assert rules["report"] == 1 and rules["merge"] >= 8
     assert planned(tmp_path, benchmark)["references"] == len(base["tasks"])
 
 
@@ -93,7 +93,7 @@ def test_benchmarks_that_are_finished_are_set_side_by_side(tmp_path: Path) -> No
     assert planned(tmp_path, "demo", target) == {"compare": 1, "total": 1}
 
 
-def test_variants_of_one_method_are_made_by_one_rule(tmp_path: Path) -> None:
+def test_variants_of_one_method_are_made_by_one_job_or_by_one_each(tmp_path: Path) -> None:
     """Scales of opposite signs, whose names differ in a sign that no rule's name can hold."""
     above = {
         "include": str(ROOT / "config/demo.yaml"),
@@ -101,5 +101,8 @@ def test_variants_of_one_method_are_made_by_one_rule(tmp_path: Path) -> None:
         "merge": {"variants": [{"task_arithmetic": {"scale": scale}} for scale in (0.5, -0.5)]},
     }
     (tmp_path / "signs.yaml").write_text(yaml.safe_dump(above))
+    rules = planned(tmp_path, tmp_path / "signs.yaml", "results/signs/report.html")
+    assert rules["merge"] == 1
+    (tmp_path / "signs.yaml").write_text(yaml.safe_dump(above | {"batches": "sizes"}))
     rules = planned(tmp_path, tmp_path / "signs.yaml", "results/signs/report.html")
     assert rules["merge"] == 2 * 3

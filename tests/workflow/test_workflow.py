@@ -160,10 +160,29 @@ def test_a_second_run_does_nothing(project):
 
 def test_a_stage_runs_by_hand_with_the_rule_s_line(project):
     before = (project.results / "merges/average/2.jsonl").read_bytes()
-    line = [sys.executable, "-m", "remerge", "merges", "results/seconds/config.yaml", "average", "2"]
-    done = subprocess.run(line, cwd=project.folder, env=project.environment, capture_output=True)
-    assert done.returncode == 0, done.stderr
-    assert (project.results / "merges/average/2.jsonl").read_bytes() == before
+    for stage in (["batch", "average"], ["merges", "average", "2"]):
+        line = [sys.executable, "-m", "remerge", stage[0], "results/seconds/config.yaml", *stage[1:]]
+        done = subprocess.run(line, cwd=project.folder, env=project.environment, capture_output=True)
+        assert done.returncode == 0, done.stderr
+        assert (project.results / "merges/average/2.jsonl").read_bytes() == before
+
+
+def test_a_job_a_size_makes_the_same_records(project):
+    """On a cluster; the choice of a variant's parameters is then a job of its own."""
+    before, target = project.scores(), "results/seconds/merges/divmerge@level=task/3.jsonl"
+    kept = [project.results / name for name in ("merges", "selection", "journal")]
+    for folder in kept:
+        folder.rename(folder.with_suffix(".kept"))
+    try:
+        done = project.run("--config", "batches=sizes", "--", target)
+        assert done.returncode == 0, done.stderr[-2000:]
+        made = project.scores()[target.removeprefix("results/seconds/")]
+        assert made == before[target.removeprefix("results/seconds/")]
+        assert sorted(path.name for path in project.results.glob("merges/*/*")) == ["3.jsonl"]
+    finally:
+        for folder in kept:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.with_suffix(".kept").rename(folder)
 
 
 def test_a_merge_is_exported_on_demand(project):
@@ -285,6 +304,7 @@ def test_a_new_task_computes_only_what_involves_it(project):
     for line in before["merges/average/2.jsonl"]:
         assert lines[tuple(line["tasks"])] == line
     assert (project.results / "experts/cola.json").read_bytes() == expert
+    (project.results / "merges/average/4.jsonl").unlink()
     project.write(settings())
 
 

@@ -1,22 +1,10 @@
 """What rules read, and what they follow from beside their inputs: functions of their wildcards."""
 
 
-def selected(plan, variant):
-    """The name of a choice."""
-    return variant.name if plan == "subsets" else f"{plan}/{variant.name}"
-
-
 def selection_of(plan, variant):
     """The file of a choice."""
-    return f"{B}/selection/{selected(plan, variant)}.json"
-
-
-SELECTED = {
-    selected(plan, variant): (plan, variant)
-    for variant in CONFIG.merge.variants
-    if CONFIG.is_tuned(variant)
-    for plan in dict.fromkeys(CONFIG.groups(variant).values())
-}
+    name = variant.name if plan == "subsets" else f"{plan}/{variant.name}"
+    return f"{B}/selection/{name}.json"
 
 
 def tasks_of(cases):
@@ -86,11 +74,33 @@ def data_of_expert(wildcards):
     return expand(f"{B}/data/{{task}}/{{split}}.parquet", task=tasks, split=splits)
 
 
-def merged_from(wildcards):
+def made_by(batch):
+    """The files that a batch writes."""
+    return [
+        *(selection_of(plan, variant) for plan, variant in batch.choices),
+        *(f"{B}/merges/{variant.name}/{group}.jsonl" for variant, group in batch.merges),
+    ]
+
+
+def read_for(batch):
+    """What a batch's choices and merges are made from and judged by, and choices that others made."""
+    read = [path for plan, variant in batch.choices for path in chosen_from(plan, variant)]
+    read += [path for variant, group in batch.merges for path in merged_from(variant, group)]
+    own = made_by(batch)
+    return [path for path in dict.fromkeys(read) if path not in own]
+
+
+def chosen_from(plan, variant):
+    """What a choice is made from: the merges that it is tuned on."""
+    tasks = tasks_of(CONFIG.planned[plan].tuning(CONFIG.cases(plan)))
+    validation = expand(f"{B}/data/{{task}}/validation.parquet", task=tasks)
+    return [*experts_of(tasks), *validation, *needed_by(variant, tasks)]
+
+
+def merged_from(variant, group):
     """What a variant's merges of a group are made from and judged by."""
-    variant = CONFIG.variant(wildcards.variant)
-    plan = CONFIG.groups(variant)[wildcards.group]
-    cases = CONFIG.cases(plan)[wildcards.group]
+    plan = CONFIG.groups(variant)[group]
+    cases = CONFIG.cases(plan)[group]
     if variant.name in CONFIG.external:
         made = [f"{B}/external/{variant.name}/{case.name}" for case in cases]
     else:
@@ -99,31 +109,13 @@ def merged_from(wildcards):
     return [*experts_of(tasks_of(cases)), *made, *tuned]
 
 
-def settings_of_variant(wildcards):
-    """What a variant's records follow from, beside their inputs."""
-    variant = CONFIG.variant(wildcards.variant)
+def settings_of(batch):
+    """What a batch's records follow from, beside their inputs."""
+    variants = [variant for _, variant in batch.choices] + [variant for variant, _ in batch.merges]
+    each = {variant.name: [variant, CONFIG.params(variant)] for variant in variants}
     parts = [CONFIG.learning, CONFIG.merge.delta_dtype, CONFIG.seed, CONFIG.plans]
-    parts += [CONFIG.evaluation.watch] if CONFIG.is_learned(variant) else []
-    return configuration.digest(variant, CONFIG.params(variant), parts)
-
-
-def selected_from(wildcards):
-    """What a choice is made from: the merges that it is tuned on."""
-    plan, variant = SELECTED[wildcards.selected]
-    tasks = tasks_of(CONFIG.planned[plan].tuning(CONFIG.cases(plan)))
-    validation = expand(f"{B}/data/{{task}}/validation.parquet", task=tasks)
-    return [*experts_of(tasks), *validation, *needed_by(variant, tasks), *code_of(variant.method)]
-
-
-def plan_and_variant(wildcards):
-    plan, variant = SELECTED[wildcards.selected]
-    return f"{variant.name} {plan}"
-
-
-def settings_of_selection(wildcards):
-    plan, variant = SELECTED[wildcards.selected]
-    parts = [CONFIG.learning, CONFIG.merge.delta_dtype, CONFIG.seed, CONFIG.planned[plan]]
-    return configuration.digest(variant, CONFIG.params(variant), parts)
+    parts += [CONFIG.evaluation.watch] if any(map(CONFIG.is_learned, variants)) else []
+    return configuration.digest(each, parts)
 
 
 def parts_of_export(wildcards):

@@ -1,37 +1,41 @@
-"""Merges: from the experts, what their variant needs of them, and its choice of parameters, to records.
+"""Choices of parameters on validation scores, and merges: from the experts to records.
 
-A rule for each method: its variants, and the files that its results follow from. Reads base.json, experts/, data/,
-scores/, references/, statistics/, selection/, external/; writes merges/<variant>/<group>.jsonl.
+A rule for each batch: what it makes, and the files that this follows from. Reads base.json, experts/, data/, scores/,
+references/, statistics/, external/; writes selection/<variant>.json, of other plans than the subsets'
+selection/<plan>/<variant>.json, and merges/<variant>/<group>.jsonl.
 """
 
+BATCHES = {}
+"""Batches by the name of their rule: a method's name, numbered if it has several."""
+for method in dict.fromkeys(batch.method for batch in batches(CONFIG).values()):
+    own = [batch for batch in batches(CONFIG).values() if batch.method == method]
+    for k, batch in enumerate(own, 1):
+        BATCHES[f"merge_{method}" if len(own) == 1 else f"merge_{method}_{k}"] = batch
+
+RECORDS["selection"] = [selection_of(*choice) for batch in BATCHES.values() for choice in batch.choices]
 RECORDS["merges"] = [
-    f"{B}/merges/{variant.name}/{group}.jsonl"
-    for variant in CONFIG.merge.variants
-    for group in CONFIG.groups(variant)
+    path for batch in BATCHES.values() for path in made_by(batch) if path not in RECORDS["selection"]
 ]
 
-
-for method in dict.fromkeys(variant.method for variant in CONFIG.merge.variants):
+for rule_name, batch in BATCHES.items():
 
     rule:
         name:
-            f"merge_{method}"
+            rule_name
         input:
-            merged_from,
-            code_of(method),
+            read_for(batch),
+            code_of(batch.method),
         output:
-            f"{B}/merges/{{variant}}/{{group}}.jsonl",
+            made_by(batch),
         log:
-            f"{B}/logs/merges/{{variant}}/{{group}}.log",
-        wildcard_constraints:
-            variant=any_of(v.name for v in CONFIG.merge.variants if v.method == method),
-            group=any_of(group for plan in CONFIG.planned for group in CONFIG.cases(plan)),
+            f"{B}/logs/merges/{batch.name}.log",
         threads: CONFIG.threads
         resources:
             gpu=1,
         params:
-            settings=settings_of_variant,
+            settings=settings_of(batch),
+            batch=batch.name,
         message:
-            "Merges by {wildcards.variant}, {wildcards.group}"
+            f"Merges by {batch.name}"
         shell:
-            f"python -m remerge merges {RUN} {{wildcards.variant:q}} {{wildcards.group:q}} {LOG}"
+            f"python -m remerge batch {RUN} {{params.batch:q}} {LOG}"

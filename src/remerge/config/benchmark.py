@@ -2,7 +2,7 @@
 
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, create_model, field_validator, model_validator
 
@@ -47,6 +47,11 @@ class Config(Section):
     seed: NonNegativeInt = 0
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
     threads: PositiveInt = Field(1, description="CPU threads of a job; they fix the bytes")
+    batches: Literal["methods", "sizes"] = Field(
+        "methods",
+        description="what one process makes: all merges of a method (of one that learns, of a variant) with "
+        "the choice of their parameters, or, for a cluster, one size; no result follows from it",
+    )
     base: Base
     tasks: dict[TaskName, Task] = Field(min_length=2)
     finetune: Finetune = Finetune()
@@ -128,6 +133,10 @@ class Config(Section):
     def is_tuned(self, variant: Variant) -> bool:
         """Whether a parameter of a variant is chosen on validation scores."""
         return any(map(is_tuned, self.params(variant).values()))
+
+    def chosen_for(self, variant: Variant) -> list[str]:
+        """The plans for each of which parameters of a variant are chosen on validation scores."""
+        return list(dict.fromkeys(self.groups(variant).values())) if self.is_tuned(variant) else []
 
     @property
     def stand_ins(self) -> list[str]:
@@ -235,8 +244,8 @@ class Config(Section):
     def _must_expand(self) -> None:
         """Refuse what would read a linearised model as an ordinary one, or cannot read it."""
         recipe, families = f"finetune.recipe {self.finetune.recipe}", sources.families()
-        if not families[self.base.family].expands:
-            able = ", ".join(name for name, family in families.items() if family.expands)
+        if not families[self.base.family].fixed_heads:
+            able = ", ".join(name for name, family in families.items() if family.fixed_heads)
             raise ValueError(f"{recipe}: {self.base.family} cannot be linearised, only: {able}")
         if self.base.dtype != "float32":
             raise ValueError(f"{recipe}: base.dtype {self.base.dtype} rounds task vectors away: set float32")

@@ -67,9 +67,9 @@ class Base(Section):
         return sources.families()[self.family].speaks
 
     @property
-    def compares(self) -> bool:
-        """Whether labels of several tasks can be compared, for their heads are fixed."""
-        return sources.families()[self.family].expands
+    def fixed_heads(self) -> bool:
+        """Whether heads are fixed: labels of several tasks can be compared, and models be linearised."""
+        return sources.families()[self.family].fixed_heads
 
     @field_validator("family")
     @classmethod

@@ -157,10 +157,16 @@ def papers() -> list[str]:
     return sorted({*folders} - {GENERAL, COMPARE})
 
 
-def title_of(paper: str) -> str:
-    """What a paper is called: the docstring of its folder as far as the colon."""
+def said_of(paper: str) -> tuple[str, str]:
+    """A paper's title, and the words on what of it is no exhibit: the docstring of its folder."""
     text = (FOLDER / paper / "__init__.py").read_text()
-    return (ast.get_docstring(ast.parse(text)) or paper).partition(":")[0]
+    title, _, left_out = (ast.get_docstring(ast.parse(text)) or paper).partition("\n")
+    return title.rstrip("."), " ".join(left_out.split())
+
+
+def title_of(paper: str) -> str:
+    """What a paper is called: its title as far as the colon."""
+    return said_of(paper)[0].partition(":")[0]
 
 
 def _words(name: str) -> str:

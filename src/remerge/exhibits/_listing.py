@@ -1,6 +1,5 @@
 """The papers' exhibits as markdown: which benchmarks make each, and how many numbers stand beside ours."""
 
-import ast
 import csv
 from collections.abc import Sequence
 
@@ -21,7 +20,7 @@ def listing(configs: Sequence[Config]) -> str:
     """A table a paper, a row an exhibit, and what of the paper is none; links start at ``docs/``."""
     parts = [HEAD]
     for paper in exhibits.papers():
-        title, left_out = _said(paper)
+        title, left_out = exhibits.said_of(paper)
         parts.append(f"## {title}\n\n{left_out}\n\n{HEADER}")
         parts += [_row(exhibit, configs) for exhibit in exhibits.known().values() if exhibit.paper == paper]
         parts.append("")
@@ -29,13 +28,6 @@ def listing(configs: Sequence[Config]) -> str:
     parts.append(f"## In none of them\n\n{HEADER}")
     parts += [_row(exhibit, configs) for exhibit in others]
     return "\n".join(parts)
-
-
-def _said(paper: str) -> tuple[str, str]:
-    """The paper's title, and the words on what is left out."""
-    text = (exhibits.FOLDER / paper / "__init__.py").read_text()
-    title, _, left_out = (ast.get_docstring(ast.parse(text)) or paper).partition("\n")
-    return title.rstrip("."), " ".join(left_out.split())
 
 
 def _row(exhibit: exhibits.Exhibit, configs: Sequence[Config]) -> str:

@@ -64,9 +64,13 @@ class Printed:
 
     def __str__(self) -> str:
         """``DivMerge JS (TL)``, ``TIES``, ``TIES (density 0.1)``."""
-        name = f"{self.method} {self.kind}".rstrip()
         notes = ", ".join(filter(None, (self.level, *self.notes)))
-        return f"{name} ({notes})" if notes else name
+        return f"{self.objective} ({notes})" if notes else self.objective
+
+    @property
+    def objective(self) -> str:
+        """``DivMerge JS``, ``TIES``: the method, at whatever level and with whatever parameters."""
+        return f"{self.method} {self.kind}".rstrip()
 
 
 def printed(variant: str, params: Mapping[str, Any] | None = None) -> Printed:

@@ -10,7 +10,7 @@ from functools import cached_property
 from math import nan
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ from remerge.records import Alignment, Divergences, Merge, Model, Reference, Sco
 from remerge.report.labels import printed
 
 Kind = Literal["anp", "restricted"]
+OfExperts = TypeVar("OfExperts", Weights, Alignment)
 
 ROUNDING = 1e-3
 """By how much the mean of single outcomes may miss the score: each of them is rounded by less than 0.0003."""
@@ -113,8 +114,7 @@ class Run:
         return [
             (shown, Selection.read(self.results, variant=variant.name, plan=plan))
             for shown, variant in zip(self.variants, self.config.merge.variants, strict=True)
-            if self.config.is_tuned(variant)
-            for plan in dict.fromkeys(self.config.groups(variant).values())
+            for plan in self.config.chosen_for(variant)
         ]
 
     def scores(self, model: str) -> dict[str, Score]:
@@ -157,18 +157,12 @@ class Run:
     @cached_property
     def weights(self) -> Weights:
         """How alike the experts' weights are."""
-        found = Weights.read(self.results)
-        if found.experts != self.tasks:
-            raise UserError(f"{Weights.place(self.results)} is of other tasks: delete it and run again")
-        return found
+        return self._of_the_experts(Weights)
 
     @cached_property
     def alignment(self) -> Alignment:
         """How alike the experts process inputs."""
-        found = Alignment.read(self.results)
-        if found.experts != self.tasks:
-            raise UserError(f"{Alignment.place(self.results)} is of other tasks: delete it and run again")
-        return found
+        return self._of_the_experts(Alignment)
 
     def merges(self, variant: str, group: int | str) -> list[Merge]:
         """Every merge of a group by ``variant``, checked to be whole and single.
@@ -272,6 +266,12 @@ class Run:
         found = Divergences.read(self.results, model=model).divergences
         self._must_have(found, "divergence", Divergences.place(self.results, model=model))
         return {task: found[task] for task in self.tasks}
+
+    def _of_the_experts(self, kind: type[OfExperts]) -> OfExperts:
+        found = kind.read(self.results)
+        if found.experts != self.tasks:
+            raise UserError(f"{kind.place(self.results)} is of other tasks: delete it and run again")
+        return found
 
     def _outcomes(self, task: str, score: Score, path: Path) -> NDArray[np.float64]:
         if score.outcomes is None:

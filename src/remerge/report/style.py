@@ -103,7 +103,7 @@ def style(variant: str, params: Mapping[str, Any] | None = None) -> Style:
     if variant == "multitask":
         return Style(INK, "", (0, (7, 2, 1, 2)), True)
     name = printed(variant, params)
-    look = _KNOWN.get(f"{name.method} {name.kind}".rstrip())
+    look = _KNOWN.get(name.objective)
     if look and name.notes in ((), ("tuned",)):
         return Style(*look, "--" if name.notes else "-", name.level != "TL")
     seed = crc32(variant.encode())

@@ -2,6 +2,8 @@
 
 import resource
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
@@ -10,13 +12,16 @@ UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def forget_peak(device: torch.device) -> None:
-    """Count a GPU's peak anew; that of a process on a CPU cannot be."""
+    """Count the peak anew: a GPU's, or a process's where the system lets it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak(device: torch.device) -> int:
-    """Bytes allocated on a GPU since the last `forget_peak`; on a CPU, resident of the process until now."""
+    """Bytes allocated on a GPU, on a CPU resident of the process, at most since the last `forget_peak`."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT

@@ -172,7 +172,7 @@ class Workspace:
         It can where heads are fixed and so comparable. A model that answers in words chooses among all words
         anyway.
         """
-        able = self.config.base.compares and len(tasks) > 1
+        able = self.config.base.fixed_heads and len(tasks) > 1
         return {task: self.config.task(task).answers for task in tasks} if able else None
 
     def reference_file(self, task: str, kind: str = "") -> Path:

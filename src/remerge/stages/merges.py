@@ -1,4 +1,4 @@
-"""Merges: a group of a plan by one variant, in one process that loads base and experts once."""
+"""Merges: a group of a plan by one variant."""
 
 import json
 import time
@@ -27,18 +27,24 @@ def run(config: Config, variant: str, group: str) -> None:
 
     Merges that an earlier run finished, from the same inputs, are taken from the journal.
     """
-    chosen, bench = config.variant(variant), Bench(config)
+    chosen = config.variant(variant)
     groups = config.groups(chosen)
     if group not in groups:
         raise UserError(f"variant {variant} makes no merges {group!r}, it makes: {', '.join(groups)}")
-    make = _External(bench, chosen) if variant in config.external else _Own(bench, chosen, groups[group])
-    journal = bench.space.journal("merges", variant, group)
+    make(Bench(config), chosen, group)
+
+
+def make(bench: Bench, variant: Variant, group: str) -> None:
+    """Merge and score a group of merges by a variant that makes it, and write the records."""
+    config, plan = bench.config, bench.config.groups(variant)[group]
+    made = _External(bench, variant) if variant.name in config.external else _Own(bench, variant, plan)
+    journal = bench.space.journal("merges", variant.name, group)
     lines = []
-    for case in tqdm(config.cases(groups[group])[group], desc=f"{variant}, {group}", mininterval=1):
-        for seed in range(config.seed, config.seed + chosen.seeds):
-            lines.append(journal.recall(make.key(case, seed), partial(make.record, case, seed)))
+    for case in tqdm(config.cases(plan)[group], desc=f"{variant.name}, {group}", mininterval=1):
+        for seed in range(config.seed, config.seed + variant.seeds):
+            lines.append(journal.recall(made.key(case, seed), partial(made.record, case, seed)))
     text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
-    write_text(Merge.place(config.folder, variant=variant, group=group), text)
+    write_text(Merge.place(config.folder, variant=variant.name, group=group), text)
 
 
 class _Own:

@@ -18,7 +18,7 @@ def run(config: Config) -> None:
         labels = space.labels_of(list(config.tasks))
         return score(space.family, model, space.split(task, "test"), config.evaluation.batch_size, labels)
 
-    joint = Workspace(config).labels_of(list(config.tasks)) is not None
+    joint = config.base.fixed_heads
     found = on_every_task(config, "scores", config.models, "test", compute, joint=joint)
     for model, scores in found.items():
         record = {"benchmark": config.benchmark, "model": model, "scores": scores}

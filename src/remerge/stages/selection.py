@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from remerge.config import Config
+from remerge.config import Config, Variant
 from remerge.errors import UserError
 from remerge.methods import Method, find
 from remerge.plans import Case
@@ -20,15 +20,21 @@ def run(config: Config, variant: str, plan: str) -> None:
 
     Of points of equal merit the first of the grid is chosen.
     """
-    chosen, bench = config.variant(variant), Bench(config)
-    if not config.is_tuned(chosen) or plan not in config.groups(chosen).values():
+    chosen = config.variant(variant)
+    if plan not in config.chosen_for(chosen):
         raise UserError(f"variant {variant}: nothing is tuned in it by plan {plan!r}")
-    method, asked = find(chosen.method), config.planned[plan]
+    choose(Bench(config), chosen, plan)
+
+
+def choose(bench: Bench, variant: Variant, plan: str) -> None:
+    """Choose the parameters of a variant that is tuned for a plan."""
+    config, method = bench.config, find(variant.method)
+    asked = config.planned[plan]
     cases = asked.tuning(config.cases(plan))
     unmerged = bench.unmerged("validation")
-    journal = bench.space.journal("selection", plan, variant)
-    points = config.grid(chosen)
-    settings = [method.settings({**config.params(chosen), **point}) for point in points]
+    journal = bench.space.journal("selection", plan, variant.name)
+    points = config.grid(variant)
+    settings = [method.settings({**config.params(variant), **point}) for point in points]
     found: list[dict[str, float]] = [{} for _ in points]
     # Points that differ in scale alone follow one another, for they are merged once.
     rest = [{key: value for key, value in setting.items() if key != "scale"} for setting in settings]
@@ -39,11 +45,11 @@ def run(config: Config, variant: str, plan: str) -> None:
         scores = bench.scores(case.judged, "validation")
         return asked.merit(case, {task: score["value"] for task, score in scores.items()}, unmerged)
 
-    with tqdm(total=len(points) * len(cases), desc=f"select {variant}", mininterval=1) as bar:
+    with tqdm(total=len(points) * len(cases), desc=f"select {variant.name}", mininterval=1) as bar:
         for case in cases:
             write = _Writer(bench, method, case)
             for k in order:
-                key = key_of_merge(bench, chosen, method, settings[k], case, "validation", config.seed)
+                key = key_of_merge(bench, variant, method, settings[k], case, "validation", config.seed)
                 found[k][case.name] = journal.recall(key, partial(merit, write, settings[k], case))
                 bar.update()
     grid = [
@@ -53,14 +59,14 @@ def run(config: Config, variant: str, plan: str) -> None:
     best = max(grid, key=lambda point: point.mean)
     Selection(
         benchmark=config.benchmark,
-        variant=variant,
+        variant=variant.name,
         method=method.name,
         plan=plan,
         params=settings[grid.index(best)],
         subsets=[case.name for case in cases],
         grid=grid,
         chosen=best.params,
-    ).write(config.folder, plan=plan, variant=variant)
+    ).write(config.folder, plan=plan, variant=variant.name)
 
 
 class _Writer:

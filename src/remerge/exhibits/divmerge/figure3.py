@@ -38,9 +38,7 @@ def build(run: Run) -> Figure:
             name = printed(variant.name, variant.params)
             if name.level != short or name.notes:
                 continue
-            look = looks.setdefault(
-                f"{name.method} {name.kind}".rstrip(), style(variant.name, variant.params)
-            )
+            look = looks.setdefault(name.objective, style(variant.name, variant.params))
             found = [course for _, course in courses(run, variant.name)]
             if variant.name == own(run.variants, level):
                 for course in found:

@@ -1,7 +1,7 @@
 """How far merges of a size differ.
 
 Half-width of the 95% Student t interval over merges of the mean ANP, for all merges of two and of three
-experts: the ± of Table 3, and the bands of Figure 2. A stable method has a small one.
+experts: the ± of Table 3, and the bars of Figure 2. A stable method has a small one.
 """
 
 from remerge.analysis.significance import mean_interval

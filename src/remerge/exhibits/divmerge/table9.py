@@ -2,8 +2,8 @@
 
 What the paper says of its {benchmark_of_paper} benchmark, and what is used here, from the configuration and,
 of merges, from their records. Paper: Table 9, whose batch is one input of each task; Section 4; Appendix D.2;
-numbers of examples follow from Section 5.4, where 25 of them are 0.4% and 5%. Lost: it has a column for that,
-whose cells did not survive in the text that we have.
+numbers of examples follow from Section 5.4, where 25 of them are 0.4% and 5%. A dash: it does not say. Lost:
+it has a column for that, whose cells did not survive in the text that we have.
 """
 
 from collections.abc import Iterable, Iterator
@@ -86,9 +86,7 @@ def _of_methods(run: Run) -> Iterator[Setting]:
 
 
 def _remark(ours: str, paper: str) -> str:
-    if not paper:
-        return "our choice, the paper does not say"
-    if LOST in paper:
+    if not paper or LOST in paper:
         return "our choice"
     return "" if ours.casefold() == paper.casefold() else "differs"
 

@@ -20,7 +20,7 @@ READS = ("scores", "merges")
 
 def applies(config: Config) -> bool:
     """Where labels of several tasks can be compared, and all tasks are merged."""
-    return config.base.compares and len(config.tasks) in config.sizes
+    return config.base.fixed_heads and len(config.tasks) in config.sizes
 
 
 def build(run: Run) -> Table:

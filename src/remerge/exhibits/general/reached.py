@@ -36,8 +36,7 @@ def build(run: Run) -> Figure:
     for shown, variant in zip(run.variants, run.config.merge.variants, strict=True):
         merges = [merge for size in run.sizes for merge in run.merges(shown.name, size)]
         if merges and run.config.is_learned(variant):
-            name = printed(shown.name, shown.params)
-            panels.setdefault(f"{name.method} {name.kind}".rstrip(), []).append((shown, merges))
+            panels.setdefault(printed(shown.name, shown.params).objective, []).append((shown, merges))
     across = min(len(panels), ACROSS)
     down = -(-len(panels) // across)
     height = 2.3 * down + 0.1

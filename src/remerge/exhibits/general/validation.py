@@ -25,8 +25,7 @@ def applies(config: Config) -> bool:
     cases = config.cases("subsets")
     made = {case.name for group in cases.values() for case in group}
     return made >= {case.name for case in config.planned["subsets"].tuning(cases)} and any(
-        config.is_tuned(variant) and "subsets" in config.groups(variant).values()
-        for variant in config.merge.variants
+        "subsets" in config.chosen_for(variant) for variant in config.merge.variants
     )
 
 
