@@ -5,6 +5,7 @@ import torch
 from torch.func import functional_call
 
 from remerge.deltas import Deltas, LowRank, merge_state
+from remerge.errors import Diverged
 from remerge.learn import POINTS, Blend, evenly, fit
 from remerge.measures.divergence import js, kl
 from remerge.measures.references import make_reference, position_weights
@@ -226,3 +227,25 @@ def test_bfloat16_deltas_give_nearly_the_same_gradient(family, model, base, expe
         gradients.append(blend.gradient(whole_loss(family, model, references, js)))
     assert gradients[1].dtype == torch.float32
     assert (gradients[1] - gradients[0]).norm() <= 0.02 * gradients[0].norm()
+
+
+@pytest.mark.parametrize("rate", [1e30, float("inf")])
+def test_coefficients_that_diverge_are_an_error_that_names_the_step(
+    family, model, base, experts, references, rate
+):
+    deltas = Deltas(base, experts)
+    with pytest.raises(Diverged, match=r"coefficients diverge: step \d of 6, the loss is"):
+        fit(
+            family,
+            model,
+            base,
+            {n: deltas[n] for n in deltas},
+            references,
+            find("divmerge").objective({"divergence": "js"}),
+            level="layer",
+            learning_rate=rate,
+            initial=1 / 3,
+            epochs=1,
+            batch_size=2,
+            seed=3,
+        )

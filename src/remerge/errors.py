@@ -1,4 +1,4 @@
-"""The one exception that stands for wrong input."""
+"""The exceptions that stand for wrong input."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The command line prints it and exits with status 2, without a traceback.
     """
+
+
+class Diverged(UserError):
+    """What was trained or learned is no number any more; another setting may hold."""

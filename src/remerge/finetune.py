@@ -13,7 +13,8 @@ from torch.nn.functional import cross_entropy
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
 from remerge.config import Finetune, Lora
-from remerge.errors import UserError
+from remerge.deltas import finite
+from remerge.errors import Diverged, UserError
 from remerge.families import Example, Family
 from remerge.families.linearised import Linearised
 from remerge.tau_jp import Penalty
@@ -25,6 +26,18 @@ class AnswerTrainer(Trainer):
     family: Family
     penalty: Callable[[nn.Module], Tensor] | None = None
     """Of the model, at every step, beside the loss."""
+
+    def training_step(self, *given: Any, **named: Any) -> Tensor:
+        """One step, and an end where the loss is no number.
+
+        Raises:
+            Diverged: it is none.
+        """
+        loss: Tensor = super().training_step(*given, **named)
+        if not bool(torch.isfinite(loss)):
+            step = self.state.global_step + 1
+            raise Diverged(f"step {step}: the training loss is {loss:.3g}: lower finetune.learning_rate")
+        return loss
 
     def compute_loss(
         self,
@@ -67,7 +80,8 @@ def finetune(
         The model or adapter, and ``steps``, ``examples`` (seen), the mean training ``loss`` in nats a token.
 
     Raises:
-        UserError: the loss is no number: the learning rate is too high; or an adapter finds no layers.
+        Diverged: the loss or a weight is no number: the learning rate is too high.
+        UserError: an adapter finds no layers.
     """
     device = next(model.parameters()).device
     trained = model if recipe.lora is None else _adapted(model, family.heads(model), recipe.lora, seed)
@@ -100,6 +114,8 @@ def finetune(
         load_best_model_at_end=recipe.patience is not None,
         metric_for_best_model="eval_loss",
         greater_is_better=False,
+        # Else Trainer passes over steps whose loss is no number.
+        logging_nan_inf_filter=False,
         logging_steps=max(1, recipe.steps // 10),
         remove_unused_columns=False,
         report_to=[],
@@ -127,12 +143,12 @@ def finetune(
         result = trainer.train()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    loss = result.training_loss
-    if not loss < float("inf"):
-        raise UserError(f"the training loss became {loss}: lower finetune.learning_rate")
-    trained.eval()
     steps = trainer.state.global_step
-    return trained, {"steps": steps, "examples": steps * recipe.batch_size, "loss": loss}
+    for name, theta in trained.named_parameters():
+        if not finite(theta):
+            raise Diverged(f"step {steps}: {name} holds NaN or infinity: lower finetune.learning_rate")
+    trained.eval()
+    return trained, {"steps": steps, "examples": steps * recipe.batch_size, "loss": result.training_loss}
 
 
 def _adapted(model: Any, heads: list[str], lora: Lora, seed: int) -> nn.Module:

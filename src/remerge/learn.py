@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import ceil
+from math import ceil, isfinite
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from remerge.deltas import LowRank, State, layer_of, places
+from remerge.errors import Diverged
 from remerge.families import Family
 from remerge.measures.references import Reference, position_weights, side_by_side
 
@@ -148,6 +149,10 @@ def fit(
         epochs: passes over the inputs.
         batch_size: inputs of each task at every step.
         seed: of the order of the inputs.
+
+    Raises:
+        Diverged: a loss or a coefficient is no number. Asked once, at the end: to ask at a step would make a
+            GPU wait.
     """
     started = time.perf_counter()
     device = next(model.parameters()).device
@@ -180,9 +185,21 @@ def fit(
             adam.step()
             losses.append(loss.detach())
     course[len(losses)] = lam
-    blend.write(lam)
     trace = torch.stack(losses).tolist()
+    _must_be_numbers(trace, lam, learning_rate)
+    blend.write(lam)
     return Fit(lam.cpu(), blend.layers, trace, course, blend, time.perf_counter() - started)
+
+
+def _must_be_numbers(trace: list[float], lam: Tensor, learning_rate: float) -> None:
+    step = next((step for step, loss in enumerate(trace, 1) if not isfinite(loss)), None)
+    if step is None and not bool(lam.isfinite().all()):
+        step = len(trace)
+    if step is not None:
+        raise Diverged(
+            f"coefficients diverge: step {step} of {len(trace)}, the loss is {trace[step - 1]}: "
+            f"give a learning_rate below {learning_rate:g}, or another initial"
+        )
 
 
 def evenly(last: int, count: int) -> list[int]:

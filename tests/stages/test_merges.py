@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
 import remerge
-from remerge import miniature
+from remerge import learn, miniature
 from remerge.checkpoints.models import held, state_of
 from remerge.config import dump, load, validate
 from remerge.errors import UserError
@@ -18,6 +18,7 @@ from remerge.families import family
 from remerge.measures.references import divergences
 from remerge.measures.score import accuracy
 from remerge.methods import find
+from remerge.records import Selection
 from remerge.stages import _keys, data, experts, merges, references, selection, statistics
 from remerge.stages import base as base_stage
 from remerge.stages._bench import Bench
@@ -428,3 +429,23 @@ def test_task_vectors_are_of_float32_weights_whatever_the_models_compute_in(benc
         bench_of.merge(average, average.settings({}), pair)
     for name, merged in half.parameters.items():
         assert torch.equal(merged, exact.parameters[name].to(torch.bfloat16))
+
+
+@pytest.mark.parametrize("rates", [(0.1,), (0.01, 0.1)])
+def test_a_point_that_diverges_loses_and_if_all_do_it_is_said(bench, monkeypatch, rates):
+    fit = learn.fit
+
+    def diverging(*given, **named):
+        lam = fit(*given, **named)
+        learn._must_be_numbers([0.5, float("nan") if named["learning_rate"] in rates else 0.4], lam.lam, 0.1)
+        return lam
+
+    monkeypatch.setattr(learn, "fit", diverging)
+    if len(rates) == 2:
+        with pytest.raises(UserError, match="divmerge: a merge diverges at every point of the grid"):
+            selection.run(bench, "divmerge", "subsets")
+        return
+    selection.run(bench, "divmerge", "subsets")
+    record = Selection.read(bench.folder, plan="subsets", variant="divmerge")
+    assert record.chosen == {"learning_rate": 0.01} and record.params["learning_rate"] == 0.01
+    assert record.diverged == [{"learning_rate": 0.1}] and len(record.grid) == 1

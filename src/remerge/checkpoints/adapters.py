@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from remerge.checkpoints.architecture import HEADS, child, on_meta, placed
 from remerge.checkpoints.reading import Checkpoint
-from remerge.checkpoints.stored import stored_tensors
+from remerge.checkpoints.stored import must_be_numbers, stored_tensors
 from remerge.checkpoints.tuning import changes, classes, tuned
 from remerge.deltas import LowRank, Value
 from remerge.errors import UserError
@@ -68,9 +68,7 @@ def read_adapter(folder: Path, base: Checkpoint) -> Adapter:
     if base.model is None:
         raise UserError(f"{folder}: an adapter is read by its base's architecture, which is not known")
     config, tensors = _config(folder), stored_tensors(folder)
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise UserError(f"{folder}: {name} holds NaN or infinity: train or fetch it anew")
+    must_be_numbers(folder, tensors)
     if (folder / "heads").is_dir():
         # Heads of several tasks, as the pipeline writes them, are read from there.
         config.modules_to_save = None

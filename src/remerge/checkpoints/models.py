@@ -18,6 +18,7 @@ from remerge.checkpoints.reading import Checkpoint
 from remerge.checkpoints.stored import (
     LINEARISED,
     is_linearised,
+    must_be_numbers,
     read_tensors,
     stored_tensors,
     weight_files,
@@ -96,6 +97,7 @@ def load_whole(auto: Any, folder: Path, dtype: torch.dtype, may_lack: Sequence[s
                 f"{folder}: tensor {broken[0]} is {what.split('_')[0]}: the checkpoint is not whole, "
                 "or base.family is not its own"
             )
+    must_be_numbers(folder, dict(model.named_parameters()))
     model.eval()
     whole: nn.Module = model
     return whole
@@ -124,6 +126,7 @@ def head_tensors(folder: Path, task: str, places: Sequence[str]) -> dict[str, Te
             f"{folder}: no head for {task} (no tensor {' or '.join(f'{p}.…' for p in places)}): "
             "save the whole model that was fine-tuned, or its head as modules_to_save"
         )
+    must_be_numbers(folder, heads)
     return heads
 
 

@@ -1,5 +1,6 @@
 """The tensors of a folder as they lie in its files: the files that transformers reads, and no others."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
+from remerge.deltas import finite
 from remerge.errors import UserError
 from remerge.files import read_json
 
@@ -86,6 +88,17 @@ def stored_tensors(folder: Path) -> dict[str, Tensor]:
             if owner.get(name) != place:
                 raise UserError(f"{folder / place}: no {name}, which the index places there: fetch it anew")
     return found
+
+
+def must_be_numbers(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are no numbers.
+
+    Raises:
+        UserError: a tensor holds NaN or infinity.
+    """
+    for name, tensor in tensors.items():
+        if not finite(tensor):
+            raise UserError(f"{folder}: {name} holds NaN or infinity: train or fetch it anew")
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from remerge.deltas.tensors import (
     finite,
     places,
 )
-from remerge.errors import UserError
+from remerge.errors import Diverged, UserError
 
 SAMPLE = 1 << 17
 """Entries of each expert that a random sample holds at most, in the main."""
@@ -185,7 +185,7 @@ class Deltas(Mapping[str, Tensor]):
                 return UserError(f"expert {expert}: {name} holds NaN or infinity: train or fetch it anew")
         if not finite(self.base[name]):
             return UserError(f"base: {name} holds NaN or infinity: fetch it anew")
-        return UserError(f"{name}: the merge overflows: use smaller coefficients")
+        return Diverged(f"{name}: the merge overflows: use smaller coefficients")
 
 
 class _Changed(Deltas):

@@ -214,7 +214,15 @@ class Point(Part):
 
 
 class Selection(Record):
-    """The grid of a variant's tuned parameters, and the point that was chosen for a plan's merges."""
+    """The grid of a variant's tuned parameters, and the point that was chosen for a plan's merges.
+
+    Attributes:
+        params: all parameters at the chosen point.
+        subsets: the merges on which points were tried.
+        grid: the points at which no merge diverged, in order.
+        chosen: the tuned parameters at the chosen point.
+        diverged: the tuned parameters at the other points, which no merit can be told of.
+    """
 
     benchmark: str
     variant: str
@@ -224,6 +232,7 @@ class Selection(Record):
     subsets: list[str]
     grid: list[Point]
     chosen: dict[str, Any]
+    diverged: list[dict[str, Any]] = Field(default_factory=list)
 
     @classmethod
     def place(cls, results: Path, **key: str | int) -> Path:

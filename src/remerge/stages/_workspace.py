@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from remerge.checkpoints.architecture import HEADS, child
 from remerge.checkpoints.models import device_of, fingerprint, held, state_of
 from remerge.checkpoints.reading import Checkpoint
-from remerge.checkpoints.stored import LINEARISED, is_adapter, is_linearised, metadata, read_tensors
+from remerge.checkpoints.stored import (
+    LINEARISED,
+    is_adapter,
+    is_linearised,
+    metadata,
+    must_be_numbers,
+    read_tensors,
+)
 from remerge.config import Config, Variant
 from remerge.deltas import State, Value
 from remerge.errors import UserError
@@ -95,6 +102,7 @@ class Workspace:
         if (at := metadata(file).get("base")) != base:
             raise UserError(f"{file}: an expansion at base {at}, this benchmark's is {base}: train it here")
         model, tensors = self.family.load(self.path("base"), dtype, self.device), read_tensors(file)
+        must_be_numbers(folder, tensors)
         for name, theta in state_of(model).items():
             theta.copy_(tensors[name])
         return model

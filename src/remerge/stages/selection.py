@@ -7,7 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 from remerge.config import Config, Variant
-from remerge.errors import UserError
+from remerge.errors import Diverged, UserError
 from remerge.methods import Method, find
 from remerge.plans import Case
 from remerge.records import Point, Selection
@@ -35,13 +35,18 @@ def choose(bench: Bench, variant: Variant, plan: str) -> None:
     journal = bench.space.journal("selection", plan, variant.name)
     points = config.grid(variant)
     settings = [method.settings({**config.params(variant), **point}) for point in points]
-    found: list[dict[str, float]] = [{} for _ in points]
+    found: list[dict[str, float | None]] = [{} for _ in points]
     # Points that differ in scale alone follow one another, for they are merged once.
     rest = [{key: value for key, value in setting.items() if key != "scale"} for setting in settings]
     order = sorted(range(len(points)), key=lambda k: rest.index(rest[k]))
 
-    def merit(write: Callable[[Mapping[str, Any]], None], setting: Mapping[str, Any], case: Case) -> float:
-        write(setting)
+    def merit(
+        write: Callable[[Mapping[str, Any]], None], setting: Mapping[str, Any], case: Case
+    ) -> float | None:
+        try:
+            write(setting)
+        except Diverged:
+            return None
         scores = bench.scores(case.judged, "validation")
         return asked.merit(case, {task: score["value"] for task, score in scores.items()}, unmerged)
 
@@ -52,20 +57,26 @@ def choose(bench: Bench, variant: Variant, plan: str) -> None:
                 key = key_of_merge(bench, variant, method, settings[k], case, "validation", config.seed)
                 found[k][case.name] = journal.recall(key, partial(merit, write, settings[k], case))
                 bar.update()
-    grid = [
-        Point(params=point, validation=merits, mean=sum(merits.values()) / len(merits))
-        for point, merits in zip(points, found, strict=True)
-    ]
+    grid, diverged = [], []
+    for point, merits in zip(points, found, strict=True):
+        told = {name: merit for name, merit in merits.items() if merit is not None}
+        if len(told) == len(merits):
+            grid.append(Point(params=point, validation=told, mean=sum(told.values()) / len(told)))
+        else:
+            diverged.append(point)
+    if not grid:
+        raise UserError(f"{variant.name}: a merge diverges at every point of the grid: try smaller values")
     best = max(grid, key=lambda point: point.mean)
     Selection(
         benchmark=config.benchmark,
         variant=variant.name,
         method=method.name,
         plan=plan,
-        params=settings[grid.index(best)],
+        params=settings[points.index(best.params)],
         subsets=[case.name for case in cases],
         grid=grid,
         chosen=best.params,
+        diverged=diverged,
     ).write(config.folder, plan=plan, variant=variant.name)
 
 
