@@ -14,6 +14,7 @@ from pathlib import Path
 
 from remerge import config as configuration
 from remerge.errors import UserError
+from remerge.runs import end_with_the_run
 
 Handler = Callable[[argparse.Namespace], None]
 
@@ -43,6 +44,7 @@ def _stage(name: str, arguments: list[str]) -> Handler:
     def handle(parsed: argparse.Namespace) -> None:
         # First, for most mistakes are seen here: what a stage imports may take seconds.
         config = configuration.load(parsed.config)
+        end_with_the_run()
         stage = importlib.import_module(f"remerge.stages.{name}")
         if "torch" in sys.modules:
             _prepare(config.threads)

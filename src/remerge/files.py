@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,13 @@ from safetensors import SafetensorError
 
 from remerge.errors import UserError
 
+PARTIAL = ".partial~"
+"""How the names of files and folders begin that are being written; machine and process follow."""
+
+
+def _partial(path: Path) -> str:
+    return f"{PARTIAL}{socket.gethostname()}~{os.getpid()}~{path.name}."
+
 
 def write_with(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then put it in place in one step.
@@ -20,7 +28,7 @@ def write_with(path: Path, write: Callable[[Path], None]) -> None:
         UserError: the disk is full or the folder cannot be written; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_partial(path), suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -44,7 +52,7 @@ def write_folder(folder: Path, save: Callable[[Path], None]) -> None:
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_partial(folder)) as temporary:
             filled = Path(temporary) / folder.name
             filled.mkdir()
             save(filled)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from remerge.analysis.resampling import Outcomes, Resampled, holm
+from remerge.analysis.resampling import Outcomes, Resampled, draws_for, holm
 
 
 def outcomes(rng, n, subsets, methods=2, right=0.7):
@@ -136,3 +136,9 @@ def test_holm():
             assert value == pytest.approx(min(1, max((7 - k) * q for k, q in enumerate(upto))))
     with_nan = holm([0.01, float("nan"), 0.04])
     assert with_nan[0] == 0.02 and math.isnan(with_nan[1]) and with_nan[2] == 0.04
+
+
+@pytest.mark.parametrize("methods", [2, 10, 29, 45])
+def test_the_least_p_that_the_draws_can_show_survives_the_correction_for_all_pairs(methods):
+    pairs = methods * (methods - 1) // 2
+    assert holm([2 / (1 + draws_for(methods))] + [1.0] * (pairs - 1))[0] < 0.0201

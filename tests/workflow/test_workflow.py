@@ -7,15 +7,18 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
 from remerge import miniature
+from remerge.files import PARTIAL
 
 ROOT = Path(__file__).parent.parent.parent
 MINE = '''"""Half of everything."""
@@ -328,13 +331,21 @@ def test_killed_and_run_again_gives_the_same_scores(project):
     deadline = time.monotonic() + 120
     while not list(journals.rglob("*.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.1)
-    os.killpg(running.pid, signal.SIGKILL)
+    jobs = psutil.Process(running.pid).children(recursive=True)
+    assert any("batch" in job.cmdline() for job in jobs)
+    os.kill(running.pid, signal.SIGKILL)
     running.wait()
     assert list(journals.rglob("*.jsonl")), log.read_text()[-2000:]
-    project.run("--unlock")
+    _, alive = psutil.wait_procs(jobs, timeout=20)
+    assert not alive  # what Snakemake had started ends without it
+    broken = project.results / f"merges/average/{PARTIAL}{socket.gethostname()}~{jobs[0].pid}~3.jsonl.x.jsonl"
+    broken.parent.mkdir(exist_ok=True)
+    broken.write_text("half a li")
+    assert list((project.folder / ".snakemake/locks").glob("*.lock"))
     done = project.run("--rerun-incomplete")
     assert done.returncode == 0, done.stderr[-2000:]
     assert project.scores() == before
+    assert not list(project.results.rglob(f"{PARTIAL}*"))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from remerge import config as configuration
-from remerge import sources
+from remerge import runs, sources
 from remerge.batches import batches
 from remerge.errors import UserError
 from remerge.files import write_text
@@ -29,6 +29,8 @@ try:
         CONFIG = configuration.load(Path(workflow.basedir) / "config/demo.yaml")
     if workflow.is_main_process:
         configuration.check(CONFIG)
+        # Held while this process lives: by it a later run tells whether this one's lock is stale.
+        HELD = runs.begin(CONFIG.benchmark, CONFIG.folder)
 except UserError as error:
     refuse(error)
 

@@ -7,16 +7,16 @@ from remerge.report.run import Run, Variant
 
 
 class Comparison:
-    """All methods that merge subsets, drawn again together by the configuration's seed.
+    """All methods that merge subsets, drawn again together by the configuration's seed, so many times.
 
     Attributes:
         variants: the methods.
         best: of those that make all merges, that of the highest mean ANP.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, draws: int) -> None:
         self.variants = [v for v in run.variants if any(run.merges(v.name, size) for size in run.sizes)]
-        self._resampled = Resampled(_outcomes(run, self.variants), run.config.seed)
+        self._resampled = Resampled(_outcomes(run, self.variants), run.config.seed, draws)
         self.best = self.variants[int(np.nanargmax(self._resampled.anp.mean(axis=1)))]
 
     def mean(self, variant: Variant) -> float:

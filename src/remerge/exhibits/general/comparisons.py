@@ -8,7 +8,7 @@ The merges share their tasks and examples: another choice of tasks may differ by
 
 from itertools import combinations
 
-from remerge.analysis.resampling import DRAWS, holm
+from remerge.analysis.resampling import draws_for, holm
 from remerge.config import Config
 from remerge.exhibits._resampled import Comparison
 from remerge.exhibits._rows import Row, frame
@@ -27,7 +27,8 @@ def applies(config: Config) -> bool:
 
 def build(run: Run) -> Table:
     """A row a method."""
-    compared = Comparison(run)
+    draws = draws_for(len(run.variants))
+    compared = Comparison(run, draws)
     names = [variant.name for variant in compared.variants]
     pairs = list(combinations(compared.variants, 2))
     p_values = [compared.lead(*pair).p for pair in pairs]
@@ -48,13 +49,13 @@ def build(run: Run) -> Table:
         Column("lead", "lead", "over the best", digits=2),
         Column("low", "from", "over the best", digits=2),
         Column("high", "to", "over the best", digits=2),
-        Column("p", "p", "over the best", digits=4),
+        Column("p", "p", "over the best", digits=5),
         Column("holm", "p, Holm", "over the best", digits=4),
     ]
     every = [f"{key} over {name}" for name in names for key in ("lead", "low", "high", "p", "holm")]
     bold = {(place, "holm") for place, row in enumerate(rows) if row.get("holm", 1) < LEVEL}
     best = {(names.index(compared.best.name), key) for key in ("method", "anp")}
-    facts = {"best": compared.best.label, "pairs": len(pairs), "draws": DRAWS}
+    facts = {"best": compared.best.label, "pairs": len(pairs), "draws": draws}
     table = frame(rows, columns, "variant")
     whole = table.join(frame(rows, [Column(key, key) for key in every]))
     return Table(whole, tuple(columns), frozenset(bold | best), facts=facts)

@@ -8,6 +8,7 @@ apart. The scale is linear up to {linear} points on either side and logarithmic 
 
 from textwrap import fill
 
+from remerge.analysis.resampling import DRAWS
 from remerge.config import Config
 from remerge.exhibits._resampled import Comparison
 from remerge.report.figure import Figure
@@ -31,7 +32,7 @@ def applies(config: Config) -> bool:
 
 def build(run: Run) -> Figure:
     """A row a method, a panel a size."""
-    compared = Comparison(run)
+    compared = Comparison(run, DRAWS)
     rows = [variant for variant in compared.variants if variant != compared.best]
     sizes = sorted({run.sizes[round(k * (len(run.sizes) - 1) / (PANELS - 1))] for k in range(PANELS)})
     height = 0.2 * len(rows) + 0.95

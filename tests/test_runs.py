@@ -1,0 +1,104 @@
+"""A run that is alive keeps what it holds; what dead ones left goes."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from remerge import runs
+from remerge.files import PARTIAL
+
+OTHER = "import sys, time; from pathlib import Path; from remerge import runs\n"
+HELD = OTHER + "print(runs.begin('b', Path('results/b')) is not None, flush=True); time.sleep(60)"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(runs.RUN, "0")
+    locks = tmp_path / ".snakemake/locks"
+    locks.mkdir(parents=True)
+    (locks / "0.output.lock").write_text("results/b/report.html\n")
+    (locks / "0.input.lock").write_text("src/x.py\nresults/b/base.json\n")
+    (locks / "1.output.lock").write_text("results/bb/report.html\n")
+    return tmp_path
+
+
+def locks() -> list[str]:
+    return sorted(path.name for path in Path(".snakemake/locks").iterdir())
+
+
+def test_the_locks_of_a_dead_run_of_the_benchmark_are_released() -> None:
+    held = runs.begin("b", Path("results/b"))
+    assert held is not None and locks() == ["1.output.lock"]
+    os.close(held)
+
+
+def test_those_of_a_run_that_is_alive_stay_and_its_death_however_it_dies_releases_them() -> None:
+    other = subprocess.Popen([sys.executable, "-c", HELD], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None and other.stdout.readline() == "True\n"
+    Path(".snakemake/locks/2.output.lock").write_text("results/b/report.html\n")
+    assert runs.begin("b", Path("results/b")) is None
+    assert locks() == ["1.output.lock", "2.output.lock"]
+    other.kill()
+    other.wait()
+    held = runs.begin("b", Path("results/b"))
+    assert held is not None and locks() == ["1.output.lock"]
+    os.close(held)
+
+
+def test_what_dead_processes_were_writing_is_swept_and_nothing_else(folder: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    here = socket.gethostname()
+    names = {
+        f"{PARTIAL}{here}~{dead.pid}~3.jsonl.x": False,
+        f"{PARTIAL}{here}~{os.getpid()}~3.jsonl.x": True,
+        f"{PARTIAL}elsewhere~{dead.pid}~3.jsonl.x": True,
+        f"{PARTIAL}elsewhere~{dead.pid}~4.jsonl.x": False,
+        "3.jsonl": True,
+    }
+    results = folder / "results/b/merges/ties"
+    results.mkdir(parents=True)
+    for name in names:
+        (results / name).write_text("")
+    os.utime(results / f"{PARTIAL}elsewhere~{dead.pid}~4.jsonl.x", (0, 0))
+    full = folder / f"results/b/experts/{PARTIAL}{here}~{dead.pid}~cola.x"
+    (full / "cola").mkdir(parents=True)
+    (full / "cola/model.safetensors").write_text("half")
+    runs.sweep(folder / "results/b")
+    assert {name: (results / name).exists() for name in names} == names
+    assert not full.exists()
+
+
+def test_a_job_ends_when_its_run_is_gone() -> None:
+    job = OTHER + "runs.end_with_the_run(); print('at work', flush=True); time.sleep(60)"
+    shell = ["bash", "-c", '"$0" -c "$1"; true', sys.executable, job]
+    run = (
+        "import os, subprocess, time\n"
+        f"os.environ[{runs.RUN!r}] = str(os.getpid())\n"
+        f"subprocess.Popen({shell!r})\n"
+        "time.sleep(60)"
+    )
+    began = subprocess.Popen(
+        [sys.executable, "-c", run], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert began.stdout is not None and began.stdout.readline() == "at work\n"
+    began.kill()
+    started = time.monotonic()
+    assert began.stderr is not None and "the run that started this job is gone" in began.stderr.read()
+    assert time.monotonic() - started < 20
+
+
+def test_a_job_of_a_run_that_is_no_ancestor_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster hands the variable to another machine, where the number is another process, or none."""
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    monkeypatch.setenv(runs.RUN, str(other.pid))
+    before = len(runs.threading.enumerate())
+    runs.end_with_the_run()
+    assert len(runs.threading.enumerate()) == before
+    other.kill()
