@@ -1,8 +1,8 @@
 """Supervised fine-tuning of the base on one task, or on the union of all (transformers' Trainer)."""
 
+import json
 import shutil
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,12 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.utils.data import Sampler
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_pt_utils import get_length_grouped_indices
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from remerge.config import Finetune, Lora
 from remerge.deltas import finite
@@ -19,13 +24,61 @@ from remerge.families import Example, Family
 from remerge.families.linearised import Linearised
 from remerge.tau_jp import Penalty
 
+CHECKPOINTS = 10
+"""How often a training that is not watched keeps what it would go on from."""
+
+
+class InOrder(Sampler[int]):
+    """Batches of like length, as Trainer groups them, in an order that follows from seed and epoch alone.
+
+    Trainer's own follows from all that was drawn before, which a resumed training has not.
+    """
+
+    def __init__(self, lengths: list[int], batch_size: int, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """The pass over the examples that comes next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        drawn = torch.Generator().manual_seed(self.seed + self.epoch)
+        group: Callable[..., list[int]] = get_length_grouped_indices
+        yield from group(self.lengths, self.batch_size, generator=drawn)
+
+
+class Losses(TrainerCallback, ExportableState):
+    """The sum of the losses of all steps so far, which checkpoints keep."""
+
+    def __init__(self, total: float = 0.0) -> None:
+        self.total = total
+
+    def state(self) -> dict[str, Any]:
+        """As Trainer keeps it."""
+        return {"args": {"total": self.total}, "attributes": {}}
+
 
 class AnswerTrainer(Trainer):
     """A Trainer whose loss is the cross-entropy of the answers alone, as the family reads them."""
 
     family: Family
-    penalty: Callable[[nn.Module], Tensor] | None = None
+    penalty: Callable[[nn.Module, int], Tensor] | None = None
     """Of the model, at every step, beside the loss."""
+
+    @property
+    def losses(self) -> Losses:
+        """Of all steps; another object after a training was resumed."""
+        found: Losses = next(c for c in self.callback_handler.callbacks if isinstance(c, Losses))
+        return found
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        items: Any = self.train_dataset if train_dataset is None else train_dataset
+        lengths = [len(item["input_ids"]) for item in items]
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return InOrder(lengths, batch, self.args.seed)
 
     def training_step(self, *given: Any, **named: Any) -> Tensor:
         """One step, and an end where the loss is no number.
@@ -37,6 +90,7 @@ class AnswerTrainer(Trainer):
         if not bool(torch.isfinite(loss)):
             step = self.state.global_step + 1
             raise Diverged(f"step {step}: the training loss is {loss:.3g}: lower finetune.learning_rate")
+        self.losses.total += loss.item()
         return loss
 
     def compute_loss(
@@ -52,7 +106,8 @@ class AnswerTrainer(Trainer):
         total = cross_entropy(self.family.logits(network, batch), batch.targets, reduction="sum")
         loss = total / (len(batch.targets) if num_items_in_batch is None else num_items_in_batch)
         if self.penalty and model.training:
-            loss = loss + self.penalty(network) / self.args.gradient_accumulation_steps
+            at_step = self.penalty(network, self.state.global_step)
+            loss = loss + at_step / self.args.gradient_accumulation_steps
         return (loss, {}) if return_outputs else loss
 
 
@@ -63,6 +118,7 @@ def finetune(
     validation: Sequence[Example],
     recipe: Finetune,
     seed: int,
+    checkpoints: Path,
     others: Sequence[Sequence[Example]] = (),
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Train ``model``, in place, or an adapter on it.
@@ -74,6 +130,7 @@ def finetune(
         validation: what it is watched on, if the recipe says so.
         recipe: the configuration's `finetune`.
         seed: of the order of the examples, of dropout and of adapters.
+        checkpoints: a folder of this training alone, from whose last checkpoint it goes on.
         others: of the recipe tau_jp: the other tasks' examples.
 
     Returns:
@@ -85,12 +142,11 @@ def finetune(
     """
     device = next(model.parameters()).device
     trained = model if recipe.lora is None else _adapted(model, family.heads(model), recipe.lora, seed)
-    scratch = Path(tempfile.mkdtemp(prefix="remerge-"))
     at_once = min(recipe.device_batch_size or recipe.batch_size, recipe.batch_size)
     watch = recipe.evaluations > 0
-    every = max(1, recipe.steps // max(1, recipe.evaluations))
+    every = max(1, recipe.steps // (recipe.evaluations or CHECKPOINTS))
     arguments = TrainingArguments(
-        output_dir=str(scratch),
+        output_dir=str(checkpoints),
         max_steps=recipe.steps,
         per_device_train_batch_size=at_once,
         per_device_eval_batch_size=at_once,
@@ -99,18 +155,17 @@ def finetune(
         weight_decay=recipe.weight_decay,
         lr_scheduler_type=recipe.scheduler,
         warmup_steps=int(recipe.warmup * recipe.steps),
-        train_sampling_strategy="group_by_length",
         seed=seed,
         data_seed=seed,
         # In half precision, a linearised model's step away from the base would drown in the rounding.
         bf16=device.type == "cuda" and not recipe.linear,
         use_cpu=device.type == "cpu",
         eval_strategy="steps" if watch else "no",
-        save_strategy="steps" if recipe.patience else "no",
+        save_strategy="steps",
         eval_steps=every,
         save_steps=every,
         save_total_limit=1,
-        save_only_model=True,
+        restore_callback_states_from_checkpoint=True,
         load_best_model_at_end=recipe.patience is not None,
         metric_for_best_model="eval_loss",
         greater_is_better=False,
@@ -120,7 +175,8 @@ def finetune(
         remove_unused_columns=False,
         report_to=[],
     )
-    stop: list[TrainerCallback] = [EarlyStoppingCallback(recipe.patience)] if recipe.patience else []
+    watching: list[TrainerCallback] = [Losses()]
+    watching += [EarlyStoppingCallback(recipe.patience)] if recipe.patience else []
 
     def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
         batch = family.collate([item["example"] for item in items], device)
@@ -133,22 +189,35 @@ def finetune(
         train_dataset=_items(train),
         eval_dataset=_items(validation) if watch else None,
         data_collator=collate,
-        callbacks=stop,
+        callbacks=watching,
     )
     trainer.family = family
     if isinstance(family, Linearised) and others:
         trainer.penalty = Penalty(family, others, recipe.penalty, recipe.penalty_inputs, seed)
     trainer.model_accepts_loss_kwargs = True
-    try:
-        result = trainer.train()
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    trainer.train(resume_from_checkpoint=_last_whole(checkpoints))
     steps = trainer.state.global_step
     for name, theta in trained.named_parameters():
         if not finite(theta):
             raise Diverged(f"step {steps}: {name} holds NaN or infinity: lower finetune.learning_rate")
     trained.eval()
-    return trained, {"steps": steps, "examples": steps * recipe.batch_size, "loss": result.training_loss}
+    loss = trainer.losses.total / steps
+    return trained, {"steps": steps, "examples": steps * recipe.batch_size, "loss": loss}
+
+
+def _last_whole(checkpoints: Path) -> str | None:
+    """The last checkpoint that was written to its end; one that was not is removed.
+
+    Trainer writes its own state last.
+    """
+    whole = []
+    for folder in checkpoints.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        try:
+            json.loads((folder / TRAINER_STATE_NAME).read_bytes())
+            whole.append(folder)
+        except (OSError, ValueError):
+            shutil.rmtree(folder)
+    return str(max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]))) if whole else None
 
 
 def _adapted(model: Any, heads: list[str], lora: Lora, seed: int) -> nn.Module:
@@ -169,5 +238,5 @@ def _adapted(model: Any, heads: list[str], lora: Lora, seed: int) -> nn.Module:
 
 
 def _items(examples: Sequence[Example]) -> list[dict[str, Any]]:
-    """What Trainer's sampler groups by length, and the example itself."""
+    """What is grouped by length, and the example itself."""
     return [{"input_ids": range(e.length), "example": e} for e in examples]

@@ -1,6 +1,6 @@
 """What one task's vector does to other tasks' inputs, kept small (Yoshida et al., 2025, tau-Jp)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from random import Random
 
 from torch import Tensor, nn
@@ -17,30 +17,25 @@ def tau_jp(family: Linearised, model: nn.Module, batch: Batch) -> Tensor:
 
 
 class Penalty:
-    """The weighted tau-Jp on fresh inputs at every call, as many of each other task.
+    """The weighted tau-Jp on inputs that every step draws anew, as many of each other task.
 
     Args:
         family: the linearised family.
         others: the other tasks' examples; their answers are not used.
         weight: lambda, 0.1 in the paper.
-        inputs: of each task.
-        seed: of their order.
+        inputs: of each task, at most all that it has.
+        seed: of what a step draws, which follows from its number alone.
     """
 
     def __init__(
         self, family: Linearised, others: Sequence[Sequence[Example]], weight: float, inputs: int, seed: int
     ) -> None:
-        self.family, self.weight, self.inputs = family, weight, inputs
-        self._streams = [_endless(some, Random(f"tau_jp {seed} {k}")) for k, some in enumerate(others)]
+        self.family, self.others, self.weight, self.inputs = family, others, weight, inputs
+        self.seed = seed
 
-    def __call__(self, model: nn.Module) -> Tensor:
-        """Of the model as it is now."""
-        drawn = [next(stream) for stream in self._streams for _ in range(self.inputs)]
+    def __call__(self, model: nn.Module, step: int) -> Tensor:
+        """Of the model as it is at a step."""
+        rng = Random(f"tau_jp {self.seed} {step}")
+        drawn = [e for some in self.others for e in rng.sample(some, min(self.inputs, len(some)))]
         batch = self.family.collate(drawn, next(model.parameters()).device)
         return self.weight * tau_jp(self.family, model, batch)
-
-
-def _endless(examples: Sequence[Example], rng: Random) -> Iterator[Example]:
-    """All examples in an order drawn anew each time round."""
-    while True:
-        yield from rng.sample(examples, len(examples))

@@ -105,12 +105,17 @@ def test_the_penalty_takes_as_many_inputs_of_each_task_and_all_before_one_again(
     runs = []
     for _ in range(2):
         toy = Counting()
-        penalty = Penalty(Linearised(toy, state_of(base), ""), others, weight=0.5, inputs=2, seed=0)
-        # Of (k, n) the derivative is (0, n): its length is 1, 2, 3 and 4, each once a task in two calls.
-        assert sum(penalty(model).item() for _ in range(2)) / 2 == pytest.approx(0.5 * 2.5)
+        penalty = Penalty(Linearised(toy, state_of(base), ""), others, weight=0.5, inputs=3, seed=0)
+        for step in range(4):
+            # Of (k, n) the derivative is (0, n), of length n.
+            found, drawn = penalty(model, step).item(), toy.seen[6 * step :]
+            assert found == pytest.approx(0.5 * sum(n for _, n in drawn) / 6)
+            assert [k for k, _ in drawn] == [0, 0, 0, 1, 1, 1] and len({*drawn}) == 6
+        again = Penalty(Linearised(toy, state_of(base), ""), others, weight=0.5, inputs=3, seed=0)
+        again(model, 2)  # as after a resumed training
+        assert toy.seen[24:] == toy.seen[12:18] != toy.seen[6:12]
         runs.append(toy.seen)
-    assert sorted(runs[0]) == [(k, n) for k in (0, 1) for n in range(1, 5)]
-    assert [k for k, _ in runs[0]] == [0, 0, 1, 1] * 2 and runs[0] == runs[1]
+    assert runs[0] == runs[1]
 
 
 # --- CLIP ----------------------------------------------------------------------------------------

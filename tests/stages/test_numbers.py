@@ -23,19 +23,19 @@ def test_an_expert_with_one_weight_that_is_no_number_is_refused(existing, value)
         experts.run(config, "sst2")
 
 
-def test_fine_tuning_stops_at_the_step_whose_loss_is_no_number(family, model, examples):
+def test_fine_tuning_stops_at_the_step_whose_loss_is_no_number(family, model, examples, tmp_path):
     recipe = Finetune(learning_rate=1e30, steps=40, batch_size=4, warmup=0)
     with pytest.raises(Diverged, match=r"step [2-9]: .*lower finetune.learning_rate"):
-        finetune(family, model, examples("cola", 32), [], recipe, 0)
+        finetune(family, model, examples("cola", 32), [], recipe, 0, tmp_path)
 
 
-def test_fine_tuning_refuses_weights_that_are_no_numbers(family, model, examples):
+def test_fine_tuning_refuses_weights_that_are_no_numbers(family, model, examples, tmp_path):
     with torch.no_grad():
         theta = model.get_input_embeddings().weight
         theta[-1] = float("nan")  # a row of a token that no example has
     recipe = Finetune(learning_rate=1e-3, steps=1, batch_size=4, warmup=0)
     with pytest.raises(Diverged, match="step 1: "):
-        finetune(family, model, examples("cola", 8), [], recipe, 0)
+        finetune(family, model, examples("cola", 8), [], recipe, 0, tmp_path)
 
 
 ASKED = {"prompt": "grammar : {sentence} answer :", "answers": ["unacceptable", "acceptable"]}

@@ -281,8 +281,8 @@ class Merge(Record):
         coefficients: of each expert a number, or one for each layer; empty if none are learned.
         trace: the loss of every step.
         course: the coefficients on their way, of a learned method.
-        memory: the most bytes held when the merge was made, before it was scored: allocated on a GPU while
-            it was made, resident of the process until then on a CPU; None in records of earlier versions.
+        memory: the most bytes held while the merge was made, before it was scored: allocated on a GPU,
+            resident of the process on a CPU; None in records of earlier versions.
     """
 
     file = "merges/{variant}/{group}.jsonl"

@@ -1,5 +1,6 @@
 """The experts: the base fine-tuned on one task, or existing checkpoints."""
 
+import shutil
 import time
 from functools import partial
 from pathlib import Path
@@ -7,11 +8,13 @@ from typing import Any
 
 import torch
 
+from remerge import sources
 from remerge.checkpoints.models import locate
 from remerge.checkpoints.stored import is_linearised
-from remerge.config import Config
+from remerge.config import Config, Finetune, digest
 from remerge.errors import UserError
 from remerge.files import write_folder
+from remerge.stages._keys import code
 from remerge.stages._workspace import Workspace, model_record
 
 
@@ -38,13 +41,29 @@ def run(config: Config, task: str) -> None:
             settings = settings.model_copy(update={"steps": steps})
         elsewhere = set(config.tasks) - set(tasks) if settings.recipe == "tau_jp" else ()
         others = [space.split(t, "train").examples for t in sorted(elsewhere)]
-        trained, training = finetune(space.family, model, train, validation, settings, config.seed, others)
+        kept = space.folder / "training" / task
+        checkpoints = kept / _key(space, tasks, sorted(elsewhere), settings)
+        trained, training = finetune(
+            space.family, model, train, validation, settings, config.seed, checkpoints, others
+        )
         write_folder(folder, partial(space.family.save, trained))
+        shutil.rmtree(kept)
     else:
         folder = _existing(space, task, locate(source, config.task(task).expert_revision))
     model = space.load_folder(folder, space.dtype)
     record = model_record(space, model, source or "fine-tuned here", folder, started, training)
     record.write(space.folder, model=task)
+
+
+def _key(space: Workspace, tasks: list[str], others: list[str], settings: Finetune) -> str:
+    """Everything that a training follows from: another one does not go on from its checkpoints."""
+    splits = [space.split(t, "train").digest for t in [*tasks, *others]]
+    splits += [space.split(t, "validation").digest for t in tasks]
+    base, config = space.record("base").fingerprint, space.config
+    trainer = sources.PACKAGE / "finetune.py"
+    return digest(
+        settings, config.seed, config.threads, base, splits, str(space.device), code(config, trainer)
+    )
 
 
 def _existing(space: Workspace, task: str, found: Path) -> Path:
