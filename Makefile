@@ -7,7 +7,7 @@ PROFILE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo local)
 SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/$(PROFILE)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test test-real check clean
+.PHONY: demo test test-real check audit sbom clean
 
 demo: .venv/run
 	$(SNAKEMAKE) --configfile config/demo.yaml
@@ -50,8 +50,21 @@ check: .venv/dev
 	$(BIN)/pip install --quiet -r requirements-dev.lock
 	touch $@
 
+# Known faults of the locked packages; asks a database on the network.
+audit: .audit/made
+	.audit/bin/pip-audit --no-deps --requirement requirements.lock
+
+# What a release stands on: the locked packages, as CycloneDX.
+sbom: .audit/made
+	.audit/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-file sbom.json
+
+.audit/made:
+	$(PYTHON) -m venv .audit
+	.audit/bin/pip install --quiet pip-audit==2.10.1 cyclonedx-bom==7.5.0
+	touch $@
+
 clean:
-	rm -rf .venv .snakemake
+	rm -rf .venv .audit .snakemake sbom.json
 
 # The released bases of the miniature benchmarks, pretrained again: minutes of two cores each.
 BASES := base-qwen2 base-t5 base-deberta base-llama
