@@ -151,6 +151,7 @@ def make_world(
         "source": "miniature",
         "path": f"results/{benchmark}/base",
         "fingerprint": "0123456789abcdef",
+        "files": {"model.safetensors": "0" * 64},
         "family": "causal_lm",
         "architecture": "Qwen2ForCausalLM",
         "parameters": 548_352,

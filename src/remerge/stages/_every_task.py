@@ -9,13 +9,14 @@ from torch import nn
 from tqdm import tqdm
 
 from remerge.config import Config, digest
-from remerge.stages._keys import code
+from remerge.stages._code import code
 from remerge.stages._workspace import Workspace
 
 
 def on_every_task(
     config: Config,
     what: str,
+    kind: Any,
     models: Sequence[str],
     split: str,
     compute: Callable[[Workspace, nn.Module, str], Any],
@@ -27,6 +28,7 @@ def on_every_task(
     Args:
         config: the benchmark.
         what: is computed, the name of the stage.
+        kind: the type of a value.
         models: which.
         split: on which split.
         compute: the measure.
@@ -38,16 +40,17 @@ def on_every_task(
     def measured(load: Callable[[], nn.Module], task: str) -> Any:
         return compute(space, load(), task)
 
-    prints = {model: space.record(model).fingerprint for model in models}
+    base, prints = space.record("base").content, space.contents(*models, *config.tasks)
     inputs = {task: space.split(task, split).digest for task in config.tasks}
     everything: dict[str, dict[str, Any]] = {}
     for model in tqdm(models, desc=what):
-        journal, load = space.journal(what, model), cache(partial(space.load, model, list(config.tasks)))
+        journal = space.journal(kind, what, model)
+        load = cache(partial(space.load, model, list(config.tasks)))
         found = {}
         for task in config.tasks:
             # A task is read through its own expert's head, and compared with that expert.
-            follows: list[Any] = [prints[model], prints.get(task), inputs[task], config.evaluation.batch_size]
-            follows += [inputs] if joint else []
+            follows: list[Any] = [base, prints[model], prints[task], inputs[task]]
+            follows += [config.evaluation.batch_size, inputs if joint else {}]
             key = digest(follows, str(space.dtype), code(config, *more))
             found[task] = journal.recall(key, partial(measured, load, task))
         everything[model] = found

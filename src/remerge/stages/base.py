@@ -20,5 +20,5 @@ def run(config: Config) -> None:
     else:
         folder = locate(config.base.source, config.base.revision)
     model = family(config.base.family, folder).load(folder, space.dtype, space.device)
-    record = model_record(space, model, config.base.source, folder, started, training)
+    record = model_record(space, "base", model, config.base.source, folder, started, training, {})
     record.write(space.folder, model="base")

@@ -7,7 +7,7 @@ from torch import nn
 
 from remerge.config import Config
 from remerge.measures import references
-from remerge.records import Divergences
+from remerge.records import Divergence, Divergences
 from remerge.stages._every_task import on_every_task
 from remerge.stages._workspace import Workspace
 
@@ -21,7 +21,7 @@ def run(config: Config) -> None:
         )
 
     code = Path(references.__file__)
-    found = on_every_task(config, "divergences", list(config.tasks), "validation", compute, code)
+    found = on_every_task(config, "divergences", Divergence, list(config.tasks), "validation", compute, code)
     for model, divergences in found.items():
         record = {"benchmark": config.benchmark, "model": model, "divergences": divergences}
         Divergences.model_validate(record).write(config.folder, model=model)

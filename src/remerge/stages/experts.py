@@ -9,7 +9,7 @@ import torch
 
 from remerge.checkpoints.models import locate
 from remerge.checkpoints.stored import is_linearised
-from remerge.config import Config
+from remerge.config import Config, digest
 from remerge.errors import UserError
 from remerge.files import write_folder
 from remerge.stages._workspace import Workspace, model_record
@@ -24,6 +24,7 @@ def run(config: Config, task: str) -> None:
     tasks = list(config.tasks) if task == "multitask" else [task]
     source = None if task == "multitask" else config.task(task).expert
     folder, training = space.folder / "experts" / task, None
+    follows: dict[str, str] = {}
     if source is None:
         train = [e for t in tasks for e in space.split(t, "train").examples]
         validation = [e for t in tasks for e in space.split(t, "validation").examples]
@@ -40,10 +41,17 @@ def run(config: Config, task: str) -> None:
         others = [space.split(t, "train").examples for t in sorted(elsewhere)]
         trained, training = finetune(space.family, model, train, validation, settings, config.seed, others)
         write_folder(folder, partial(space.family.save, trained))
+        read = [(t, split) for t in tasks for split in ("train", "validation")]
+        read += [(t, "train") for t in sorted(elsewhere)]
+        follows = {
+            "base": space.record("base").content,
+            "inputs": digest([space.split(*part).digest for part in read]),
+            "settings": digest(settings, config.seed),
+        }
     else:
         folder = _existing(space, task, locate(source, config.task(task).expert_revision))
     model = space.load_folder(folder, space.dtype)
-    record = model_record(space, model, source or "fine-tuned here", folder, started, training)
+    record = model_record(space, task, model, source or "fine-tuned here", folder, started, training, follows)
     record.write(space.folder, model=task)
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from remerge.config import Config
 from remerge.measures.score import score
-from remerge.records import Scores
+from remerge.records import Score, Scores
 from remerge.stages._every_task import on_every_task
 from remerge.stages._workspace import Workspace
 
@@ -19,7 +19,7 @@ def run(config: Config) -> None:
         return score(space.family, model, space.split(task, "test"), config.evaluation.batch_size, labels)
 
     joint = config.base.fixed_heads
-    found = on_every_task(config, "scores", config.models, "test", compute, joint=joint)
+    found = on_every_task(config, "scores", Score, config.models, "test", compute, joint=joint)
     for model, scores in found.items():
         record = {"benchmark": config.benchmark, "model": model, "scores": scores}
         Scores.model_validate(record).write(config.folder, model=model)

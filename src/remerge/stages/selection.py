@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from pydantic import FiniteFloat
 from tqdm import tqdm
 
 from remerge.config import Config, Variant
@@ -32,7 +33,7 @@ def choose(bench: Bench, variant: Variant, plan: str) -> None:
     asked = config.planned[plan]
     cases = asked.tuning(config.cases(plan))
     unmerged = bench.unmerged("validation")
-    journal = bench.space.journal("selection", plan, variant.name)
+    journal = bench.space.journal(FiniteFloat, "selection", plan, variant.name)
     points = config.grid(variant)
     settings = [method.settings({**config.params(variant), **point}) for point in points]
     found: list[dict[str, float]] = [{} for _ in points]
