@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The command line prints it and exits with status 2, without a traceback.
     """
+
+
+class Stale(UserError):
+    """A file that is whole, and would be made otherwise today."""

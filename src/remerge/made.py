@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from remerge.contents import changed_since, digest_of, of_model
-from remerge.errors import UserError
+from remerge.errors import Stale, UserError
+from remerge.files import remove
 from remerge.records import Made, Model
 from remerge.variants import digest
 from remerge.versions import versions
@@ -25,7 +26,7 @@ def make(results: Path, path: Path, follows: Mapping[str, str], write: Callable[
     """
     what = str(path.relative_to(results))
     # A kill in between leaves a file without a note, not one with another file's.
-    Made.place(results, what=what).unlink(missing_ok=True)
+    remove(Made.place(results, what=what))
     write(path)
     made = Made(what=what, digest=digest_of(path), follows=dict(follows), versions=versions())
     made.write(results, what=what)
@@ -40,14 +41,15 @@ def checked(results: Path, path: Path, follows: Mapping[str, str]) -> Path:
         follows: what it must have been made from.
 
     Raises:
-        UserError: it is missing, is not the one that was made here, or was made from something else.
+        UserError: it is missing, or is not the one that was made here.
+        Stale: it was made from something else.
     """
     now, note = digest_of(path), Made.read(results, what=str(path.relative_to(results)))
     if now != note.digest:
         raise UserError(f"{path} was altered or replaced after it was made: delete it and run again")
     for name, part in follows.items():
         if note.follows.get(name) != part:
-            raise UserError(f"{path} was made from other {name} than there are now: delete it and run again")
+            raise Stale(f"{path} was made from other {name} than there are now: delete it and run again")
     return path
 
 

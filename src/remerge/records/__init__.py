@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from remerge.records._record import Part, Record
+from remerge.records._record import Part
+from remerge.records._record import Record as Record
 from remerge.variants import digest
 
 

@@ -25,8 +25,8 @@ from remerge.stages._workspace import Workspace
 class Bench:
     """Base, experts and examples in memory, and the one module that merges are written into."""
 
-    def __init__(self, config: Config) -> None:
-        self.config, self.space = config, Workspace(config)
+    def __init__(self, config: Config, space: Workspace | None = None) -> None:
+        self.config, self.space = config, space or Workspace(config)
         self._experts: dict[str, Mapping[str, Value]] = {}
         self.base: dict[str, Tensor] = {}
         self._references: dict[tuple[str, str], Reference] = {}

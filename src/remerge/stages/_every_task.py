@@ -8,25 +8,25 @@ from typing import Any
 from torch import nn
 from tqdm import tqdm
 
-from remerge.config import Config, digest
+from remerge.config import digest
 from remerge.stages._code import code
 from remerge.stages._workspace import Workspace
 
 
 def on_every_task(
-    config: Config,
+    space: Workspace,
     what: str,
     kind: Any,
     models: Sequence[str],
     split: str,
-    compute: Callable[[Workspace, nn.Module, str], Any],
+    compute: Callable[[nn.Module, str], Any],
     *more: Path,
     joint: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """``compute`` of every model on every task, those kept from an earlier run recalled.
 
     Args:
-        config: the benchmark.
+        space: the benchmark.
         what: is computed, the name of the stage.
         kind: the type of a value.
         models: which.
@@ -35,10 +35,10 @@ def on_every_task(
         more: the files that it follows from, beside those that score a model.
         joint: whether it follows from the labels of all tasks.
     """
-    space = Workspace(config)
+    config = space.config
 
     def measured(load: Callable[[], nn.Module], task: str) -> Any:
-        return compute(space, load(), task)
+        return compute(load(), task)
 
     base, prints = space.record("base").content, space.contents(*models, *config.tasks)
     inputs = {task: space.split(task, split).digest for task in config.tasks}

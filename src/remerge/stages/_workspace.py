@@ -19,7 +19,7 @@ from remerge.checkpoints.stored import LINEARISED, is_adapter, is_linearised, me
 from remerge.config import Config, Variant, digest
 from remerge.contents import of_model
 from remerge.deltas import State, Value
-from remerge.errors import UserError
+from remerge.errors import Stale, UserError
 from remerge.families import Example, Family, Head, family
 from remerge.families.linearised import Linearised
 from remerge.journal import Journal
@@ -76,8 +76,8 @@ class Workspace:
             weights: whether its weights are read too, or only configuration, tokenizer and heads.
 
         Raises:
-            UserError: a file is missing, or is not the one that was recorded; or the model was trained from
-                another base.
+            UserError: a file is missing, or is not the one that was recorded.
+            Stale: the model was trained from another base.
         """
         record, place = self.record(model), Model.place(self.folder, model=model)
         folder, again = Path(record.path), f"delete {place} and run again"
@@ -89,7 +89,7 @@ class Workspace:
                 raise UserError(f"{folder / name} {fault}: {again}")
         base = record.follows.get("base")
         if base is not None and base != self.record("base").content:
-            raise UserError(f"{place} was trained from another base than there is now: {again}")
+            raise Stale(f"{place} was trained from another base than there is now: {again}")
         return folder
 
     def load(self, model: str, tasks: Sequence[str]) -> nn.Module:
@@ -183,7 +183,12 @@ class Workspace:
 
     def journal(self, kind: Any, *parts: str) -> Journal:
         """A journal of this benchmark, of records of a type."""
-        return Journal(self.folder.joinpath("journal", *parts).with_suffix(".jsonl"), kind)
+        return Journal(self.journal_file(*parts), kind)
+
+    def journal_file(self, *parts: str) -> Path:
+        """Where a journal lies."""
+        folder = self.folder.joinpath("journal", *parts[:-1])
+        return folder / f"{parts[-1]}.jsonl"
 
     def rows(self, task: str, split: str) -> list[Row]:
         """The examples of a split, in the columns of its dataset."""

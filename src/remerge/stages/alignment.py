@@ -35,7 +35,12 @@ INPUTS = 100
 
 def run(config: Config) -> None:
     """Measure how alike experts process inputs: CKA of their updates in each layer, plain and aligned."""
-    bench, tasks = Bench(config), list(config.tasks)
+    made(Bench(config)).write(config.folder)
+
+
+def made(bench: Bench) -> Alignment:
+    """The record, what an earlier run compared from the journal."""
+    config, tasks = bench.config, list(bench.config.tasks)
     deltas = bench.deltas(dict.fromkeys(tasks, 1))
     prints = bench.space.contents("base", *tasks)
     inputs = [bench.split(task, "validation").digest for task in tasks]
@@ -49,7 +54,7 @@ def run(config: Config) -> None:
         "inputs": min(INPUTS, *(len(bench.split(task, "validation").examples) for task in tasks)),
         "matrices": journal.recall(key, partial(_aligned, bench, deltas, names)),
     }
-    Alignment.model_validate(record).write(config.folder)
+    return Alignment.model_validate(record)
 
 
 def _aligned(bench: Bench, deltas: Deltas, names: list[str]) -> list[dict[str, Any]]:

@@ -28,7 +28,12 @@ def run(config: Config, variant: str, plan: str) -> None:
 
 
 def choose(bench: Bench, variant: Variant, plan: str) -> None:
-    """Choose the parameters of a variant that is tuned for a plan."""
+    """Choose the parameters of a variant that is tuned for a plan, and write the record."""
+    made(bench, variant, plan).write(bench.config.folder, plan=plan, variant=variant.name)
+
+
+def made(bench: Bench, variant: Variant, plan: str) -> Selection:
+    """The record of a choice, merits of an earlier run from the journal."""
     config, method = bench.config, find(variant.method)
     asked = config.planned[plan]
     cases = asked.tuning(config.cases(plan))
@@ -58,7 +63,7 @@ def choose(bench: Bench, variant: Variant, plan: str) -> None:
         for point, merits in zip(points, found, strict=True)
     ]
     best = max(grid, key=lambda point: point.mean)
-    Selection(
+    return Selection(
         benchmark=config.benchmark,
         variant=variant.name,
         method=method.name,
@@ -67,7 +72,7 @@ def choose(bench: Bench, variant: Variant, plan: str) -> None:
         subsets=[case.name for case in cases],
         grid=grid,
         chosen=best.params,
-    ).write(config.folder, plan=plan, variant=variant.name)
+    )
 
 
 class _Writer:

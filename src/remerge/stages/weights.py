@@ -34,7 +34,12 @@ Tallies = list[list[float]] | dict[str, list[list[float]]]
 
 def run(config: Config) -> None:
     """Measure how alike experts' weights are: cosines, signs that agree after pruning, and what it drops."""
-    bench, tasks = Bench(config), list(config.tasks)
+    made(Bench(config)).write(config.folder)
+
+
+def made(bench: Bench) -> Weights:
+    """The record, what an earlier run counted from the journal."""
+    config, tasks = bench.config, list(bench.config.tasks)
     deltas = bench.deltas(dict.fromkeys(tasks, 1))
     prints = bench.space.contents("base", *tasks)
     follows, journal = digest(prints, code(config, Path(__file__))), bench.space.journal(Tallies, "weights")
@@ -45,7 +50,7 @@ def run(config: Config) -> None:
         for name in tqdm(matrices, desc="signs", mininterval=1)
     ]
     middle = _middle(matrices)
-    Weights(
+    return Weights(
         benchmark=config.benchmark,
         experts=tasks,
         cosines=journal.recall(digest(follows, "cosines"), partial(_cosines, deltas)),
@@ -57,7 +62,7 @@ def run(config: Config) -> None:
             share=1 - HALF,
             **journal.recall(digest(follows, "dropped"), partial(_dropped, deltas, middle)),
         ),
-    ).write(config.folder)
+    )
 
 
 def _cosines(deltas: Deltas) -> list[list[float]]:
