@@ -11,8 +11,11 @@ from remerge.__main__ import main
 from remerge.config import Config
 
 TASKS = ("cola", "mnli", "sst2")
-CONFIG = "results/small/config.yaml"
-LEARNED = {"inputs": 6, "epochs": 1, "learning_rate": 0.02, "initial": {"tune": [0.5, "1/T"]}}
+RUN = Path("results/small")
+CONFIG = str(RUN / "config.yaml")
+LEARNED = "divmerge@epochs=1,inputs=6,learning_rate=0.02,tuned"
+TABLES = {name: ["tables", name] for name in ("experts", "pairs", "seconds", "selection")}
+GRID = {"inputs": 6, "epochs": 1, "learning_rate": 0.02, "initial": {"tune": [0.5, "1/T"]}}
 
 
 def settings(benchmark: str = "small") -> dict[str, Any]:
@@ -32,7 +35,7 @@ def settings(benchmark: str = "small") -> dict[str, Any]:
         "base": {"source": "miniature", "miniature": size},
         "tasks": tasks,
         "finetune": {"learning_rate": 1e-2, "steps": 60, "batch_size": 16},
-        "merge": {"variants": ["average", "fisher", {"divmerge": LEARNED}]},
+        "merge": {"variants": ["average", "fisher", {"divmerge": GRID}]},
         "plans": {"subsets": {"tune_on": ["cola+sst2"], "sizes": [2]}},
         "statistics": {"inputs": 4},
         "evaluation": {"watch": 2},

@@ -18,6 +18,7 @@ from remerge.report.labels import MODELS, task_label
 from remerge.report.make import place
 from remerge.report.run import Run
 from remerge.report.table import MISSING, number
+from remerge.verify import look
 from remerge.versions import versions
 
 PACKAGES = (
@@ -77,6 +78,7 @@ def context(run: Run) -> dict[str, Any]:
         "outcome": _outcome(run),
         "weak": _weak(run),
         "stages": _stages(run),
+        "checked": look(run),
         "versions": list(versions(PACKAGES).items()),
         "config": (run.results / "config.yaml").read_text(),
         "configfile": _configfile(run.benchmark),

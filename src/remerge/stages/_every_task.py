@@ -42,9 +42,9 @@ def on_every_task(
 
     base, prints = space.record("base").content, space.contents(*models, *config.tasks)
     inputs = {task: space.split(task, split).digest for task in config.tasks}
+    journals = {model: space.journal(kind, what, model) for model in models}
     everything: dict[str, dict[str, Any]] = {}
     for model in tqdm(models, desc=what):
-        journal = space.journal(kind, what, model)
         load = cache(partial(space.load, model, list(config.tasks)))
         found = {}
         for task in config.tasks:
@@ -52,6 +52,6 @@ def on_every_task(
             follows: list[Any] = [base, prints[model], prints[task], inputs[task]]
             follows += [config.evaluation.batch_size, inputs if joint else {}]
             key = digest(follows, str(space.dtype), code(config, *more))
-            found[task] = journal.recall(key, partial(measured, load, task))
+            found[task] = journals[model].recall(key, partial(measured, load, task))
         everything[model] = found
     return everything
