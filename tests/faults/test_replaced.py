@@ -110,6 +110,8 @@ def test_a_local_source_is_read_again_only_if_it_may_have_changed(
     os.chdir(copied)
     altered(folder / "model.safetensors")
     assert made.content_of(RUN, "cola", "./mine") != before
+    assert main(["merges", CONFIG, "average", "2"]) == 0  # nothing is computed, and so nothing is read
+    shutil.rmtree(RUN / "journal/merges")
     assert main(["merges", CONFIG, "average", "2"]) == 2
 
 
