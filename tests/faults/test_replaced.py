@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from remerge import made
 from remerge.__main__ import main
 from remerge.contents import digest_of, of_model
+from remerge.stages import _code
 
 
 def verified(capsys: Any) -> tuple[int, list[str]]:
@@ -91,6 +92,24 @@ def test_other_settings_versions_and_parents_are_stale(
     assert any("was made with python" in line and "here is 3.0" in line for line in verified(capsys)[1])
 
 
+def test_edited_code_makes_what_follows_from_it_stale(
+    copied: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Path.read_text
+
+    def edited(path: Path, *args: Any, **given: Any) -> str:
+        return read(path, *args, **given) + ("# edited" if path.name == "curvature.py" else "")
+
+    monkeypatch.setattr(Path, "read_text", edited)
+    _code._code.cache_clear()
+    status, lines = verified(capsys)
+    _code._code.cache_clear()
+    stale = [line for line in lines if "made from other code than there is now" in line]
+    assert status == 2 and len(stale) == 3, lines  # the statistics
+    assert any("alignment.json does not follow from today's code" in line for line in lines)
+    assert not any("merges/average" in line for line in lines)
+
+
 def test_a_local_source_is_read_again_only_if_it_may_have_changed(
     tmp_path: Path, copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,4 +153,4 @@ def test_a_reference_of_another_expert_is_refused(copied: Path, capsys: Any) -> 
     config.write_text(config.read_text().replace("learning_rate: 0.01", "learning_rate: 0.02"))
     assert main(["experts", CONFIG, "cola"]) == 0
     assert main(["merges", CONFIG, LEARNED, "2"]) == 2
-    assert "cola.safetensors was made from other weights than there are now" in capsys.readouterr().err
+    assert "cola.safetensors was made from other weights than there is now" in capsys.readouterr().err

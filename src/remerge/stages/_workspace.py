@@ -43,6 +43,7 @@ class Workspace:
         self.folder = config.folder
         self.device = device_of(config.device)
         self._splits: dict[tuple[str, str], Split] = {}
+        self._contents: dict[str, str] = {}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -65,8 +66,10 @@ class Workspace:
         return Model.read(self.folder, model=model)
 
     def contents(self, *models: str) -> dict[str, str]:
-        """A short name for all that each of some models is."""
-        return {model: self.record(model).content for model in models}
+        """A short name for all that each of some models is; every key has some, so each is read once."""
+        for model in {*models} - self._contents.keys():
+            self._contents[model] = self.record(model).content
+        return {model: self._contents[model] for model in models}
 
     def path(self, model: str, weights: bool = True) -> Path:
         """Where a model's files lie, about to be read.
