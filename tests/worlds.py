@@ -264,3 +264,12 @@ def make_world(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return results
+
+
+def as_variant(results: Path, old: str, new: str) -> None:
+    """The merges of one variant under the name of another too."""
+    for path in sorted((results / "merges" / old).iterdir()):
+        lines = [json.loads(line) | {"variant": new} for line in path.read_text().splitlines()]
+        copy = results / "merges" / new / path.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text("".join(json.dumps(line) + "\n" for line in lines))
