@@ -273,3 +273,15 @@ def as_variant(results: Path, old: str, new: str) -> None:
         copy = results / "merges" / new / path.name
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def as_benchmark(results: Path, name: str) -> None:
+    """The records of a run under another benchmark's name; without seals, which were of the old one."""
+    for path in sorted(results.rglob("*.json*")):
+        lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
+        records = [json.loads(line) for line in lines]
+        for record in records:
+            if "benchmark" in record:
+                record["benchmark"] = name
+                record.pop("seal", None)
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
