@@ -1,7 +1,11 @@
-"""Journals: what a killed run keeps."""
+"""Journals: what a killed run keeps, and what of a spoilt one is computed again."""
 
 import json
 
+import pytest
+from pydantic import FiniteFloat
+
+from remerge.errors import UserError
 from remerge.journal import Journal
 
 
@@ -27,3 +31,48 @@ def test_a_line_cut_short_by_a_kill_is_computed_again(tmp_path):
     assert journal.recall("a", lambda: -1) == 1
     assert journal.recall("b", lambda: 3) == 3
     assert [json.loads(line)["record"] for line in path.read_text().splitlines()] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda line: b"\n",
+        lambda line: bytes(len(line)) + b"\n",
+        lambda line: line.replace(b"2.5", b"2.7"),
+        lambda line: line.replace(b"2.5", b"NaN"),
+        lambda line: line.replace(b"2.5", b"1e999"),
+        lambda line: line.replace(b"2.5", b'"2.5"'),
+        lambda line: line.replace(b'"b"', b'"\xe9"'),
+        lambda line: line.replace(b'"key"', b'"kye"'),
+        lambda line: b"[" * 100_000 + b"\n",
+        lambda line: b"[1]\n",
+        lambda line: line[:20] + b"\n",
+    ],
+)
+def test_a_spoilt_line_is_dropped_and_computed_again(tmp_path, capsys, spoil):
+    path = tmp_path / "j.jsonl"
+    for key, value in (("a", 1.5), ("b", 2.5), ("c", 3.5)):
+        Journal(path, FiniteFloat).recall(key, lambda value=value: value)
+    first, second, third = path.read_bytes().splitlines(keepends=True)
+    spoilt = first + spoil(second) + third
+    path.write_bytes(spoilt)
+    journal = Journal(path, FiniteFloat)
+    assert path.read_bytes() == spoilt  # it is mended when it is written
+    said = "1 of 3 lines are not as they were written: dropped, to be computed again"
+    assert capsys.readouterr().err == f"remerge: {path}: {said}\n"
+    assert [journal.recall(key, lambda: 9.5) for key in "abc"] == [1.5, 9.5, 3.5]
+    assert [json.loads(line)["record"] for line in path.read_text().splitlines()] == [1.5, 3.5, 9.5]
+    Journal(path, FiniteFloat)
+    assert not capsys.readouterr().err
+
+
+def test_a_record_of_another_type_is_computed_again(tmp_path):
+    path = tmp_path / "j.jsonl"
+    Journal(path).recall("a", lambda: {"value": 1})
+    assert Journal(path, FiniteFloat).recall("a", lambda: 2.5) == 2.5
+
+
+def test_a_journal_in_the_place_of_a_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot (read|write) .*j\.jsonl: Not a directory"):
+        Journal(tmp_path / "file" / "j.jsonl").recall("a", lambda: 1)

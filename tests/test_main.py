@@ -80,7 +80,7 @@ def test_a_data_file_cut_short(world, capsys):
     file.write_bytes(file.read_bytes()[:50])
     status, lines = run(capsys, "references", world, "cola")
     assert status == 2
-    assert "not a whole parquet file" in lines[0]
+    assert "validation.parquet was altered or replaced after it was made: delete it" in lines[0]
     assert not (world.parent / "results/w/references").exists()
 
 

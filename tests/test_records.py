@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from remerge.errors import UserError
-from remerge.records import Merge, Score, Scores, anp, normalised, normalised_restricted
+from remerge.records import Merge, Reference, Score, Scores, anp, normalised, normalised_restricted
 
 
 def score(value: float, restricted: float | None = None) -> Score:
@@ -33,7 +33,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     rouge = Score(metric="rougeL", value=0.5, n=3, rouge1=0.6, rouge2=0.4, rougeL=0.5)  # type: ignore[call-arg]
     record = Scores(benchmark="b", model="base", scores={"a": rouge})
     record.write(tmp_path, model="base")
-    assert Scores.read(tmp_path, model="base") == record
+    assert Scores.read(tmp_path, model="base").sealed() == record.sealed()
     assert json.loads((tmp_path / "scores/base.json").read_text())["scores"]["a"]["rouge1"] == 0.6
 
 
@@ -71,6 +71,26 @@ def test_a_missing_file_and_one_that_is_no_record(tmp_path: Path) -> None:
     (tmp_path / "scores/base.json").write_text("[]")
     with pytest.raises(UserError, match=r"base\.json is not a record: delete"):
         Scores.read(tmp_path, model="base")
+
+
+def test_what_is_of_something_else_or_was_altered_is_refused(tmp_path: Path) -> None:
+    record = Scores(benchmark="b", model="cola", scores={"cola": score(0.5)})
+    record.write(tmp_path, model="mnli")
+    with pytest.raises(UserError, match=r"scores/mnli\.json is of model 'cola', not 'mnli': delete the file"):
+        Scores.read(tmp_path, model="mnli")
+    record.write(tmp_path, model="cola")
+    with pytest.raises(UserError, match=r"scores/cola\.json is of benchmark 'b', not 'c': delete the file"):
+        Scores.read(tmp_path, model="cola", benchmark="c")
+    path = tmp_path / "scores/cola.json"
+    path.write_text(path.read_text().replace("0.5", "0.6"))
+    with pytest.raises(UserError, match=r"scores/cola\.json was altered after it was written: delete"):
+        Scores.read(tmp_path, model="cola")
+
+
+def test_a_seal_is_of_everything_but_what_was_measured() -> None:
+    record = Reference(task="cola", inputs=3, positions=6, seconds=1.5, device="cpu")
+    assert record.sealed()["seal"] == record.model_copy(update={"seconds": 2.5}).sealed()["seal"]
+    assert record.sealed()["seal"] != record.model_copy(update={"inputs": 4}).sealed()["seal"]
 
 
 def test_it_is_light() -> None:

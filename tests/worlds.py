@@ -151,6 +151,7 @@ def make_world(
         "source": "miniature",
         "path": f"results/{benchmark}/base",
         "fingerprint": "0123456789abcdef",
+        "files": {"model.safetensors": "0" * 64},
         "family": "causal_lm",
         "architecture": "Qwen2ForCausalLM",
         "parameters": 548_352,
@@ -263,3 +264,24 @@ def make_world(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return results
+
+
+def as_variant(results: Path, old: str, new: str) -> None:
+    """The merges of one variant under the name of another too."""
+    for path in sorted((results / "merges" / old).iterdir()):
+        lines = [json.loads(line) | {"variant": new} for line in path.read_text().splitlines()]
+        copy = results / "merges" / new / path.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def as_benchmark(results: Path, name: str) -> None:
+    """The records of a run under another benchmark's name; without seals, which were of the old one."""
+    for path in sorted(results.rglob("*.json*")):
+        lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
+        records = [json.loads(line) for line in lines]
+        for record in records:
+            if "benchmark" in record:
+                record["benchmark"] = name
+                record.pop("seal", None)
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))

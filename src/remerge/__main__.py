@@ -14,9 +14,10 @@ from pathlib import Path
 
 from remerge import config as configuration
 from remerge.errors import UserError
+from remerge.files import check_writable
 from remerge.runs import end_with_the_run
 
-Handler = Callable[[argparse.Namespace], None]
+Handler = Callable[[argparse.Namespace], int | None]
 
 STAGES = Path(__file__).parent / "stages"
 TYPES: dict[str, type] = {"str": str, "int": int, "Path": Path}
@@ -29,13 +30,18 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         handler: Handler = parsed.handler
-        handler(parsed)
+        return handler(parsed) or 0
     except UserError as error:
         print(f"remerge: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        # A folder that may not be written, a file that may not be read; without a name it is our own mistake.
+        if error.filename is None:
+            raise
+        print(f"remerge: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
 def _stage(name: str, arguments: list[str]) -> Handler:
@@ -45,6 +51,7 @@ def _stage(name: str, arguments: list[str]) -> Handler:
         # First, for most mistakes are seen here: what a stage imports may take seconds.
         config = configuration.load(parsed.config)
         end_with_the_run()
+        check_writable(config.folder)
         stage = importlib.import_module(f"remerge.stages.{name}")
         if "torch" in sys.modules:
             _prepare(config.threads)
@@ -84,6 +91,26 @@ def _compare(parsed: argparse.Namespace) -> None:
 
 def _check(parsed: argparse.Namespace) -> None:
     configuration.check(configuration.load(parsed.config))
+
+
+def _verify(parsed: argparse.Namespace) -> int:
+    # What a run wrote of its models' places counts from the folder above results/.
+    folder = parsed.results.resolve()
+    os.chdir(folder.parent.parent)
+    os.environ["TQDM_DISABLE"] = "1"
+    from remerge.report.run import Run
+    from remerge.stages._replay import verify
+
+    run = Run(Path(folder.parent.name, folder.name))
+    if run.results != run.config.folder:
+        raise UserError(f"{parsed.results} is not results/{run.benchmark}: name the folder of a run")
+    _prepare(run.config.threads)
+    found = verify(run)
+    for kind, lines in (("corrupt", found.corrupt), ("stale", found.stale)):
+        for line in lines:
+            print(f"{kind}: {line}")
+    print(f"remerge: {run.results}: {found.summary}")
+    return 2 if found.corrupt or found.stale else 0
 
 
 def _methods(parsed: argparse.Namespace) -> None:
@@ -140,6 +167,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("results", type=Path, nargs="+", help="results/<benchmark>, once for each")
     compare.add_argument("--out", required=True, type=Path, help="the page, an HTML file")
+    text = "check every file of a run against what made it: contents, code, settings, versions, parents"
+    add("verify", _verify, text, results=Path)
     merge = add("merge", _merge, "merge checkpoints into a new folder, without a pipeline")
     merge.add_argument("--method", required=True, help="one that `remerge methods` lists")
     merge.add_argument("--base", required=True, help="a folder or hub id")

@@ -10,3 +10,7 @@ class UserError(Exception):
 
 class Diverged(UserError):
     """What was trained or learned is no number any more; another setting may hold."""
+
+
+class Stale(UserError):
+    """A file that is whole, and would be made otherwise today."""

@@ -27,8 +27,11 @@ def write_with(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         UserError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_partial(path), suffix=path.suffix)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_partial(path), suffix=path.suffix)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -63,6 +66,32 @@ def write_folder(folder: Path, save: Callable[[Path], None]) -> None:
         raise UserError(f"cannot write {folder}: {cause}") from error
 
 
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be written, before hours are spent on what will be written there.
+
+    Raises:
+        UserError: it is read-only, or a part of its path is no folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write into {folder}: {error.strerror or error}") from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        UserError: its folder cannot be written.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` atomically."""
 
@@ -92,5 +121,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run the stage that makes it") from None
-    except ValueError as error:
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON ({error}): delete it and run again") from None

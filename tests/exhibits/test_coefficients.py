@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from worlds import as_variant
 
 from remerge import exhibits
 from remerge.report.figure import Figure
@@ -73,7 +74,7 @@ def test_anp_against_inputs_has_a_line_a_method_over_its_numbers_of_inputs(
     ):
         params = {"divergence": "js", "inputs": number, "level": "layer"}
         kept.append({"name": name_of("divmerge", params), "method": "divmerge", "params": params})
-        shutil.copytree(results / "merges" / old, results / "merges" / name_of("divmerge", params))
+        as_variant(results, old, name_of("divmerge", params))
         path = results / "merges" / name_of("divmerge", params) / "2.jsonl"
         path.write_text(path.read_text().replace('"inputs": 200', f'"inputs": {number}'))
     config["merge"]["variants"] = kept
@@ -111,7 +112,7 @@ def test_anp_against_the_share_of_stand_ins_starts_at_a_task_s_own_inputs(
         params = {"divergence": "js", "level": "layer", **given}
         kept.append({"name": name_of("divmerge", params), "method": "divmerge", "params": params})
         if share:
-            shutil.copytree(results / "merges" / old, results / "merges" / name_of("divmerge", params))
+            as_variant(results, old, name_of("divmerge", params))
         path = results / "merges" / name_of("divmerge", params) / "2.jsonl"
         used = f'"replaced": {share}, "stand_ins": "{kind}", "inputs": 200'
         path.write_text(path.read_text().replace('"inputs": 200', used))

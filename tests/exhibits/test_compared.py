@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from scipy import stats
+from worlds import as_variant
 
 from remerge import exhibits
 from remerge.errors import UserError
@@ -136,7 +137,7 @@ def test_a_method_of_pairs_alone_is_compared_on_pairs_and_has_no_rank(spoilt: Pa
     config = yaml.safe_load((spoilt / "config.yaml").read_text())
     config["merge"]["variants"][0] = {"name": "slerp", "method": "slerp", "params": {}}
     (spoilt / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    (spoilt / "merges/average").rename(spoilt / "merges/slerp")
+    as_variant(spoilt, "average", "slerp")
     table = rows(spoilt, "comparisons")
     best = "divmerge@divergence=js,level=layer"
     leads = [

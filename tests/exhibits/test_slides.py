@@ -13,6 +13,7 @@ import pytest
 import yaml
 from runs import finish
 from test_exhibits import PLACES
+from worlds import as_benchmark
 
 from remerge import config as configuration
 from remerge import exhibits
@@ -208,6 +209,7 @@ def test_several_models_and_recipes_stand_beside_each_other(results: Path, tmp_p
         (real / "config.yaml").write_text(
             yaml.safe_dump(raw | {"benchmark": f"slides-vit-b16{more}"}, sort_keys=False)
         )
+        as_benchmark(real, f"slides-vit-b16{more}")
         runs.append(Run(real))
     table = exhibits.known()["slides_models"].build(runs)
     rows = {(r["method"], r["scale"]): r for r in table.frame.to_dict("records")}

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 from scipy import stats
+from worlds import as_benchmark, as_variant
 
 from remerge import exhibits
 from remerge.config import load
@@ -293,7 +294,7 @@ def test_several_seeds_have_a_mean_and_a_spread(world: Path, tmp_path: Path) -> 
     (results / "config.yaml").write_text(yaml.safe_dump(config))
     name = Run(results).config.merge.variants[0].name
     first = config["merge"]["variants"][0]["name"]
-    (results / f"merges/{first}").rename(results / f"merges/{name}")
+    as_variant(results, first, name)
     expected = {}
     for size in (2, 3, 4):
         path = results / f"merges/{name}/{size}.jsonl"
@@ -330,6 +331,7 @@ def test_sign_agreement_stands_beside_the_papers(drm: Path, tmp_path: Path) -> N
     assert "paper" not in build(drm, "drm_table4").html()
 
     results = Path(shutil.copytree(drm, tmp_path / "drm"))
+    as_benchmark(results, "drm-llama-lora")
     config = (results / "config.yaml").read_text().replace("drm-t5-base", "drm-llama-lora")
     (results / "config.yaml").write_text(config)
     found = rows(results, "drm_table4", "space")

@@ -157,8 +157,8 @@ def test_experts_of_another_kind_or_base_are_refused(runs: Any, monkeypatch: pyt
     assert Workspace(again).record("digit").fingerprint == Workspace(config).record("digit").fingerprint
     with pytest.raises(UserError, match=r"an ordinary model, .*: leave tasks\.striped\.expert out"):
         experts.run(again, "striped")
-    record = again.folder / "base.json"
-    record.write_text(record.read_text().replace(Workspace(again).record("base").fingerprint, "0123"))
+    record = Workspace(again).record("base").model_copy(update={"fingerprint": "0123"})
+    record.write(again.folder, model="base")
     with pytest.raises(UserError, match=r"an expansion at base .*, this benchmark's is 0123"):
         experts.run(again, "digit")
 

@@ -19,7 +19,7 @@ from remerge.measures.references import divergences
 from remerge.measures.score import accuracy
 from remerge.methods import find
 from remerge.records import Selection
-from remerge.stages import _keys, data, experts, merges, references, selection, statistics
+from remerge.stages import _code, data, experts, merges, references, selection, statistics
 from remerge.stages import base as base_stage
 from remerge.stages._bench import Bench
 from remerge.stages._workspace import Workspace
@@ -296,12 +296,12 @@ def test_negation_subtracts_and_judges_controls(bench):
 
 
 def test_an_analogy_of_three_is_judged_on_the_fourth(bench):
-    (bench.folder / "data/rte").symlink_to("mnli")
-    raw = yaml.safe_load(dump(bench))
-    raw["tasks"]["rte"] = raw["tasks"]["mnli"]
+    raw, form = yaml.safe_load(dump(bench)), miniature.FORMATS["rte"]
+    raw["tasks"]["rte"] = raw["tasks"]["mnli"] | {"prompt": form.prompt, "answers": list(form.answers)}
     raw["merge"]["variants"] = [{"task_arithmetic": {"scale": 1}}]
     raw["plans"] = {"analogy": {"a": "cola", "b": "sst2", "c": "mnli", "d": "rte"}}
     config = validate(raw, Path("b.yaml"))
+    data.run(config, "rte")
     experts.run(config, "rte")
     merges.run(config, "task_arithmetic@scale=1", "analogy")
     (line,) = [json.loads(x) for x in (config.folder / "merges/task_arithmetic@scale=1/analogy.jsonl").open()]
@@ -365,11 +365,11 @@ def test_a_key_follows_all_code_that_its_value_follows_from(bench, monkeypatch, 
         return read(path, *args, **kwargs) + ("# edited" if path == package / file else "")
 
     monkeypatch.setattr(Path, "read_text", edited)
-    _keys._code.cache_clear()
+    _code._code.cache_clear()
     count = []
     monkeypatch.setattr(Bench, "make", lambda *given: count.append(given))
     merges.run(config, "ties", "2")
-    _keys._code.cache_clear()
+    _code._code.cache_clear()
     assert bool(count) == again
 
 

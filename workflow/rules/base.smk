@@ -13,6 +13,7 @@ rule base:
         gpu=1,
     params:
         settings=configuration.digest(CONFIG.base, CONFIG.seed),
+        source=source_of_base,
     message:
         "The base"
     shell:

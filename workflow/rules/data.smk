@@ -3,12 +3,13 @@
 
 rule data:
     output:
-        expand(f"{B}/data/{{{{task}}}}/{{split}}.parquet", split=["train", "validation", "test"]),
+        noted(*expand(f"{B}/data/{{{{task}}}}/{{split}}.parquet", split=["train", "validation", "test"])),
     log:
         f"{B}/logs/data/{{task}}.log",
     threads: CONFIG.threads
     params:
         settings=settings_of_task,
+        source=source_of_task,
     message:
         "Data of {wildcards.task}"
     shell:

@@ -16,6 +16,7 @@ rule experts:
         gpu=1,
     params:
         settings=settings_of_expert,
+        source=source_of_expert,
     message:
         "Expert of {wildcards.task}"
     shell:

@@ -52,6 +52,27 @@ def settings_of_task(wildcards):
     return configuration.digest(CONFIG.task(wildcards.task), CONFIG.seed)
 
 
+def noted(*files):
+    """Files that carry no record of their own, and the notes that are made with them."""
+    return [path for file in files for path in (file, f"{file}.json")]
+
+
+def source_of_task(wildcards):
+    """What a local source of data holds: one that was replaced in place is read again."""
+    return configuration.digest(contents.of_source(CONFIG.task(wildcards.task).source))
+
+
+def source_of_base(wildcards):
+    """What a local base holds; see `source_of_task`."""
+    return made.content_of(CONFIG.folder, "base", CONFIG.base.source)
+
+
+def source_of_expert(wildcards):
+    """The same of an existing expert."""
+    known = CONFIG.tasks.get(wildcards.task)
+    return made.content_of(CONFIG.folder, wildcards.task, known and known.expert)
+
+
 def tasks_of_expert(wildcards):
     """The tasks whose inputs an expert is trained on; tau_jp's penalty is taken on those of all others."""
     every = wildcards.task == "multitask" or CONFIG.finetune.recipe == "tau_jp"

@@ -10,8 +10,10 @@ rule references:
         files_of(*SCORING, sources.PACKAGE / "measures/references.py"),
     output:
         f"{B}/references/{{task}}.json",
-        f"{B}/references/{{task}}.safetensors",
-        expand(f"{B}/references/{{{{task}}}}@{{kind}}.safetensors", kind=CONFIG.stand_ins),
+        noted(
+            f"{B}/references/{{task}}.safetensors",
+            *expand(f"{B}/references/{{{{task}}}}@{{kind}}.safetensors", kind=CONFIG.stand_ins),
+        ),
     log:
         f"{B}/logs/references/{{task}}.log",
     threads: CONFIG.threads

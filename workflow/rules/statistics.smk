@@ -7,7 +7,7 @@ rule statistics:
         f"{B}/data/{{task}}/train.parquet",
         files_of(*SCORING, sources.PACKAGE / "measures/curvature.py"),
     output:
-        f"{B}/statistics/{{task}}/{{kind}}.safetensors",
+        noted(f"{B}/statistics/{{task}}/{{kind}}.safetensors"),
     log:
         f"{B}/logs/statistics/{{task}}_{{kind}}.log",
     wildcard_constraints:

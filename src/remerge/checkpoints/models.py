@@ -23,11 +23,12 @@ from remerge.checkpoints.stored import (
     stored_tensors,
     weight_files,
 )
+from remerge.contents import BESIDE, digest_of
 from remerge.errors import UserError
 from remerge.families.heads import Heads
 
 # Everything that a model is loaded from, and its licence; weights in pickles are not among it.
-FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.py", "LICENSE*"]
+FILES = [*BESIDE, "*.safetensors", "*.py", "LICENSE*"]
 
 
 def locate(source: str, revision: str | None = None) -> Path:
@@ -59,8 +60,7 @@ def fingerprint(folder: Path) -> str:
     total = hashlib.sha256()
     weights = [folder / LINEARISED] if is_linearised(folder) else weight_files(folder)
     for file in sorted([*weights, *(folder / "heads").glob("*.safetensors")]):
-        with file.open("rb") as opened:
-            total.update(hashlib.file_digest(opened, "sha256").digest())
+        total.update(bytes.fromhex(digest_of(file)))
     return total.hexdigest()[:16]
 
 

@@ -90,6 +90,11 @@ def load_reference(path: Path, inputs: Sequence[Example]) -> Reference:
         raise UserError(f"{path}: not a whole reference ({error}): delete it and run again") from None
     if len(lengths) != len(inputs):
         raise UserError(f"{path}: made on {len(lengths)} inputs, not {len(inputs)}: delete it and run again")
+    positions = int(lengths.sum())
+    if answers.shape != (positions,) or log_probs.ndim != 2 or len(log_probs) != positions:
+        raise UserError(f"{path}: answers and distributions do not fit together: delete it and run again")
+    if answers.is_floating_point() or lengths.is_floating_point() or log_probs.isnan().any():
+        raise UserError(f"{path}: holds what is no answer or distribution: delete it and run again")
     parts = torch.split(answers, lengths.tolist())
     examples = [Example(e.prompt, part.tolist(), e.task) for e, part in zip(inputs, parts, strict=True)]
     return Reference(examples, list(torch.split(log_probs, lengths.tolist())))

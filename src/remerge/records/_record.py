@@ -1,12 +1,18 @@
 """How a record is written and read: checked against its class, refused by its file, line and key."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from remerge.errors import UserError
 from remerge.files import write_json
+from remerge.variants import digest
+
+MEASURED = ("seconds", "memory")
+"""What no seal covers: a record that is made again differs in it."""
 
 
 class Part(BaseModel):
@@ -16,7 +22,14 @@ class Part(BaseModel):
 
 
 class Record(Part):
-    """What stands in a file of its own, or in one line of a file."""
+    """What stands in a file of its own, or in one line of a file.
+
+    Attributes:
+        seal: the digest of all else but what was measured, so that no altered number is taken for a
+            computed one; None in records of earlier versions.
+    """
+
+    seal: str | None = None
 
     file: ClassVar[str]
     """The file below a benchmark's results, with a field for each thing that tells it from the others."""
@@ -30,35 +43,60 @@ class Record(Part):
     def read(cls, results: Path, **key: str | int) -> Self:
         """The record in a file.
 
+        Args:
+            results: the folder of a benchmark.
+            key: what tells the file from the others, and anything else that the record must say.
+
         Raises:
-            UserError: the file is missing or wrong.
+            UserError: the file is missing or wrong, or the record is of something else.
         """
         path = cls.place(results, **key)
-        return cls._checked(_bytes(path), str(path))
+        return cls._checked(_bytes(path), str(path), key)
 
     @classmethod
     def read_lines(cls, results: Path, **key: str | int) -> list[Self]:
         """The records in a file, one a line.
 
+        Args:
+            results: the folder of a benchmark.
+            key: what tells the file from the others, and anything else that each line must say.
+
         Raises:
-            UserError: the file is missing, or a line is wrong.
+            UserError: the file is missing, or a line is wrong or of something else.
         """
         path = cls.place(results, **key)
         lines = enumerate(_bytes(path).splitlines(), 1)
-        return [cls._checked(line, f"{path}, line {number}") for number, line in lines]
+        return [cls._checked(line, f"{path}, line {number}", key) for number, line in lines]
 
     def write(self, results: Path, **key: str | int) -> None:
         """Write the record into a file."""
-        write_json(self.place(results, **key), self.model_dump(mode="json", exclude_unset=True))
+        write_json(self.place(results, **key), self.sealed())
+
+    def sealed(self) -> dict[str, Any]:
+        """The record with its seal, as it is written."""
+        said = self.model_dump(mode="json", exclude_unset=True, exclude={"seal"})
+        return {**said, "seal": _seal(said)}
 
     @classmethod
-    def _checked(cls, text: bytes, where: str) -> Self:
+    def _checked(cls, text: bytes, where: str, key: Mapping[str, str | int]) -> Self:
         try:
-            return cls.model_validate_json(text.decode())
+            record = cls.model_validate_json(text.decode())
         except UnicodeDecodeError:
             raise UserError(f"{where} is not UTF-8: delete the file and run again") from None
         except ValidationError as error:
             raise UserError(f"{where} {_fault(error)}: delete the file and run again") from None
+        if record.seal is not None and record.seal != _seal(json.loads(text)):
+            raise UserError(f"{where} was altered after it was written: delete the file and run again")
+        for name in key.keys() & cls.model_fields.keys():
+            if (found := getattr(record, name)) not in (None, key[name]):
+                raise UserError(
+                    f"{where} is of {name} {found!r}, not {key[name]!r}: delete the file and run again"
+                )
+        return record
+
+
+def _seal(said: Mapping[str, Any]) -> str:
+    return digest({name: value for name, value in said.items() if name not in (*MEASURED, "seal")})
 
 
 def _bytes(path: Path) -> bytes:

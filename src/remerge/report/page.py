@@ -1,8 +1,6 @@
 """``report.html``: what was run, every table and figure, how to make each again; one offline file."""
 
 import base64
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,8 @@ from remerge.report.labels import MODELS, task_label
 from remerge.report.make import place
 from remerge.report.run import Run
 from remerge.report.table import MISSING, number
+from remerge.verify import look
+from remerge.versions import versions
 
 PACKAGES = (
     "remerge",
@@ -78,7 +78,8 @@ def context(run: Run) -> dict[str, Any]:
         "outcome": _outcome(run),
         "weak": _weak(run),
         "stages": _stages(run),
-        "versions": _versions(),
+        "checked": look(run),
+        "versions": list(versions(PACKAGES).items()),
         "config": (run.results / "config.yaml").read_text(),
         "configfile": _configfile(run.benchmark),
         "exhibits": [_exhibit(exhibit, run) for exhibit in exhibits.of(run.config).values()],
@@ -209,16 +210,6 @@ def _stages(run: Run) -> list[tuple[str, str]]:
     }
     stages["total"] = sum(stages.values())
     return [(name, _duration(seconds)) for name, seconds in stages.items()]
-
-
-def _versions() -> list[tuple[str, str]]:
-    found = [("python", platform.python_version())]
-    for package in PACKAGES:
-        try:
-            found.append((package, version(package)))
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _duration(seconds: float) -> str:

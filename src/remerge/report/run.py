@@ -21,7 +21,18 @@ from remerge import records
 from remerge.config import Config
 from remerge.errors import UserError
 from remerge.outcomes import unpack
-from remerge.records import Alignment, Divergences, Merge, Model, Reference, Score, Scores, Selection, Weights
+from remerge.records import (
+    Alignment,
+    Divergence,
+    Divergences,
+    Merge,
+    Model,
+    Reference,
+    Score,
+    Scores,
+    Selection,
+    Weights,
+)
 from remerge.report.labels import printed
 
 Kind = Literal["anp", "restricted"]
@@ -112,14 +123,18 @@ class Run:
     def selections(self) -> list[tuple[Variant, Selection]]:
         """The grids of all tuned variants and their choices, for each plan that they are part of."""
         return [
-            (shown, Selection.read(self.results, variant=variant.name, plan=plan))
+            (shown, self.selection(variant.name, plan))
             for shown, variant in zip(self.variants, self.config.merge.variants, strict=True)
             for plan in self.config.chosen_for(variant)
         ]
 
+    def selection(self, variant: str, plan: str) -> Selection:
+        """The grid of a tuned variant, and its choice for a plan."""
+        return Selection.read(self.results, variant=variant, plan=plan, benchmark=self.benchmark)
+
     def scores(self, model: str) -> dict[str, Score]:
         """One unmerged model's scores by task."""
-        scores = Scores.read(self.results, model=model).scores
+        scores = Scores.read(self.results, model=model, benchmark=self.benchmark).scores
         self._must_have(scores, "score", Scores.place(self.results, model=model))
         return scores
 
@@ -146,13 +161,13 @@ class Run:
 
     def divergence(self, kind: Literal["kl", "js"]) -> pd.DataFrame:
         """D(expert of the column's task ‖ expert of the row) on the column's task."""
-        rows = {model: self._divergences(model) for model in self.tasks}
+        rows = {model: self.divergences(model) for model in self.tasks}
         values = {model: {t: getattr(row[t], kind) for t in self.tasks} for model, row in rows.items()}
         return pd.DataFrame.from_dict(values, orient="index").astype(float)
 
     def divergence_inputs(self) -> list[int]:
         """Over how many inputs each task's divergences are means."""
-        return [found.n for found in self._divergences(self.tasks[0]).values()]
+        return [found.n for found in self.divergences(self.tasks[0]).values()]
 
     @cached_property
     def weights(self) -> Weights:
@@ -174,7 +189,7 @@ class Run:
         if plan is None:
             return []
         asked = {case.name for case in self.config.cases(plan)[str(group)]}
-        found = Merge.read_lines(self.results, variant=variant, group=group)
+        found = self._lines(variant, group)
         path = Merge.place(self.results, variant=variant, group=group)
         made = [(merge.case, merge.seed) for merge in found]
         lacks = asked - {case for case, _ in made}
@@ -190,7 +205,7 @@ class Run:
             merge
             for variant, groups in self._groups.items()
             for group in groups
-            for merge in Merge.read_lines(self.results, variant=variant, group=group)
+            for merge in self._lines(variant, group)
         ]
 
     def merge_scores(self, size: int) -> dict[str, dict[str, list[float]]]:
@@ -262,13 +277,17 @@ class Run:
         """The groups of merges that each variant makes, each with its plan."""
         return {variant.name: self.config.groups(variant) for variant in self.config.merge.variants}
 
-    def _divergences(self, model: str) -> dict[str, Any]:
-        found = Divergences.read(self.results, model=model).divergences
+    def _lines(self, variant: str, group: int | str) -> list[Merge]:
+        return Merge.read_lines(self.results, variant=variant, group=group, benchmark=self.benchmark)
+
+    def divergences(self, model: str) -> dict[str, Divergence]:
+        """How far an expert is from each task's own."""
+        found = Divergences.read(self.results, model=model, benchmark=self.benchmark).divergences
         self._must_have(found, "divergence", Divergences.place(self.results, model=model))
         return {task: found[task] for task in self.tasks}
 
     def _of_the_experts(self, kind: type[OfExperts]) -> OfExperts:
-        found = kind.read(self.results)
+        found = kind.read(self.results, benchmark=self.benchmark)
         if found.experts != self.tasks:
             raise UserError(f"{kind.place(self.results)} is of other tasks: delete it and run again")
         return found

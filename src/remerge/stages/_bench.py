@@ -25,11 +25,10 @@ from remerge.stages._workspace import Workspace
 class Bench:
     """Base, experts and examples in memory, and the one module that merges are written into."""
 
-    def __init__(self, config: Config) -> None:
-        self.config, self.space = config, Workspace(config)
+    def __init__(self, config: Config, space: Workspace | None = None) -> None:
+        self.config, self.space = config, space or Workspace(config)
         self._experts: dict[str, Mapping[str, Value]] = {}
         self.base: dict[str, Tensor] = {}
-        self._splits: dict[tuple[str, str], Split] = {}
         self._references: dict[tuple[str, str], Reference] = {}
 
     @cached_property
@@ -72,10 +71,8 @@ class Bench:
             self.parameters[name].copy_(self.base[name])
 
     def split(self, task: str, split: str) -> Split:
-        """A split, read once."""
-        if (task, split) not in self._splits:
-            self._splits[task, split] = self.space.split(task, split)
-        return self._splits[task, split]
+        """A split as the models read it."""
+        return self.space.split(task, split)
 
     def reference(self, task: str, kind: str = "") -> Reference:
         """A reference, read once."""

@@ -8,47 +8,50 @@ from typing import Any
 from torch import nn
 from tqdm import tqdm
 
-from remerge.config import Config, digest
-from remerge.stages._keys import code
+from remerge.config import digest
+from remerge.stages._code import code
 from remerge.stages._workspace import Workspace
 
 
 def on_every_task(
-    config: Config,
+    space: Workspace,
     what: str,
+    kind: Any,
     models: Sequence[str],
     split: str,
-    compute: Callable[[Workspace, nn.Module, str], Any],
+    compute: Callable[[nn.Module, str], Any],
     *more: Path,
     joint: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """``compute`` of every model on every task, those kept from an earlier run recalled.
 
     Args:
-        config: the benchmark.
+        space: the benchmark.
         what: is computed, the name of the stage.
+        kind: the type of a value.
         models: which.
         split: on which split.
         compute: the measure.
         more: the files that it follows from, beside those that score a model.
         joint: whether it follows from the labels of all tasks.
     """
-    space = Workspace(config)
+    config = space.config
 
     def measured(load: Callable[[], nn.Module], task: str) -> Any:
-        return compute(space, load(), task)
+        return compute(load(), task)
 
-    prints = {model: space.record(model).fingerprint for model in models}
+    base, prints = space.record("base").content, space.contents(*models, *config.tasks)
     inputs = {task: space.split(task, split).digest for task in config.tasks}
+    journals = {model: space.journal(kind, what, model) for model in models}
     everything: dict[str, dict[str, Any]] = {}
     for model in tqdm(models, desc=what):
-        journal, load = space.journal(what, model), cache(partial(space.load, model, list(config.tasks)))
+        load = cache(partial(space.load, model, list(config.tasks)))
         found = {}
         for task in config.tasks:
             # A task is read through its own expert's head, and compared with that expert.
-            follows: list[Any] = [prints[model], prints.get(task), inputs[task], config.evaluation.batch_size]
-            follows += [inputs] if joint else []
+            follows: list[Any] = [base, prints[model], prints[task], inputs[task]]
+            follows += [config.evaluation.batch_size, inputs if joint else {}]
             key = digest(follows, str(space.dtype), code(config, *more))
-            found[task] = journal.recall(key, partial(measured, load, task))
+            found[task] = journals[model].recall(key, partial(measured, load, task))
         everything[model] = found
     return everything

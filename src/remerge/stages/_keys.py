@@ -1,25 +1,14 @@
 """Journal keys: everything that a value follows from, the code that computes it included."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from remerge import sources
-from remerge.config import Config, Variant, digest
+from remerge.config import Variant, digest
 from remerge.methods import Method
 from remerge.plans import Case
 from remerge.stages._bench import Bench
-
-
-@cache
-def _code(files: tuple[Path, ...]) -> str:
-    return digest([file.read_text() for file in files])
-
-
-def code(config: Config, *more: Path) -> str:
-    """The code that scores a model of the benchmark's family, and ``more``, with all that they import."""
-    return _code(tuple(sources.closure(*sources.scoring(config.base.family, config.finetune.linear), *more)))
+from remerge.stages._code import code
 
 
 def key_of_merge(
@@ -34,7 +23,7 @@ def key_of_merge(
     """Everything that the scores of a merge on a split follow from."""
     config = bench.config
     parts: list[Any] = [
-        *_models(bench, ["base", *case.tasks, *case.judged]),
+        bench.space.contents("base", *case.tasks, *case.judged),
         dict(case.signs),
         _inputs(bench, case.judged, split),
         [method.name, settings, str(bench.space.dtype), config.evaluation.batch_size],
@@ -56,15 +45,11 @@ def key_of_external(bench: Bench, print_of: str, case: Case) -> str:
     config = bench.config
     parts = [
         print_of,
-        *_models(bench, case.judged),
+        bench.space.contents("base", *case.judged),
         _inputs(bench, case.judged, "test"),
         [str(bench.space.dtype), config.evaluation.batch_size],
     ]
     return digest(parts, code(config))
-
-
-def _models(bench: Bench, models: Iterable[str]) -> list[str]:
-    return [bench.space.record(model).fingerprint for model in models]
 
 
 def _inputs(bench: Bench, tasks: Sequence[str], split: str) -> list[str]:

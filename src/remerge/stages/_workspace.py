@@ -23,18 +23,23 @@ from remerge.checkpoints.stored import (
     must_be_numbers,
     read_tensors,
 )
-from remerge.config import Config, Variant
+from remerge.config import Config, Variant, digest
+from remerge.contents import of_model
 from remerge.deltas import State, Value
-from remerge.errors import UserError
+from remerge.errors import Stale, UserError
 from remerge.families import Example, Family, Head, family
 from remerge.families.linearised import Linearised
 from remerge.journal import Journal
+from remerge.made import checked
+from remerge.measures import curvature, references
 from remerge.measures.joint import Labels
 from remerge.measures.references import Reference, load_reference
 from remerge.measures.score import Split
 from remerge.records import Model, Score, Scores, Selection
-from remerge.stages._paths import data_file
-from remerge.tasks import pairs, read_split, shuffled
+from remerge.stages._code import code
+from remerge.stages._paths import data_file, settings_of_data
+from remerge.tasks import Row, pairs, read_split, shuffled
+from remerge.versions import versions
 
 
 class Workspace:
@@ -44,6 +49,8 @@ class Workspace:
         self.config = config
         self.folder = config.folder
         self.device = device_of(config.device)
+        self._splits: dict[tuple[str, str], Split] = {}
+        self._contents: dict[str, str] = {}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -54,7 +61,7 @@ class Workspace:
     @cached_property
     def family(self) -> Family:
         """The family of the base and its experts, with the base's tokenizer or image processor."""
-        made: Any = family(self.config.base.family, self.path("base"))
+        made: Any = family(self.config.base.family, self.path("base", weights=False))
         if self.config.finetune.linear:
             theta_0 = state_of(made.load(self.path("base"), torch.float32, self.device))
             made = Linearised(made, theta_0, self.record("base").fingerprint)
@@ -65,9 +72,35 @@ class Workspace:
         """What is known of a model: `base`, `multitask`, or an expert's task."""
         return Model.read(self.folder, model=model)
 
-    def path(self, model: str) -> Path:
-        """Where a model's files lie."""
-        return Path(self.record(model).path)
+    def contents(self, *models: str) -> dict[str, str]:
+        """A short name for all that each of some models is; every key has some, so each is read once."""
+        for model in {*models} - self._contents.keys():
+            self._contents[model] = self.record(model).content
+        return {model: self._contents[model] for model in models}
+
+    def path(self, model: str, weights: bool = True) -> Path:
+        """Where a model's files lie, about to be read.
+
+        Args:
+            model: which.
+            weights: whether its weights are read too, or only configuration, tokenizer and heads.
+
+        Raises:
+            UserError: a file is missing, or is not the one that was recorded.
+            Stale: the model was trained from another base.
+        """
+        record, place = self.record(model), Model.place(self.folder, model=model)
+        folder, again = Path(record.path), f"delete {place} and run again"
+        now = of_model(folder, weights)
+        known = {name: record.files[name] for name in record.files if weights or not _is_weights(name)}
+        for name in sorted(now.keys() | known.keys()):
+            if now.get(name) != known.get(name):
+                fault = "is missing" if name not in now else f"is not the file that {place} knows"
+                raise UserError(f"{folder / name} {fault}: {again}")
+        base = record.follows.get("base")
+        if base is not None and base != self.record("base").content:
+            raise Stale(f"{place} was trained from another base than there is now: {again}")
+        return folder
 
     def load(self, model: str, tasks: Sequence[str]) -> nn.Module:
         """A model of the benchmark, on the device, with the heads of these tasks where its family has heads.
@@ -76,7 +109,9 @@ class Workspace:
         heads of its own.
         """
         loaded = self.load_folder(self.path(model), self.dtype)
-        self.equip(loaded, {t: self.path(model if model == "multitask" else t) for t in tasks})
+        # Of a model that speaks no head is read.
+        weights = not self.config.base.speaks
+        self.equip(loaded, {t: self.path(model if model == "multitask" else t, weights) for t in tasks})
         return loaded
 
     def load_folder(self, folder: Path, dtype: torch.dtype) -> nn.Module:
@@ -157,15 +192,30 @@ class Workspace:
                 )
         return state
 
-    def journal(self, *parts: str) -> Journal:
-        """A journal of this benchmark."""
-        return Journal(self.folder.joinpath("journal", *parts).with_suffix(".jsonl"))
+    def journal(self, kind: Any, *parts: str) -> Journal:
+        """A journal of this benchmark, of records of a type."""
+        return Journal(self.journal_file(*parts), kind)
+
+    def journal_file(self, *parts: str) -> Path:
+        """Where a journal lies."""
+        folder = self.folder.joinpath("journal", *parts[:-1])
+        return folder / f"{parts[-1]}.jsonl"
+
+    def rows(self, task: str, split: str) -> list[Row]:
+        """The examples of a split, in the columns of its dataset."""
+        file = data_file(self.folder, task, split)
+        return read_split(checked(self.folder, file, settings_of_data(self.config, task)))
 
     def split(self, task: str, split: str) -> Split:
-        """A split as the models read it."""
+        """A split as the models read it, read once."""
+        if (task, split) not in self._splits:
+            self._splits[task, split] = self._split(task, split)
+        return self._splits[task, split]
+
+    def _split(self, task: str, split: str) -> Split:
         file = data_file(self.folder, task, split)
         settings, speaks = self.config.task(task), self.config.base.speaks
-        asked = pairs(str(file), settings, read_split(file), speaks)
+        asked = pairs(str(file), settings, self.rows(task, split), speaks)
         examples = self.family.examples(task, asked)
         labels = self.family.labels(asked[0][0], settings.answers) if settings.answers else None
         gold = [str(answer) for _, answer in asked]
@@ -197,25 +247,61 @@ class Workspace:
             return self.split(task, "validation").examples[: self.config.learning.references]
         source = self.config.next_task(task) if kind == "other" else task
         asked, file = self.config.task(source), data_file(self.folder, source, "validation")
-        rows = read_split(file)[: self.config.learning.references]
+        rows = self.rows(source, "validation")[: self.config.learning.references]
         if kind == "shuffled":
             rows = [shuffled(row, asked, f"{self.config.seed}/{task}/{k}") for k, row in enumerate(rows)]
         return self.family.examples(task, pairs(str(file), asked, rows, self.config.base.speaks))
 
     def reference(self, task: str, kind: str = "") -> Reference:
         """The reference of a task's expert."""
-        return load_reference(self.reference_file(task, kind), self.reference_inputs(task, kind))
+        inputs = self.reference_inputs(task, kind)
+        follows = self.reference_follows(task, inputs)
+        return load_reference(checked(self.folder, self.reference_file(task, kind), follows), inputs)
+
+    def reference_follows(self, task: str, inputs: Sequence[Example]) -> dict[str, str]:
+        """What the reference of a task's expert on some inputs is made from."""
+        return self._follows(task, inputs, Path(references.__file__))
+
+    def _follows(self, task: str, inputs: Sequence[Example], measure: Path, *settings: Any) -> dict[str, str]:
+        """What a file that says how a task's expert answers is made from, each part by a digest.
+
+        Args:
+            task: whose expert.
+            inputs: which it is asked.
+            measure: the file of what is measured.
+            settings: of it.
+        """
+        return {
+            "weights": digest(self.contents("base", task)),
+            "inputs": digest(repr(inputs)),
+            "code": code(self.config, measure),
+            "settings": digest(*settings),
+        }
 
     def params(self, variant: Variant, plan: str) -> dict[str, Any]:
         """A variant's parameters, those that are tuned as they were chosen for a plan."""
         given = self.config.params(variant)
         if not self.config.is_tuned(variant):
             return given
-        return {**given, **Selection.read(self.folder, plan=plan, variant=variant.name).chosen}
+        return {**given, **self.selection(variant, plan).chosen}
+
+    def selection(self, variant: Variant, plan: str) -> Selection:
+        """What was chosen of a variant's tuned parameters for a plan."""
+        name = self.config.benchmark
+        return Selection.read(self.folder, plan=plan, variant=variant.name, benchmark=name)
 
     def statistics_file(self, task: str, kind: str) -> Path:
         """Where a kind of statistics of a task's expert lies."""
         return self.folder / "statistics" / task / f"{kind}.safetensors"
+
+    def statistics_inputs(self, task: str) -> list[Example]:
+        """The training inputs that statistics of a task's expert are of."""
+        return self.split(task, "train").examples[: self.config.statistics.inputs]
+
+    def statistics_follow(self, task: str) -> dict[str, str]:
+        """What statistics of a task's expert are made from."""
+        inputs = self.statistics_inputs(task)
+        return self._follows(task, inputs, Path(curvature.__file__), self.config.seed)
 
     def statistics(self, task: str, kind: str) -> dict[str, Tensor]:
         """Statistics of a task's expert.
@@ -223,11 +309,15 @@ class Workspace:
         Raises:
             UserError: the file is missing or cut short.
         """
-        path = self.statistics_file(task, kind)
+        path = checked(self.folder, self.statistics_file(task, kind), self.statistics_follow(task))
         try:
-            return {name: tensor.to(self.device) for name, tensor in load_file(path).items()}
+            found = {name: tensor.to(self.device) for name, tensor in load_file(path).items()}
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path}: not whole ({error}): delete it and run again") from None
+        for name, tensor in found.items():
+            if not tensor.isfinite().all():
+                raise UserError(f"{path}: {name} is not finite: delete it and run again")
+        return found
 
     def expert_score(self, task: str) -> Score:
         """P_t(theta_t): an expert on its own task's test split.
@@ -235,29 +325,42 @@ class Workspace:
         Raises:
             UserError: it is zero, so nothing can be normalised by it.
         """
-        score = Scores.read(self.folder, model=task).scores[task]
+        path = Scores.place(self.folder, model=task)
+        scores = Scores.read(self.folder, model=task, benchmark=self.config.benchmark).scores
+        if task not in scores:
+            raise UserError(f"{path} has no score on {task}: delete it and run again")
+        score = scores[task]
         if score.value <= 0:
-            path = Scores.place(self.folder, model=task)
             raise UserError(f"{path}: the expert of {task} scores 0 on its own task: train it further")
         return score
 
 
+def _is_weights(name: str) -> bool:
+    return "/" not in name and name.endswith(".safetensors")
+
+
 def model_record(
     space: Workspace,
+    name: str,
     model: nn.Module,
     source: str,
     folder: Path,
     started: float,
     training: dict[str, Any] | None,
+    follows: Mapping[str, str],
 ) -> Model:
     """What is kept of a model: where it lies, what it is, how long it took, and how it was trained here."""
     known: dict[str, Any] = {} if training is None else {"training": training}
     if is_linearised(folder):
         known["linearised_at"] = space.record("base").fingerprint
     return Model(
+        model=name,
         source=source,
         path=str(folder),
         fingerprint=fingerprint(folder),
+        files=of_model(folder),
+        follows=dict(follows),
+        versions=versions(),
         family=space.config.base.family,
         architecture=type(model).__name__,
         parameters=sum(p.numel() for p in model.parameters()),

@@ -25,9 +25,9 @@ from remerge.deltas import Deltas, layer_of
 from remerge.measures.curvature import scatters
 from remerge.measures.similarity import cka
 from remerge.methods.decomposition._basis import joint, linear_weights, stacked
-from remerge.records import Alignment
+from remerge.records import Aligned, Alignment
 from remerge.stages._bench import Bench
-from remerge.stages._keys import code
+from remerge.stages._code import code
 
 INPUTS = 100
 """Validation inputs of each task, at most."""
@@ -35,21 +35,26 @@ INPUTS = 100
 
 def run(config: Config) -> None:
     """Measure how alike experts process inputs: CKA of their updates in each layer, plain and aligned."""
-    bench, tasks = Bench(config), list(config.tasks)
+    made(Bench(config)).write(config.folder)
+
+
+def made(bench: Bench) -> Alignment:
+    """The record, what an earlier run compared from the journal."""
+    config, tasks = bench.config, list(bench.config.tasks)
     deltas = bench.deltas(dict.fromkeys(tasks, 1))
-    prints = [bench.space.record(model).fingerprint for model in ["base", *tasks]]
+    prints = bench.space.contents("base", *tasks)
     inputs = [bench.split(task, "validation").digest for task in tasks]
     follows = [prints, inputs, str(bench.space.dtype), INPUTS]
     key = digest(follows, code(config, Path(__file__)))
-    names = linear_weights(deltas)
+    names, journal = linear_weights(deltas), bench.space.journal(list[Aligned], "alignment")
     record = {
         "benchmark": config.benchmark,
         "experts": tasks,
         "adapters": any(deltas.factors(name) is not None for name in names),
         "inputs": min(INPUTS, *(len(bench.split(task, "validation").examples) for task in tasks)),
-        "matrices": bench.space.journal("alignment").recall(key, partial(_aligned, bench, deltas, names)),
+        "matrices": journal.recall(key, partial(_aligned, bench, deltas, names)),
     }
-    Alignment.model_validate(record).write(config.folder)
+    return Alignment.model_validate(record)
 
 
 def _aligned(bench: Bench, deltas: Deltas, names: list[str]) -> list[dict[str, Any]]:

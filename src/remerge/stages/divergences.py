@@ -7,21 +7,26 @@ from torch import nn
 
 from remerge.config import Config
 from remerge.measures import references
-from remerge.records import Divergences
+from remerge.records import Divergence, Divergences
 from remerge.stages._every_task import on_every_task
 from remerge.stages._workspace import Workspace
 
 
 def run(config: Config) -> None:
     """Measure how far every expert is from each task's expert on that task's validation inputs."""
+    for model, record in made(Workspace(config), list(config.tasks)).items():
+        record.write(config.folder, model=model)
 
-    def compute(space: Workspace, model: nn.Module, task: str) -> Any:
+
+def made(space: Workspace, models: list[str]) -> dict[str, Divergences]:
+    """The record of each expert, divergences of an earlier run from the journal."""
+    config, code = space.config, Path(references.__file__)
+
+    def compute(model: nn.Module, task: str) -> Any:
         return references.divergences(
             space.family, model, space.reference(task), config.evaluation.batch_size
         )
 
-    code = Path(references.__file__)
-    found = on_every_task(config, "divergences", list(config.tasks), "validation", compute, code)
-    for model, divergences in found.items():
-        record = {"benchmark": config.benchmark, "model": model, "divergences": divergences}
-        Divergences.model_validate(record).write(config.folder, model=model)
+    found = on_every_task(space, "divergences", Divergence, models, "validation", compute, code)
+    records = [{"benchmark": config.benchmark, "model": m, "divergences": found[m]} for m in found]
+    return {record.model: record for record in map(Divergences.model_validate, records)}

@@ -14,7 +14,7 @@ from remerge.checkpoints.stored import is_linearised
 from remerge.config import Config, Finetune, digest
 from remerge.errors import UserError
 from remerge.files import write_folder
-from remerge.stages._keys import code
+from remerge.stages._code import code
 from remerge.stages._workspace import Workspace, model_record
 
 
@@ -24,8 +24,7 @@ def run(config: Config, task: str) -> None:
     from remerge.finetune import finetune
 
     space, started = Workspace(config), time.perf_counter()
-    tasks = list(config.tasks) if task == "multitask" else [task]
-    source = None if task == "multitask" else config.task(task).expert
+    tasks, source = _tasks(config, task), _source(config, task)
     folder, training = space.folder / "experts" / task, None
     if source is None:
         train = [e for t in tasks for e in space.split(t, "train").examples]
@@ -35,14 +34,10 @@ def run(config: Config, task: str) -> None:
         # Trainer computes in the base's precision and keeps the weights in float32.
         model = space.load_folder(space.path("base"), torch.float32)
         space.equip(model, dict.fromkeys(tasks))
-        settings = config.finetune
-        if task == "multitask":
-            steps = settings.multitask_steps or settings.steps * len(tasks)
-            settings = settings.model_copy(update={"steps": steps})
-        elsewhere = set(config.tasks) - set(tasks) if settings.recipe == "tau_jp" else ()
-        others = [space.split(t, "train").examples for t in sorted(elsewhere)]
+        settings = _settings(config, task)
+        others = [space.split(t, "train").examples for t in _others(config, task)]
         kept = space.folder / "training" / task
-        checkpoints = kept / _key(space, tasks, sorted(elsewhere), settings)
+        checkpoints = kept / _key(space, task)
         trained, training = finetune(
             space.family, model, train, validation, settings, config.seed, checkpoints, others
         )
@@ -51,19 +46,53 @@ def run(config: Config, task: str) -> None:
     else:
         folder = _existing(space, task, locate(source, config.task(task).expert_revision))
     model = space.load_folder(folder, space.dtype)
-    record = model_record(space, model, source or "fine-tuned here", folder, started, training)
+    known, made = follows(space, task), source or "fine-tuned here"
+    record = model_record(space, task, model, made, folder, started, training, known)
     record.write(space.folder, model=task)
 
 
-def _key(space: Workspace, tasks: list[str], others: list[str], settings: Finetune) -> str:
+def follows(space: Workspace, task: str) -> dict[str, str]:
+    """What an expert that is trained here follows from, each part by a digest; nothing of an existing one."""
+    config = space.config
+    if _source(config, task) is not None:
+        return {}
+    read = [(t, split) for t in _tasks(config, task) for split in ("train", "validation")]
+    read += [(t, "train") for t in _others(config, task)]
+    return {
+        "base": space.record("base").content,
+        "inputs": digest([space.split(*part).digest for part in read]),
+        "settings": digest(_settings(config, task), config.seed),
+    }
+
+
+def _source(config: Config, task: str) -> str | None:
+    """Where an existing expert is."""
+    return None if task == "multitask" else config.task(task).expert
+
+
+def _tasks(config: Config, task: str) -> list[str]:
+    """The tasks that an expert is trained on."""
+    return list(config.tasks) if task == "multitask" else [task]
+
+
+def _others(config: Config, task: str) -> list[str]:
+    """The tasks on whose inputs tau_jp's penalty is taken."""
+    return sorted({*config.tasks} - {*_tasks(config, task)}) if config.finetune.recipe == "tau_jp" else []
+
+
+def _settings(config: Config, task: str) -> Finetune:
+    """How an expert is trained: on several tasks for so many more steps."""
+    settings = config.finetune
+    if task != "multitask":
+        return settings
+    steps = settings.multitask_steps or settings.steps * len(config.tasks)
+    return settings.model_copy(update={"steps": steps})
+
+
+def _key(space: Workspace, task: str) -> str:
     """Everything that a training follows from: another one does not go on from its checkpoints."""
-    splits = [space.split(t, "train").digest for t in [*tasks, *others]]
-    splits += [space.split(t, "validation").digest for t in tasks]
-    base, config = space.record("base").fingerprint, space.config
-    trainer = sources.PACKAGE / "finetune.py"
-    return digest(
-        settings, config.seed, config.threads, base, splits, str(space.device), code(config, trainer)
-    )
+    machine = [space.config.threads, str(space.device)]
+    return digest(follows(space, task), machine, code(space.config, sources.PACKAGE / "finetune.py"))
 
 
 def _existing(space: Workspace, task: str, found: Path) -> Path:

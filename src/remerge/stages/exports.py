@@ -104,7 +104,7 @@ def _recorded(config: Config, variant: str, tasks: list[str]) -> Merge | None:
     """A merge's record, if it was scored; of several seeds the first."""
     key: dict[str, str | int] = {"variant": variant, "group": len(tasks)}
     made = Merge.place(config.folder, **key).exists()
-    records = Merge.read_lines(config.folder, **key) if made else []
+    records = Merge.read_lines(config.folder, **key, benchmark=config.benchmark) if made else []
     return next((record for record in records if record.tasks == tasks), None)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from tqdm import tqdm
 
 from remerge import records
-from remerge.checkpoints.models import fingerprint
-from remerge.config import Config, Variant
+from remerge.config import Config, Variant, digest
+from remerge.contents import of_model
 from remerge.errors import UserError
 from remerge.files import write_text
 from remerge.learn import Fit, evenly
@@ -36,15 +36,21 @@ def run(config: Config, variant: str, group: str) -> None:
 
 def make(bench: Bench, variant: Variant, group: str) -> None:
     """Merge and score a group of merges by a variant that makes it, and write the records."""
+    lines = [merge.sealed() for merge in made(bench, variant, group)]
+    text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
+    write_text(Merge.place(bench.config.folder, variant=variant.name, group=group), text)
+
+
+def made(bench: Bench, variant: Variant, group: str) -> list[Merge]:
+    """The records of a group of merges, those of an earlier run from the journal."""
     config, plan = bench.config, bench.config.groups(variant)[group]
-    made = _External(bench, variant) if variant.name in config.external else _Own(bench, variant, plan)
-    journal = bench.space.journal("merges", variant.name, group)
+    own = _External(bench, variant) if variant.name in config.external else _Own(bench, variant, plan)
+    journal = bench.space.journal(Merge, "merges", variant.name, group)
     lines = []
     for case in tqdm(config.cases(plan)[group], desc=f"{variant.name}, {group}", mininterval=1):
         for seed in range(config.seed, config.seed + variant.seeds):
-            lines.append(journal.recall(made.key(case, seed), partial(made.record, case, seed)))
-    text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
-    write_text(Merge.place(config.folder, variant=variant.name, group=group), text)
+            lines.append(journal.recall(own.key(case, seed), partial(own.record, case, seed)))
+    return [Merge.model_validate(line) for line in lines]
 
 
 class _Own:
@@ -116,7 +122,7 @@ class _External:
 
     def key(self, case: Case, seed: int) -> str:
         """Everything that the record follows from."""
-        return key_of_external(self.bench, fingerprint(self.folder / case.name), case)
+        return key_of_external(self.bench, digest(of_model(self.folder / case.name)), case)
 
     def record(self, case: Case, seed: int) -> dict[str, Any]:
         """Load and score."""

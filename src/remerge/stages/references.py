@@ -1,9 +1,11 @@
 """What the divergence needs from an expert: its greedy answers and distributions, once per task."""
 
 import time
+from functools import partial
 
+from remerge import made
 from remerge.config import Config
-from remerge.measures.references import make_reference, save_reference
+from remerge.measures import references
 from remerge.records import Reference
 from remerge.stages._workspace import Workspace
 
@@ -11,18 +13,16 @@ from remerge.stages._workspace import Workspace
 def run(config: Config, task: str) -> None:
     """Keep an expert's greedy answers and distributions on its validation inputs, and on their stand-ins."""
     space, started = Workspace(config), time.perf_counter()
-    inputs = space.reference_inputs(task)
-    expert = space.load(task, [task])
-    reference = make_reference(space.family, expert, inputs, config.evaluation.batch_size)
-    save_reference(space.reference_file(task), reference)
-    for kind in config.stand_ins:
-        others = space.reference_inputs(task, kind)
-        answers = make_reference(space.family, expert, others, config.evaluation.batch_size)
-        save_reference(space.reference_file(task, kind), answers)
+    inputs = {kind: space.reference_inputs(task, kind) for kind in ("", *config.stand_ins)}
+    expert, found = space.load(task, [task]), {}
+    for kind, asked in inputs.items():
+        found[kind] = references.make_reference(space.family, expert, asked, config.evaluation.batch_size)
+        file, follows = space.reference_file(task, kind), space.reference_follows(task, asked)
+        made.make(space.folder, file, follows, partial(references.save_reference, reference=found[kind]))
     Reference(
         task=task,
-        inputs=len(inputs),
-        positions=sum(len(e.answer) for e in reference.examples),
+        inputs=len(inputs[""]),
+        positions=sum(len(e.answer) for e in found[""].examples),
         seconds=time.perf_counter() - started,
         device=str(space.device),
     ).write(space.folder, task=task)

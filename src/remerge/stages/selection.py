@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from pydantic import FiniteFloat
 from tqdm import tqdm
 
 from remerge.config import Config, Variant
@@ -27,12 +28,17 @@ def run(config: Config, variant: str, plan: str) -> None:
 
 
 def choose(bench: Bench, variant: Variant, plan: str) -> None:
-    """Choose the parameters of a variant that is tuned for a plan."""
+    """Choose the parameters of a variant that is tuned for a plan, and write the record."""
+    made(bench, variant, plan).write(bench.config.folder, plan=plan, variant=variant.name)
+
+
+def made(bench: Bench, variant: Variant, plan: str) -> Selection:
+    """The record of a choice, merits of an earlier run from the journal."""
     config, method = bench.config, find(variant.method)
     asked = config.planned[plan]
     cases = asked.tuning(config.cases(plan))
     unmerged = bench.unmerged("validation")
-    journal = bench.space.journal("selection", plan, variant.name)
+    journal = bench.space.journal(FiniteFloat | None, "selection", plan, variant.name)
     points = config.grid(variant)
     settings = [method.settings({**config.params(variant), **point}) for point in points]
     found: list[dict[str, float | None]] = [{} for _ in points]
@@ -67,7 +73,7 @@ def choose(bench: Bench, variant: Variant, plan: str) -> None:
     if not grid:
         raise UserError(f"{variant.name}: a merge diverges at every point of the grid: try smaller values")
     best = max(grid, key=lambda point: point.mean)
-    Selection(
+    return Selection(
         benchmark=config.benchmark,
         variant=variant.name,
         method=method.name,
@@ -77,7 +83,7 @@ def choose(bench: Bench, variant: Variant, plan: str) -> None:
         grid=grid,
         chosen=best.params,
         diverged=diverged,
-    ).write(config.folder, plan=plan, variant=variant.name)
+    )
 
 
 class _Writer:

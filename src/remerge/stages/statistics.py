@@ -1,8 +1,11 @@
 """What some methods need of an expert beyond its weights: Fisher information, Gram matrices."""
 
+from pathlib import Path
+
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from remerge import made
 from remerge.config import Config
 from remerge.files import write_with
 from remerge.measures import curvature
@@ -12,7 +15,7 @@ from remerge.stages._workspace import Workspace
 def run(config: Config, task: str, kind: str) -> None:
     """Compute a kind of statistics of an expert on training inputs of its task."""
     space = Workspace(config)
-    examples = space.split(task, "train").examples[: config.statistics.inputs]
+    examples = space.statistics_inputs(task)
     model = space.load(task, [task])
     bar = tqdm(examples, desc=f"{kind} of {task}", mininterval=1)
     # One input a batch: Fisher's squares are of single inputs, and nothing is padded.
@@ -22,4 +25,8 @@ def run(config: Config, task: str, kind: str) -> None:
     else:
         found = curvature.grams(model, batches, space.family.logits, space.family.masks)
     tensors = {name: tensor.contiguous() for name, tensor in found.items()}
-    write_with(space.statistics_file(task, kind), lambda temporary: save_file(tensors, temporary))
+
+    def write(file: Path) -> None:
+        write_with(file, lambda temporary: save_file(tensors, temporary))
+
+    made.make(space.folder, space.statistics_file(task, kind), space.statistics_follow(task), write)

@@ -19,7 +19,7 @@ from remerge.methods.decomposition._basis import linear_weights, stacked
 from remerge.methods.decomposition._drm import coordinates, kept, largest
 from remerge.records import Dropped, Signs, Weights
 from remerge.stages._bench import Bench
-from remerge.stages._keys import code
+from remerge.stages._code import code
 
 DENSITY = 0.2
 """The share of entries kept where signs are compared: DRM's default."""
@@ -28,12 +28,21 @@ HALF = 0.5
 """The share kept where what is dropped is counted by basis vectors (DRM, Figure 3)."""
 
 
+Tallies = list[list[float]] | dict[str, list[list[float]]]
+"""What is kept of a matrix, or of all."""
+
+
 def run(config: Config) -> None:
     """Measure how alike experts' weights are: cosines, signs that agree after pruning, and what it drops."""
-    bench, tasks = Bench(config), list(config.tasks)
+    made(Bench(config)).write(config.folder)
+
+
+def made(bench: Bench) -> Weights:
+    """The record, what an earlier run counted from the journal."""
+    config, tasks = bench.config, list(bench.config.tasks)
     deltas = bench.deltas(dict.fromkeys(tasks, 1))
-    prints = [bench.space.record(model).fingerprint for model in ["base", *tasks]]
-    follows, journal = digest(prints, code(config, Path(__file__))), bench.space.journal("weights")
+    prints = bench.space.contents("base", *tasks)
+    follows, journal = digest(prints, code(config, Path(__file__))), bench.space.journal(Tallies, "weights")
 
     matrices = linear_weights(deltas)
     tallies = [
@@ -41,7 +50,7 @@ def run(config: Config) -> None:
         for name in tqdm(matrices, desc="signs", mininterval=1)
     ]
     middle = _middle(matrices)
-    Weights(
+    return Weights(
         benchmark=config.benchmark,
         experts=tasks,
         cosines=journal.recall(digest(follows, "cosines"), partial(_cosines, deltas)),
@@ -53,7 +62,7 @@ def run(config: Config) -> None:
             share=1 - HALF,
             **journal.recall(digest(follows, "dropped"), partial(_dropped, deltas, middle)),
         ),
-    ).write(config.folder)
+    )
 
 
 def _cosines(deltas: Deltas) -> list[list[float]]:

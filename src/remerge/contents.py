@@ -1,0 +1,57 @@
+"""What files hold, by SHA-256: a file that was altered or replaced is told from the one that was made."""
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from remerge.errors import UserError
+
+BESIDE = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja")
+"""What a model is loaded from beside its weights: configuration and tokenizer."""
+
+
+def digest_of(path: Path) -> str:
+    """The digest of a file's bytes, as `sha256sum` prints it; no file is read twice in a process.
+
+    A file that was replaced since is read again, though its size and time are the old one's: the time of
+    its last change of state cannot be set.
+
+    Raises:
+        UserError: it is missing or cannot be read.
+    """
+    try:
+        state = path.stat()
+        return _read(path, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run the stage that makes it") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def of_model(folder: Path, weights: bool = True) -> dict[str, str]:
+    """The digest of each file that a model may be loaded from, by its name in the folder.
+
+    Args:
+        folder: where the model lies.
+        weights: whether its weights, which are large, are among them; the heads of tasks always are.
+    """
+    patterns = [*BESIDE, "heads/*.safetensors", *(["*.safetensors"] if weights else [])]
+    files = sorted(file for pattern in patterns for file in folder.glob(pattern))
+    return {str(file.relative_to(folder)): digest_of(file) for file in files}
+
+
+def of_source(source: str) -> dict[str, str]:
+    """The digest of each file of a local source of data, by name; none of any other."""
+    return {file.name: digest_of(file) for file in sorted(Path(source).glob("*")) if file.is_file()}
+
+
+def changed_since(folder: Path, record: Path) -> bool:
+    """Whether anything of a folder may have changed after a record of it was written."""
+    files = [folder, *folder.glob("*"), *folder.glob("heads/*")]
+    return any(file.stat().st_ctime_ns >= record.stat().st_mtime_ns for file in files)
+
+
+@cache
+def _read(path: Path, *state: int) -> str:
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

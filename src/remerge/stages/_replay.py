@@ -1,0 +1,157 @@
+"""Every stage of a run once more, from its journal alone: what today's code would not make again is stale."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from remerge import exhibits
+from remerge.config import digest
+from remerge.contents import of_source
+from remerge.errors import Stale, UserError
+from remerge.journal import Journal
+from remerge.made import checked
+from remerge.records import Alignment, Divergences, Merge, Model, Record, Scores, Selection, Weights
+from remerge.report.make import place, printed
+from remerge.report.run import Run
+from remerge.stages import alignment, divergences, experts, merges, scores, selection, weights
+from remerge.stages._bench import Bench
+from remerge.stages._paths import data_file, settings_of_data
+from remerge.stages._workspace import Workspace
+from remerge.tasks import SPLITS
+from remerge.verify import Findings, look, same_versions
+
+
+class _Missing(Exception):
+    """What a stage would have to compute."""
+
+
+class _Kept(Journal):
+    """A journal that computes nothing."""
+
+    def recall(self, key: str, compute: Callable[[], Any]) -> Any:
+        """The record under ``key``, if today's versions computed it."""
+        if key not in self.entries:
+            raise _Missing
+        same_versions(self.path, self.entries[key].versions)
+        return self.entries[key].record
+
+
+class _Replay(Workspace):
+    """A workspace in which nothing is computed."""
+
+    def journal(self, kind: Any, *parts: str) -> Journal:
+        """A journal of this benchmark that computes nothing."""
+        return _Kept(self.journal_file(*parts), kind)
+
+
+def verify(run: Run) -> Findings:
+    """Check every file of a run against what made it: contents, records, code, settings, versions, parents.
+
+    Raises:
+        UserError: the configuration is missing or wrong.
+    """
+    found, space = look(run), _Replay(run.config)
+    _check_models(run, space, found)
+    _check_noted(run, space, found)
+    for path in sorted(run.results.glob("journal/**/*.jsonl")):
+        with found.of(path):
+            if broken := Journal(path).broken:
+                raise UserError(f"{path} has {broken} lines that are not as they were written: run again")
+    _check_records(run, space, found)
+    _check_exhibits(run, found)
+    return found
+
+
+def _check_models(run: Run, space: Workspace, found: Findings) -> None:
+    """The files of each model, and what it was trained from."""
+    for model in run.config.models:
+        file = Model.place(run.results, model=model)
+        if file.exists():
+            with found.of(file):
+                space.path(model)
+                now = {} if model == "base" else experts.follows(space, model)
+                for what, then in space.record(model).follows.items():
+                    if now.get(what) != then:
+                        again = "delete it and run again"
+                        raise Stale(f"{file} was trained from other {what} than there is now: {again}")
+
+
+def _check_noted(run: Run, space: Workspace, found: Findings) -> None:
+    """Data, references and statistics, which have no record of their own."""
+    config = run.config
+
+    def check(path: Path, follows: Callable[[], Mapping[str, str]]) -> None:
+        if path.exists():
+            with found.of(path):
+                checked(run.results, path, follows())
+
+    def drawn(task: str) -> Mapping[str, str]:
+        sources = digest(of_source(config.task(task).source))
+        return {"sources": sources, **settings_of_data(config, task)}
+
+    def answered(task: str, kind: str) -> Mapping[str, str]:
+        return space.reference_follows(task, space.reference_inputs(task, kind))
+
+    for task in config.tasks:
+        for split in SPLITS:
+            check(data_file(run.results, task, split), partial(drawn, task))
+        for kind in ("", *config.stand_ins):
+            check(space.reference_file(task, kind), partial(answered, task, kind))
+        for path in sorted((run.results / "statistics" / task).glob("*.safetensors")):
+            check(path, partial(space.statistics_follow, task))
+
+
+def _check_records(run: Run, space: Workspace, found: Findings) -> None:
+    """What stages make again from their journals, against what they wrote."""
+    config, bench = run.config, Bench(run.config, space)
+
+    def check(path: Path, make: Callable[[], Sequence[Record]], read: Callable[[], Sequence[Record]]) -> None:
+        if path.exists():
+            with found.of(path):
+                try:
+                    now = make()
+                except _Missing:
+                    changed = "does not follow from today's code, settings, models and inputs"
+                    raise Stale(f"{path} {changed}: run its stage again") from None
+                if [record.sealed() for record in now] != [record.sealed() for record in read()]:
+                    raise UserError(f"{path} is not what its journal says: delete it and run again")
+
+    def check_one(kind: type[Record], make: Callable[[], Record], **key: str | int) -> None:
+        path = kind.place(run.results, **key)
+        check(path, lambda: [make()], lambda: [kind.read(run.results, **key)])
+
+    def scored(model: str) -> Scores:
+        return scores.made(space, [model])[model]
+
+    def compared(model: str) -> Divergences:
+        return divergences.made(space, [model])[model]
+
+    for model in config.models:
+        check_one(Scores, partial(scored, model), model=model)
+    for task in config.tasks:
+        check_one(Divergences, partial(compared, task), model=task)
+    check_one(Weights, partial(weights.made, bench))
+    check_one(Alignment, partial(alignment.made, bench))
+    for variant in config.merge.variants:
+        for plan in config.chosen_for(variant):
+            make = partial(selection.made, bench, variant, plan)
+            check_one(Selection, make, variant=variant.name, plan=plan)
+        for group in config.groups(variant):
+            key: dict[str, str | int] = {"variant": variant.name, "group": group}
+            check(
+                Merge.place(run.results, **key),
+                partial(merges.made, bench, variant, group),
+                partial(Merge.read_lines, run.results, **key),
+            )
+
+
+def _check_exhibits(run: Run, found: Findings) -> None:
+    """Tables and figures, against what the records make today."""
+    for exhibit in exhibits.of(run.config).values():
+        files = [path for path in place(run, exhibit, "*").parent.glob(f"{exhibit.name}.*")]
+        for path in sorted(files):
+            with found.of(path):
+                if printed(exhibit, run).get(path.suffix[1:]) != path.read_bytes():
+                    changed = "is not what today's records and code make"
+                    raise Stale(f"{path} {changed}: delete it and run again")

@@ -1,0 +1,123 @@
+"""Whether the files of a run are what made them says, as far as this can be seen without torch."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from remerge.contents import digest_of
+from remerge.errors import Stale, UserError
+from remerge.records import (
+    Alignment,
+    Divergences,
+    Made,
+    Merge,
+    Model,
+    Record,
+    Reference,
+    Scores,
+    Selection,
+    Weights,
+)
+from remerge.report.run import Run
+from remerge.versions import versions
+
+NOTED = ("data/*/*.parquet", "references/*.safetensors", "statistics/*/*.safetensors")
+"""The files beside which a note lies."""
+
+
+@dataclass
+class Findings:
+    """What was found.
+
+    Attributes:
+        looked_at: the files.
+        corrupt: a line for each that is not what was written.
+        stale: a line for each that would be made otherwise today.
+    """
+
+    looked_at: set[Path] = field(default_factory=set)
+    corrupt: list[str] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def of(self, path: Path) -> Iterator[None]:
+        """Look at a file: an error is what is wrong with it, and said once."""
+        self.looked_at.add(path)
+        try:
+            yield
+        except UserError as error:
+            lines = self.stale if isinstance(error, Stale) else self.corrupt
+            lines += [str(error)] if str(error) not in lines else []
+
+    @property
+    def summary(self) -> str:
+        """All in a few words."""
+        if not self.corrupt and not self.stale:
+            return f"{len(self.looked_at)} files are what made them says"
+        return f"of {len(self.looked_at)} files {len(self.corrupt)} are corrupt, {len(self.stale)} stale"
+
+
+def look(run: Run) -> Findings:
+    """Every record, and data by content: neither weights are read nor what is made from them.
+
+    Only files that are there are looked at: a run may be unfinished.
+    """
+    found = Findings()
+    for model in run.config.models:
+        if (path := Model.place(run.results, model=model)).exists():
+            with found.of(path):
+                same_versions(path, run.model(model).versions)
+    for path in noted(run.results):
+        with found.of(path):
+            note = Made.read(run.results, what=str(path.relative_to(run.results)))
+            same_versions(path, note.versions)
+            if path.suffix == ".parquet" and digest_of(path) != note.digest:
+                raise UserError(f"{path} was altered or replaced after it was made: delete it and run again")
+    for path, read in _records(run).items():
+        with found.of(path):
+            read()
+    return found
+
+
+def noted(results: Path) -> list[Path]:
+    """The files beside which a note lies."""
+    return sorted(path for pattern in NOTED for path in results.glob(pattern))
+
+
+def same_versions(path: Path, known: Mapping[str, str]) -> None:
+    """Refuse what other versions made.
+
+    Raises:
+        Stale: a package that was used then is here in another version.
+    """
+    now = versions()
+    for package, then in known.items():
+        if now.get(package) != then:
+            here = now.get(package, "none")
+            raise Stale(f"{path} was made with {package} {then}, here is {here}: delete it and run again")
+
+
+def _records(run: Run) -> dict[Path, Callable[[], Any]]:
+    """The records that are there, each with how it is read."""
+    config, found = run.config, dict[Path, Callable[[], Any]]()
+
+    def add(kind: type[Record], read: Callable[..., Any], **key: str | int) -> None:
+        if (path := kind.place(run.results, **key)).exists():
+            found[path] = read
+
+    for model in config.models:
+        add(Scores, partial(run.scores, model), model=model)
+    for task in config.tasks:
+        add(Divergences, partial(run.divergences, task), model=task)
+        add(Reference, partial(run.reference, task), task=task)
+    add(Weights, lambda: run.weights)
+    add(Alignment, lambda: run.alignment)
+    for variant in config.merge.variants:
+        for plan in config.chosen_for(variant):
+            add(Selection, partial(run.selection, variant.name, plan), variant=variant.name, plan=plan)
+        for group in config.groups(variant):
+            add(Merge, partial(run.merges, variant.name, group), variant=variant.name, group=group)
+    return found

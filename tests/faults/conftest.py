@@ -1,0 +1,30 @@
+"""A finished run of seconds."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from faults.small import CONFIG, TABLES, finish
+
+from remerge.__main__ import main
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which it was made, with some tables and an export, to be copied."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        finish()
+        for table in TABLES.values():
+            assert main([table[0], CONFIG, *table[1:]]) == 0
+        assert main(["exports", CONFIG, "average", "cola+mnli"]) == 0
+    return folder
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, in the working directory."""
+    shutil.copytree(finished, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"

@@ -1,0 +1,156 @@
+"""Inputs replaced in place, with their times kept, and what `remerge verify` says of a run."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from faults.small import CONFIG, LEARNED, RUN
+from safetensors.torch import load_file, save_file
+
+from remerge import made
+from remerge.__main__ import main
+from remerge.contents import digest_of, of_model
+from remerge.stages import _code
+
+
+def verified(capsys: Any) -> tuple[int, list[str]]:
+    capsys.readouterr()
+    status = main(["verify", str(RUN)])
+    return status, capsys.readouterr().out.splitlines()
+
+
+def replaced(path: Path, data: bytes) -> None:
+    """Other bytes in the place of a file's, of the same size and time."""
+    times = path.stat()
+    path.write_bytes(data)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def altered(path: Path) -> None:
+    """A tensor file with other weights, of the same size and time."""
+    times, tensors = path.stat(), load_file(path)
+    save_file({name: tensor + 0.01 for name, tensor in tensors.items()}, path, {"format": "pt"})
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_a_finished_run_holds(copied: Path, capsys: Any) -> None:
+    status, lines = verified(capsys)
+    assert status == 0 and len(lines) == 1 and lines[0].endswith("files are what made them says"), lines
+
+
+@pytest.mark.parametrize(
+    ("file", "named"),
+    [
+        ("experts/cola/model.safetensors", "is not the file that results/small/experts/cola.json knows"),
+        ("base/model.safetensors", "is not the file that results/small/base.json knows"),
+        ("references/mnli.safetensors", "was altered or replaced after it was made"),
+        ("statistics/sst2/fisher.safetensors", "was altered or replaced after it was made"),
+    ],
+)
+def test_weights_replaced_in_place_are_named(copied: Path, capsys: Any, file: str, named: str) -> None:
+    altered(RUN / file)
+    status, lines = verified(capsys)
+    assert status == 2 and any(f"{RUN / file} {named}" in line for line in lines), lines
+    assert "corrupt" in lines[-1]
+
+
+def test_a_number_in_a_record_a_table_or_a_journal(copied: Path, capsys: Any) -> None:
+    merges = RUN / "merges/average/2.jsonl"
+    line, *rest = merges.read_text().splitlines()
+    record = json.loads(line)
+    record["seconds"]["merge"] += 1  # what no seal covers, the journal tells
+    merges.write_text("\n".join([json.dumps(record), *rest]) + "\n")
+    table = RUN / "tables/pairs.csv"
+    table.write_text(table.read_text().replace(".", ",", 1) + "x")
+    journal = RUN / "journal/weights.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-9])
+    status, lines = verified(capsys)
+    assert status == 2
+    for named in (
+        f"corrupt: {merges} is not what its journal says",
+        f"stale: {table} is not what today's records and code make",
+        f"corrupt: {journal} has 1 lines that are not as they were written",
+    ):
+        assert any(named in line for line in lines), lines
+
+
+def test_other_settings_versions_and_parents_are_stale(
+    copied: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Path(CONFIG)
+    config.write_text(config.read_text().replace("learning_rate: 0.01", "learning_rate: 0.02"))
+    status, lines = verified(capsys)
+    assert status == 2
+    trained = [line for line in lines if "was trained from other settings than there is now" in line]
+    assert len(trained) == 4, lines  # three experts and the multitask model
+    shutil.copytree(copied.parent / "copy", copied.parent / "other")
+    monkeypatch.setattr("remerge.verify.versions", lambda: {"python": "3.0"})
+    assert any("was made with python" in line and "here is 3.0" in line for line in verified(capsys)[1])
+
+
+def test_edited_code_makes_what_follows_from_it_stale(
+    copied: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Path.read_text
+
+    def edited(path: Path, *args: Any, **given: Any) -> str:
+        return read(path, *args, **given) + ("# edited" if path.name == "curvature.py" else "")
+
+    monkeypatch.setattr(Path, "read_text", edited)
+    _code._code.cache_clear()
+    status, lines = verified(capsys)
+    _code._code.cache_clear()
+    stale = [line for line in lines if "made from other code than there is now" in line]
+    assert status == 2 and len(stale) == 3, lines  # the statistics
+    assert any("alignment.json does not follow from today's code" in line for line in lines)
+    assert not any("merges/average" in line for line in lines)
+
+
+def test_a_local_source_is_read_again_only_if_it_may_have_changed(
+    tmp_path: Path, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from remerge.records import Model
+
+    folder = Path("mine").resolve()
+    shutil.copytree(RUN / "experts/cola", folder)
+    record = Model.read(RUN, model="cola").model_copy(
+        update={"path": str(folder), "files": of_model(folder), "follows": {}}
+    )
+    record.write(RUN, model="cola")
+    before = made.content_of(RUN, "cola", "./mine")
+    assert before == record.content and made.content_of(RUN, "cola", None) is None
+    monkeypatch.setattr(made, "of_model", lambda folder: {})
+    assert made.content_of(RUN, "cola", "./mine") == before  # nothing was read
+    monkeypatch.undo()
+    os.chdir(copied)
+    altered(folder / "model.safetensors")
+    assert made.content_of(RUN, "cola", "./mine") != before
+    assert main(["merges", CONFIG, "average", "2"]) == 0  # nothing is computed, and so nothing is read
+    shutil.rmtree(RUN / "journal/merges")
+    assert main(["merges", CONFIG, "average", "2"]) == 2
+
+
+def test_a_file_is_read_once_unless_it_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"12")
+    first = digest_of(path)
+    opened, open_ = [], Path.open
+    monkeypatch.setattr(Path, "open", lambda *given: opened.append(given) or open_(*given))
+    assert digest_of(path) == first and not opened
+    monkeypatch.undo()
+    replaced(path, b"21")
+    assert digest_of(path) != first
+
+
+def test_a_reference_of_another_expert_is_refused(copied: Path, capsys: Any) -> None:
+    """One that was made before its expert was trained anew, as if no stage had been run since."""
+    assert torch.is_tensor(load_file(RUN / "references/cola.safetensors")["answers"])
+    config = Path(CONFIG)
+    config.write_text(config.read_text().replace("learning_rate: 0.01", "learning_rate: 0.02"))
+    assert main(["experts", CONFIG, "cola"]) == 0
+    assert main(["merges", CONFIG, LEARNED, "2"]) == 2
+    assert "cola.safetensors was made from other weights than there is now" in capsys.readouterr().err
