@@ -1,9 +1,12 @@
-"""A task's splits: writes data/<task>/{train,validation,test}.parquet."""
+"""A task's splits: writes data/<task>/{train,validation,test}.parquet, and what is found in them, data/<task>.json."""
+
+RECORDS["data"] = expand(f"{B}/data/{{task}}.json", task=TASKS)
 
 
 rule data:
     output:
         expand(f"{B}/data/{{{{task}}}}/{{split}}.parquet", split=["train", "validation", "test"]),
+        f"{B}/data/{{task}}.json",
     log:
         f"{B}/logs/data/{{task}}.log",
     threads: CONFIG.threads

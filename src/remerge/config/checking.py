@@ -2,13 +2,13 @@
 
 import shutil
 from pathlib import Path
-from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from remerge.config.benchmark import Config
 from remerge.config.sections import Task
 from remerge.errors import UserError
 from remerge.files import read_json
+from remerge.templates import columns
 
 if TYPE_CHECKING:
     from remerge.methods import Method
@@ -31,6 +31,21 @@ def check(config: Config) -> None:
         if not config.base.speaks:
             _check_head(name, task)
     _check_room(config)
+
+
+def remarks(config: Config) -> list[str]:
+    """What is to be known of local data, a line each; they are read for it.
+
+    Raises:
+        UserError: as `remerge.tasks.make_splits`.
+    """
+    from remerge.tasks import described, make_splits
+
+    local = {name: task for name, task in config.tasks.items() if Path(task.source).is_dir()}
+    found = {
+        name: described(name, task, make_splits(name, task, config.seed)) for name, task in local.items()
+    }
+    return [f"tasks.{name}: {said}" for name, data in found.items() for said in data.remarks()]
 
 
 def _check_methods(config: Config) -> None:
@@ -73,26 +88,17 @@ def _check_columns(name: str, task: Task) -> None:
     """Refuse a template with a field that local data lack."""
     from remerge.tasks import columns_of
 
-    templates = [task.prompt or "", *task.answers, *([task.target] if "{" in task.target else [])]
-    try:
-        fields = {
-            field for text in templates for _, field, _, _ in Formatter().parse(text) if field is not None
-        }
-    except ValueError as error:
-        raise UserError(
-            f"tasks.{name}: a template is not whole ({error}): write {{column}}, {{{{ for a brace"
-        ) from None
-    asked = {field.split("[")[0].split(".")[0] for field in fields}
+    asked = {column for text in task.templates for column in columns(text)}
     asked |= {task.image} - {None} | ({task.target} if "{" not in task.target else set())  # type: ignore[arg-type]
     if not Path(task.source).is_dir():
         return
     for split in dict.fromkeys([task.splits.train, task.splits.validation, task.splits.test]):
-        columns = columns_of(Path(task.source), split)
-        lacking = sorted(asked - set(columns)) if columns is not None else []
+        there = columns_of(Path(task.source), split)
+        lacking = sorted(asked - set(there)) if there is not None else []
         if lacking:
             raise UserError(
                 f"tasks.{name}: no column {lacking[0]!r} in split {split!r} of {task.source} "
-                f"(there are: {', '.join(columns or [])}): see prompt, answers and target"
+                f"(there are: {', '.join(there or [])}): see prompt, answers and target"
             )
 
 

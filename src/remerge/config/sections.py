@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from remerge import sources
+from remerge.templates import columns
 from remerge.variants import TUNE, digest, is_tuned, name_of
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
@@ -130,9 +131,22 @@ class Task(Section):
         None, description="an existing expert, a hub id or local folder; default: fine-tuned here"
     )
     expert_revision: str | None = Field(None, description="its commit or tag on the hub")
+    missing: Literal["refuse", "drop"] = Field(
+        "refuse", description="examples that lack a text, an image or a label: refuse them, or leave them out"
+    )
+
+    @property
+    def templates(self) -> list[str]:
+        """The texts with fields."""
+        return [*filter(None, [self.prompt]), *self.answers, *([self.target] if "{" in self.target else [])]
 
     @model_validator(mode="after")
     def _whole(self) -> "Task":
+        for text in self.templates:
+            columns(text)
+        for caption in self.captions:
+            if columns(caption) != {"answer"}:
+                raise ValueError(f"captions: {caption[:40]!r} needs the field {{answer}}, and no other")
         if (self.prompt is None) == (self.image is None):
             raise ValueError("give prompt, or image for a task of images")
         if self.answers and len(self.labels or self.answers) != len(self.answers):
