@@ -58,7 +58,7 @@ def make_splits(name: str, task: Task, seed: int) -> Made:
             known = ", ".join(MINIATURE)
             raise UserError(f"tasks.{name}: the miniature world has no such task, it has: {known}")
         sizes = task.sizes.model_dump()
-        return Made({str(split): examples(name, split, sizes[split], seed) for split in SPLITS})
+        return Made({split: examples(name, split, sizes[split], seed) for split in SPLITS})
     sources: dict[str, Any] = {}
     left: dict[str, list[int]] = {}
     taken: dict[str, list[int]] = {}

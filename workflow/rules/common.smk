@@ -36,8 +36,8 @@ B = str(CONFIG.folder)
 SCORING = sources.scoring(CONFIG.base.family, CONFIG.finetune.linear)
 TASKS = list(CONFIG.tasks)
 MODELS = CONFIG.models
-RUN = f"{B}/config.yaml"
-LOG = "2> >(tee {log} >&2)"
+RUN = f"{B}/config.yaml"  # a name of letters, digits, _.-: no shell reads more in it
+LOG = "2> >(tee {log:q} >&2)"
 
 
 onstart:
@@ -55,3 +55,6 @@ def any_of(names):
 
 wildcard_constraints:
     task=any_of([*TASKS, "multitask"]),
+    # Of exports, whose names are looked up when one is asked for; nothing that a shell reads more in.
+    variant="[A-Za-z0-9][A-Za-z0-9_.,=@+-]*",
+    subset="[A-Za-z0-9][A-Za-z0-9_+-]*",

@@ -15,4 +15,4 @@ rule data:
     message:
         "Data of {wildcards.task}"
     shell:
-        f"python -m remerge data {RUN} {{wildcards.task}} {LOG}"
+        f"python -m remerge data {RUN} {{wildcards.task:q}} {LOG}"

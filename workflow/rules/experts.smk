@@ -19,4 +19,4 @@ rule experts:
     message:
         "Expert of {wildcards.task}"
     shell:
-        f"python -m remerge experts {RUN} {{wildcards.task}} {LOG}"
+        f"python -m remerge experts {RUN} {{wildcards.task:q}} {LOG}"
