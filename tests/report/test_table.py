@@ -17,7 +17,7 @@ def test_special_letters_are_escaped() -> None:
 
 
 def test_no_letter_is_a_command_of_latex() -> None:
-    """Of a device, a model or a task may be called what it likes: nothing in it reaches LaTeX as a command."""
+    """A device, a model or a task may be called what it likes: nothing of it is a command."""
     hostile = "\\input{x} `id` $x$ ^^M #1 ~ & % _ {[*]} <!--> ?` | \n\n"
     table = Table(pd.DataFrame({"name": [hostile, "[1]", "*"]}), (Column("name", hostile),))
     latex = table.latex("odd", hostile, hostile)

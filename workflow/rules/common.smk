@@ -24,7 +24,9 @@ def refuse(error):
 try:
     # No `configfile:` directive: Snakemake would mix its keys into those of the file that is asked for.
     if workflow.configfiles:
-        CONFIG = configuration.validate(config, Path(workflow.configfiles[-1]))
+        # Read again, for Snakemake's own reader takes the last of a key that stands twice.
+        files = map(Path, workflow.configfiles)
+        CONFIG = configuration.load(*files, over=workflow.config_settings.config)
     else:
         CONFIG = configuration.load(Path(workflow.basedir) / "config/demo.yaml")
     if workflow.is_main_process:

@@ -1,6 +1,8 @@
 """What can be known of a configuration before work starts: methods, local data, disk."""
 
+import os
 import shutil
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +11,13 @@ from remerge.config.sections import Task
 from remerge.errors import UserError
 from remerge.files import read_json
 from remerge.templates import columns
+from remerge.variants import TUNE, is_tuned
 
 if TYPE_CHECKING:
     from remerge.methods import Method
+
+MOST_POINTS = 10_000
+"""So many settings of a variant are tried on validation scores."""
 
 FLOAT32 = 4
 """Bytes of a weight as fine-tuned experts are stored."""
@@ -25,6 +31,7 @@ def check(config: Config) -> None:
     Raises:
         UserError: the first thing that would fail once work has started.
     """
+    _check_threads(config)
     _check_methods(config)
     for name, task in config.tasks.items():
         _check_columns(name, task)
@@ -48,6 +55,15 @@ def remarks(config: Config) -> list[str]:
     return [f"tasks.{name}: {said}" for name, data in found.items() for said in data.remarks()]
 
 
+def _check_threads(config: Config) -> None:
+    """Refuse more threads than cores: they would wait for one another."""
+    cores = os.cpu_count() or 1
+    pretraining = config.base.miniature.threads if config.base.source == "miniature" else 0
+    for key, threads in (("threads", config.threads), ("base.miniature.threads", pretraining)):
+        if threads > cores:
+            raise UserError(f"{key}: {threads} is more than the {cores} cores of this machine: lower it")
+
+
 def _check_methods(config: Config) -> None:
     from remerge.methods import find
 
@@ -55,6 +71,9 @@ def _check_methods(config: Config) -> None:
         if variant.name in config.external:
             continue
         method = find(variant.method)
+        points = prod(len(v[TUNE]) for v in config.params(variant).values() if is_tuned(v))
+        if points > MOST_POINTS:
+            raise UserError(f"merge.variants: {variant.name}: {points:,} settings to choose from: tune fewer")
         for point in config.grid(variant):
             _try(method, method.settings({**config.params(variant), **point}), config)
         if variant.seeds > 1 and not (method.learned or "seed" in method.parameters):
