@@ -30,7 +30,7 @@ try:
     else:
         CONFIG = configuration.load(Path(workflow.basedir) / "config/demo.yaml")
     if workflow.is_main_process:
-        configuration.check(CONFIG)
+        configuration.check(CONFIG, here=workflow.local_exec)
 except UserError as error:
     refuse(error)
 

@@ -23,15 +23,20 @@ FLOAT32 = 4
 """Bytes of a weight as fine-tuned experts are stored."""
 
 
-def check(config: Config) -> None:
+def check(config: Config, here: bool = True) -> None:
     """Check methods and parameters, prompts against local data, heads of local experts, room for the experts.
 
     This imports the methods, and with them torch.
 
+    Args:
+        config: what is checked.
+        here: whether jobs run on this machine.
+
     Raises:
         UserError: the first thing that would fail once work has started.
     """
-    _check_threads(config)
+    if here:
+        _check_threads(config)
     _check_methods(config)
     for name, task in config.tasks.items():
         _check_columns(name, task)
