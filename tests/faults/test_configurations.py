@@ -157,6 +157,9 @@ CHANGES: dict[str, tuple[list[str], Any]] = {
             {"divmerge": {"epochs": 0}},
             {"divmerge": {"inputs": -1}},
             {"ties": {"density": {"tune": []}}},
+            {"ties": {"density": {"tune": 3}}},
+            {"ties": {"density": {"tune": "abc"}}},
+            {"divmerge": {key: {"tune": [*range(1, 2000)]} for key in ("inputs", "epochs", "initial")}},
             {"ties": {"density": {"tune": [0.1, float("nan")]}}},
             {
                 "ties": {
@@ -239,8 +242,13 @@ def test_what_is_odd_and_right(tmp_path: Path, capsys: pytest.CaptureFixture[str
         "an unknown tag",
         "lists in lists",
         "a bomb of mappings",
-    ]
-    + ["NUL", "a key twice", "a mapping in itself", "a program", "a home that is nobody's", "prompt '{x.y}'"],
+        "NUL",
+        "a key twice",
+        "a mapping in itself",
+        "a program",
+        "a home that is nobody's",
+        "prompt '{x.y}'",
+    ],
 )
 def test_the_same_through_snakemake(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +10,9 @@ from remerge.config.sections import Task
 from remerge.errors import UserError
 from remerge.files import read_json
 from remerge.templates import columns
-from remerge.variants import TUNE, is_tuned
 
 if TYPE_CHECKING:
     from remerge.methods import Method
-
-MOST_POINTS = 10_000
-"""So many settings of a variant are tried on validation scores."""
 
 FLOAT32 = 4
 """Bytes of a weight as fine-tuned experts are stored."""
@@ -76,9 +71,6 @@ def _check_methods(config: Config) -> None:
         if variant.name in config.external:
             continue
         method = find(variant.method)
-        points = prod(len(v[TUNE]) for v in config.params(variant).values() if is_tuned(v))
-        if points > MOST_POINTS:
-            raise UserError(f"merge.variants: {variant.name}: {points:,} settings to choose from: tune fewer")
         for point in config.grid(variant):
             _try(method, method.settings({**config.params(variant), **point}), config)
         if variant.seeds > 1 and not (method.learned or "seed" in method.parameters):

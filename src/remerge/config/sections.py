@@ -1,6 +1,7 @@
 """The sections of a configuration: what may be said, and the defaults."""
 
 import difflib
+from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -23,6 +24,9 @@ Count = Annotated[int, Field(gt=0, le=10**9)]
 
 Rate = Annotated[float, Field(gt=0, le=10)]
 """A learning rate."""
+
+MOST_POINTS = 10_000
+"""So many settings of a variant are tried on validation scores."""
 
 Metric = Literal["accuracy", "rouge1", "rouge2", "rougeL"]
 
@@ -271,6 +275,18 @@ class Merge(Section):
                 raise ValueError(f"variant {name} is listed twice")
             found[name] = variant.model_copy(update={"name": name})
         return list(found.values())
+
+    @model_validator(mode="after")
+    def _tuned(self) -> "Merge":
+        for variant in self.variants:
+            params = {**self.defaults.get(variant.method, {}), **variant.params}
+            tuned = {key: value[TUNE] for key, value in params.items() if is_tuned(value)}  # type: ignore[index, call-overload]
+            for key, values in tuned.items():
+                if not isinstance(values, list) or not values:
+                    raise ValueError(f"{variant.name}: {key}: {TUNE} takes a list of values")
+            if (points := prod(map(len, tuned.values()))) > MOST_POINTS:
+                raise ValueError(f"{variant.name}: {points:,} settings to choose from: tune fewer")
+        return self
 
 
 class Learning(Section):
