@@ -1,7 +1,6 @@
 """The sections of a configuration: what may be said, and the defaults."""
 
 import difflib
-from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -280,11 +279,15 @@ class Merge(Section):
     def _tuned(self) -> "Merge":
         for variant in self.variants:
             params = {**self.defaults.get(variant.method, {}), **variant.params}
-            tuned = {key: value[TUNE] for key, value in params.items() if is_tuned(value)}  # type: ignore[index, call-overload]
-            for key, values in tuned.items():
+            points = 1
+            for key, value in params.items():
+                if not isinstance(value, dict) or not is_tuned(value):
+                    continue
+                values = value[TUNE]
                 if not isinstance(values, list) or not values:
                     raise ValueError(f"{variant.name}: {key}: {TUNE} takes a list of values")
-            if (points := prod(map(len, tuned.values()))) > MOST_POINTS:
+                points *= len(values)
+            if points > MOST_POINTS:
                 raise ValueError(f"{variant.name}: {points:,} settings to choose from: tune fewer")
         return self
 
