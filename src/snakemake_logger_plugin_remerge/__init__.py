@@ -1,7 +1,7 @@
 """Snakemake asks here before it reads a configuration: ours is read by the reader of `remerge check` first.
 
-Snakemake reads `--configfile` before any Snakefile, and takes what says `__use_yte__` for a program. Earlier it
-starts a plugin that a profile names, `logger: [remerge]`. This one logs nothing.
+Snakemake reads `--configfile` before any Snakefile, and takes what says `__use_yte__` for a program. It first
+starts the plugin that a profile names, `logger: [remerge]`. This one logs nothing.
 """
 
 import sys
