@@ -9,7 +9,8 @@ import pytest
 
 from remerge.config import Task
 from remerge.errors import UserError
-from remerge.tasks import make_splits, pairs, read_split, write_split
+from remerge.records.data import Data
+from remerge.tasks import described, make_splits, pairs, read_split, write_split
 
 ROWS = [{"sentence": f"number {i}", "label": i % 2, "idx": i} for i in range(50)]
 
@@ -46,19 +47,19 @@ def folder(request, tmp_path, monkeypatch):
 
 
 def test_splits_are_disjoint_seeded_and_of_the_asked_sizes(folder):
-    made = make_splits("parity", task(folder), seed=1)
+    made = make_splits("parity", task(folder), seed=1).rows
     assert {split: len(rows) for split, rows in made.items()} == {"train": 30, "validation": 5, "test": 7}
-    ids = {split: {row["idx"] for row in rows} for split, rows in made.items()}
+    ids = {split: {int(row["idx"]) for row in rows} for split, rows in made.items()}
     assert not ids["train"] & ids["validation"]
     assert ids["test"] <= set(range(40, 50))
-    assert make_splits("parity", task(folder), seed=1) == made
-    assert make_splits("parity", task(folder), seed=2) != made
+    assert make_splits("parity", task(folder), seed=1).rows == made
+    assert make_splits("parity", task(folder), seed=2).rows != made
 
 
 def test_prompts_and_answers(folder):
-    row = make_splits("parity", task(folder), seed=1)["test"][0]
+    row = make_splits("parity", task(folder), seed=1).rows["test"][0]
     assert pairs("here", task(folder), [row], speaks=True) == [
-        (f"odd? {row['sentence']} :", ["even", "odd"][row["label"]])
+        (f"odd? {row['sentence']} :", ["even", "odd"][int(row["label"])])
     ]
 
 
@@ -108,7 +109,7 @@ def test_templates_reach_into_columns_and_labels_may_be_words(tmp_path, monkeypa
         labels=["A", "B"],
         target="key",
     )
-    rows = make_splits("parity", chosen, seed=1)["test"]
+    rows = make_splits("parity", chosen, seed=1).rows["test"]
     assert [r["key"] for r in rows].count("A") in range(1, 7)
     words = ["even" if r["key"] == "A" else "odd" for r in rows]
     prompts = [f"{r['q']} ? even odd :" for r in rows]
@@ -127,7 +128,7 @@ def test_stratified_splits_keep_the_shares_of_the_labels(tmp_path, monkeypatch):
     splits = {"train": "train", "validation": "train", "test": "dev", "stratify": True}
     made = make_splits(
         "parity", task(tmp_path, splits=splits, sizes={"train": 150, "validation": 40}), seed=1
-    )
+    ).rows
     counts = {split: sum(row["label"] for row in made[split]) for split in ("train", "validation")}
     assert counts["validation"] == 10
     assert counts["train"] in (37, 38)
@@ -140,7 +141,7 @@ def test_images_are_kept_as_their_files(tmp_path, monkeypatch):
         rows = [{"image": bytes([i, 1, 2]), "label": i % 2} for i in range(45)]
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{split}.parquet")
     shown = task(tmp_path, prompt=None, image="image")
-    rows = make_splits("parity", shown, seed=1)["test"]
+    rows = make_splits("parity", shown, seed=1).rows["test"]
     assert all(row["image"][0] % 2 == row["label"] and row["image"][1:] == b"\x01\x02" for row in rows)
     write_split(tmp_path / "kept.parquet", rows)
     kept = pairs("here", shown, read_split(tmp_path / "kept.parquet"), speaks=False)
@@ -150,3 +151,27 @@ def test_images_are_kept_as_their_files(tmp_path, monkeypatch):
 def test_the_miniature_world_has_no_other_tasks(tmp_path):
     with pytest.raises(UserError, match=r"tasks\.colla: the miniature world has no such task, it has: cola"):
         make_splits("colla", task(tmp_path, source="miniature"), seed=0)
+
+
+def test_what_is_found_in_the_examples_is_counted(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    train = [{"sentence": f"number {i // 2}", "label": 0, "idx": i} for i in range(10)]
+    write(tmp_path, "train", ".jsonl", train)
+    write(tmp_path, "dev", ".jsonl", [*train[:3], *ROWS[20:24]])
+    splits = {"train": "train", "validation": "train", "test": "dev"}
+    asked = task(tmp_path, splits=splits, sizes={"train": 10, "validation": 2, "test": 7})
+    found = described("parity", asked, make_splits("parity", asked, seed=1), cut=len)
+    test = found.splits["test"]
+    assert (test.n, test.repeated, test.seen, test.lacking, test.cut) == (7, 1, 3, [], 7)
+    assert found.splits["train"].lacking == ["odd"]
+    assert found.splits["train"].n == 8 and found.splits["train"].repeated >= 3
+    said = found.remarks()
+    assert "3 of 7 test examples also stand in train or validation" in said
+    assert "no train example has the label odd" in said
+    found.write(tmp_path, task="parity")
+    assert Data.read(tmp_path, task="parity") == found
+
+
+def test_clean_data_are_not_remarked_on(tmp_path):
+    asked = task(tmp_path, source="miniature", prompt="{sentence}", answers=["no", "yes"])
+    assert described("cola", asked, make_splits("cola", asked, seed=0)).remarks() == []

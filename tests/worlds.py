@@ -179,7 +179,10 @@ def make_world(
             results / f"scores/{name}.json",
             {"benchmark": benchmark, "model": name, "scores": scores[name]},
         )
+    split = {"n": 500, "repeated": 0, "seen": 0, "lacking": []}
     for name in tasks:
+        found = {"task": name, "dropped": 0, "splits": dict.fromkeys(("train", "validation", "test"), split)}
+        write_json(results / f"data/{name}.json", found)
         write_json(
             results / f"references/{name}.json",
             {"task": name, "inputs": 500, "positions": 1000, "seconds": 1.25, "device": "cpu"},

@@ -90,7 +90,10 @@ def _compare(parsed: argparse.Namespace) -> None:
 
 
 def _check(parsed: argparse.Namespace) -> None:
-    configuration.check(configuration.load(parsed.config))
+    config = configuration.load(parsed.config)
+    configuration.check(config)
+    for remark in configuration.remarks(config):
+        print(remark)
 
 
 def _verify(parsed: argparse.Namespace) -> int:
@@ -157,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     for file in sorted(STAGES.glob("[!_]*.py")):
         text, arguments = _signature(file)
         add(file.stem, _stage(file.stem, list(arguments)), text, config=Path, **arguments)
-    add("check", _check, "check a configuration, methods and parameters included", config=Path)
+    add("check", _check, "check a configuration, methods, parameters and local data included", config=Path)
     add("methods", _methods, "list the merge methods")
     shown = add("exhibits", _exhibits, "list tables and figures, and which benchmarks make them")
     shown.add_argument("config", type=Path, nargs="+", help="configurations")

@@ -1,12 +1,16 @@
 """A task's examples: fetched, split, checked, and turned into inputs and answers."""
 
+import codecs
 import csv
 import gzip
 import json
 import random
+import warnings
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from string import Formatter
-from typing import Any, Literal, get_args
+from typing import Any, BinaryIO, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +20,8 @@ from remerge.errors import UserError
 from remerge.files import write_with
 from remerge.miniature import TASKS as MINIATURE
 from remerge.miniature import examples
+from remerge.records.data import Data, Examples
+from remerge.templates import MissingError, filled, given
 
 Kind = Literal["train", "validation", "test"]
 SPLITS: tuple[Kind, ...] = get_args(Kind)
@@ -24,39 +30,77 @@ READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parque
 Row = dict[str, Any]
 
 
-def make_splits(name: str, task: Task, seed: int) -> dict[str, list[Row]]:
+@dataclass(frozen=True)
+class Made:
+    """A task's examples.
+
+    Attributes:
+        rows: of each split.
+        dropped: how many examples of the source were left out because something is missing.
+    """
+
+    rows: dict[Kind, list[Row]]
+    dropped: int = 0
+
+
+def make_splits(name: str, task: Task, seed: int) -> Made:
     """The train, validation and test examples of a task, no example in two of them.
 
     Where one split of the source serves several of ours it is shuffled by the seed and cut: test first, then
     validation, then train.
 
     Raises:
-        UserError: the source is out of reach, a split, column or label is not there, or a split ends empty.
+        UserError: the source is out of reach, a split, column, label or value is not there, or a split ends
+            empty.
     """
     if task.source == "miniature":
         if name not in MINIATURE:
             known = ", ".join(MINIATURE)
             raise UserError(f"tasks.{name}: the miniature world has no such task, it has: {known}")
         sizes = task.sizes.model_dump()
-        return {split: examples(name, split, sizes[split], seed) for split in SPLITS}
+        return Made({split: examples(name, split, sizes[split], seed) for split in SPLITS})
     sources: dict[str, Any] = {}
     left: dict[str, list[int]] = {}
-    made = {}
+    taken: dict[str, list[int]] = {}
+    dropped = 0
     for split in reversed(SPLITS):
         origin = getattr(task.splits, split)
         if origin not in sources:
             sources[origin] = _read_split(task, origin)
             left[origin] = list(range(len(sources[origin])))
             random.Random(f"{seed}/{name}/{origin}").shuffle(left[origin])
+            if task.missing == "drop":
+                whole = _whole(sources[origin], task)
+                dropped += len(left[origin]) - len(whole)
+                left[origin] = [index for index in left[origin] if index in whole]
         size = getattr(task.sizes, split)
         cut = _cut_in_shares if task.splits.stratify else _cut
-        taken, left[origin] = cut(left[origin], size, sources[origin], task, seed)
-        if not taken:
+        taken[split], left[origin] = cut(left[origin], size, sources[origin], task, seed)
+        if not taken[split]:
             raise UserError(f"tasks.{name}: nothing left for {split} in split {origin!r} of {task.source}")
-        made[split] = _rows(sources[origin], taken, task)
-    for split, rows in made.items():
-        pairs(f"tasks.{name}: {split}", task, rows, speaks=True)
-    return {split: made[split] for split in SPLITS}
+    rows: dict[Kind, list[Row]] = {}
+    for split in SPLITS:
+        origin = getattr(task.splits, split)
+        rows[split] = _rows(sources[origin], taken[split], task)
+        where = f"tasks.{name}: split {origin!r} of {task.source}"
+        pairs(where, task, rows[split], speaks=True, numbers=taken[split])
+    return Made(rows, dropped)
+
+
+def _whole(source: Any, task: Task) -> set[int]:
+    """The examples of a source in which nothing is missing."""
+    return {index for index, row in enumerate(source) if not _lacks(task, row)}
+
+
+def _lacks(task: Task, row: Row) -> bool:
+    try:
+        _pair(task, row, speaks=True)
+    except MissingError:
+        return True
+    except (KeyError, TypeError, ValueError):
+        # It is said of the examples that are taken.
+        return False
+    return False
 
 
 def _cut(left: list[int], size: int, source: Any, task: Task, seed: int) -> tuple[list[int], list[int]]:
@@ -80,7 +124,7 @@ def _cut_in_shares(
         taken, rest = train_test_split(
             left, train_size=size, stratify=[column[i] for i in left], random_state=seed
         )
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f"{task.source}: splits.stratify: {error}") from None
     return list(taken), list(rest)
 
@@ -91,38 +135,104 @@ def _rows(source: Any, indices: list[int], task: Task) -> list[Row]:
     return [{**row, task.image: _bytes(row.get(task.image))} for row in rows] if task.image else rows
 
 
-def pairs(where: str, task: Task, rows: list[Row], speaks: bool) -> list[tuple[Any, str | int]]:
+def pairs(
+    where: str, task: Task, rows: list[Row], speaks: bool, numbers: Sequence[int] | None = None
+) -> list[tuple[Any, str | int]]:
     """The input of every example, and its answer: in words, or the number of its class.
 
+    Args:
+        where: is named in errors.
+        task: how examples are asked and answered.
+        rows: the examples.
+        speaks: whether answers are words.
+        numbers: of the rows in their file, from 0 on, if they are not in its order.
+
     Raises:
-        UserError: a column is missing, or a label is outside the declared ones.
+        UserError: a column or a value is missing, or a label is outside the declared ones.
     """
     made: list[tuple[Any, str | int]] = []
-    for row in rows:
+    for number, row in zip(numbers or range(len(rows)), rows, strict=True):
         try:
-            given = row[task.image] if task.image else _filled(task.prompt or "", row)
-            answer = _answer(where, task, row, speaks)
-        except (KeyError, IndexError, TypeError) as missing:
+            made.append(_pair(task, row, speaks))
+        except MissingError as field:
+            raise UserError(
+                f"{where}: example {number + 1} has nothing in {field}: fill it, or leave such examples "
+                "out by missing: drop"
+            ) from None
+        except KeyError as missing:
             columns = ", ".join(row)
             raise UserError(
                 f"{where}: no column {missing} (there are: {columns}): see prompt, answers and target"
             ) from None
-        made.append((given, answer))
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"{where}: example {number + 1}: {error}: see prompt, answers, labels and target"
+            ) from None
     return made
 
 
-def _answer(where: str, task: Task, row: Row, speaks: bool) -> str | int:
-    target = _filled(task.target, row) if "{" in task.target else row[task.target]
+def _pair(task: Task, row: Row, speaks: bool) -> tuple[Any, str | int]:
+    """The input of an example, and its answer.
+
+    Raises:
+        MissingError: a value that they are made of is not there.
+        KeyError: a column is not there.
+        TypeError: a value is no text.
+        ValueError: a label is outside the declared ones.
+    """
+    asked = given(row[task.image], task.image) if task.image else filled(task.prompt or "", row)
+    return asked, _answer(task, row, speaks)
+
+
+def _answer(task: Task, row: Row, speaks: bool) -> str | int:
+    written = filled(task.target, row) if "{" in task.target else given(row[task.target], task.target)
     if not task.answers:
-        return str(target)
+        return filled("{target}", {"target": written})
+    label = label_of(task, written)
+    return filled(task.answers[label], row) if speaks else label
+
+
+def label_of(task: Task, written: Any) -> int:
+    """The number of a label's answer; a file of texts alone, as CSV is one, writes the label 1 as ``1``.
+
+    Raises:
+        ValueError: it has none.
+    """
     labels = task.labels or list(range(len(task.answers)))
-    if target not in labels:
-        raise UserError(
-            f"{where}: label {target!r} has no answer: answers takes one for each label, "
-            "in the order of labels"
+    if written in labels:
+        return labels.index(written)
+    words = [*map(str, labels)]
+    if isinstance(written, str) and words.count(written) == 1:
+        return words.index(written)
+    raise ValueError(f"label {written!r} has no answer: answers takes one for each label, in their order")
+
+
+def described(name: str, task: Task, made: Made, cut: Callable[[list[Any]], int] | None = None) -> Data:
+    """What is found in a task's examples: repeated inputs, labels that a split lacks, prompts that are cut.
+
+    Args:
+        name: the task's.
+        task: how examples are asked and answered.
+        made: the examples.
+        cut: how many of these inputs are longer than the model reads, where it is known.
+    """
+    splits: dict[str, Examples] = {}
+    before: set[Any] = set()
+    for split, rows in made.rows.items():
+        asked = pairs(f"tasks.{name}: {split}", task, rows, speaks=not task.answers)
+        inputs = [read for read, _ in asked]
+        used = {answer for _, answer in asked}
+        splits[split] = Examples(
+            n=len(rows),
+            repeated=len(inputs) - len(set(inputs)),
+            seen=sum(read in before for read in inputs),
+            lacking=[
+                str(name) for label, name in enumerate(task.labels or task.answers) if label not in used
+            ],
+            cut=None if cut is None else cut(inputs),
         )
-    label = labels.index(target)
-    return _filled(task.answers[label], row) if speaks else label
+        before |= set(inputs)
+    return Data(task=name, dropped=made.dropped, splits=splits)
 
 
 def shuffled(row: Row, task: Task, seed: str) -> Row:
@@ -132,20 +242,6 @@ def shuffled(row: Row, task: Task, seed: str) -> Row:
         key: value.split() for key, value in row.items() if isinstance(value, str) and key != task.target
     }
     return row | {key: " ".join(draw.sample(words, len(words))) for key, words in texts.items()}
-
-
-class _Fields(Formatter):
-    """`str.format` that shows a list as its words, one after the other."""
-
-    def format_field(self, value: Any, format_spec: str) -> Any:
-        if isinstance(value, list):
-            value = " ".join(map(str, value))
-        return super().format_field(value, format_spec)
-
-
-def _filled(template: str, row: Row) -> str:
-    """A template with the fields of a row; `{choices[text][0]}` reaches into lists and mappings."""
-    return _Fields().vformat(template, (), row)
 
 
 def write_split(path: Path, rows: list[Row]) -> None:
@@ -168,16 +264,15 @@ def read_split(path: Path) -> list[Row]:
 
 def columns_of(folder: Path, split: str) -> list[str] | None:
     """The columns of a split of a local source, from its first lines; None if they are not to be had so."""
-    file = _split_file(folder, split)
-    kind = READERS[file.name.removesuffix(".gz")[len(split) :]]
+    file, kind = _split_file(folder, split)
     try:
         if kind == "parquet":
             return list(pq.read_schema(file).names)
-        with gzip.open(file, "rt") if file.suffix == ".gz" else file.open() as lines:
-            first = lines.readline()
+        with _opened(file) as lines:
+            first = lines.readline().decode("utf-8-sig")
         found = next(csv.reader([first])) if kind == "csv" else json.loads(first)
         return list(found) if kind == "csv" or isinstance(found, dict) else None
-    except (OSError, ValueError, StopIteration, pa.ArrowException):
+    except (OSError, EOFError, zlib.error, ValueError, StopIteration, csv.Error, pa.ArrowException):
         # The data stage says what is wrong with it.
         return None
 
@@ -185,14 +280,13 @@ def columns_of(folder: Path, split: str) -> list[str] | None:
 def _read_split(task: Task, split: str) -> Any:
     # Imported here: the other readers of this module, every merge among them, start a second sooner.
     from datasets import DownloadConfig, Image, disable_progress_bars, load_dataset
+    from datasets.exceptions import DatasetsError
 
     disable_progress_bars()
     folder = Path(task.source)
     try:
         if folder.is_dir():
-            file = _split_file(folder, split)
-            kind = READERS[file.name.removesuffix(".gz")[len(split) :]]
-            found = load_dataset(kind, data_files={split: str(file)}, split=split)
+            found = _read_file(*_split_file(folder, split), split)
         elif folder.is_absolute():
             raise UserError(f"{folder}: no such folder")
         else:
@@ -205,8 +299,8 @@ def _read_split(task: Task, split: str) -> Any:
             )
         if task.image and isinstance(found.features.get(task.image), Image):
             found = found.cast_column(task.image, Image(decode=False))
-    except (OSError, ValueError, RuntimeError, pa.ArrowException) as error:
-        cause = " ".join(str(error).split())[:200]
+    except (DatasetsError, OSError, ValueError, RuntimeError, pa.ArrowException) as error:
+        cause = " ".join(str(error.__cause__ or error).split())[:200]
         raise UserError(
             f"{task.source}: split {split!r} cannot be read ({cause}): a local folder of "
             f"{split}.jsonl, .csv or .parquet can stand in for a hub dataset"
@@ -214,16 +308,70 @@ def _read_split(task: Task, split: str) -> Any:
     return found
 
 
+def _read_file(file: Path, kind: str, split: str) -> Any:
+    """The examples of a local file; a CSV file's cells as the texts that they are.
+
+    Raises:
+        UserError: it is not whole, or no text in UTF-8.
+    """
+    from datasets import Features, Value, load_dataset
+    from datasets.exceptions import DatasetsError
+
+    how: dict[str, Any] = {}
+    if kind != "parquet":
+        _check_text(file)
+    if kind == "csv" and (columns := columns_of(file.parent, split)):
+        # Else 007 is read as 7, the words NA and None as nothing, a column without a head as row names.
+        if twice := [column for column in columns if column and columns.count(column) > 1]:
+            raise UserError(f"{file}: two columns are called {twice[0]!r}: rename one")
+        texts = Features({column: Value("string") for column in columns if column})
+        how = {"features": texts, "keep_default_na": False, "na_values": [""], "index_col": False}
+    try:
+        with warnings.catch_warnings():
+            # A row of more cells than heads would lose its last ones.
+            warnings.filterwarnings("error", "Length of header")
+            return load_dataset(kind, data_files={split: str(file)}, split=split, **how)
+    except (DatasetsError, OSError, ValueError, RuntimeError, pa.ArrowException) as error:
+        cause = " ".join(str(error.__cause__ or error).split())[:200]
+        raise UserError(f"{file}: not whole ({cause}): mend the file") from None
+
+
+def _check_text(file: Path) -> None:
+    """Refuse a file that is no text, by the line where it ceases to be one."""
+    decoder, line = codecs.getincrementaldecoder("utf-8")(), 1
+    try:
+        with _opened(file) as data:
+            while piece := data.read(1 << 20):
+                line += decoder.decode(piece).count("\n")
+                if b"\0" in piece:
+                    raise UserError(f"{file}: not UTF-8, perhaps UTF-16: save it in that encoding")
+            decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        line += error.object[: error.start].count(b"\n")
+        raise UserError(f"{file}: not UTF-8 in line {line}: save it in that encoding") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{file}: cannot be read ({error}): give the whole file") from None
+    if not file.stat().st_size:
+        raise UserError(f"{file} is empty: one example a line")
+
+
+def _opened(file: Path) -> BinaryIO | gzip.GzipFile:
+    return gzip.open(file) if file.suffix == ".gz" else file.open("rb")
+
+
 def _bytes(image: Any) -> Any:
     """The file of an image, as `datasets` keeps it: its bytes, or where they lie."""
     if not isinstance(image, dict):
         return image
-    return image["bytes"] if image.get("bytes") is not None else Path(image["path"]).read_bytes()
+    if image.get("bytes") is not None or image.get("path") is None:
+        return image.get("bytes")
+    return Path(image["path"]).read_bytes()
 
 
-def _split_file(folder: Path, split: str) -> Path:
+def _split_file(folder: Path, split: str) -> tuple[Path, str]:
+    """The file of a split, and its kind."""
     endings = [ending + gz for ending in READERS for gz in ("", ".gz")]
     for ending in endings:
         if (folder / f"{split}{ending}").is_file():
-            return folder / f"{split}{ending}"
+            return folder / f"{split}{ending}", READERS[ending.removesuffix(".gz")]
     raise UserError(f"{folder}: no file {split} with an ending of {', '.join(endings)}")

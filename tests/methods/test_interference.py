@@ -12,7 +12,7 @@ from remerge import deltas as module
 from remerge.deltas import Deltas
 from remerge.errors import UserError
 from remerge.methods.interference._random import drawn
-from remerge.methods.interference._select import thresholds
+from remerge.methods.interference._select import kth_largest, thresholds
 
 NAMES = ["embed_tokens.weight", "layers.0.attn.weight", "layers.0.norm.weight", "layers.1.mlp.weight"]
 NAMES += ["layers.1.conv.weight", "norm.bias"]
@@ -271,3 +271,13 @@ def test_della_draws_by_rank_and_divides_by_the_probability(base, experts):
 def test_out_of_range(base, experts, method, params, message):
     with pytest.raises(UserError, match=message):
         remerge.merge(method, base, experts, **params)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5_000, 19_999, 20_000])
+@pytest.mark.parametrize("off", [1e-3, 1.0, 1e3])
+def test_the_kth_largest_is_found_where_the_sample_is_of_other_numbers(k, off):
+    """Factors multiplied at single positions round otherwise than whole products: all may lie outside."""
+    values = torch.randn(2, 20_000, generator=torch.Generator().manual_seed(0))
+    sample = off * values[:, ::7]
+    found = kth_largest(lambda: iter(values.clone().split(4096, dim=1)), lambda: sample.clone(), k, 20_000)
+    assert torch.equal(found, values.abs().sort(dim=1, descending=True).values[:, k - 1])

@@ -171,3 +171,21 @@ def test_merges_of_every_plan_count(world: Path, tmp_path: Path) -> None:
     (results / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     shutil.copy(results / "merges/average/2.jsonl", results / "merges/average/negation.jsonl")
     assert len(Run(results).every_merge()) == len(Run(world).every_merge()) + 6 == 116
+
+
+def test_test_examples_that_were_trained_on_are_warned_of_in_the_first_lines(
+    world: Path, tmp_path: Path, page: str
+) -> None:
+    assert "also stand in" not in page and "No input stands twice" in page
+    results = Path(shutil.copytree(world, tmp_path / "demo"))
+    path = results / "data/cola.json"
+    record = json.loads(path.read_text())
+    record["dropped"] = 2
+    record["splits"]["test"] |= {"seen": 20, "lacking": ["<b>"]}
+    path.write_text(json.dumps(record))
+    draw(results)
+    text = (results / "report.html").read_text()
+    first = re.sub(r"\s+", " ", text[: text.index('id="results"')])
+    assert "also stand in train or validation:</b> CoLA 20 of 500." in first
+    assert "2 examples with something missing left out; 20 of 500 test examples also stand in" in text
+    assert "has the label &lt;b&gt;" in text

@@ -1,3 +1,5 @@
+import re
+
 import pandas as pd
 
 from remerge.report.table import Column, Table, number
@@ -8,10 +10,25 @@ def test_special_letters_are_escaped() -> None:
     columns = (Column("name", "N_1"), Column("x", "x", digits=1), Column("y", "y", digits=1))
     table = Table(frame, columns)
     latex = table.latex("odd", "Odd_title", "100% ± λ")
-    assert r"a\_b \& 50\% <|> & 0.0 & -- \\" in latex
+    assert r"a\_b \& 50\% \textless{}\textbar{}\textgreater{} & 0.0 & -- \\" in latex
     assert r"\caption{Odd\_title. 100\% $\pm$ $\lambda$}" in latex
     assert r"a_b & 50% <\|>" in table.markdown("", "")
     assert "a_b &amp; 50% &lt;|&gt;" in table.html()
+
+
+def test_no_letter_is_a_command_of_latex() -> None:
+    """A device, a model or a task may be called what it likes: nothing of it is a command."""
+    hostile = "\\input{x} `id` $x$ ^^M #1 ~ & % _ {[*]} <!--> ?` | \n\n"
+    table = Table(pd.DataFrame({"name": [hostile, "[1]", "*"]}), (Column("name", hostile),))
+    latex = table.latex("odd", hostile, hostile)
+    told = [line for line in latex.splitlines() if "textbackslash" in line]
+    assert len(told) == 3  # caption, head, cell
+    for line in told:
+        inner = line.removeprefix(r"\caption{").removesuffix(r" \\").removesuffix("}")
+        plain = re.sub(r"\\[a-z]+\{\}|\\`\{\}|\\[&%$#_{}]|\{[\[\]*]\}", "", inner)
+        assert not set("\\`$^#~&%_{}<>|[*]") & set(plain), plain
+    rows = latex[latex.index(r"\midrule") :].splitlines()
+    assert not [row for row in rows if row.startswith(("[", "*"))]
 
 
 def test_numbers() -> None:

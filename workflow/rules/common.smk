@@ -24,11 +24,13 @@ def refuse(error):
 try:
     # No `configfile:` directive: Snakemake would mix its keys into those of the file that is asked for.
     if workflow.configfiles:
-        CONFIG = configuration.validate(config, Path(workflow.configfiles[-1]))
+        # Read again, for Snakemake's own reader takes the last of a key that stands twice.
+        files = map(Path, workflow.configfiles)
+        CONFIG = configuration.load(*files, over=workflow.config_settings.config)
     else:
         CONFIG = configuration.load(Path(workflow.basedir) / "config/demo.yaml")
     if workflow.is_main_process:
-        configuration.check(CONFIG)
+        configuration.check(CONFIG, here=workflow.local_exec)
         # Held while this process lives: by it a later run tells whether this one's lock is stale.
         HELD = runs.begin(CONFIG.benchmark, CONFIG.folder)
 except UserError as error:
@@ -38,8 +40,8 @@ B = str(CONFIG.folder)
 SCORING = sources.scoring(CONFIG.base.family, CONFIG.finetune.linear)
 TASKS = list(CONFIG.tasks)
 MODELS = CONFIG.models
-RUN = f"{B}/config.yaml"
-LOG = "2> >(tee {log} >&2)"
+RUN = f"{B}/config.yaml"  # a name of letters, digits, _.-: no shell reads more in it
+LOG = "2> >(tee {log:q} >&2)"
 
 
 onstart:
@@ -57,3 +59,6 @@ def any_of(names):
 
 wildcard_constraints:
     task=any_of([*TASKS, "multitask"]),
+    # Of exports, whose names are looked up when one is asked for; nothing that a shell reads more in.
+    variant="[A-Za-z0-9][A-Za-z0-9_.,=@+-]*",
+    subset="[A-Za-z0-9][A-Za-z0-9_+-]*",

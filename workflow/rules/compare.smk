@@ -9,7 +9,7 @@ rule compare:
     log:
         "results/compare/{benchmarks}.log",
     wildcard_constraints:
-        benchmarks=r"[A-Za-z0-9_.-]+([+][A-Za-z0-9_.-]+)+",
+        benchmarks=r"[A-Za-z0-9][A-Za-z0-9_.-]*([+][A-Za-z0-9][A-Za-z0-9_.-]*)+",
     params:
         folders=lambda wildcards: [f"results/{name}" for name in wildcards.benchmarks.split("+")],
     message:

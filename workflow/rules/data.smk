@@ -1,9 +1,12 @@
-"""A task's splits: writes data/<task>/{train,validation,test}.parquet."""
+"""A task's splits: writes data/<task>/{train,validation,test}.parquet, and what is found in them, data/<task>.json."""
+
+RECORDS["data"] = expand(f"{B}/data/{{task}}.json", task=TASKS)
 
 
 rule data:
     output:
         noted(*expand(f"{B}/data/{{{{task}}}}/{{split}}.parquet", split=["train", "validation", "test"])),
+        f"{B}/data/{{task}}.json",
     log:
         f"{B}/logs/data/{{task}}.log",
     threads: CONFIG.threads
@@ -13,4 +16,4 @@ rule data:
     message:
         "Data of {wildcards.task}"
     shell:
-        f"python -m remerge data {RUN} {{wildcards.task}} {LOG}"
+        f"python -m remerge data {RUN} {{wildcards.task:q}} {LOG}"

@@ -20,4 +20,4 @@ rule experts:
     message:
         "Expert of {wildcards.task}"
     shell:
-        f"python -m remerge experts {RUN} {{wildcards.task}} {LOG}"
+        f"python -m remerge experts {RUN} {{wildcards.task:q}} {LOG}"

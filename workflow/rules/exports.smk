@@ -11,9 +11,6 @@ rule exports:
         directory(f"{B}/exports/{{variant}}/{{subset}}"),
     log:
         f"{B}/logs/exports/{{variant}}/{{subset}}.log",
-    wildcard_constraints:
-        variant=r"[^/]+",
-        subset=r"[^/]+",
     threads: CONFIG.threads
     resources:
         gpu=1,

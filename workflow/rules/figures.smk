@@ -12,8 +12,8 @@ rule figures:
     log:
         f"{B}/logs/figures/{{name}}.log",
     wildcard_constraints:
-        name="|".join(FIGURES) or "none",
+        name=any_of(FIGURES),
     message:
         "Figure {wildcards.name}"
     shell:
-        f"python -m remerge figures {RUN} {{wildcards.name}} {LOG}"
+        f"python -m remerge figures {RUN} {{wildcards.name:q}} {LOG}"

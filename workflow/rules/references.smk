@@ -25,4 +25,4 @@ rule references:
     message:
         "Reference answers of the expert of {wildcards.task}"
     shell:
-        f"python -m remerge references {RUN} {{wildcards.task}} {LOG}"
+        f"python -m remerge references {RUN} {{wildcards.task:q}} {LOG}"

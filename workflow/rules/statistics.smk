@@ -11,7 +11,7 @@ rule statistics:
     log:
         f"{B}/logs/statistics/{{task}}_{{kind}}.log",
     wildcard_constraints:
-        kind="fisher|grams",
+        kind=any_of(["fisher", "grams"]),
     threads: CONFIG.threads
     resources:
         gpu=1,
@@ -20,4 +20,4 @@ rule statistics:
     message:
         "Statistics ({wildcards.kind}) of the expert of {wildcards.task}"
     shell:
-        f"python -m remerge statistics {RUN} {{wildcards.task}} {{wildcards.kind}} {LOG}"
+        f"python -m remerge statistics {RUN} {{wildcards.task:q}} {{wildcards.kind:q}} {LOG}"

@@ -12,8 +12,8 @@ rule tables:
     log:
         f"{B}/logs/tables/{{name}}.log",
     wildcard_constraints:
-        name="|".join(TABLES),
+        name=any_of(TABLES),
     message:
         "Table {wildcards.name}"
     shell:
-        f"python -m remerge tables {RUN} {{wildcards.name}} {LOG}"
+        f"python -m remerge tables {RUN} {{wildcards.name:q}} {LOG}"

@@ -2,13 +2,14 @@
 
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, create_model, field_validator, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
 from remerge import sources
 from remerge.config.sections import (
     Base,
+    Count,
     Evaluation,
     Finetune,
     Learning,
@@ -44,9 +45,9 @@ class Config(Section):
     paper: Name | None = Field(
         None, description="whose tables and figures are drawn: a folder of remerge.exhibits"
     )
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
-    threads: PositiveInt = Field(1, description="CPU threads of a job; they fix the bytes")
+    threads: Count = Field(1, description="CPU threads of a job; they fix the bytes")
     batches: Literal["methods", "sizes"] = Field(
         "methods",
         description="what one process makes: all merges of a method (of one that learns, of a variant) with "

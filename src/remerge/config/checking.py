@@ -1,14 +1,15 @@
 """What can be known of a configuration before work starts: methods, local data, disk."""
 
+import os
 import shutil
 from pathlib import Path
-from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from remerge.config.benchmark import Config
 from remerge.config.sections import Task
 from remerge.errors import UserError
 from remerge.files import read_json
+from remerge.templates import columns
 
 if TYPE_CHECKING:
     from remerge.methods import Method
@@ -17,20 +18,50 @@ FLOAT32 = 4
 """Bytes of a weight as fine-tuned experts are stored."""
 
 
-def check(config: Config) -> None:
+def check(config: Config, here: bool = True) -> None:
     """Check methods and parameters, prompts against local data, heads of local experts, room for the experts.
 
     This imports the methods, and with them torch.
 
+    Args:
+        config: what is checked.
+        here: whether jobs run on this machine.
+
     Raises:
         UserError: the first thing that would fail once work has started.
     """
+    if here:
+        _check_threads(config)
     _check_methods(config)
     for name, task in config.tasks.items():
         _check_columns(name, task)
         if not config.base.speaks:
             _check_head(name, task)
     _check_room(config)
+
+
+def remarks(config: Config) -> list[str]:
+    """What is to be known of local data, a line each; they are read for it.
+
+    Raises:
+        UserError: as `remerge.tasks.make_splits`.
+    """
+    from remerge.tasks import described, make_splits
+
+    local = {name: task for name, task in config.tasks.items() if Path(task.source).is_dir()}
+    found = {
+        name: described(name, task, make_splits(name, task, config.seed)) for name, task in local.items()
+    }
+    return [f"tasks.{name}: {said}" for name, data in found.items() for said in data.remarks()]
+
+
+def _check_threads(config: Config) -> None:
+    """Refuse more threads than cores: they would wait for one another."""
+    cores = os.cpu_count() or 1
+    pretraining = config.base.miniature.threads if config.base.source == "miniature" else 0
+    for key, threads in (("threads", config.threads), ("base.miniature.threads", pretraining)):
+        if threads > cores:
+            raise UserError(f"{key}: {threads} is more than the {cores} cores of this machine: lower it")
 
 
 def _check_methods(config: Config) -> None:
@@ -73,26 +104,17 @@ def _check_columns(name: str, task: Task) -> None:
     """Refuse a template with a field that local data lack."""
     from remerge.tasks import columns_of
 
-    templates = [task.prompt or "", *task.answers, *([task.target] if "{" in task.target else [])]
-    try:
-        fields = {
-            field for text in templates for _, field, _, _ in Formatter().parse(text) if field is not None
-        }
-    except ValueError as error:
-        raise UserError(
-            f"tasks.{name}: a template is not whole ({error}): write {{column}}, {{{{ for a brace"
-        ) from None
-    asked = {field.split("[")[0].split(".")[0] for field in fields}
+    asked = {column for text in task.templates for column in columns(text)}
     asked |= {task.image} - {None} | ({task.target} if "{" not in task.target else set())  # type: ignore[arg-type]
     if not Path(task.source).is_dir():
         return
     for split in dict.fromkeys([task.splits.train, task.splits.validation, task.splits.test]):
-        columns = columns_of(Path(task.source), split)
-        lacking = sorted(asked - set(columns)) if columns is not None else []
+        there = columns_of(Path(task.source), split)
+        lacking = sorted(asked - set(there)) if there is not None else []
         if lacking:
             raise UserError(
                 f"tasks.{name}: no column {lacking[0]!r} in split {split!r} of {task.source} "
-                f"(there are: {', '.join(columns or [])}): see prompt, answers and target"
+                f"(there are: {', '.join(there or [])}): see prompt, answers and target"
             )
 
 

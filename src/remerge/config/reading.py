@@ -2,17 +2,25 @@
 
 import difflib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from remerge.config._yaml import parsed
 from remerge.config.benchmark import Config
 from remerge.errors import UserError
 
 INCLUDE = "include"
 """The key under which a configuration names the file that it builds on."""
+
+YTE = "__use_yte__"
+"""The key by which Snakemake would take a configuration for a program."""
+
+LONGEST = 1_000_000
+"""Bytes of a file; the longest here has 25,000."""
 
 
 def validate(raw: Any, where: Path) -> Config:
@@ -21,33 +29,50 @@ def validate(raw: Any, where: Path) -> Config:
     Raises:
         UserError: the first thing that is wrong, by its key.
     """
+    return _checked(_whole(raw, where, []), where)
+
+
+def load(*paths: Path, over: Mapping[str, Any] | None = None) -> Config:
+    """Read and check a configuration file, or several, each laid over the one before.
+
+    Args:
+        paths: the files.
+        over: keys that are laid over them.
+
+    Raises:
+        UserError: one is missing, not YAML, or wrong; the message names the key.
+    """
+    whole: dict[str, Any] = {}
+    for path in paths:
+        whole = _laid_over(whole, _whole(_parsed(path), path, []))
+    return _checked(_laid_over(whole, _whole(dict(over or {}), paths[-1], [])), paths[-1])
+
+
+def _checked(whole: dict[str, Any], where: Path) -> Config:
+    if YTE in whole:
+        raise UserError(f"{where}: {YTE}: a configuration runs no code: leave the key out")
     try:
-        config = Config.model_validate(_whole(raw, where, []))
+        config = Config.model_validate(whole)
     except ValidationError as error:
-        raise UserError(f"{where}: {_first_line(error)}") from None
+        raise UserError(f"{where}: {' '.join(_first_line(error).split())}") from None
     for variant in config.merge.variants:
         if not re.fullmatch(r"[A-Za-z0-9_.,=@+-]+", variant.name):
             raise UserError(f"{where}: merge.variants: {variant.name!r} cannot name a folder")
     return config
 
 
-def load(path: Path) -> Config:
-    """Read and check a configuration file.
-
-    Raises:
-        UserError: it is missing, not YAML, or wrong; the message names the key.
-    """
-    return validate(_parsed(path), path)
-
-
 def _parsed(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text())
+        with path.open("rb") as file:
+            read = file.read(LONGEST + 1)
+        if len(read) > LONGEST:
+            raise UserError(f"{path}: longer than {LONGEST:,} bytes: no configuration is")
+        return parsed(read.decode("utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not UTF-8: save it in that encoding") from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())[:300]}") from None
 
 
@@ -59,12 +84,10 @@ def _whole(raw: Any, where: Path, through: list[Path]) -> dict[str, Any]:
     """
     if not isinstance(raw, dict):
         raise UserError(f"{where}: not a mapping of keys")
-    own: dict[str, Any] = _absolute(
-        {key: value for key, value in raw.items() if key != INCLUDE}, where.parent
-    )
+    own: dict[str, Any] = _absolute({key: value for key, value in raw.items() if key != INCLUDE}, where)
     if INCLUDE not in raw:
         return own
-    if not isinstance(raw[INCLUDE], str):
+    if not isinstance(raw[INCLUDE], str) or "\0" in raw[INCLUDE]:
         raise UserError(f"{where}: {INCLUDE}: name one file, relative to this one")
     through, below = [*through, where.resolve()], where.parent / raw[INCLUDE]
     if below.resolve() in through:
@@ -86,19 +109,28 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _absolute(raw: Any, folder: Path) -> Any:
+def _absolute(raw: Any, where: Path) -> Any:
     """Local sources made absolute: a path begins with `.`, `/` or `~`, all else is a hub id."""
 
     def resolved(key: str, value: Any) -> Any:
         if key in ("source", "expert") and isinstance(value, str) and value[:1] in (".", "/", "~"):
-            return str((folder / Path(value).expanduser()).resolve())
+            return _place(key, value, where)
         if key == "rules" and isinstance(value, list):
-            return [str((folder / Path(str(file)).expanduser()).resolve()) for file in value]
-        return _absolute(value, folder)
+            return [_place(key, str(file), where) for file in value]
+        return _absolute(value, where)
 
     if isinstance(raw, dict):
         return {key: resolved(key, value) for key, value in raw.items()}
-    return [_absolute(item, folder) for item in raw] if isinstance(raw, list) else raw
+    return [_absolute(item, where) for item in raw] if isinstance(raw, list) else raw
+
+
+def _place(key: str, written: str, where: Path) -> str:
+    try:
+        place = (where.parent / Path(written).expanduser()).resolve()
+        place.exists()  # which a name too long for a file system is refused by
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{where}: {key}: {written[:60]!r} names no file or folder ({error})") from None
+    return str(place)
 
 
 def _keys_of(location: tuple[str | int, ...]) -> list[str]:

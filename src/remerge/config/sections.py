@@ -8,40 +8,46 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
     field_validator,
     model_validator,
 )
 
 from remerge import sources
+from remerge.templates import columns
 from remerge.variants import TUNE, digest, is_tuned, name_of
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=80)]
+Count = Annotated[int, Field(gt=0, le=10**9)]
+"""Of steps, examples, units: from 1 on."""
+
+Rate = Annotated[float, Field(gt=0, le=10)]
+"""A learning rate."""
+
+MOST_POINTS = 10_000
+"""So many settings of a variant are tried on validation scores."""
+
 Metric = Literal["accuracy", "rouge1", "rouge2", "rougeL"]
 
 
 class Section(BaseModel):
-    """A part of the configuration: unknown keys are refused, values do not change."""
+    """A part of the configuration: unknown keys and numbers without end are refused, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Miniature(Section):
     """Size and pretraining of the miniature base; read only when `base.source` is `miniature`."""
 
     architecture: Literal["qwen2", "llama", "t5", "deberta"] = "qwen2"
-    hidden: PositiveInt = 128
-    layers: PositiveInt = 3
-    heads: PositiveInt = 4
-    intermediate: PositiveInt = 256
-    steps: PositiveInt = 2400
-    batch_size: PositiveInt = 64
-    learning_rate: PositiveFloat = 3e-3
-    threads: PositiveInt = Field(2, description="CPU threads of the pretraining")
+    hidden: Count = 128
+    layers: Count = 3
+    heads: Count = 4
+    intermediate: Count = 256
+    steps: Count = 2400
+    batch_size: Count = 64
+    learning_rate: Rate = 3e-3
+    threads: Count = Field(2, description="CPU threads of the pretraining")
 
 
 class Base(Section):
@@ -91,9 +97,9 @@ class Splits(Section):
 class Sizes(Section):
     """At most how many examples each split keeps."""
 
-    train: PositiveInt = 6000
-    validation: PositiveInt = 500
-    test: PositiveInt = 500
+    train: Count = 6000
+    validation: Count = 500
+    test: Count = 500
 
 
 class Task(Section):
@@ -130,9 +136,22 @@ class Task(Section):
         None, description="an existing expert, a hub id or local folder; default: fine-tuned here"
     )
     expert_revision: str | None = Field(None, description="its commit or tag on the hub")
+    missing: Literal["refuse", "drop"] = Field(
+        "refuse", description="examples that lack a text, an image or a label: refuse them, or leave them out"
+    )
+
+    @property
+    def templates(self) -> list[str]:
+        """The texts with fields."""
+        return [*filter(None, [self.prompt]), *self.answers, *([self.target] if "{" in self.target else [])]
 
     @model_validator(mode="after")
     def _whole(self) -> "Task":
+        for text in self.templates:
+            columns(text)
+        for caption in self.captions:
+            if columns(caption) != {"answer"}:
+                raise ValueError(f"captions: {caption[:40]!r} needs the field {{answer}}, and no other")
         if (self.prompt is None) == (self.image is None):
             raise ValueError("give prompt, or image for a task of images")
         if self.answers and len(self.labels or self.answers) != len(self.answers):
@@ -147,8 +166,8 @@ class Task(Section):
 class Lora(Section):
     """Experts as LoRA adapters: the base stays, and low-rank matrices beside linear layers are trained."""
 
-    rank: PositiveInt = 16
-    alpha: PositiveInt = 32
+    rank: Count = 16
+    alpha: Count = 32
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     targets: list[str] = Field(
         ["q_proj", "k_proj", "v_proj", "o_proj"], description="the linear layers, by the end of their names"
@@ -158,22 +177,22 @@ class Lora(Section):
 class Finetune(Section):
     """Supervised fine-tuning of the base on one task (AdamW, loss on the answer only)."""
 
-    learning_rate: PositiveFloat = 1e-4
-    weight_decay: NonNegativeFloat = 0.0
-    batch_size: PositiveInt = Field(32, description="examples a step, over all accumulation")
-    device_batch_size: PositiveInt | None = Field(
+    learning_rate: Rate = 1e-4
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
+    batch_size: Count = Field(32, description="examples a step, over all accumulation")
+    device_batch_size: Count | None = Field(
         None, description="examples that fit the device at once; default: the batch"
     )
-    steps: PositiveInt = 1000
-    multitask_steps: PositiveInt | None = Field(
+    steps: Count = 1000
+    multitask_steps: Count | None = Field(
         None, description="steps on the union of the tasks; default: the steps times the tasks"
     )
     scheduler: Literal["cosine", "linear", "constant"] = "cosine"
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.06, description="share of the steps")
-    evaluations: NonNegativeInt = Field(
+    evaluations: Annotated[int, Field(ge=0, le=10**9)] = Field(
         0, description="how often the validation loss is taken; 0: never, the last step is kept"
     )
-    patience: PositiveInt | None = Field(
+    patience: Count | None = Field(
         None, description="stop after so many evaluations without progress and keep the best step"
     )
     lora: Lora | None = Field(None, description="train adapters; default: all weights")
@@ -182,8 +201,10 @@ class Finetune(Section):
         description="linearised: the model is its first-order expansion at the base, in training, merges and "
         "scores; tau_jp: the same, kept from changing what it says of the other tasks' training inputs",
     )
-    penalty: NonNegativeFloat = Field(0.1, description="of tau_jp: the weight of its penalty")
-    penalty_inputs: PositiveInt = Field(16, description="of tau_jp: inputs of each other task at every step")
+    penalty: Annotated[float, Field(ge=0, le=1e6)] = Field(
+        0.1, description="of tau_jp: the weight of its penalty"
+    )
+    penalty_inputs: Count = Field(16, description="of tau_jp: inputs of each other task at every step")
     multitask: bool = Field(
         True, description="also fine-tune the base on the union of the tasks, the upper reference"
     )
@@ -211,9 +232,7 @@ class Variant(Section):
         {},
         description=f"a parameter may be a list to choose from on validation scores, {{{TUNE}: [0.1, 0.2]}}",
     )
-    seeds: PositiveInt = Field(
-        1, description="of a random or learned method: each merge is made so many times"
-    )
+    seeds: Count = Field(1, description="of a random or learned method: each merge is made so many times")
 
     @model_validator(mode="before")
     @classmethod
@@ -256,26 +275,42 @@ class Merge(Section):
             found[name] = variant.model_copy(update={"name": name})
         return list(found.values())
 
+    @model_validator(mode="after")
+    def _tuned(self) -> "Merge":
+        for variant in self.variants:
+            params = {**self.defaults.get(variant.method, {}), **variant.params}
+            points = 1
+            for key, value in params.items():
+                if not isinstance(value, dict) or not is_tuned(value):
+                    continue
+                values = value[TUNE]
+                if not isinstance(values, list) or not values:
+                    raise ValueError(f"{variant.name}: {key}: {TUNE} takes a list of values")
+                points *= len(values)
+            if points > MOST_POINTS:
+                raise ValueError(f"{variant.name}: {points:,} settings to choose from: tune fewer")
+        return self
+
 
 class Learning(Section):
     """How coefficients are learned (DivMerge, Table 9), beside the learned methods' own parameters."""
 
-    references: PositiveInt = Field(
+    references: Count = Field(
         500, description="validation inputs of each task on which its expert's answers are kept"
     )
-    batch_size: PositiveInt = Field(1, description="inputs of each task at every step")
+    batch_size: Count = Field(1, description="inputs of each task at every step")
 
 
 class Statistics(Section):
     """What fisher and regmean know of an expert beyond its weights."""
 
-    inputs: PositiveInt = Field(256, description="training inputs of the expert's task, without labels")
+    inputs: Count = Field(256, description="training inputs of the expert's task, without labels")
 
 
 class Evaluation(Section):
     """How models are scored."""
 
-    batch_size: PositiveInt = 64
+    batch_size: Count = 64
     watch: Annotated[int, Field(ge=2)] | None = Field(
         None,
         description="of learned methods: at so many points of the training, start and end among them, merges "

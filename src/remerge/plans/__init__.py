@@ -50,7 +50,7 @@ class Unmerged:
 class Plan(BaseModel):
     """What every plan may be told."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     variants: list[str] | None = Field(
         None, description="the variants that it is for, by name; default: all that it can take"

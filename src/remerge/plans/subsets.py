@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from math import comb
 from random import Random
 from typing import Literal
 
 from pydantic import Field, PositiveInt
 
 from remerge.plans import Case, Plan, Scores, Unmerged, must_be_tasks
+
+MOST = 100_000
+"""So many subsets of a size are listed, if all are asked for or some are drawn."""
 
 
 class Subsets(Plan):
@@ -53,6 +57,8 @@ class Subsets(Plan):
     def _drawn(self, tasks: list[str], size: int, seed: int) -> list[tuple[str, ...]]:
         if size > len(tasks):
             raise ValueError(f"sizes: {size} is more than the {len(tasks)} tasks")
+        if comb(len(tasks), size) > MOST:
+            raise ValueError(f"sizes: more than {MOST:,} subsets of {size} tasks: name some in only")
         every = list(combinations(tasks, size))
         if self.at_most is None or len(every) <= self.at_most:
             return every

@@ -77,6 +77,8 @@ def context(run: Run) -> dict[str, Any]:
         "base": run.model("base"),
         "outcome": _outcome(run),
         "weak": _weak(run),
+        "seen": _seen(run),
+        "remarks": _remarks(run),
         "stages": _stages(run),
         "checked": look(run),
         "versions": list(versions(PACKAGES).items()),
@@ -194,6 +196,22 @@ def _weak(run: Run) -> list[dict[str, str]]:
         if ours < theirs - WEAK:
             found.append({"label": task_label(task), "ours": number(ours, 1), "paper": number(theirs, 1)})
     return found
+
+
+def _seen(run: Run) -> list[dict[str, str]]:
+    """The tasks with test examples that were trained or chosen on."""
+    tests = {task: run.data(task).splits["test"] for task in run.tasks}
+    return [
+        {"label": task_label(task), "seen": _whole(test.seen), "n": _whole(test.n)}
+        for task, test in tests.items()
+        if test.seen
+    ]
+
+
+def _remarks(run: Run) -> list[dict[str, str]]:
+    """What was found in the examples of each task."""
+    found = {task: run.data(task).remarks() for task in run.tasks}
+    return [{"label": task_label(task), "said": "; ".join(said)} for task, said in found.items() if said]
 
 
 def _stages(run: Run) -> list[tuple[str, str]]:

@@ -33,6 +33,7 @@ from remerge.records import (
     Selection,
     Weights,
 )
+from remerge.records.data import Data
 from remerge.report.labels import printed
 
 Kind = Literal["anp", "restricted"]
@@ -114,6 +115,10 @@ class Run:
     def model(self, name: str) -> Model:
         """Which base, multitask model or expert."""
         return Model.read(self.results, model=name)
+
+    def data(self, task: str) -> Data:
+        """What was found in a task's examples."""
+        return Data.read(self.results, task=task)
 
     def reference(self, task: str) -> Reference | None:
         """The size and cost of an expert's kept answers, where the run needed them."""

@@ -1,17 +1,19 @@
-"""A task's train, validation and test split, in the columns of its public dataset."""
+"""A task's train, validation and test split, in the columns of its public dataset, and what is in them."""
 
 from functools import partial
 
 from remerge import contents, made
 from remerge.config import Config, digest
 from remerge.stages._paths import data_file, settings_of_data
-from remerge.tasks import make_splits, write_split
+from remerge.tasks import described, make_splits, write_split
 
 
 def run(config: Config, task: str) -> None:
     """Write the splits of one task (`python -m remerge data`)."""
     sources = digest(contents.of_source(config.task(task).source))
     follows = {"sources": sources, **settings_of_data(config, task)}
-    for split, rows in make_splits(task, config.task(task), config.seed).items():
+    splits = make_splits(task, config.task(task), config.seed)
+    for split, rows in splits.rows.items():
         file = data_file(config.folder, task, split)
         made.make(config.folder, file, follows, partial(write_split, rows=rows))
+    described(task, config.task(task), splits).write(config.folder, task=task)

@@ -31,8 +31,8 @@ def kth_largest(stream: Stream, sample: Callable[[], Tensor], k: int, n: int) ->
     """The k-th largest magnitude of each of T vectors of n entries, ``[T]``.
 
     A random sample brackets it to within six standard deviations (Floyd and Rivest, 1975); one pass then
-    counts what lies above the bracket and gathers the little that lies inside. If the sample misled, the
-    bracket is widened.
+    counts what lies above the bracket and gathers the little that lies inside. If the sample misled, by chance
+    or because the stream rounds otherwise, the bracket is widened.
 
     Args:
         stream: the vectors, in pieces, which are overwritten.
@@ -63,7 +63,8 @@ def kth_largest(stream: Stream, sample: Callable[[], Tensor], k: int, n: int) ->
 def _bracket(drawn: Tensor, share: float, deviations: float) -> tuple[list[float], list[float]]:
     """Between what bounds each vector's k-th largest lies, from its sample; empty for no bounds."""
     m = drawn.shape[-1]
-    margin = deviations * math.sqrt(share * (1 - share) * m) + 1
+    # With the deviations all of it grows: at a share of 1 there is no spread that could.
+    margin = deviations * (math.sqrt(share * (1 - share) * m) + 1 / 6)
     first, last = math.floor(share * m - margin), math.ceil(share * m + margin)
     if first < 0 and last >= m:
         return [], []

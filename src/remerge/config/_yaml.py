@@ -1,0 +1,78 @@
+"""YAML of a configuration, as plain values: bounded in time and memory, every key once, nothing executed."""
+
+from collections import Counter
+from typing import Any
+
+import yaml
+
+DEEPEST = 50
+"""How far mappings and lists may stand in one another."""
+
+LARGEST = 200_000
+"""How many values there may be, those behind an alias counted wherever it stands."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe, but that depth is bounded, and a key stands once in a mapping."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise yaml.YAMLError(f"more than {DEEPEST} lists and mappings in one another")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        _refuse_twice(node)
+        return super().construct_mapping(node, deep=deep)
+
+    def flatten_mapping(self, node: Any) -> None:
+        _refuse_twice(node)
+        super().flatten_mapping(node)
+
+
+def parsed(text: str) -> Any:
+    """The one document in a text.
+
+    Raises:
+        YAMLError, ValueError: it is none, too large or too deep, a key stands twice, an alias holds itself.
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _size(node, {}) > LARGEST:
+            raise yaml.YAMLError(f"its aliases make more than {LARGEST} values of it")
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _size(node: Any, known: dict[int, int]) -> int:
+    """How many values a node is, with those behind aliases."""
+    if id(node) not in known:
+        known[id(node)] = -1
+        inner = getattr(node, "value", ())
+        pairs = isinstance(node, yaml.MappingNode)
+        parts = [part for pair in inner for part in pair] if pairs else inner
+        scalar = isinstance(node, yaml.ScalarNode)
+        known[id(node)] = 1 + (0 if scalar else sum(_size(part, known) for part in parts))
+    if known[id(node)] < 0:
+        raise yaml.YAMLError("an alias stands within what it stands for")
+    return known[id(node)]
+
+
+def _refuse_twice(node: Any) -> None:
+    # A key that was merged in by `<<` may be said again; after that it stands twice in the node itself.
+    if not isinstance(node, yaml.MappingNode) or getattr(node, "looked_at", False):
+        return
+    node.looked_at = True  # type: ignore[attr-defined]
+    keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+    for key, times in Counter(keys).items():
+        if times > 1:
+            line = [found for found, _ in node.value if found.value == key][1].start_mark.line
+            raise yaml.YAMLError(f"the key {key!r} stands twice, again in line {line + 1}")

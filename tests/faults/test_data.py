@@ -1,0 +1,169 @@
+"""Local data as people have them: each odd file is read as it is meant, or refused in one line."""
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from remerge.config import Task
+from remerge.errors import UserError
+from remerge.tasks import Row, make_splits, pairs
+
+N = 12
+ROWS: list[Row] = [{"text": f"number {i}", "label": i % 2} for i in range(N)]
+CELLS = [f"number {i},{i % 2}" for i in range(N)]
+
+
+def lines(rows: list[Row], encoding: str = "utf-8") -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode(encoding)
+
+
+def odd(**changed: Any) -> list[Row]:
+    """One example that is not like the others."""
+    return [{**row, **changed} if i == 3 else row for i, row in enumerate(ROWS)]
+
+
+def every(make: Callable[[Row], Any], key: str = "text") -> list[Row]:
+    return [{**row, key: make(row)} for row in ROWS]
+
+
+def cells(*last: str, head: str = "text,label", encoding: str = "utf-8") -> bytes:
+    """A CSV file whose last lines are others."""
+    return "\n".join([head, *CELLS[: N - len(last)], *last, ""]).encode(encoding)
+
+
+def parquet(rows: list[Row]) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows), sink)
+    return bytes(sink.getvalue())
+
+
+READ: dict[str, tuple[str, bytes, str]] = {
+    "a byte order mark": (".jsonl", lines(ROWS, "utf-8-sig"), "number 3"),
+    "an empty text": (".jsonl", lines(odd(text="")), ""),
+    "a text of white space": (".jsonl", lines(odd(text=" \t")), " \t"),
+    "a label in quotes": (".jsonl", lines(odd(label="1")), "number 3"),
+    "a number as a text": (".jsonl", lines(odd(text=5)), "5"),
+    "one more column in one row": (".jsonl", lines(odd(more="x")), "number 3"),
+    "blank lines": (".jsonl", lines(ROWS).replace(b"\n", b"\n\n"), "number 3"),
+    "a huge row": (".jsonl", lines(odd(text="x " * 1_000_000)), "x " * 1_000_000),
+    "labels with a point": (".jsonl", lines(every(lambda row: float(row["label"]), "label")), "number 3"),
+    "labels as truths": (".jsonl", lines(every(lambda row: bool(row["label"]), "label")), "number 3"),
+    "one array": (".json", json.dumps(ROWS).encode(), "number 3"),
+    "a byte order mark before the head": (".csv", cells(encoding="utf-8-sig"), "number 3"),
+    "quotes, commas, line ends in a cell": (".csv", cells('"a, ""b""\nc",1'), 'a, "b"\nc'),
+    "the word None": (".csv", cells("None,1"), "None"),
+    "the word NA": (".csv", cells("NA,1"), "NA"),
+    "figures that begin with 0": (".csv", cells("007,1"), "007"),
+    "row names, as pandas writes them": (
+        ".csv",
+        "\n".join([",text,label", *(f"{i},{cell}" for i, cell in enumerate(CELLS))]).encode(),
+        "number 3",
+    ),
+    "a comma at each end": (
+        ".csv",
+        "\n".join(["text,label", *(f"{c}," for c in CELLS)]).encode(),
+        "number 3",
+    ),
+    "line ends of Windows": (".csv", cells().replace(b"\n", b"\r\n"), "number 3"),
+    "packed": (".csv.gz", gzip.compress(cells("007,1")), "007"),
+}
+
+REFUSED: dict[str, tuple[str, bytes, str]] = {
+    "no text": (".jsonl", lines(odd(text=None)), "example 4 has nothing in text"),
+    "no label": (".jsonl", lines(odd(label=None)), "example 4 has nothing in label"),
+    "no key": (".jsonl", lines([*ROWS[:3], {"label": 1}, *ROWS[4:]]), "example 4 has nothing in text"),
+    "no text in a list": (".jsonl", lines(every(lambda _: ["a", None])), "has nothing in text"),
+    "a mapping as a text": (".jsonl", lines(every(lambda _: {"a": "b"})), "a dict stands where a text"),
+    "Latin-1": (".jsonl", lines(odd(text="café"), "latin-1"), "train.jsonl: not UTF-8 in line 4: save"),
+    "UTF-16": (".jsonl", lines(ROWS, "utf-16"), "train.jsonl: not UTF-8 in line 1: save"),
+    "UTF-16 without a mark": (".jsonl", lines(ROWS, "utf-16-le"), "not UTF-8, perhaps UTF-16: save"),
+    "a broken line": (".jsonl", lines(ROWS) + b'{"text": "x", \n', "train.jsonl: not whole"),
+    "rows that are lists": (".jsonl", b"[1, 2]\n[3, 4]\n", "train.jsonl: not whole"),
+    "a key twice in a row": (
+        ".jsonl",
+        lines(ROWS).replace(b'"label": 0', b'"label": 1, "label": 0', 1),
+        "specified twice",
+    ),
+    "an empty file": (".jsonl", b"", "train.jsonl is empty"),
+    "Latin-1 in CSV": (".csv", cells("café,1", encoding="latin-1"), "train.csv: not UTF-8 in line 13"),
+    "UTF-16 in CSV": (".csv", cells(encoding="utf-16"), "train.csv: not UTF-8 in line 1"),
+    "an open quote": (".csv", cells('"a,1'), "train.csv: not whole"),
+    "a row too long": (".csv", cells("a,b,1"), "train.csv: not whole"),
+    "a row too short": (".csv", cells("a"), "example 12 has nothing in label"),
+    "an empty cell": (".csv", cells(",1"), "example 12 has nothing in text"),
+    "an empty label": (".csv", cells("x,"), "example 12 has nothing in label"),
+    "another label": (".csv", cells("x,yes"), "example 12: label 'yes' has no answer"),
+    "semicolons": (".csv", cells(head="text;label").replace(b",", b";"), "no column 'text'"),
+    "a space in the head": (".csv", cells(head="text, label"), "no column 'label'"),
+    "no head": (".csv", "\n".join(CELLS).encode(), "no column 'text'"),
+    "two heads alike": (".csv", cells(head="text,text"), "two columns are called 'text'"),
+    "row names without a head": (
+        ".csv",
+        "\n".join(["text,label", *(f"r{i},{cell}" for i, cell in enumerate(CELLS))]).encode(),
+        "train.csv: not whole",
+    ),
+    "a comma without quotes in every row": (
+        ".csv",
+        "\n".join(["label,text", *(f"{i % 2},number, {i}" for i in range(N))]).encode(),
+        "train.csv: not whole (Length of header",
+    ),
+    "packed and cut short": (".jsonl.gz", gzip.compress(lines(ROWS))[:-20], "train.jsonl.gz: cannot be read"),
+    "not packed": (".jsonl.gz", lines(ROWS), "train.jsonl.gz: cannot be read"),
+    "packed Latin-1": (".jsonl.gz", gzip.compress(lines(odd(text="é"), "latin-1")), "not UTF-8 in line 4"),
+    "no text in parquet": (".parquet", parquet(odd(text=None)), "example 4 has nothing in text"),
+    "a label that is no number": (
+        ".parquet",
+        parquet([{**row, "label": float(row["label"])} for row in odd(label="nan")]),
+        "example 4 has nothing in label",
+    ),
+    "parquet cut short": (".parquet", parquet(ROWS)[:60], "train.parquet: not whole"),
+    "bytes as a text": (".parquet", parquet(every(lambda row: row["text"].encode())), "a bytes stands where"),
+}
+
+
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, data: bytes, **more: Any) -> Task:
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / f"train{ending}").write_bytes(data)
+    given = {
+        "source": str(tmp_path),
+        "prompt": "{text}",
+        "answers": ["no", "yes"],
+        "splits": dict.fromkeys(("train", "validation", "test"), "train"),
+        "sizes": {"train": 4, "validation": 4, "test": 4},
+    }
+    return Task.model_validate(given | more)
+
+
+@pytest.mark.parametrize("name", READ)
+def test_it_is_read_as_it_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    ending, data, text = READ[name]
+    task = asked(tmp_path, monkeypatch, ending, data)
+    made = make_splits("t", task, 0).rows
+    prompts = [prompt for rows in made.values() for prompt, _ in pairs("t", task, rows, speaks=True)]
+    assert len(prompts) == N and text in prompts
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_it_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    ending, data, words = REFUSED[name]
+    with pytest.raises(UserError) as error:
+        make_splits("t", asked(tmp_path, monkeypatch, ending, data), 0)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["no text", "no label", "no key", "an empty cell", "no text in parquet"])
+def test_or_left_out_where_the_task_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    ending, data, _ = REFUSED[name]
+    sizes = {"train": 3, "validation": 4, "test": 4}
+    made = make_splits("t", asked(tmp_path, monkeypatch, ending, data, missing="drop", sizes=sizes), 0)
+    assert made.dropped == 1
+    texts = {row["text"] for rows in made.rows.values() for row in rows}
+    assert len(texts) == N - 1 and None not in texts

@@ -1,0 +1,104 @@
+"""No wildcard of a rule carries a command: of every target, with letters that a shell reads more in."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import ConfigSettings, ResourceSettings
+
+ROOT = Path(__file__).parents[2]
+LETTERS = [
+    "$(touch hit)",
+    "`touch hit`",
+    ";touch hit;",
+    "x;touch hit",
+    "& touch hit",
+    "| touch hit",
+    "> hit",
+    "cola\ntouch hit",
+    "' touch hit '",
+    '" touch hit "',
+    "co la",
+    "$HOME",
+    "*",
+    "{x}",
+    "..",
+    "../../x",
+    "\\",
+]
+
+
+@pytest.fixture(scope="module")
+def rules(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """Every rule of a benchmark that has all of them."""
+    before = Path.cwd()
+    try:
+        with SnakemakeApi() as api:
+            made = api.workflow(
+                resource_settings=ResourceSettings(cores=1),
+                config_settings=ConfigSettings(configfiles=[ROOT / "config/demo.yaml"]),
+                snakefile=ROOT / "Snakefile",
+                workdir=tmp_path_factory.mktemp("targets"),
+            )
+            return list(made._workflow.rules)
+    finally:
+        os.chdir(before)
+
+
+def wild(rules: list[Any]) -> list[tuple[Any, str, str]]:
+    """Rules, an output of each, and a wildcard in it."""
+    return [
+        (rule, str(output), name)
+        for rule in rules
+        for output in rule.output
+        for name in re.findall(r"\{(\w+)[,}]", str(output))
+    ]
+
+
+def test_every_wildcard_is_constrained(rules: list[Any]) -> None:
+    found = wild(rules)
+    assert {name for _, _, name in found} == {"task", "kind", "variant", "subset", "name", "benchmarks"}
+    for _, output, name in found:
+        assert f"{{{name}," in output, f"{output}: {name} may be anything"
+
+
+def test_a_target_with_a_command_in_it_is_made_by_no_rule(rules: list[Any]) -> None:
+    tried = 0
+    for _, output, name in wild(rules):
+        for letters in LETTERS:
+            target = re.sub(rf"\{{{name},.*?\}}(?=/|\.|@|$)", lambda _, told=letters: told, output)
+            target = re.sub(r"\{task,.*?\}(?=/|\.|@|$)", "cola", target)
+            target = re.sub(r"\{\w+,.*?\}(?=/|\.|$)", "average", target)
+            tried += 1
+            assert not [rule.name for rule in rules if rule.is_producer(target)], target
+    assert tried > 200
+
+
+def test_shells_take_wildcards_and_files_in_quotes(rules: list[Any]) -> None:
+    shells = [rule.shellcmd for rule in rules if rule.shellcmd]
+    assert len(shells) > 10
+    for command in shells:
+        for field in re.findall(r"\{(.*?)\}", command):
+            assert field.endswith(":q"), f"{command}: {{{field}}}"
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["statistics/cola/$(touch hit).safetensors", "exports/average/`touch hit`", "exports/ties/a;touch hit"],
+)
+def test_nothing_runs_for_one(tmp_path: Path, target: str) -> None:
+    start = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "1"]
+    which = ["--configfile", ROOT / "config/demo.yaml", "--directory", tmp_path, "--scheduler", "greedy"]
+    done = subprocess.run(
+        [*start, *which, "--", f"results/demo/{target}"],
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode and "MissingRuleException" in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("hit"))
