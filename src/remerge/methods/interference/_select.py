@@ -31,8 +31,8 @@ def kth_largest(stream: Stream, sample: Callable[[], Tensor], k: int, n: int) ->
     """The k-th largest magnitude of each of T vectors of n entries, ``[T]``.
 
     A random sample brackets it to within six standard deviations (Floyd and Rivest, 1975); one pass then
-    counts what lies above the bracket and gathers the little that lies inside. If the sample misled, by chance
-    or because the stream rounds otherwise, the bracket is widened.
+    counts what lies above the bracket and gathers the little that lies inside. If the sample misled, or the
+    stream rounds otherwise, the bracket is widened.
 
     Args:
         stream: the vectors, in pieces, which are overwritten.
