@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.func import functional_call
 
+from remerge import learn
 from remerge.deltas import Deltas, LowRank, merge_state
 from remerge.errors import Diverged
 from remerge.learn import POINTS, Blend, evenly, fit
@@ -249,3 +250,36 @@ def test_coefficients_that_diverge_are_an_error_that_names_the_step(
             batch_size=2,
             seed=3,
         )
+
+
+@pytest.mark.parametrize("low_rank", [False, True])
+def test_a_table_that_is_only_looked_up_in_is_written_by_rows(
+    family, model, examples, tokenizer, monkeypatch, low_rank
+):
+    """An untied input embedding: the same coefficients, and at the end the whole merge."""
+    torch.manual_seed(1)
+    untied = type(model)(
+        type(model.config)(**{**model.config.to_dict(), "tie_word_embeddings": False})
+    ).eval()
+    base = {name: p.detach().clone() for name, p in untied.named_parameters()}
+    name = "model.embed_tokens.weight"
+    assert list(learn._lookups(untied)) == [name] and learn._lookups(model) == {}
+    tau = {n: 0.3 * torch.randn(2, *theta.shape) for n, theta in base.items() if theta.dim() == 2}
+    if low_rank:
+        V, d = base[name].shape
+        tau[name] = [LowRank(torch.randn(V, 2), torch.randn(2, d), 0.3) for _ in range(2)]
+    references = [make_reference(family, untied, examples(task, 8), 8) for task in ("cola", "sst2")]
+    objective = find("divmerge").objective({"divergence": "js"})
+
+    def run():
+        how = {"level": "layer", "learning_rate": 0.05, "initial": 0.4, "epochs": 2, "batch_size": 2}
+        found = fit(family, untied, base, tau, references, objective, **how, seed=3)
+        return found, {n: p.detach().clone() for n, p in untied.named_parameters()}
+
+    (by_rows, merged), _ = run(), monkeypatch.setattr(learn, "_lookups", lambda model: {})
+    whole, expected = run()
+    assert (by_rows.lam - 0.4).abs().max() > 0.05
+    assert torch.allclose(by_rows.lam, whole.lam, atol=1e-5)
+    assert all(torch.allclose(merged[n], expected[n], atol=1e-5) for n in expected)
+    assert (merged[name] - base[name]).abs().amax(dim=1).min() > 0  # rows that no input has as well
+    assert not any(module._forward_pre_hooks for module in untied.modules())

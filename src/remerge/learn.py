@@ -19,6 +19,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from transformers import PreTrainedModel
 
 from remerge.deltas import LowRank, State, layer_of, places
 from remerge.errors import Diverged
@@ -89,6 +91,8 @@ class Blend:
             if isinstance(module, nn.Embedding):
                 module.sparse = True  # the gradient of a lookup is that of the rows that occur
         self.parameters = {name: p for name, p in model.named_parameters() if name in tau}
+        self.lookups = {name: held for name, held in _lookups(model).items() if name in tau}
+        self._hooks: list[RemovableHandle] = []
         self.layers = sorted({layer_of(name) for name in tau}, key=_natural)
         self.column = {name: self.layers.index(layer_of(name)) for name in tau}
 
@@ -99,6 +103,17 @@ class Blend:
         for name, parameter in self.parameters.items():
             _write(parameter, self.base[name], self.tau[name], lam[:, self.column[name]])
 
+    @torch.no_grad()
+    def write_for_step(self, lam: Tensor) -> None:
+        """The same for one forward pass and its `gradient`: a table gets the rows that are looked up."""
+        lam = lam.expand(-1, len(self.layers))
+        for name, parameter in self.parameters.items():
+            at, held = lam[:, self.column[name]], self.lookups.get(name, [])
+            if not held:
+                _write(parameter, self.base[name], self.tau[name], at)
+            rows = partial(_write_rows, parameter, self.base[name], self.tau[name], at)
+            self._hooks += [module.register_forward_pre_hook(rows) for module in held]
+
     def gradient(self, loss: Tensor) -> Tensor:
         """dL/dlam, float32 ``[T, layers]``; each gradient of weights is dropped as soon as it is made."""
         experts = len(next(iter(self.tau.values())))
@@ -106,16 +121,18 @@ class Blend:
 
         def collect(name: str, parameter: Tensor) -> None:
             assert parameter.grad is not None, name
+            # Else a table is read otherwise than by rows, and the other rows were not this step's.
+            assert parameter.grad.is_sparse or name not in self.lookups, name
             found[:, self.column[name]] += _inner(self.tau[name], parameter.grad)
             parameter.grad = None
 
-        hooks = [
+        self._hooks += [
             parameter.register_post_accumulate_grad_hook(partial(collect, name))  # type: ignore[no-untyped-call]
             for name, parameter in self.parameters.items()
         ]
         loss.backward()  # type: ignore[no-untyped-call]
-        for hook in hooks:
-            hook.remove()
+        while self._hooks:
+            self._hooks.pop().remove()
         return found
 
 
@@ -174,7 +191,7 @@ def fit(
             ]
             if len(losses) in kept:
                 course[len(losses)] = lam.clone()
-            blend.write(lam)
+            blend.write_for_step(lam)
             batch = family.collate([reference.examples[i] for reference, i in chosen], device)
             merged = family.logits(model, batch).log_softmax(dim=-1)
             expert = side_by_side([r.log_probs[i] for r, i in chosen], merged.shape[1], device)
@@ -220,6 +237,32 @@ def _write(parameter: Tensor, theta_0: Tensor, tau: Tau, lam: Tensor) -> None:
         B = torch.cat([f.B.float() * f.scaling for f in tau], dim=1)
         A = torch.cat([lam_t * f.A.float() for lam_t, f in zip(lam, tau, strict=True)])
         parameter.copy_(torch.addmm(theta_0.float(), B, A))
+
+
+@torch.no_grad()
+def _write_rows(
+    parameter: Tensor, theta_0: Tensor, tau: Tau, lam: Tensor, module: nn.Module, given: tuple[Tensor]
+) -> None:
+    """The same in the rows that a module is about to look up: a hook."""
+    rows: Tensor = torch.unique(given[0])
+    if isinstance(tau, Tensor):
+        vectors = tau[:, rows].flatten(1).float()
+        merged = torch.addmv(theta_0[rows].reshape(-1).float(), vectors.T, lam)
+    else:
+        B = torch.cat([f.B[rows].float() * f.scaling for f in tau], dim=1)
+        A = torch.cat([lam_t * f.A.float() for lam_t, f in zip(lam, tau, strict=True)])
+        merged = torch.addmm(theta_0[rows].float(), B, A)
+    parameter[rows] = merged.view(len(rows), -1).to(parameter.dtype)
+
+
+def _lookups(model: nn.Module) -> dict[str, list[nn.Module]]:
+    """The input embeddings by name, with the modules that look up in them, unless a head is tied to them."""
+    table = model.get_input_embeddings() if isinstance(model, PreTrainedModel) else None
+    if not isinstance(table, nn.Embedding):
+        return {}
+    held = [m for m in model.modules() if any(p is table.weight for p in m.parameters(recurse=False))]
+    name = next(name for name, parameter in model.named_parameters() if parameter is table.weight)
+    return {name: held} if all(isinstance(module, nn.Embedding) for module in held) else {}
 
 
 def _inner(tau: Tau, gradient: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ def content_of(results: Path, model: str, source: str | None) -> str | None:
     """
     if not source or not Path(source).is_dir():
         return None
-    folder = Path(source).resolve()
+    folder = Path(source)
     try:
         known = Model.read(results, model=model)
         if known.path == str(folder) and not changed_since(folder, Model.place(results, model=model)):

@@ -287,7 +287,7 @@ def _read_split(task: Task, split: str) -> Any:
     try:
         if folder.is_dir():
             found = _read_file(*_split_file(folder, split), split)
-        elif folder.is_absolute():
+        elif task.source[:1] in ("/", "."):
             raise UserError(f"{folder}: no such folder")
         else:
             found = load_dataset(

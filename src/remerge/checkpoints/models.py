@@ -38,8 +38,8 @@ def locate(source: str, revision: str | None = None) -> Path:
         UserError: no such folder, no such hub id, or it is not in the cache and the hub is out of reach.
     """
     if Path(source).is_dir():
-        return Path(source).resolve()
-    if source.startswith("/") or source.count("/") > 1:
+        return Path(source)
+    if source[:1] in ("/", ".") or source.count("/") > 1:
         raise UserError(f"{source}: no such folder")
     try:
         return Path(snapshot_download(source, revision=revision, allow_patterns=FILES))

@@ -1,8 +1,9 @@
 """Read a configuration file and check it, with one clear line if it is wrong."""
 
 import difflib
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def _whole(raw: Any, where: Path, through: list[Path]) -> dict[str, Any]:
     """
     if not isinstance(raw, dict):
         raise UserError(f"{where}: not a mapping of keys")
-    own: dict[str, Any] = _absolute({key: value for key, value in raw.items() if key != INCLUDE}, where)
+    own: dict[str, Any] = _placed({key: value for key, value in raw.items() if key != INCLUDE}, where)
     if INCLUDE not in raw:
         return own
     if not isinstance(raw[INCLUDE], str) or "\0" in raw[INCLUDE]:
@@ -105,32 +106,53 @@ def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def dump(config: Config) -> str:
-    """The configuration with every default written out, as YAML."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """The configuration with every default written out, as YAML, to be read from the benchmark's folder."""
+
+    def from_there(key: str, source: str) -> str:
+        return os.path.relpath(source, config.folder) if source.startswith("./") else source
+
+    raw = _with_sources(config.model_dump(mode="json"), from_there)
+    return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
 
 
-def _absolute(raw: Any, where: Path) -> Any:
-    """Local sources made absolute: a path begins with `.`, `/` or `~`, all else is a hub id."""
+def _placed(raw: Any, where: Path) -> Any:
+    """Local sources found from the file's folder: a path begins with `.`, `/` or `~`, all else is a hub id.
 
-    def resolved(key: str, value: Any) -> Any:
-        if key in ("source", "expert") and isinstance(value, str) and value[:1] in (".", "/", "~"):
-            return _place(key, value, where)
-        if key == "rules" and isinstance(value, list):
-            return [_place(key, str(file), where) for file in value]
-        return _absolute(value, where)
+    Below the working directory they are counted from it, so that no result follows from where that lies.
+    """
 
+    def from_here(key: str, source: str) -> str:
+        if source[:1] not in (".", "/", "~"):
+            return source
+        place, here = _place(key, source, where), Path.cwd()
+        return f"./{place.relative_to(here)}" if place.is_relative_to(here) else str(place)
+
+    raw = _with_sources(raw, from_here)
+    if isinstance(raw.get("rules"), list):
+        # Snakemake would count them from its own file.
+        raw["rules"] = [str(_place("rules", str(file), where)) for file in raw["rules"]]
+    return raw
+
+
+def _with_sources(raw: Any, change: Callable[[str, str], str]) -> Any:
+    """The same with every source of a base, task or expert changed."""
     if isinstance(raw, dict):
-        return {key: resolved(key, value) for key, value in raw.items()}
-    return [_absolute(item, where) for item in raw] if isinstance(raw, list) else raw
+        return {
+            key: change(key, value)
+            if key in ("source", "expert") and isinstance(value, str)
+            else _with_sources(value, change)
+            for key, value in raw.items()
+        }
+    return [_with_sources(item, change) for item in raw] if isinstance(raw, list) else raw
 
 
-def _place(key: str, written: str, where: Path) -> str:
+def _place(key: str, written: str, where: Path) -> Path:
     try:
         place = (where.parent / Path(written).expanduser()).resolve()
         place.exists()  # which a name too long for a file system is refused by
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"{where}: {key}: {written[:60]!r} names no file or folder ({error})") from None
-    return str(place)
+    return place
 
 
 def _keys_of(location: tuple[str | int, ...]) -> list[str]:
