@@ -169,7 +169,9 @@ def test_what_is_found_in_the_examples_is_counted(tmp_path, monkeypatch):
     assert "3 of 7 test examples also stand in train or validation" in said
     assert "no train example has the label odd" in said
     found.write(tmp_path, task="parity")
-    assert Data.read(tmp_path, task="parity") == found
+    assert Data.read(tmp_path, task="parity").model_dump(exclude={"seal"}) == found.model_dump(
+        exclude={"seal"}
+    )
 
 
 def test_clean_data_are_not_remarked_on(tmp_path):

@@ -72,9 +72,10 @@ def check_writable(folder: Path) -> None:
     Raises:
         UserError: it is read-only, or a part of its path is no folder.
     """
+    # Nothing is made yet: a stage that fails leaves nothing behind.
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror or error}") from error

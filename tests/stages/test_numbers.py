@@ -24,7 +24,7 @@ def test_an_expert_with_one_weight_that_is_no_number_is_refused(existing, value)
 
 
 def test_fine_tuning_stops_at_the_step_whose_loss_is_no_number(family, model, examples, tmp_path):
-    recipe = Finetune(learning_rate=1e30, steps=40, batch_size=4, warmup=0)
+    recipe = Finetune(steps=40, batch_size=4, warmup=0).model_copy(update={"learning_rate": 1e30})
     with pytest.raises(Diverged, match=r"step [2-9]: .*lower finetune.learning_rate"):
         finetune(family, model, examples("cola", 32), [], recipe, 0, tmp_path)
 

@@ -13,7 +13,7 @@ from remerge.checkpoints.models import locate
 from remerge.checkpoints.stored import is_linearised
 from remerge.config import Config, Finetune, digest
 from remerge.errors import UserError
-from remerge.files import write_folder
+from remerge.files import check_writable, write_folder
 from remerge.stages._code import code
 from remerge.stages._workspace import Workspace, model_record
 
@@ -38,6 +38,7 @@ def run(config: Config, task: str) -> None:
         others = [space.split(t, "train").examples for t in _others(config, task)]
         kept = space.folder / "training" / task
         checkpoints = kept / _key(space, task)
+        check_writable(checkpoints)
         trained, training = finetune(
             space.family, model, train, validation, settings, config.seed, checkpoints, others
         )
