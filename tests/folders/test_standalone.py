@@ -61,7 +61,7 @@ def test_a_merge_of_folders(here, expert_folders, base, method, params):
     assert AutoTokenizer.from_pretrained("merged")("the cat").input_ids
     assert GenerationConfig.from_pretrained("merged")
     card = ModelCard.load("merged/README.md")
-    assert card.data.base_model == ["model", *PAIR]
+    assert card.data.base_model is None and "| the base | model |" in card.text
     assert f"--method {method}" in card.text
     assert not [path for path in Path().iterdir() if path.name.startswith(".")]
 
@@ -171,7 +171,7 @@ def cut(path):
         ({"out": "w.txt"}, [], "w.txt exists and is not empty"),
         ({"out": "w.txt/merged"}, [], "cannot write w.txt/merged"),
         ({"experts": ["cola", "cola"]}, [], "given twice"),
-        ({"experts": ["cola", "./missing"]}, [], "missing: neither a local folder nor to be had"),
+        ({"experts": ["cola", "./missing"]}, [], "./missing: no such folder"),
         (
             {"experts": ["cola", "narrow"]},
             [],
@@ -206,3 +206,16 @@ def test_a_wrong_merge_is_one_line(here, expert_folders, capsys, monkeypatch, gi
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("remerge:")]
     assert words in line
     assert sorted(Path().iterdir()) == before
+
+
+def test_a_card_names_the_hub_and_no_folder_of_this_machine(here, expert_folders, tmp_path):
+    for name, known in (("model", "org/base"), (PAIR[0], "org/one")):
+        file = Path(name) / "config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"_name_or_path": known}))
+    experts = [str(Path(name).resolve()) for name in PAIR]
+    assert merge(base=str(Path("model").resolve()), experts=experts, method="average") == 0
+    card = ModelCard.load("merged/README.md")
+    assert card.data.base_model == ["org/base", "org/one"]
+    assert card.data.base_model_relation == "merge"
+    assert f"| {PAIR[1]} | {PAIR[1]} |" in card.text
+    assert str(Path.cwd()) not in card.content

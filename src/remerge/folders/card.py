@@ -1,11 +1,17 @@
 """What goes with the weights of a merge: the model card, and mergekit's recipe where it has one."""
 
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from remerge.files import read_json
 from remerge.methods import Method, find
+
+HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+"""An id on the hub: somebody's name and the model's."""
 
 Coefficients = Mapping[str, float | Mapping[str, float]]
 """What was learned: for each expert a number, or one for each layer."""
@@ -20,7 +26,7 @@ def model_card(
     sections: Sequence[str],
     library: str = "transformers",
 ) -> str:
-    """A README with the merge metadata of the Hugging Face hub.
+    """A README with the merge metadata of the Hugging Face hub; it names no folder of this machine's.
 
     Args:
         title: the model's name.
@@ -31,9 +37,10 @@ def model_card(
         sections: what else is known, in markdown.
         library: what loads the folder.
     """
+    ids = [name for source in (base, *experts.values()) if (name := hub_id(source))]
+    sources = [("the base", shown(base)), *((name, shown(source)) for name, source in experts.items())]
     front = {
-        "base_model": [base, *experts.values()],
-        "base_model_relation": "merge",
+        **({"base_model": ids, "base_model_relation": "merge"} if ids else {}),
         "library_name": library,
         "tags": ["merge", "remerge"],
     }
@@ -41,11 +48,28 @@ def model_card(
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n\n# {title}",
         f"A merge by `{method.name}` ({method.citation}), made with remerge: {method.summary}",
-        markdown([("model", "source"), ("the base", base), *experts.items()]),
+        markdown([("model", "source"), *sources]),
         markdown([("parameter", "value"), *given]) if given else "",
         *sections,
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def hub_id(source: str) -> str | None:
+    """A model's id on the hub: of a local folder the one that it was loaded from, where it says so."""
+    folder = Path(source)
+    if not folder.is_dir():
+        return source
+    for file in ("config.json", "adapter_config.json"):
+        name = read_json(folder / file).get("_name_or_path") if (folder / file).is_file() else None
+        if name and HUB.fullmatch(name) and not Path(name).is_dir():
+            return str(name)
+    return None
+
+
+def shown(source: str) -> str:
+    """How a model is called where others may read it: by its id, or by its folder's name."""
+    return hub_id(source) or Path(source).name
 
 
 def markdown(rows: Sequence[Sequence[Any]]) -> str:

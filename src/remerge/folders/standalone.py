@@ -15,7 +15,7 @@ from remerge.checkpoints.stored import is_adapter
 from remerge.deltas import Deltas, LowRank, Merged, State, Value
 from remerge.errors import UserError
 from remerge.files import write_folder
-from remerge.folders.card import model_card
+from remerge.folders.card import model_card, shown
 from remerge.folders.experts import Expert, kept, read_base, read_expert, say, tied_by_value
 from remerge.folders.output import copied, copy, stored_dtype, write_weights
 from remerge.methods import find
@@ -68,8 +68,8 @@ def merge_folders(
     try:
         weights = _deltas({n: t for n, t in theta.items() if n not in still}, read, place)
         merged = chosen.function(weights, **settings)
-        again = ["remerge merge", f"--method {method}", f"--base {base}"]
-        again += [f"--expert {expert}" for expert in experts]
+        again = ["remerge merge", f"--method {method}", f"--base {shown(base)}"]
+        again += [f"--expert {shown(expert)}" for expert in experts]
         again += [f"--param {param!r}" for param in params]
         again += [*([f"--dtype {dtype}"] if dtype else []), "--out …"]
         sections = [*_beside(folder, read), "```sh\n" + " \\\n  ".join(again) + "\n```"]

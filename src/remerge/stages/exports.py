@@ -194,9 +194,11 @@ def _adapter(bench: Bench, lam: Lambda, tasks: list[str]) -> nn.Module:
 
 
 def _source(bench: Bench, model: str) -> str:
-    """Where a model comes from: its hub id, or its folder."""
+    """Where a model comes from: its hub id, or its folder, which is found from any other."""
     record = bench.space.record(model)
-    return record.path if record.source in ("miniature", "fine-tuned here") else record.source
+    if record.source in ("miniature", "fine-tuned here"):
+        return record.path
+    return str(Path(record.path).resolve()) if Path(record.source).is_dir() else record.source
 
 
 def _loadable(bench: Bench, sources: Mapping[str, str]) -> dict[str, str]:
