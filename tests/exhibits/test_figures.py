@@ -13,6 +13,7 @@ from scipy import stats
 
 from remerge import exhibits
 from remerge.errors import UserError
+from remerge.exhibits._heat import heat
 from remerge.exhibits._lines import spread
 from remerge.report.figure import Figure, draw, look
 from remerge.report.make import write
@@ -142,3 +143,15 @@ def test_spread_keeps_names_apart_and_in_order() -> None:
 def test_an_unknown_figure(world: Path) -> None:
     with pytest.raises(UserError, match="unknown figure 'x'"):
         write(world, "x", "figure")
+
+
+@pytest.mark.parametrize(
+    ("names", "turned"), [(["A", "B", "C"], 0), (["IMDB", "SQuAD", "CommonGen"] * 2, 30)]
+)
+def test_names_of_columns_that_are_wider_than_their_cells_are_turned(names: list[str], turned: int) -> None:
+    with look():
+        figure = Figure(3.4, 3.1)
+        axes = figure.subplots()
+        heat(axes, np.eye(len(names)) - 0.02, names, "")
+    assert {label.get_rotation() for label in axes.get_xticklabels()} == {turned}
+    assert "−0.02" in {text.get_text() for text in axes.texts}

@@ -1,6 +1,7 @@
 """A square of shaded cells with their numbers."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
@@ -19,7 +20,7 @@ def heat(axes: Axes, values: Any, names: Sequence[str], title: str) -> None:
         axes.text(
             column + 0.5,
             row + 0.5,
-            f"{value:z.2f}",
+            f"{value:z.2f}".replace("-", "−"),
             ha="center",
             va="center",
             fontsize=8.5 if len(values) <= 5 else 6.3,
@@ -30,8 +31,17 @@ def heat(axes: Axes, values: Any, names: Sequence[str], title: str) -> None:
     for spine in axes.spines.values():
         spine.set_visible(False)
     places = [place + 0.5 for place in range(len(names))]
-    axes.set_xticks(places, names, rotation=30 if len(names) > 5 else 0)
     axes.set_yticks(places, names)
+    axes.set_xticks(places, names)
+    if _collide(axes):
+        axes.set_xticks(places, names, rotation=30, ha="right", rotation_mode="anchor")
+
+
+def _collide(axes: Axes) -> bool:
+    """Whether two neighbours among the names of columns are wider than their cells."""
+    widths = [label.get_window_extent().width for label in axes.get_xticklabels()]
+    cell = axes.get_window_extent().width / len(widths)
+    return any((one + other) / 2 > 0.95 * cell for one, other in pairwise(widths))
 
 
 def _readable(shade: Sequence[float]) -> str:
