@@ -89,7 +89,9 @@ def test_heat_map_cells_hold_the_records(world: Path) -> None:
 
 def test_cosines_are_of_the_record_and_stand_in_the_caption(world: Path) -> None:
     figure, cosines = build(world, "divmerge_figure6"), np.array(Run(world).weights.cosines)
-    assert [text.get_text() for text in figure.axes[0].texts] == [f"{v:z.2f}" for v in cosines.ravel()]
+    assert [text.get_text() for text in figure.axes[0].texts] == [
+        f"{v:z.2f}".replace("-", "−") for v in cosines.ravel()
+    ]
     apart = cosines[np.triu_indices(4, 1)]
     assert figure.facts["most"] == f"{apart.max():.2f}"
     assert figure.facts["least"] == f"{apart.min():.2f}".replace("-", "−")
