@@ -14,6 +14,8 @@ from remerge.report.style import RC
 FORMATS = ("pdf", "svg", "png")
 MARGIN = 0.02
 """Around what is drawn, in inches."""
+FULL, ON_PAGE = 5.4, 40
+"""The width of a wide figure in inches, and on the page in its own units (`.svg` of page.css)."""
 _NO_DATES: dict[str, dict[str, Any]] = {
     "pdf": {"CreationDate": None, "ModDate": None},
     "svg": {"Date": None},
@@ -46,13 +48,18 @@ def draw(figure: Figure, suffix: str) -> bytes:
 
 
 def inline_svg(svg: str, name: str, title: str) -> str:
-    """An SVG file as part of a page: ids of its own, no header, as wide as its place."""
+    """An SVG file as part of a page: ids of its own, no header; letters are of one size in all figures."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'xlink:href="#', f'href="#{name}-', svg)
     svg = svg.replace("url(#", f"url(#{name}-")
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) width="([\d.]+)pt"', _at_most, svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     return svg.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
+
+
+def _at_most(found: re.Match[str]) -> str:
+    """An SVG's own width as that which it may take on the page."""
+    return f'{found[1]} style="max-width: {float(found[2]) / (72 * FULL) * ON_PAGE:.1f}rem"'

@@ -1,6 +1,6 @@
 """Seconds a merge.
 
-Mean seconds of one merge over all n = {n} merges of a method, sizes {smallest} to {largest}, device {device}:
+Mean seconds of one merge over all n = {n} merges of a method, each of {span} tasks, device {device}:
 merging the weights, fitting the coefficients, scoring the merged model on the test splits of its tasks.
 """
 
@@ -23,5 +23,6 @@ def build(run: Run) -> Table:
         rows.append(row)
     columns = [Column("method", "Method")]
     columns += [Column(part, part, "seconds", digits=3) for part in (*PARTS, "total")]
-    facts = {"device": run.model("base").device}
+    span = " to ".join(map(str, sorted({run.sizes[0], run.sizes[-1]})))
+    facts = {"device": run.model("base").device, "span": span}
     return Table(frame(rows, columns, "variant", "n"), tuple(columns), facts=facts)
