@@ -60,10 +60,12 @@ def content_of(results: Path, model: str, source: str | None) -> str | None:
     """
     if not source or not Path(source).is_dir():
         return None
-    folder = Path(source)
+    folder = Path(source).resolve()
     try:
         known = Model.read(results, model=model)
-        if known.path == str(folder) and not changed_since(folder, Model.place(results, model=model)):
+        if Path(known.path).resolve() == folder and not changed_since(
+            folder, Model.place(results, model=model)
+        ):
             return known.content
     except UserError:
         pass  # It is made again.

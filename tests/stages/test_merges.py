@@ -300,7 +300,7 @@ def test_an_analogy_of_three_is_judged_on_the_fourth(bench):
     raw["tasks"]["rte"] = raw["tasks"]["mnli"] | {"prompt": form.prompt, "answers": list(form.answers)}
     raw["merge"]["variants"] = [{"task_arithmetic": {"scale": 1}}]
     raw["plans"] = {"analogy": {"a": "cola", "b": "sst2", "c": "mnli", "d": "rte"}}
-    config = validate(raw, Path("b.yaml"))
+    config = validate(raw, bench.folder / "config.yaml")
     data.run(config, "rte")
     experts.run(config, "rte")
     merges.run(config, "task_arithmetic@scale=1", "analogy")
