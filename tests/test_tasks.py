@@ -9,7 +9,7 @@ import pytest
 
 from remerge.config import Task
 from remerge.errors import UserError
-from remerge.records.data import Data
+from remerge.records import Data
 from remerge.tasks import described, make_splits, pairs, read_split, write_split
 
 ROWS = [{"sentence": f"number {i}", "label": i % 2, "idx": i} for i in range(50)]
@@ -160,9 +160,9 @@ def test_what_is_found_in_the_examples_is_counted(tmp_path, monkeypatch):
     write(tmp_path, "dev", ".jsonl", [*train[:3], *ROWS[20:24]])
     splits = {"train": "train", "validation": "train", "test": "dev"}
     asked = task(tmp_path, splits=splits, sizes={"train": 10, "validation": 2, "test": 7})
-    found = described("parity", asked, make_splits("parity", asked, seed=1), cut=len)
+    found = described("parity", asked, make_splits("parity", asked, seed=1))
     test = found.splits["test"]
-    assert (test.n, test.repeated, test.seen, test.lacking, test.cut) == (7, 1, 3, [], 7)
+    assert (test.n, test.repeated, test.seen, test.lacking) == (7, 1, 3, [])
     assert found.splits["train"].lacking == ["odd"]
     assert found.splits["train"].n == 8 and found.splits["train"].repeated >= 3
     said = found.remarks()

@@ -234,9 +234,7 @@ def _write(parameter: Tensor, theta_0: Tensor, tau: Tau, lam: Tensor) -> None:
         for where in places(merged):
             merged[where] = torch.addmv(base[where].float(), vectors[:, where].float().T, lam)
     else:
-        B = torch.cat([f.B.float() * f.scaling for f in tau], dim=1)
-        A = torch.cat([lam_t * f.A.float() for lam_t, f in zip(lam, tau, strict=True)])
-        parameter.copy_(torch.addmm(theta_0.float(), B, A))
+        parameter.copy_(_low_rank(theta_0, tau, lam, slice(None)))
 
 
 @torch.no_grad()
@@ -249,10 +247,15 @@ def _write_rows(
         vectors = tau[:, rows].flatten(1).float()
         merged = torch.addmv(theta_0[rows].reshape(-1).float(), vectors.T, lam)
     else:
-        B = torch.cat([f.B[rows].float() * f.scaling for f in tau], dim=1)
-        A = torch.cat([lam_t * f.A.float() for lam_t, f in zip(lam, tau, strict=True)])
-        merged = torch.addmm(theta_0[rows].float(), B, A)
+        merged = _low_rank(theta_0, tau, lam, rows)
     parameter[rows] = merged.view(len(rows), -1).to(parameter.dtype)
+
+
+def _low_rank(theta_0: Tensor, factors: list[LowRank], lam: Tensor, rows: Tensor | slice) -> Tensor:
+    """theta_0 + sum_t lam_t s_t B_t A_t in some rows, float32: one product of the factors side by side."""
+    B = torch.cat([f.B[rows].float() * f.scaling for f in factors], dim=1)
+    A = torch.cat([lam_t * f.A.float() for lam_t, f in zip(lam, factors, strict=True)])
+    return torch.addmm(theta_0[rows].float(), B, A)
 
 
 def _lookups(model: nn.Module) -> dict[str, list[nn.Module]]:

@@ -1,21 +1,16 @@
-"""A task's examples: fetched, split, checked, and turned into inputs and answers."""
+"""A task's examples: drawn, checked, and turned into inputs and answers."""
 
-import codecs
-import csv
-import gzip
-import json
 import random
-import warnings
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, get_args
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from remerge.config import Task
+from remerge.datafiles import read_source
 from remerge.errors import UserError
 from remerge.files import write_with
 from remerge.miniature import TASKS as MINIATURE
@@ -25,7 +20,6 @@ from remerge.templates import MissingError, filled, given
 
 Kind = Literal["train", "validation", "test"]
 SPLITS: tuple[Kind, ...] = get_args(Kind)
-READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
 Row = dict[str, Any]
 
@@ -66,7 +60,7 @@ def make_splits(name: str, task: Task, seed: int) -> Made:
     for split in reversed(SPLITS):
         origin = getattr(task.splits, split)
         if origin not in sources:
-            sources[origin] = _read_split(task, origin)
+            sources[origin] = read_source(task, origin)
             left[origin] = list(range(len(sources[origin])))
             random.Random(f"{seed}/{name}/{origin}").shuffle(left[origin])
             if task.missing == "drop":
@@ -133,6 +127,15 @@ def _rows(source: Any, indices: list[int], task: Task) -> list[Row]:
     """Examples of a source as plain values, an image as its file."""
     rows: list[Row] = source.select(indices).to_list()
     return [{**row, task.image: _bytes(row.get(task.image))} for row in rows] if task.image else rows
+
+
+def _bytes(image: Any) -> Any:
+    """The file of an image, as `datasets` keeps it: its bytes, or where they lie."""
+    if not isinstance(image, dict):
+        return image
+    if image.get("bytes") is not None or image.get("path") is None:
+        return image.get("bytes")
+    return Path(image["path"]).read_bytes()
 
 
 def pairs(
@@ -207,14 +210,13 @@ def label_of(task: Task, written: Any) -> int:
     raise ValueError(f"label {written!r} has no answer: answers takes one for each label, in their order")
 
 
-def described(name: str, task: Task, made: Made, cut: Callable[[list[Any]], int] | None = None) -> Data:
-    """What is found in a task's examples: repeated inputs, labels that a split lacks, prompts that are cut.
+def described(name: str, task: Task, made: Made) -> Data:
+    """What is found in a task's examples: repeated inputs, and labels that a split lacks.
 
     Args:
         name: the task's.
         task: how examples are asked and answered.
         made: the examples.
-        cut: how many of these inputs are longer than the model reads, where it is known.
     """
     splits: dict[str, Examples] = {}
     before: set[Any] = set()
@@ -229,7 +231,6 @@ def described(name: str, task: Task, made: Made, cut: Callable[[list[Any]], int]
             lacking=[
                 str(name) for label, name in enumerate(task.labels or task.answers) if label not in used
             ],
-            cut=None if cut is None else cut(inputs),
         )
         before |= set(inputs)
     return Data(task=name, dropped=made.dropped, splits=splits)
@@ -260,118 +261,3 @@ def read_split(path: Path) -> list[Row]:
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: not a whole parquet file ({error}): delete it and run again") from None
     return rows
-
-
-def columns_of(folder: Path, split: str) -> list[str] | None:
-    """The columns of a split of a local source, from its first lines; None if they are not to be had so."""
-    file, kind = _split_file(folder, split)
-    try:
-        if kind == "parquet":
-            return list(pq.read_schema(file).names)
-        with _opened(file) as lines:
-            first = lines.readline().decode("utf-8-sig")
-        found = next(csv.reader([first])) if kind == "csv" else json.loads(first)
-        return list(found) if kind == "csv" or isinstance(found, dict) else None
-    except (OSError, EOFError, zlib.error, ValueError, StopIteration, csv.Error, pa.ArrowException):
-        # The data stage says what is wrong with it.
-        return None
-
-
-def _read_split(task: Task, split: str) -> Any:
-    # Imported here: the other readers of this module, every merge among them, start a second sooner.
-    from datasets import DownloadConfig, Image, disable_progress_bars, load_dataset
-    from datasets.exceptions import DatasetsError
-
-    disable_progress_bars()
-    folder = Path(task.source)
-    try:
-        if folder.is_dir():
-            found = _read_file(*_split_file(folder, split), split)
-        elif task.source[:1] in ("/", "."):
-            raise UserError(f"{folder}: no such folder")
-        else:
-            found = load_dataset(
-                task.source,
-                task.subset,
-                split=split,
-                revision=task.revision,
-                download_config=DownloadConfig(disable_tqdm=True),
-            )
-        if task.image and isinstance(found.features.get(task.image), Image):
-            found = found.cast_column(task.image, Image(decode=False))
-    except (DatasetsError, OSError, ValueError, RuntimeError, pa.ArrowException) as error:
-        cause = " ".join(str(error.__cause__ or error).split())[:200]
-        raise UserError(
-            f"{task.source}: split {split!r} cannot be read ({cause}): a local folder of "
-            f"{split}.jsonl, .csv or .parquet can stand in for a hub dataset"
-        ) from None
-    return found
-
-
-def _read_file(file: Path, kind: str, split: str) -> Any:
-    """The examples of a local file; a CSV file's cells as the texts that they are.
-
-    Raises:
-        UserError: it is not whole, or no text in UTF-8.
-    """
-    from datasets import Features, Value, load_dataset
-    from datasets.exceptions import DatasetsError
-
-    how: dict[str, Any] = {}
-    if kind != "parquet":
-        _check_text(file)
-    if kind == "csv" and (columns := columns_of(file.parent, split)):
-        # Else 007 is read as 7, the words NA and None as nothing, a column without a head as row names.
-        if twice := [column for column in columns if column and columns.count(column) > 1]:
-            raise UserError(f"{file}: two columns are called {twice[0]!r}: rename one")
-        texts = Features({column: Value("string") for column in columns if column})
-        how = {"features": texts, "keep_default_na": False, "na_values": [""], "index_col": False}
-    try:
-        with warnings.catch_warnings():
-            # A row of more cells than heads would lose its last ones.
-            warnings.filterwarnings("error", "Length of header")
-            return load_dataset(kind, data_files={split: str(file)}, split=split, **how)
-    except (DatasetsError, OSError, ValueError, RuntimeError, pa.ArrowException) as error:
-        cause = " ".join(str(error.__cause__ or error).split())[:200]
-        raise UserError(f"{file}: not whole ({cause}): mend the file") from None
-
-
-def _check_text(file: Path) -> None:
-    """Refuse a file that is no text, by the line where it ceases to be one."""
-    decoder, line = codecs.getincrementaldecoder("utf-8")(), 1
-    try:
-        with _opened(file) as data:
-            while piece := data.read(1 << 20):
-                line += decoder.decode(piece).count("\n")
-                if b"\0" in piece:
-                    raise UserError(f"{file}: not UTF-8, perhaps UTF-16: save it in that encoding")
-            decoder.decode(b"", final=True)
-    except UnicodeDecodeError as error:
-        line += error.object[: error.start].count(b"\n")
-        raise UserError(f"{file}: not UTF-8 in line {line}: save it in that encoding") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{file}: cannot be read ({error}): give the whole file") from None
-    if not file.stat().st_size:
-        raise UserError(f"{file} is empty: one example a line")
-
-
-def _opened(file: Path) -> BinaryIO | gzip.GzipFile:
-    return gzip.open(file) if file.suffix == ".gz" else file.open("rb")
-
-
-def _bytes(image: Any) -> Any:
-    """The file of an image, as `datasets` keeps it: its bytes, or where they lie."""
-    if not isinstance(image, dict):
-        return image
-    if image.get("bytes") is not None or image.get("path") is None:
-        return image.get("bytes")
-    return Path(image["path"]).read_bytes()
-
-
-def _split_file(folder: Path, split: str) -> tuple[Path, str]:
-    """The file of a split, and its kind."""
-    endings = [ending + gz for ending in READERS for gz in ("", ".gz")]
-    for ending in endings:
-        if (folder / f"{split}{ending}").is_file():
-            return folder / f"{split}{ending}", READERS[ending.removesuffix(".gz")]
-    raise UserError(f"{folder}: no file {split} with an ending of {', '.join(endings)}")

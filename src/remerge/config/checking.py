@@ -102,7 +102,7 @@ def _try(method: "Method", settings: dict[str, Any], config: Config) -> None:
 
 def _check_columns(name: str, task: Task) -> None:
     """Refuse a template with a field that local data lack."""
-    from remerge.tasks import columns_of
+    from remerge.datafiles import columns_of
 
     asked = {column for text in task.templates for column in columns(text)}
     asked |= {task.image} - {None} | ({task.target} if "{" not in task.target else set())  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What a task's examples are found to be: repetitions, labels that a split lacks, prompts that are cut."""
+"""What a task's examples are found to be: repetitions, and labels that a split lacks."""
 
 from remerge.records._record import Part, Record
 
@@ -14,14 +14,12 @@ class Examples(Part):
         repeated: how many of them have the input of an earlier one.
         seen: how many have an input that stands in a split before it too: of test in train or validation.
         lacking: the labels that none of them has.
-        cut: how many inputs are longer than the model reads; None of a base whose tokens are not known.
     """
 
     n: int
     repeated: int
     seen: int
     lacking: list[str]
-    cut: int | None = None
 
 
 class Data(Record):
@@ -44,7 +42,6 @@ class Data(Record):
             parts = {
                 f"also stand in {'train or validation' if split == 'test' else 'train'}": found.seen,
                 "repeat another": found.repeated,
-                "are longer than the model reads and cut": found.cut or 0,
             }
             said += [
                 f"{count:,} of {found.n:,} {split} examples {what}" for what, count in parts.items() if count

@@ -23,6 +23,7 @@ from remerge.errors import UserError
 from remerge.outcomes import unpack
 from remerge.records import (
     Alignment,
+    Data,
     Divergence,
     Divergences,
     Merge,
@@ -33,7 +34,6 @@ from remerge.records import (
     Selection,
     Weights,
 )
-from remerge.records.data import Data
 from remerge.report.labels import printed
 
 Kind = Literal["anp", "restricted"]

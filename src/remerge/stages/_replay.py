@@ -6,17 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from remerge import exhibits
-from remerge.config import digest
-from remerge.contents import of_source
 from remerge.errors import Stale, UserError
 from remerge.journal import Journal
 from remerge.made import checked
 from remerge.records import Alignment, Divergences, Merge, Model, Record, Scores, Selection, Weights
 from remerge.report.make import place, printed
 from remerge.report.run import Run
-from remerge.stages import alignment, divergences, experts, merges, scores, selection, weights
+from remerge.stages import alignment, data, divergences, experts, merges, scores, selection, weights
 from remerge.stages._bench import Bench
-from remerge.stages._paths import data_file, settings_of_data
+from remerge.stages._paths import data_file
 from remerge.stages._workspace import Workspace
 from remerge.tasks import SPLITS
 from remerge.verify import Findings, look, same_versions
@@ -86,16 +84,12 @@ def _check_noted(run: Run, space: Workspace, found: Findings) -> None:
             with found.of(path):
                 checked(run.results, path, follows())
 
-    def drawn(task: str) -> Mapping[str, str]:
-        sources = digest(of_source(config.task(task).source))
-        return {"sources": sources, **settings_of_data(config, task)}
-
     def answered(task: str, kind: str) -> Mapping[str, str]:
         return space.reference_follows(task, space.reference_inputs(task, kind))
 
     for task in config.tasks:
         for split in SPLITS:
-            check(data_file(run.results, task, split), partial(drawn, task))
+            check(data_file(run.results, task, split), partial(data.follows, config, task))
         for kind in ("", *config.stand_ins):
             check(space.reference_file(task, kind), partial(answered, task, kind))
         for path in sorted((run.results / "statistics" / task).glob("*.safetensors")):

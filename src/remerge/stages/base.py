@@ -7,7 +7,8 @@ from remerge.checkpoints.models import locate
 from remerge.config import Config
 from remerge.families import family
 from remerge.files import write_folder
-from remerge.stages._workspace import Workspace, model_record
+from remerge.stages._models import model_record
+from remerge.stages._workspace import Workspace
 
 
 def run(config: Config) -> None:

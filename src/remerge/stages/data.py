@@ -10,10 +10,14 @@ from remerge.tasks import described, make_splits, write_split
 
 def run(config: Config, task: str) -> None:
     """Write the splits of one task (`python -m remerge data`)."""
-    sources = digest(contents.of_source(config.task(task).source))
-    follows = {"sources": sources, **settings_of_data(config, task)}
-    splits = make_splits(task, config.task(task), config.seed)
+    known, splits = follows(config, task), make_splits(task, config.task(task), config.seed)
     for split, rows in splits.rows.items():
         file = data_file(config.folder, task, split)
-        made.make(config.folder, file, follows, partial(write_split, rows=rows))
+        made.make(config.folder, file, known, partial(write_split, rows=rows))
     described(task, config.task(task), splits).write(config.folder, task=task)
+
+
+def follows(config: Config, task: str) -> dict[str, str]:
+    """What the splits of a task follow from, each part by a digest."""
+    sources = digest(contents.of_source(config.task(task).source))
+    return {"sources": sources, **settings_of_data(config, task)}

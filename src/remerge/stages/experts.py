@@ -15,7 +15,8 @@ from remerge.config import Config, Finetune, digest
 from remerge.errors import UserError
 from remerge.files import check_writable, write_folder
 from remerge.stages._code import code
-from remerge.stages._workspace import Workspace, model_record
+from remerge.stages._models import model_record
+from remerge.stages._workspace import Workspace
 
 
 def run(config: Config, task: str) -> None:

@@ -1,0 +1,215 @@
+"""The models of one benchmark, as its stages need them."""
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from remerge.checkpoints.architecture import HEADS, child
+from remerge.checkpoints.models import device_of, fingerprint, held, state_of
+from remerge.checkpoints.reading import Checkpoint
+from remerge.checkpoints.stored import (
+    LINEARISED,
+    is_adapter,
+    is_linearised,
+    metadata,
+    must_be_numbers,
+    read_tensors,
+)
+from remerge.config import Config
+from remerge.contents import of_model
+from remerge.deltas import State, Value
+from remerge.errors import Stale, UserError
+from remerge.families import Family, Head, family
+from remerge.families.linearised import Linearised
+from remerge.records import Model
+from remerge.versions import versions
+
+
+class Models:
+    """Base, multitask model and experts: checked when they are read, loaded, equipped with heads."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.folder = config.folder
+        self.device = device_of(config.device)
+        self._contents: dict[str, str] = {}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What models compute in: the configured type on a GPU, float32 on a CPU."""
+        on_gpu = self.device.type == "cuda"
+        return getattr(torch, self.config.base.dtype) if on_gpu else torch.float32
+
+    @cached_property
+    def family(self) -> Family:
+        """The family of the base and its experts, with the base's tokenizer or image processor."""
+        made: Any = family(self.config.base.family, self.path("base", weights=False))
+        if self.config.finetune.linear:
+            theta_0 = state_of(made.load(self.path("base"), torch.float32, self.device))
+            made = Linearised(made, theta_0, self.record("base").fingerprint)
+        whole: Family = made
+        return whole
+
+    def record(self, model: str) -> Model:
+        """What is known of a model: `base`, `multitask`, or an expert's task."""
+        return Model.read(self.folder, model=model)
+
+    def contents(self, *models: str) -> dict[str, str]:
+        """A short name for all that each of some models is; every key has some, so each is read once."""
+        for model in {*models} - self._contents.keys():
+            self._contents[model] = self.record(model).content
+        return {model: self._contents[model] for model in models}
+
+    def path(self, model: str, weights: bool = True) -> Path:
+        """Where a model's files lie, about to be read.
+
+        Args:
+            model: which.
+            weights: whether its weights are read too, or only configuration, tokenizer and heads.
+
+        Raises:
+            UserError: a file is missing, or is not the one that was recorded.
+            Stale: the model was trained from another base.
+        """
+        record, place = self.record(model), Model.place(self.folder, model=model)
+        folder, again = Path(record.path), f"delete {place} and run again"
+        now = of_model(folder, weights)
+        known = {name: record.files[name] for name in record.files if weights or not _is_weights(name)}
+        for name in sorted(now.keys() | known.keys()):
+            if now.get(name) != known.get(name):
+                fault = "is missing" if name not in now else f"is not the file that {place} knows"
+                raise UserError(f"{folder / name} {fault}: {again}")
+        base = record.follows.get("base")
+        if base is not None and base != self.record("base").content:
+            raise Stale(f"{place} was trained from another base than there is now: {again}")
+        return folder
+
+    def load(self, model: str, tasks: Sequence[str]) -> nn.Module:
+        """A model of the benchmark, on the device, with the heads of these tasks where its family has heads.
+
+        The base and every expert read a task through the head of that task's expert; the multitask model has
+        heads of its own.
+        """
+        loaded = self.load_folder(self.path(model), self.dtype)
+        # Of a model that speaks no head is read.
+        weights = not self.config.base.speaks
+        self.equip(loaded, {t: self.path(model if model == "multitask" else t, weights) for t in tasks})
+        return loaded
+
+    def load_folder(self, folder: Path, dtype: torch.dtype) -> nn.Module:
+        """A model without heads of tasks; an adapter is added to the base."""
+        if self.config.finetune.linear and is_linearised(folder):
+            return self._linearised(folder, dtype)
+        if not is_adapter(folder):
+            return self.family.load(folder, dtype, self.device)
+        # Imported here: PEFT takes a second, and most benchmarks have no adapters.
+        from remerge.checkpoints.adapters import add_adapter, read_adapter
+
+        model = self.family.load(self.path("base"), dtype, self.device)
+        add_adapter(model, read_adapter(folder, held(model)).values)
+        return model
+
+    def _linearised(self, folder: Path, dtype: torch.dtype) -> nn.Module:
+        """The module of a linearised model.
+
+        Raises:
+            UserError: it is an expansion at another base.
+        """
+        base, file = self.record("base").fingerprint, folder / LINEARISED
+        if (at := metadata(file).get("base")) != base:
+            raise UserError(f"{file}: an expansion at base {at}, this benchmark's is {base}: train it here")
+        model, tensors = self.family.load(self.path("base"), dtype, self.device), read_tensors(file)
+        must_be_numbers(folder, tensors)
+        for name, theta in state_of(model).items():
+            theta.copy_(tensors[name])
+        return model
+
+    def equip(self, model: nn.Module, folders: Mapping[str, Path | None]) -> None:
+        """Give a model the heads of tasks, each from a checkpoint, or a fresh one."""
+        asked = {task: self.config.task(task) for task in folders}
+        self.family.equip(
+            model, {t: Head(f, asked[t].answers, asked[t].captions) for t, f in folders.items()}
+        )
+
+    def state(self, task: str, base: Checkpoint) -> Mapping[str, Value]:
+        """What an expert's merges are made of: its tensors, or what an adapter makes of the base's, float32.
+
+        In half precision, a task vector would drown in the rounding of the weights.
+
+        Raises:
+            UserError: the base is of another architecture, or an adapter trained what has no place in it.
+        """
+        folder = self.path(task)
+        if not is_adapter(folder):
+            return self.whole(folder, base.tensors)
+        from remerge.checkpoints.adapters import read_adapter
+
+        adapter = read_adapter(folder, base)
+        # Heads belong to one task alone: they are read where models are equipped with them.
+        lost = [name for name in adapter.own if child(name, base.model) not in HEADS]
+        if lost:
+            raise UserError(f"{folder}: it trained {min(lost)}, which the base lacks: give one that has it")
+        return {name: value.to(self.device) for name, value in adapter.values.items()}
+
+    def whole(self, folder: Path, base: State) -> dict[str, Tensor]:
+        """All weights of a checkpoint of the base's architecture, float32.
+
+        Raises:
+            UserError: the base, given by its tensors, is of another architecture.
+        """
+        state = state_of(self.load_folder(folder, torch.float32))
+        for names, there, missing in (
+            (state.keys() - base.keys(), "the checkpoint", "the base"),
+            (base.keys() - state.keys(), "the base", "the checkpoint"),
+        ):
+            if names:
+                raise UserError(
+                    f"{folder}: tensor {min(names)} is in {there}, not in {missing}: another architecture"
+                )
+        for name, theta in state.items():
+            if theta.shape != base[name].shape:
+                raise UserError(
+                    f"{folder}: {name} is {list(theta.shape)}, the base's {list(base[name].shape)}: "
+                    "another architecture or vocabulary"
+                )
+        return state
+
+
+def _is_weights(name: str) -> bool:
+    return "/" not in name and name.endswith(".safetensors")
+
+
+def model_record(
+    space: Models,
+    name: str,
+    model: nn.Module,
+    source: str,
+    folder: Path,
+    started: float,
+    training: dict[str, Any] | None,
+    follows: Mapping[str, str],
+) -> Model:
+    """What is kept of a model: where it lies, what it is, how long it took, and how it was trained here."""
+    known: dict[str, Any] = {} if training is None else {"training": training}
+    if is_linearised(folder):
+        known["linearised_at"] = space.record("base").fingerprint
+    return Model(
+        model=name,
+        source=source,
+        path=str(folder),
+        fingerprint=fingerprint(folder),
+        files=of_model(folder),
+        follows=dict(follows),
+        versions=versions(),
+        family=space.config.base.family,
+        architecture=type(model).__name__,
+        parameters=sum(p.numel() for p in model.parameters()),
+        seconds=time.perf_counter() - started,
+        device=str(space.device),
+        **known,
+    )
