@@ -2,9 +2,10 @@
 
 A point is a merge of learned coefficients: its ANP on test splits against the objective that it reached, in
 nats a task, a mean over the last pass through the inputs that it was learned on; a panel an objective.
-Hollow: a coefficient a task (TL); filled: a task and layer (LL). ρ is Spearman's correlation over all merges,
-and within sizes, of what is left when the mean of the merges of a size is taken off both: the more tasks, the
-higher the objective and the lower the ANP. Methods that learn nothing reach no objective, and are not here.
+Hollow: a coefficient a task (TL); filled: a task and layer (LL); a legend tells more settings apart. ρ is
+Spearman's correlation over all merges, and within sizes, of what is left when the mean of the merges of a size
+is taken off both: the more tasks, the higher the objective and the lower the ANP. Methods that learn nothing
+reach no objective, and are not here.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from remerge.report.table import number
 
 READS = ("merges",)
 ACROSS = 3
+LEVELS = ("task", "layer")
+"""Which hollow and filled markers tell apart."""
 
 
 def applies(config: Config) -> bool:
@@ -50,7 +53,8 @@ def build(run: Run) -> Figure:
         for shown, merges in made:
             options = style(shown.name, shown.params).line_options() | {"linestyle": "", "alpha": 0.8}
             points = [(reached(merge), merge.anp) for merge in merges]
-            axes.plot(*zip(*points, strict=True), **options | {"markersize": 4, "markeredgewidth": 0.9})
+            look = options | {"markersize": 4, "markeredgewidth": 0.9, "label": shown.label}
+            axes.plot(*zip(*points, strict=True), **look)
         every = [merge for _, merges in made for merge in merges]
         over_all, within = correlations(every)
         words = f"ρ = {number(over_all, 2)}, within {number(within, 2)}\nn = {len(every)}"
@@ -60,6 +64,8 @@ def build(run: Run) -> Figure:
         axes.grid()
         if place % across == 0:
             axes.set_ylabel("ANP (%)", fontsize=8)
+    if any(len(made) > len(LEVELS) for made in panels.values()):
+        figure.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, fontsize=7, frameon=False)
     return figure
 
 
