@@ -3,7 +3,7 @@
 A point is a merge of learned coefficients: its ANP on test splits against the objective that it reached, in
 nats a task, a mean over the last pass through the inputs that it was learned on; a panel an objective.
 Hollow: a coefficient a task (TL); filled: a task and layer (LL); a legend tells more settings apart. ρ is
-Spearman's correlation over all merges, and within sizes, of what is left when the mean of the merges of a size
+Spearman's correlation over all merges, and within sizes, of what is left when the mean of a size's merges
 is taken off both: the more tasks, the higher the objective and the lower the ANP. Methods that learn nothing
 reach no objective, and are not here.
 """
