@@ -179,6 +179,9 @@ def make_world(
             results / f"scores/{name}.json",
             {"benchmark": benchmark, "model": name, "scores": scores[name]},
         )
+    read = {"n": 500, "median": 12, "longest": 31, "cut": 0}
+    prompts = {task: dict.fromkeys(("train", "validation", "test"), read) for task in tasks}
+    write_json(results / "lengths.json", {"benchmark": benchmark, "prompts": prompts})
     split = {"n": 500, "repeated": 0, "seen": 0, "lacking": []}
     for name in tasks:
         found = {"task": name, "dropped": 0, "splits": dict.fromkeys(("train", "validation", "test"), split)}

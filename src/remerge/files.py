@@ -5,7 +5,8 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +22,43 @@ def _partial(path: Path) -> str:
     return f"{PARTIAL}{socket.gethostname()}~{os.getpid()}~{path.name}."
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in a line that something cannot be written, whichever library finds it.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        cause = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write {path}: {cause}") from error
+    except RuntimeError as error:
+        if "PytorchStreamWriter" not in str(error):
+            raise
+        raise UserError(f"cannot write {path}: no room, or no permission") from error
+
+
 def write_with(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then put it in place in one step.
 
     Raises:
         UserError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=_partial(path), suffix=path.suffix)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        cause = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot write {path}: {cause}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            write(temporary)
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_folder(folder: Path, save: Callable[[Path], None]) -> None:
@@ -53,7 +67,7 @@ def write_folder(folder: Path, save: Callable[[Path], None]) -> None:
     Raises:
         UserError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    try:
+    with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_partial(folder)) as temporary:
             filled = Path(temporary) / folder.name
@@ -61,9 +75,6 @@ def write_folder(folder: Path, save: Callable[[Path], None]) -> None:
             save(filled)
             shutil.rmtree(folder, ignore_errors=True)
             filled.rename(folder)
-    except (OSError, SafetensorError) as error:
-        cause = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot write {folder}: {cause}") from error
 
 
 def check_writable(folder: Path) -> None:
@@ -87,10 +98,8 @@ def remove(path: Path) -> None:
     Raises:
         UserError: its folder cannot be written.
     """
-    try:
+    with writing(path):
         path.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:

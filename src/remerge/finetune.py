@@ -22,6 +22,7 @@ from remerge.deltas import finite
 from remerge.errors import Diverged, UserError
 from remerge.families import Example, Family
 from remerge.families.linearised import Linearised
+from remerge.files import writing
 from remerge.tau_jp import Penalty
 
 CHECKPOINTS = 10
@@ -195,7 +196,8 @@ def finetune(
     if isinstance(family, Linearised) and others:
         trainer.penalty = Penalty(family, others, recipe.penalty, recipe.penalty_inputs, seed)
     trainer.model_accepts_loss_kwargs = True
-    trainer.train(resume_from_checkpoint=_last_whole(checkpoints))
+    with writing(checkpoints):
+        trainer.train(resume_from_checkpoint=_last_whole(checkpoints))
     steps = trainer.state.global_step
     for name, theta in trained.named_parameters():
         if not finite(theta):

@@ -129,6 +129,13 @@ def test_greedy_answers_with_the_most_likely_class(made, model, mixed, monkeypat
     assert made.greedy(model, mixed) == [[i] for i in best.tolist()]
 
 
+def test_a_caption_longer_than_the_text_tower_reads_is_named(base, made):
+    model = made.load(base, torch.float32, CPU)
+    long = Head(None, NAMES, ("the digit " * 6 + "{answer}",))
+    with pytest.raises(UserError, match=r"caption 'the digit .*': the text tower reads 10 tokens: give a"):
+        made.equip(model, {"digit": long})
+
+
 def test_captions_are_read_once(base, monkeypatch):
     """A second model's heads, and another task's of the same captions, need no text tower."""
     made, read = Clip(base), []

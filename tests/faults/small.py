@@ -49,6 +49,7 @@ def stages(config: Config) -> list[list[str]]:
     return [
         ["base"],
         *(["data", task] for task in tasks),
+        ["lengths"],
         *(["experts", model] for model in config.models[1:]),
         *(["references", task] for task in tasks),
         *(["statistics", task, "fisher"] for task in tasks),

@@ -90,6 +90,14 @@ def test_a_read_only_folder_is_named_in_one_line(
     assert not list(RUN.glob(".*"))
 
 
+def test_a_read_only_run_s_lengths(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """They lie in the run's own folder, and need no other."""
+    monkeypatch.chdir(place)
+    with bound_by_permissions(RUN, 0o555):
+        assert main(["lengths", CONFIG]) == 2
+    assert f"remerge: cannot write into {RUN}" in capsys.readouterr().err
+
+
 def test_a_file_in_the_place_of_the_results(tmp_path: Path, copied: Path, capsys: Any) -> None:
     shutil.move(CONFIG, "config.yaml")
     shutil.rmtree("results")

@@ -7,7 +7,7 @@ EXHIBITS = exhibits.of(CONFIG)
 TABLES = [name for name, exhibit in EXHIBITS.items() if exhibit.kind == "table"]
 FIGURES = [name for name, exhibit in EXHIBITS.items() if exhibit.kind == "figure"]
 
-READ = {"base", "data", "experts", "scores", "merges"}.union(
+READ = {"base", "data", "lengths", "experts", "scores", "merges"}.union(
     *(exhibit.reads for exhibit in EXHIBITS.values())
 )
 """The stages of which the page or an exhibit reads the records."""

@@ -43,16 +43,29 @@ def check(config: Config, here: bool = True) -> None:
 def remarks(config: Config) -> list[str]:
     """What is to be known of local data, a line each; they are read for it.
 
-    Raises:
-        UserError: as `remerge.tasks.make_splits`.
-    """
-    from remerge.tasks import described, make_splits
+    Prompts are measured where the base is local, too.
 
-    local = {name: task for name, task in config.tasks.items() if Path(task.source).is_dir()}
-    found = {
-        name: described(name, task, make_splits(name, task, config.seed)) for name, task in local.items()
-    }
-    return [f"tasks.{name}: {said}" for name, data in found.items() for said in data.remarks()]
+    Raises:
+        UserError: as `remerge.tasks.make_splits`; the base's folder is none of its family.
+    """
+    from remerge.families import family
+    from remerge.measures.lengths import lengths
+    from remerge.tasks import described, make_splits, pairs
+
+    base = Path(config.base.source)
+    reader = family(config.base.family, base) if base.is_dir() else None
+    said = []
+    for name, task in config.tasks.items():
+        if not Path(task.source).is_dir():
+            continue
+        made = make_splits(name, task, config.seed)
+        said += [f"tasks.{name}: {fact}" for fact in described(name, task, made).remarks()]
+        if reader is None:
+            continue
+        for split, rows in made.rows.items():
+            asked = pairs(f"tasks.{name}: {split}", task, rows, config.base.speaks)
+            said += [f"tasks.{name}: {fact}" for fact in lengths(reader, asked).remarks(split)]
+    return said
 
 
 def _check_threads(config: Config) -> None:

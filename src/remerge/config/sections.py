@@ -73,6 +73,11 @@ class Base(Section):
         return sources.families()[self.family].speaks
 
     @property
+    def reads(self) -> str:
+        """What its inputs are: text or images."""
+        return sources.families()[self.family].reads
+
+    @property
     def fixed_heads(self) -> bool:
         """Whether heads are fixed: labels of several tasks can be compared, and models be linearised."""
         return sources.families()[self.family].fixed_heads

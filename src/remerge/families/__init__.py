@@ -100,6 +100,9 @@ class Family(Protocol):
     def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
         """Examples from what `remerge.tasks.pairs` reads: inputs, and answers in words or classes."""
 
+    def lengths(self, prompts: Sequence[Any]) -> list[int]:
+        """How long each prompt is, as `Example.length` counts, before one too long for the model is cut."""
+
     def labels(self, prompt: str, answers: Sequence[str]) -> list[int] | None:
         """The first token of every possible answer, or None if these do not tell them apart."""
 

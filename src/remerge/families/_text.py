@@ -104,6 +104,15 @@ class Text:
         first = [example.answer[0] for example in self.examples("", [(prompt, a) for a in answers])]
         return first if len(set(first)) == len(first) else None
 
+    def tokens(self, prompts: Sequence[str]) -> list[list[int]]:
+        """The tokens of prompts, none cut."""
+        found: list[list[int]] = self.processor(list(prompts), verbose=False).input_ids
+        return found
+
+    def lengths(self, prompts: Sequence[str]) -> list[int]:
+        """How many tokens each prompt has."""
+        return list(map(len, self.tokens(prompts)))
+
     def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
         """Prompts and answers as tokens."""
         raise NotImplementedError

@@ -22,6 +22,10 @@ class CausalLM(Text):
     reads = "text"
     speaks = True
 
+    def tokens(self, prompts: Sequence[str]) -> list[list[int]]:
+        """The tokens of prompts, none cut, without the end token that some tokenizers add."""
+        return [ids[:-1] if ids[-1:] == [self.eos] else ids for ids in super().tokens(prompts)]
+
     def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
         """The tokens of ``prompt answer<eos>``, split where the answer begins.
 
@@ -30,16 +34,14 @@ class CausalLM(Text):
         Raises:
             UserError: the prompt's last token would fuse with the answer's first.
         """
-        limit, eos = self.processor.model_max_length, self.eos
-        prompts = self.processor([prompt for prompt, _ in pairs], verbose=False).input_ids
-        wholes = self.processor([f"{prompt} {answer}" for prompt, answer in pairs], verbose=False).input_ids
+        limit = self.processor.model_max_length
+        prompts = self.tokens([prompt for prompt, _ in pairs])
+        wholes = self.tokens([f"{prompt} {answer}" for prompt, answer in pairs])
         made = []
         for prompt, whole, (text, _) in zip(prompts, wholes, pairs, strict=True):
-            if prompt[-1:] == [eos]:
-                prompt, whole = prompt[:-1], whole[:-1]
             if whole[: len(prompt)] != prompt:
                 raise UserError(f"prompt {text[-40:]!r}: its end fuses with the answer: end it with a colon")
-            answer = [*whole[len(prompt) :], eos]
+            answer = [*whole[len(prompt) :], self.eos]
             made.append(Example(prompt[max(0, len(prompt) + len(answer) - limit) :], answer, task))
         return made
 

@@ -125,9 +125,12 @@ class Clip:
         found = []
         for start in range(0, len(texts), AT_ONCE):
             some = texts[start : start + AT_ONCE]
-            tokens = self.tokenizer(
-                some, padding=True, truncation=True, max_length=self.longest, return_tensors="pt"
-            )
+            tokens = self.tokenizer(some, padding=True, return_tensors="pt", verbose=False)
+            if tokens.input_ids.shape[1] > self.longest:
+                worst = max(some, key=len)
+                raise UserError(
+                    f"caption {worst!r}: the text tower reads {self.longest} tokens: give a shorter one"
+                )
             pooled = clip.text_model(tokens.input_ids, tokens.attention_mask).pooler_output
             found.append(normalize(clip.text_projection(pooled), dim=-1))
         return normalize(torch.cat(found).reshape(len(answers), len(told), -1).mean(1), dim=-1)
@@ -141,6 +144,10 @@ class Clip:
     def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
         """The image file, and the number of the class."""
         return [Example(image, [label], task) for image, label in pairs]
+
+    def lengths(self, prompts: Sequence[Any]) -> list[int]:
+        """One of every image."""
+        return [1] * len(prompts)
 
     def labels(self, prompt: Any, answers: Sequence[str]) -> None:
         """None: a head knows no other answers than the task's."""

@@ -101,6 +101,10 @@ class Linearised:
         """Examples from inputs and answers."""
         return self.inner.examples(task, pairs)
 
+    def lengths(self, prompts: Sequence[Any]) -> list[int]:
+        """How long each prompt is."""
+        return self.inner.lengths(prompts)
+
     def labels(self, prompt: str, answers: Sequence[str]) -> list[int] | None:
         """The first token of every possible answer, or None."""
         return self.inner.labels(prompt, answers)

@@ -6,6 +6,8 @@ against that; a wrong file is refused by its name, line and key. Neither torch n
 
 from remerge.records._record import Record as Record
 from remerge.records.data import Data as Data
+from remerge.records.data import Lengths as Lengths
+from remerge.records.data import Prompts as Prompts
 from remerge.records.likeness import Aligned as Aligned
 from remerge.records.likeness import Alignment as Alignment
 from remerge.records.likeness import Dropped as Dropped

@@ -1,4 +1,4 @@
-"""What a task's examples are found to be: repetitions, and labels that a split lacks."""
+"""What tasks' examples are found to be: repetitions, labels that a split lacks, prompts that are cut."""
 
 from remerge.records._record import Part, Record
 
@@ -50,3 +50,37 @@ class Data(Record):
                 named = ", ".join(found.lacking[:NAMED]) + (", …" if len(found.lacking) > NAMED else "")
                 said.append(f"no {split} example has the label {named}")
         return said
+
+
+class Prompts(Part):
+    """The prompts of one split, in tokens.
+
+    Attributes:
+        n: how many there are.
+        median: as many tokens has the middle one.
+        longest: as many the longest.
+        cut: how many are longer than the model reads, and lose an end.
+    """
+
+    n: int
+    median: int
+    longest: int
+    cut: int
+
+    def remarks(self, split: str) -> list[str]:
+        """What is to be known of them: nothing where none is cut."""
+        share = f"{self.cut:,} of {self.n:,} {split} prompts are longer than the model reads and are cut"
+        return [f"{share}, the longest has {self.longest:,} tokens"] if self.cut else []
+
+
+class Lengths(Record):
+    """The prompts of every task by its splits."""
+
+    file = "lengths.json"
+
+    benchmark: str
+    prompts: dict[str, dict[str, Prompts]]
+
+    def remarks(self, task: str) -> list[str]:
+        """What is to be known of a task's prompts, a sentence each."""
+        return [said for split, found in self.prompts[task].items() for said in found.remarks(split)]

@@ -13,7 +13,7 @@ from remerge.errors import UserError
 from remerge.exhibits import Exhibit
 from remerge.exhibits._published import published_expert
 from remerge.files import write_text
-from remerge.records import Model
+from remerge.records import Lengths, Model
 from remerge.report.labels import MODELS, task_label
 from remerge.report.make import place
 from remerge.report.run import Run
@@ -135,9 +135,18 @@ def _tasks(run: Run) -> list[dict[str, Any]]:
                 "train": _whole(asked.sizes.train),
                 "references": _whole(reference.inputs) if reference else MISSING,
                 "test": _whole(scores[task].n),
+                "tokens": _tokens(run.lengths, task),
             }
         )
     return rows
+
+
+def _tokens(lengths: Lengths | None, task: str) -> str:
+    """The middle and the longest of a task's test prompts."""
+    if lengths is None:
+        return MISSING
+    test = lengths.prompts[task]["test"]
+    return f"{_whole(test.median)}, {_whole(test.longest)}"
 
 
 def _models(run: Run) -> list[dict[str, str]]:
@@ -211,6 +220,8 @@ def _seen(run: Run) -> list[dict[str, str]]:
 def _remarks(run: Run) -> list[dict[str, str]]:
     """What was found in the examples of each task."""
     found = {task: run.data(task).remarks() for task in run.tasks}
+    if run.lengths:
+        found = {task: [*said, *run.lengths.remarks(task)] for task, said in found.items()}
     return [{"label": task_label(task), "said": "; ".join(said)} for task, said in found.items() if said]
 
 

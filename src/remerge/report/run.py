@@ -26,6 +26,7 @@ from remerge.records import (
     Data,
     Divergence,
     Divergences,
+    Lengths,
     Merge,
     Model,
     Reference,
@@ -119,6 +120,11 @@ class Run:
     def data(self, task: str) -> Data:
         """What was found in a task's examples."""
         return Data.read(self.results, task=task)
+
+    @cached_property
+    def lengths(self) -> Lengths | None:
+        """How long prompts are, where they are texts."""
+        return Lengths.read(self.results) if self.config.base.reads == "text" else None
 
     def reference(self, task: str) -> Reference | None:
         """The size and cost of an expert's kept answers, where the run needed them."""

@@ -9,10 +9,10 @@ from remerge import exhibits
 from remerge.errors import Stale, UserError
 from remerge.journal import Journal
 from remerge.made import checked
-from remerge.records import Alignment, Divergences, Merge, Model, Record, Scores, Selection, Weights
+from remerge.records import Alignment, Divergences, Lengths, Merge, Model, Record, Scores, Selection, Weights
 from remerge.report.make import place, printed
 from remerge.report.run import Run
-from remerge.stages import alignment, data, divergences, experts, merges, scores, selection, weights
+from remerge.stages import alignment, data, divergences, experts, lengths, merges, scores, selection, weights
 from remerge.stages._bench import Bench
 from remerge.stages._paths import data_file
 from remerge.stages._workspace import Workspace
@@ -123,6 +123,8 @@ def _check_records(run: Run, space: Workspace, found: Findings) -> None:
 
     for model in config.models:
         check_one(Scores, partial(scored, model), model=model)
+    if config.base.reads == "text":
+        check_one(Lengths, partial(lengths.made, space))
     for task in config.tasks:
         check_one(Divergences, partial(compared, task), model=task)
     check_one(Weights, partial(weights.made, bench))

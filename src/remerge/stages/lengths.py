@@ -1,0 +1,26 @@
+"""How long the tasks' prompts are, and how many the base does not read whole."""
+
+from remerge.config import Config
+from remerge.measures.lengths import lengths
+from remerge.records import Lengths, Prompts
+from remerge.stages._paths import data_file
+from remerge.stages._workspace import Workspace
+from remerge.tasks import SPLITS, pairs
+
+
+def run(config: Config) -> None:
+    """Measure every task's prompts in tokens, and count those that are cut."""
+    made(Workspace(config)).write(config.folder)
+
+
+def made(space: Workspace) -> Lengths:
+    """The record."""
+    config = space.config
+
+    def measured(task: str, split: str) -> Prompts:
+        where = str(data_file(space.folder, task, split))
+        asked = pairs(where, config.task(task), space.rows(task, split), config.base.speaks)
+        return lengths(space.family, asked)
+
+    found = {task: {str(split): measured(task, split) for split in SPLITS} for task in config.tasks}
+    return Lengths(benchmark=config.benchmark, prompts=found)

@@ -1,0 +1,21 @@
+"""How long prompts are in tokens: from base.json and data/ to lengths.json. Images have no length."""
+
+RECORDS["lengths"] = [f"{B}/lengths.json"] if CONFIG.base.reads == "text" else []
+
+
+rule lengths:
+    input:
+        f"{B}/base.json",
+        expand(f"{B}/data/{{task}}/{{split}}.parquet", task=TASKS, split=["train", "validation", "test"]),
+        files_of(*SCORING, sources.PACKAGE / "stages/lengths.py"),
+    output:
+        f"{B}/lengths.json",
+    log:
+        f"{B}/logs/lengths.log",
+    threads: CONFIG.threads
+    params:
+        settings=configuration.digest([CONFIG.tasks[task] for task in TASKS]),
+    message:
+        "How long the prompts are"
+    shell:
+        f"python -m remerge lengths {RUN} {LOG}"
