@@ -36,7 +36,8 @@ class Deltas(Mapping[str, Tensor]):
             is that tensor's delta.
 
     Raises:
-        UserError: an expert lacks a tensor, or has one of another shape or dtype.
+        UserError: an expert lacks a tensor, or has one of another shape, or of a dtype that cannot hold the
+            base's.
     """
 
     def __init__(self, base: State, experts: Mapping[str, Mapping[str, Value]]) -> None:
@@ -44,7 +45,7 @@ class Deltas(Mapping[str, Tensor]):
             raise UserError("no experts to merge: give at least one")
         tied = aliases(base)
         self.base = {n: theta for n, theta in base.items() if theta.is_floating_point() and n not in tied}
-        self.states = dict(experts)
+        self.states = {expert: dict(state) for expert, state in experts.items()}
         for expert, state in experts.items():
             for name, theta_0 in base.items():
                 _check(expert, name, state, theta_0, tied.get(name))
@@ -176,6 +177,11 @@ class Deltas(Mapping[str, Tensor]):
         chosen.base, chosen.states = self.base, {e: self.states[e] for e in experts}
         return chosen
 
+    def drop(self, name: str) -> None:
+        """Hold the experts' values of a tensor no longer: it was read for the last time."""
+        for state in self.states.values():
+            del state[name]
+
     def blame(self, name: str) -> UserError:
         """The error for a merged tensor that is not finite."""
         for expert, state in self.states.items():
@@ -277,7 +283,7 @@ def _check(expert: str, name: str, state: Mapping[str, Value], theta_0: Tensor, 
         )
     if isinstance(theta, LowRank):
         return
-    if theta.dtype != theta_0.dtype:
+    if torch.promote_types(theta.dtype, theta_0.dtype) != theta.dtype:
         raise UserError(
             f"expert {expert}: {name} is {_word(theta)}, the base's {_word(theta_0)}: load both in one dtype"
         )
