@@ -5,7 +5,7 @@ of P = 12 L h² weights whose depth L is h / 64. An input has `TOKENS` tokens. M
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -132,8 +132,23 @@ def of_stage(config: Config, name: str, gpu: bool = False) -> Need:
     return _Needs(config, gpu).stage(name)
 
 
-def described(config: Config) -> list[str]:
-    """What the largest job of each kind needs, a line each, and what suffices for all."""
+@dataclass(frozen=True)
+class Most:
+    """What the largest jobs of a kind need.
+
+    Attributes:
+        memory: MB of the machine, without a GPU.
+        device: MB of the GPU where there is one.
+        job: which needs most of it.
+    """
+
+    memory: int
+    device: int
+    job: str
+
+
+def most(config: Config) -> dict[str, Most]:
+    """What the largest jobs of each kind need: experts, merges, other stages."""
     methods = sources.known()
     statistics = any(v.method in methods and methods[v.method].statistics for v in config.merge.variants)
     stages = ["base", "references", "scores", *(["statistics"] if statistics else [])]
@@ -142,21 +157,34 @@ def described(config: Config) -> list[str]:
         "merges": {name: partial(of_batch, config, batch) for name, batch in batches(config).items()},
         "other stages": {name: partial(of_stage, config, name) for name in stages},
     }
-    lines, most = [], (0, 0)
+    found = {}
     for kind, jobs in kinds.items():
-        cpu, gpu = ({name: of(gpu=on) for name, of in jobs.items()} for on in (False, True))
-        name = max(jobs, key=lambda name: gpu[name].device)
-        memory = max(need.memory for need in cpu.values())
-        most = max(most[0], memory), max(most[1], gpu[name].device)
-        lines.append(f"{kind}: at most {_gb(memory)}, or {_gb(gpu[name].device)} of a GPU ({name})")
-    enough = next((f"one GPU of {gb} GB suffices" for gb in GPUS if gb * 1000 >= most[1]), "no GPU suffices")
-    lines.append(f"{enough}; without one, {_gb(most[0])} of memory for each job at a time")
+        on = {name: of(gpu=True).device for name, of in jobs.items()}
+        largest = max(on, key=lambda name: on[name])
+        found[kind] = Most(max(of().memory for of in jobs.values()), on[largest], largest)
+    return found
+
+
+def described(config: Config) -> list[str]:
+    """What the largest jobs of each kind need, a line each, and what suffices for all."""
+    kinds = most(config)
+    lines = [
+        f"{kind}: at most {_gb(m.memory)}, or {_gb(m.device)} of a GPU ({m.job})" for kind, m in kinds.items()
+    ]
+    memory = max(m.memory for m in kinds.values())
+    lines.append(f"{suffices(kinds)}; without one, {_gb(memory)} of memory for each job at a time")
     if not size(config).known:
         lines.append(
             f"this is of a base of {UNKNOWN} million weights, for {config.base.source} is not at hand: say "
             "how many it has in parameters"
         )
     return lines
+
+
+def suffices(kinds: Mapping[str, Most]) -> str:
+    """The smallest GPU on which every job fits."""
+    device = max(m.device for m in kinds.values())
+    return next((f"one GPU of {gb} GB suffices" for gb in GPUS if gb * 1000 >= device), "no GPU suffices")
 
 
 def _gb(mb: int) -> str:
@@ -170,7 +198,9 @@ class _Needs:
         self.config, self.gpu, self.size = config, gpu, size(config)
         self.whole = self.size.parameters * FLOAT32
         self.width = FLOAT32 // 2 if gpu and config.base.dtype == "bfloat16" else FLOAT32
-        self.module = self.size.parameters * self.width
+        # A linearised model has the base beside it, and its difference from it.
+        beside = 2 * self.whole if config.finetune.linear else 0
+        self.network, self.module = self.whole + beside, self.size.parameters * self.width + beside
         # Of the shape's 12 matrices of h² in a layer, those that adapters change; experts change all.
         lora = config.finetune.lora
         self.share = 1 if lora is None else min(1, len(lora.targets) / 12)
@@ -182,14 +212,14 @@ class _Needs:
         method = sources.known().get(batch.method)
         vectors = sum(map(self._vectors, tasks))
         learned = [variant for variant, _, _ in made if config.is_learned(variant)]
-        held, passing, kept = [self.module, self._theta_0(), vectors], self._forward(), 0.0
+        # Beside the experts one more that is being read, or the merged deltas of one that is scaled anew.
+        held = [self.module, self._theta_0(), vectors, self.share * self.whole]
+        passing, kept = self._forward(), 0.0
         if learned:
             inputs = config.learning.batch_size * max(len(case.tasks) for _, case, _ in made)
             passing, kept = max(passing, self._backward(inputs)), len(tasks) * self._reference()
             if any(config.params(variant).get("over", "none") != "none" for variant in learned):
                 held.append(len(tasks) * self.share * self.whole)
-        else:
-            held.append(self.share * self.whole)
         if method:
             again = self._factors() if config.finetune.lora else self.whole
             held.append(len(tasks) * (method.whole * again + STATISTICS[method.statistics] * self.whole))
@@ -201,10 +231,8 @@ class _Needs:
         if task != "multitask" and config.task(task).expert is not None:
             return self._need(2 * self.whole)
         trained = self.whole if recipe.lora is None else self._factors()
-        # A linearised model has the base beside it; in half precision weights are copied as they are used.
-        held = (
-            self.whole + 3 * trained + (self.whole if recipe.linear else 0) + (self.module if self.gpu else 0)
-        )
+        # On a GPU, weights are copied in half precision as they are used.
+        held = self.network + 3 * trained + (self.whole / 2 if self.gpu else 0)
         at_once = min(recipe.device_batch_size or recipe.batch_size, recipe.batch_size)
         steps = recipe.steps
         if task == "multitask":
