@@ -45,7 +45,7 @@ class Deltas(Mapping[str, Tensor]):
             raise UserError("no experts to merge: give at least one")
         tied = aliases(base)
         self.base = {n: theta for n, theta in base.items() if theta.is_floating_point() and n not in tied}
-        self.states = {expert: dict(state) for expert, state in experts.items()}
+        self.states = dict(experts)
         for expert, state in experts.items():
             for name, theta_0 in base.items():
                 _check(expert, name, state, theta_0, tied.get(name))
@@ -176,11 +176,6 @@ class Deltas(Mapping[str, Tensor]):
         chosen = object.__new__(Deltas)
         chosen.base, chosen.states = self.base, {e: self.states[e] for e in experts}
         return chosen
-
-    def drop(self, name: str) -> None:
-        """Hold the experts' values of a tensor no longer: it was read for the last time."""
-        for state in self.states.values():
-            del state[name]
 
     def blame(self, name: str) -> UserError:
         """The error for a merged tensor that is not finite."""

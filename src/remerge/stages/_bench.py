@@ -192,8 +192,7 @@ class Bench:
     def task_vectors(self, over: str, tasks: Sequence[str]) -> dict[str, Tau]:
         """What coefficients are learned over: the deltas, or what a method made of them.
 
-        The last are kept. They take the place of the experts, each of which is dropped when it is read, for
-        nothing is held twice.
+        The last are kept, in the place of the experts: nothing is held twice.
         """
         if self._vectors is None or self._vectors[0] != (over, *tasks):
             self._vectors = None
@@ -222,12 +221,11 @@ class Bench:
 
     def _prepared(self, over: str, tasks: Sequence[str]) -> dict[str, Tau]:
         """What a method makes of the deltas, or the factors of adapters."""
-        weights, found = self.deltas(dict.fromkeys(tasks, 1)), dict[str, Tau]()
+        prepared = prepare(over, self.deltas(dict.fromkeys(tasks, 1)))
+        dtype = getattr(torch, self.config.merge.delta_dtype)
+        # Read to their end before the experts are dropped: what one tensor becomes may follow from all.
+        found: dict[str, Tau] = {n: prepared.factors(n) or prepared[n].to(dtype) for n in prepared}
         self._experts.clear()
-        prepared, dtype = prepare(over, weights), getattr(torch, self.config.merge.delta_dtype)
-        for name in prepared:
-            found[name] = prepared.factors(name) or prepared[name].to(dtype)
-            weights.drop(name)
         return found
 
     def fit(self, method: Method, settings: Mapping[str, Any], tasks: Sequence[str], seed: int) -> Fit:
