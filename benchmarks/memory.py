@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("--probe", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
     if args.probe:
         probe(args.probe[0], int(args.probe[1]))
         return

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from remerge.deltas import LowRank, State, layer_of, places
+from remerge.deltas import LowRank, Scratch, State, layer_of, places
 from remerge.errors import Diverged
 from remerge.families import Family
 from remerge.measures.references import Reference, position_weights, side_by_side
@@ -266,12 +266,17 @@ def _write_rows(
 def _pieces(
     theta_0: Tensor, tau: Tensor | Weights, rows: Tensor | slice
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Places in some rows, flat, with theta_0 there, ``[n]``, and the task vectors, ``[T, n]``, float32."""
-    base = theta_0[rows].reshape(-1)
+    """Places in some rows, flat, with theta_0 there, ``[n]``, and the task vectors, ``[T, n]``, float32.
+
+    The vectors may lie in a buffer that is used again.
+    """
+    base, wide = theta_0[rows].reshape(-1), Scratch()
     held = tau.theta if isinstance(tau, Weights) else tau
     stack = (held if isinstance(rows, slice) else held[:, rows]).flatten(1)
     for where in places(base):
-        own, vectors = base[where].float(), stack[:, where].float()
+        own, vectors = base[where].float(), stack[:, where]
+        if vectors.dtype != torch.float32:
+            vectors = wide(vectors).copy_(vectors)
         yield where, own, vectors.sub_(own) if isinstance(tau, Weights) else vectors
 
 
