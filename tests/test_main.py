@@ -88,6 +88,7 @@ def test_the_catalogue_and_the_check(world, capsys):
     assert main(["methods"]) == 0
     assert "| `ties` |" in capsys.readouterr().out
     assert main(["check", str(world)]) == 0
+    assert "one GPU of 16 GB suffices" in capsys.readouterr().out
     status, lines = run(capsys, "check", "nothing.yaml")
     assert status == 2
     assert lines == ["remerge: nothing.yaml: No such file or directory"]

@@ -83,6 +83,7 @@ def test_a_decorator_over_lines(mine):
         answers=False,
         experts=3,
         statistics="grams",
+        whole=False,
         defaults={"share": -0.5, "over": ("a", 1)},
     )
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from remerge import config as configuration
+from remerge import needs
 from remerge.errors import UserError
 from remerge.files import check_writable
 from remerge.runs import end_with_the_run
@@ -93,7 +94,7 @@ def _compare(parsed: argparse.Namespace) -> None:
 def _check(parsed: argparse.Namespace) -> None:
     config = configuration.load(parsed.config)
     configuration.check(config)
-    for remark in configuration.remarks(config):
+    for remark in [*configuration.remarks(config), *needs.described(config)]:
         print(remark)
 
 

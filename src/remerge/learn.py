@@ -11,7 +11,7 @@ the inner product is s < B^T dL/dtheta, A >, so it is never formed.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil, isfinite
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from remerge.deltas import LowRank, State, layer_of, places
+from remerge.deltas import LowRank, Scratch, State, layer_of, places
 from remerge.errors import Diverged
 from remerge.families import Family
 from remerge.measures.references import Reference, position_weights, side_by_side
@@ -34,7 +34,19 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 POINTS = 50
 """At so many points of a fit its coefficients are kept, start and end among them."""
 
-Tau = Tensor | list[LowRank]
+
+@dataclass(frozen=True)
+class Weights:
+    """The experts' own values of one tensor; its task vectors are these minus theta_0.
+
+    Attributes:
+        theta: stacked, ``[T, *shape]``, in half precision: the differences would need the double.
+    """
+
+    theta: Tensor
+
+
+Tau = Tensor | Weights | list[LowRank]
 """The task vectors of one tensor, stacked ``[T, *shape]`` in any float dtype, or the factors of each."""
 
 
@@ -94,6 +106,8 @@ class Blend:
         self.lookups = {name: held for name, held in _lookups(model).items() if name in tau}
         self._hooks: list[RemovableHandle] = []
         self.layers = sorted({layer_of(name) for name in tau}, key=_natural)
+        first = next(iter(tau.values()))
+        self.experts = len(first.theta if isinstance(first, Weights) else first)
         self.column = {name: self.layers.index(layer_of(name)) for name in tau}
 
     @torch.no_grad()
@@ -116,14 +130,13 @@ class Blend:
 
     def gradient(self, loss: Tensor) -> Tensor:
         """dL/dlam, float32 ``[T, layers]``; each gradient of weights is dropped as soon as it is made."""
-        experts = len(next(iter(self.tau.values())))
-        found = torch.zeros(experts, len(self.layers), device=loss.device)
+        found = torch.zeros(self.experts, len(self.layers), device=loss.device)
 
         def collect(name: str, parameter: Tensor) -> None:
             assert parameter.grad is not None, name
             # Else a table is read otherwise than by rows, and the other rows were not this step's.
             assert parameter.grad.is_sparse or name not in self.lookups, name
-            found[:, self.column[name]] += _inner(self.tau[name], parameter.grad)
+            found[:, self.column[name]] += _inner(self.base[name], self.tau[name], parameter.grad)
             parameter.grad = None
 
         self._hooks += [
@@ -229,12 +242,12 @@ def evenly(last: int, count: int) -> list[int]:
 
 def _write(parameter: Tensor, theta_0: Tensor, tau: Tau, lam: Tensor) -> None:
     """theta_0 + sum_t lam_t tau_t, summed in float32, into a parameter."""
-    if isinstance(tau, Tensor):
-        merged, base, vectors = parameter.view(-1), theta_0.reshape(-1), tau.flatten(1)
-        for where in places(merged):
-            merged[where] = torch.addmv(base[where].float(), vectors[:, where].float().T, lam)
-    else:
+    if isinstance(tau, list):
         parameter.copy_(_low_rank(theta_0, tau, lam, slice(None)))
+        return
+    merged = parameter.view(-1)
+    for where, base, vectors in _pieces(theta_0, tau, slice(None)):
+        merged[where] = torch.addmv(base, vectors.T, lam)
 
 
 @torch.no_grad()
@@ -243,12 +256,28 @@ def _write_rows(
 ) -> None:
     """The same in the rows that a module is about to look up: a hook."""
     rows: Tensor = torch.unique(given[0])
-    if isinstance(tau, Tensor):
-        vectors = tau[:, rows].flatten(1).float()
-        merged = torch.addmv(theta_0[rows].reshape(-1).float(), vectors.T, lam)
-    else:
+    if isinstance(tau, list):
         merged = _low_rank(theta_0, tau, lam, rows)
+    else:
+        merged = torch.cat([base.addmv(v.T, lam) for _, base, v in _pieces(theta_0, tau, rows)])
     parameter[rows] = merged.view(len(rows), -1).to(parameter.dtype)
+
+
+def _pieces(
+    theta_0: Tensor, tau: Tensor | Weights, rows: Tensor | slice
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Places in some rows, flat, with theta_0 there, ``[n]``, and the task vectors, ``[T, n]``, float32.
+
+    The vectors may lie in a buffer that is used again.
+    """
+    base, wide = theta_0[rows].reshape(-1), Scratch()
+    held = tau.theta if isinstance(tau, Weights) else tau
+    stack = (held if isinstance(rows, slice) else held[:, rows]).flatten(1)
+    for where in places(base):
+        own, vectors = base[where].float(), stack[:, where]
+        if vectors.dtype != torch.float32:
+            vectors = wide(vectors).copy_(vectors)
+        yield where, own, vectors.sub_(own) if isinstance(tau, Weights) else vectors
 
 
 def _low_rank(theta_0: Tensor, factors: list[LowRank], lam: Tensor, rows: Tensor | slice) -> Tensor:
@@ -268,15 +297,15 @@ def _lookups(model: nn.Module) -> dict[str, list[nn.Module]]:
     return {name: held} if all(isinstance(module, nn.Embedding) for module in held) else {}
 
 
-def _inner(tau: Tau, gradient: Tensor) -> Tensor:
+def _inner(theta_0: Tensor, tau: Tau, gradient: Tensor) -> Tensor:
     """< tau_t, gradient > for every expert, ``[T]``; of a sparse gradient over the rows that it has."""
     rows: Tensor | slice = slice(None)
     if gradient.is_sparse:
         gradient = gradient.coalesce()
         rows, gradient = gradient.indices()[0], gradient.values()
-    if isinstance(tau, Tensor):
-        flat, vectors = gradient.reshape(-1), tau[:, rows].flatten(1)
-        parts = [vectors[:, where].float() @ flat[where].float() for where in places(flat)]
+    if not isinstance(tau, list):
+        flat = gradient.reshape(-1)
+        parts = [vectors @ flat[where].float() for where, _, vectors in _pieces(theta_0, tau, rows)]
         return torch.stack(parts).sum(dim=0)
     gradient = gradient.float()
     products = [((f.B[rows].float().T @ gradient) * f.A.float()).sum() * f.scaling for f in tau]

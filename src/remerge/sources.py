@@ -33,6 +33,7 @@ class Known:
         answers: whether it compares with the experts' answers.
         experts: how many it merges; None for any number.
         statistics: which it takes of each expert, a function of `remerge.measures.curvature`.
+        whole: whether it holds as much again as all deltas.
         defaults: of its parameters, those without a default left out.
     """
 
@@ -45,6 +46,7 @@ class Known:
     answers: bool
     experts: int | None
     statistics: str | None
+    whole: bool
     defaults: Mapping[str, Any]
 
 
@@ -181,7 +183,7 @@ def _decorator(file: Path) -> ast.Call:
 
 def _needs(file: Path, node: ast.expr | None) -> dict[str, Any]:
     """What ``Needs(…)`` says, and what it says unless it is told."""
-    needs: dict[str, Any] = {"experts": None, "answers": False, "statistics": None}
+    needs: dict[str, Any] = {"experts": None, "answers": False, "statistics": None, "whole": False}
     if node is None:
         return needs
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "Needs" and not node.args:

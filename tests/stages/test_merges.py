@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
 import remerge
@@ -17,7 +17,7 @@ from remerge.errors import UserError
 from remerge.families import family
 from remerge.measures.references import divergences
 from remerge.measures.score import accuracy
-from remerge.methods import find
+from remerge.methods import find, prepare
 from remerge.records import Selection
 from remerge.stages import _code, data, experts, merges, references, selection, statistics
 from remerge.stages import base as base_stage
@@ -449,3 +449,42 @@ def test_a_point_that_diverges_loses_and_if_all_do_it_is_said(bench, monkeypatch
     record = Selection.read(bench.folder, plan="subsets", variant="divmerge")
     assert record.chosen == {"learning_rate": 0.01} and record.params["learning_rate"] == 0.01
     assert record.diverged == [{"learning_rate": 0.1}] and len(record.grid) == 1
+
+
+@pytest.mark.parametrize("over", ["none", "ties", "drm_h", "knots", "tsv_m", "dare"])
+def test_what_coefficients_are_learned_over_takes_the_place_of_the_experts(bench, over):
+    made, tasks = Bench(bench), TASKS[:2]
+    expected = prepare(over, made.deltas(dict.fromkeys(tasks, 1)))
+    expected = {name: expected[name] for name in expected}
+    found = made.task_vectors(over, tasks)
+    assert made._experts == {}
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert made.task_vectors(over, tasks) is found
+    assert made.task_vectors(over, TASKS) is not found
+
+
+def test_experts_in_half_precision_are_held_as_they_are_stored(bench):
+    for model in ("base", *TASKS):
+        tensors = load_file(f"{model}/model.safetensors")
+        half = {name: tensor.bfloat16() for name, tensor in tensors.items()}
+        save_file(half, f"{model}/model.safetensors", {"format": "pt"})
+    base_stage.run(bench)
+    for task in TASKS:
+        experts.run(bench, task)
+    made = Bench(bench)
+    deltas = made.deltas(dict.fromkeys(TASKS, 1))
+    dtypes = {t.dtype for state in [deltas.base, *deltas.states.values()] for t in state.values()}
+    assert dtypes == {torch.bfloat16}
+    exact = {name: deltas[name] for name in deltas}
+    found = made.task_vectors("none", TASKS)
+    assert {vectors.theta.dtype for vectors in found.values()} == {torch.bfloat16}
+    merged, gradients = [], []
+    for tau in (found, exact):
+        blend = learn.Blend(made.model, made.base, tau)
+        blend.write(torch.tensor([[0.3], [0.8], [-0.2]]))
+        merged.append({name: parameter.detach().clone() for name, parameter in blend.parameters.items()})
+        batch = made.space.family.collate(made.split("cola", "test").examples, made.space.device)
+        gradients.append(blend.gradient(made.space.family.logits(made.model, batch).square().sum()))
+    assert all(torch.equal(merged[0][name], merged[1][name]) for name in merged[0])
+    assert torch.equal(*gradients)

@@ -90,6 +90,18 @@ def stored_tensors(folder: Path) -> dict[str, Tensor]:
     return found
 
 
+def stored_dtype(folder: Path) -> torch.dtype:
+    """The type of all weights of a whole model; float32 where they are of several, or linearised.
+
+    Raises:
+        UserError: as `stored_tensors`.
+    """
+    if is_linearised(folder):
+        return torch.float32
+    found = {tensor.dtype for tensor in stored_tensors(folder).values() if tensor.is_floating_point()}
+    return found.pop() if len(found) == 1 and torch.float64 not in found else torch.float32
+
+
 def must_be_numbers(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     """Refuse weights that are no numbers.
 

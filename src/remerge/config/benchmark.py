@@ -54,6 +54,11 @@ class Config(Section):
         "the choice of their parameters, or, for a cluster, one size; no result follows from it",
     )
     base: Base
+    parameters: Annotated[float, Field(gt=0, le=1e7)] | None = Field(
+        None,
+        description="millions of weights of the base that are merged: what jobs need is told by it while its "
+        "files are not at hand; no result follows from it",
+    )
     tasks: dict[TaskName, Task] = Field(min_length=2)
     finetune: Finetune = Finetune()
     merge: Merge

@@ -36,7 +36,8 @@ class Deltas(Mapping[str, Tensor]):
             is that tensor's delta.
 
     Raises:
-        UserError: an expert lacks a tensor, or has one of another shape or dtype.
+        UserError: an expert lacks a tensor, or has one of another shape, or of a dtype that cannot hold the
+            base's.
     """
 
     def __init__(self, base: State, experts: Mapping[str, Mapping[str, Value]]) -> None:
@@ -277,7 +278,7 @@ def _check(expert: str, name: str, state: Mapping[str, Value], theta_0: Tensor, 
         )
     if isinstance(theta, LowRank):
         return
-    if theta.dtype != theta_0.dtype:
+    if torch.promote_types(theta.dtype, theta_0.dtype) != theta.dtype:
         raise UserError(
             f"expert {expert}: {name} is {_word(theta)}, the base's {_word(theta_0)}: load both in one dtype"
         )

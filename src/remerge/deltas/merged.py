@@ -117,7 +117,7 @@ class Combined(Pieces):
 
     def _add(self, lam: Sequence[float], theta: Sequence[Tensor], merged: Tensor) -> Tensor:
         """sum_t lam_t theta_t of a piece in float32 or wider, put into ``merged``."""
-        torch.mul(theta[0], lam[0], out=merged)
+        torch.mul(theta[0].to(merged.dtype), lam[0], out=merged)
         for lam_t, theta_t in zip(lam[1:], theta[1:], strict=True):
             merged.add_(theta_t, alpha=lam_t)
         return merged

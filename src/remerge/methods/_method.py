@@ -29,11 +29,13 @@ class Needs:
         answers: the experts' own answers on the inputs that it learns from.
         statistics: of each expert, by the function of `remerge.measures.curvature` that computes them; they
             are the method's keyword ``statistics``.
+        whole: memory for as much again as all deltas in float32; by tensors or pieces otherwise.
     """
 
     experts: int | None = None
     answers: bool = False
     statistics: Literal["fisher", "grams"] | None = None
+    whole: bool = False
 
 
 NOTHING = Needs()

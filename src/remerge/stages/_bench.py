@@ -1,6 +1,7 @@
 """Base, experts and examples in memory, and the one module that merges are written into."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from remerge.checkpoints.reading import Checkpoint
 from remerge.config import Config
 from remerge.deltas import Deltas, LowRank, State, Value
 from remerge.errors import UserError
-from remerge.learn import Fit, Tau
+from remerge.families.linearised import Linearised
+from remerge.learn import Fit, Tau, Weights
 from remerge.measures.references import Reference
 from remerge.measures.score import Split, score
 from remerge.methods import Learning, Method, find, prepare
@@ -30,6 +32,7 @@ class Bench:
         self._experts: dict[str, Mapping[str, Value]] = {}
         self.base: dict[str, Tensor] = {}
         self._references: dict[tuple[str, str], Reference] = {}
+        self._vectors: tuple[tuple[str, ...], dict[str, Tau]] | None = None
 
     @cached_property
     def model(self) -> nn.Module:
@@ -43,10 +46,17 @@ class Bench:
 
     @cached_property
     def theta_0(self) -> Checkpoint:
-        """The base's weights, float32, as `Workspace.state` has the experts'."""
-        if self.space.dtype == torch.float32:
+        """The base's weights, the module's own where it holds them exactly."""
+        if isinstance(self.space.family, Linearised):
+            return replace(held(self.model), tensors=dict(self.space.family.theta_0))
+        if self.space.dtype in (torch.float32, self.stored):
             return held(self.model)
-        return held(self.space.load_folder(self.space.path("base"), torch.float32))
+        return held(self.space.load_folder(self.space.path("base"), self.stored))
+
+    @cached_property
+    def stored(self) -> torch.dtype:
+        """The type that the base is stored in, in which its weights are kept beside the module."""
+        return self.space.stored(self.space.path("base"))
 
     def deltas(self, signs: Mapping[str, int]) -> Deltas:
         """The weight deltas of some experts, those of sign -1 turned around; each is loaded once.
@@ -58,12 +68,18 @@ class Bench:
             if task not in self._experts:
                 self._experts[task] = self.space.state(task, self.theta_0)
         changed = {name for task in signs for name in self._experts[task]}
-        for name in changed - self.base.keys():
-            self.base[name] = self.theta_0.tensors[name].clone()
+        self._keep(changed)
         base = {name: self.base[name] for name in self.parameters if name in changed}
         states = {task: {**base, **self._experts[task]} for task in signs}
         turned = {task: _turned_around(state, base) for task, state in states.items() if signs[task] < 0}
         return Deltas(base, {**states, **turned})
+
+    def _keep(self, names: Iterable[str]) -> None:
+        """Keep the base's weights under these names, which merges are about to overwrite in the module."""
+        for name in set(names) - self.base.keys():
+            theta_0 = self.theta_0.tensors[name]
+            own = self.parameters[name].data_ptr() == theta_0.data_ptr()
+            self.base[name] = theta_0.to(self.stored, copy=own)
 
     def restore(self, others: Iterable[str]) -> None:
         """Put the base's weights back into the module, save where other deltas are about to be put."""
@@ -114,6 +130,8 @@ class Bench:
         def own(task: str) -> float:
             average = find("average")
             self.merge(average, average.settings({}), {task: 1})
+            if self._vectors:
+                self._experts.clear()  # which are in the vectors
             value = float(self.scores([task], split)[task]["value"])
             if value <= 0:
                 raise UserError(
@@ -127,6 +145,13 @@ class Bench:
             return float(self.scores([task], split)[task]["value"])
 
         return Unmerged(own, base)
+
+    def load(self, method: Method, settings: Mapping[str, Any], case: Case) -> None:
+        """Read what a merge is made of, before it is timed."""
+        if method.learned:
+            self.task_vectors(method.learning(settings).over, case.tasks)
+        else:
+            self.deltas(case.signs)
 
     def make(self, method: Method, settings: Mapping[str, Any], case: Case, seed: int) -> Fit | None:
         """Write a merge into the module; of a learned one, what was fitted."""
@@ -164,25 +189,58 @@ class Bench:
         self.restore(weights)
         yield from method.function(weights, **settings, **given)
 
-    def task_vectors(self, over: str, weights: Deltas) -> dict[str, Tau]:
-        """What coefficients are learned over, held in memory: the deltas, or what a method made of them."""
-        prepared = prepare(over, weights)
+    def task_vectors(self, over: str, tasks: Sequence[str]) -> dict[str, Tau]:
+        """What coefficients are learned over: the deltas, or what a method made of them.
+
+        The last are kept, in the place of the experts: nothing is held twice.
+        """
+        if self._vectors is None or self._vectors[0] != (over, *tasks):
+            self._vectors = None
+            plain = over in ("", "none") and not any(map(self.space.adapts, tasks))
+            self._vectors = (over, *tasks), self._stacked(tasks) if plain else self._prepared(over, tasks)
+        return self._vectors[1]
+
+    def _stacked(self, tasks: Sequence[str]) -> dict[str, Tau]:
+        """The deltas of whole models; the weights themselves where all are stored in one half precision."""
+        self._experts.clear()
+        folders = [self.space.path(task) for task in tasks]
+        dtypes = {*map(self.space.stored, folders)}
         dtype = getattr(torch, self.config.merge.delta_dtype)
-        return {name: prepared.factors(name) or prepared[name].to(dtype) for name in prepared}
+        half = dtype == torch.float32 and len(dtypes) == 1 and dtype not in dtypes
+        stacks: dict[str, Tensor] = {}
+        for t, folder in enumerate(folders):
+            state = self.space.whole(folder, self.theta_0.tensors)
+            self._keep(state)
+            for name, theta in state.items():
+                if name not in stacks:
+                    held = theta.dtype if half else dtype
+                    stacks[name] = torch.empty(len(tasks), *theta.shape, dtype=held, device=theta.device)
+                stacks[name][t] = theta if half else theta - self.base[name].float()
+            del state, theta  # before the next is read
+        return {name: Weights(stack) if half else stack for name, stack in stacks.items()}
+
+    def _prepared(self, over: str, tasks: Sequence[str]) -> dict[str, Tau]:
+        """What a method makes of the deltas, or the factors of adapters."""
+        prepared = prepare(over, self.deltas(dict.fromkeys(tasks, 1)))
+        dtype = getattr(torch, self.config.merge.delta_dtype)
+        # Read to their end before the experts are dropped: what one tensor becomes may follow from all.
+        found: dict[str, Tau] = {n: prepared.factors(n) or prepared[n].to(dtype) for n in prepared}
+        self._experts.clear()
+        return found
 
     def fit(self, method: Method, settings: Mapping[str, Any], tasks: Sequence[str], seed: int) -> Fit:
         """Learn a merge's coefficients and leave the merge in the module."""
-        weights = self.deltas(dict.fromkeys(tasks, 1))
         how = method.learning(settings)
+        vectors = self.task_vectors(how.over, tasks)
         references = [self.inputs(task, how) for task in tasks]
         if not method.needs.answers:
             references = [reference.first_tokens for reference in references]
-        self.restore(weights)
+        self.restore(vectors)
         return learn.fit(
             self.space.family,
             self.model,
-            weights.base,
-            self.task_vectors(how.over, weights),
+            self.base,
+            vectors,
             references,
             method.objective(settings),
             level=how.level,
@@ -217,6 +275,6 @@ def _turned_around(state: Mapping[str, Value], base: State) -> dict[str, Value]:
     return {
         name: LowRank(value.B, value.A, -value.scaling)
         if isinstance(value, LowRank)
-        else 2 * base[name] - value
+        else 2 * base[name].float() - value.float()
         for name, value in state.items()
     }

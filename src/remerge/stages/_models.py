@@ -19,6 +19,7 @@ from remerge.checkpoints.stored import (
     metadata,
     must_be_numbers,
     read_tensors,
+    stored_dtype,
 )
 from remerge.config import Config
 from remerge.contents import of_model
@@ -137,9 +138,7 @@ class Models:
         )
 
     def state(self, task: str, base: Checkpoint) -> Mapping[str, Value]:
-        """What an expert's merges are made of: its tensors, or what an adapter makes of the base's, float32.
-
-        In half precision, a task vector would drown in the rounding of the weights.
+        """What an expert's merges are made of: its tensors, or what an adapter makes of the base's.
 
         Raises:
             UserError: the base is of another architecture, or an adapter trained what has no place in it.
@@ -156,13 +155,22 @@ class Models:
             raise UserError(f"{folder}: it trained {min(lost)}, which the base lacks: give one that has it")
         return {name: value.to(self.device) for name, value in adapter.values.items()}
 
+    def adapts(self, task: str) -> bool:
+        """Whether an expert is an adapter."""
+        return is_adapter(Path(self.record(task).path))
+
+    def stored(self, folder: Path) -> torch.dtype:
+        """The type that a whole model's weights are held in: the stored one, or what holds the base's too."""
+        base = Path(self.record("base").path)
+        return torch.promote_types(stored_dtype(folder), stored_dtype(base))
+
     def whole(self, folder: Path, base: State) -> dict[str, Tensor]:
-        """All weights of a checkpoint of the base's architecture, float32.
+        """All weights of a checkpoint of the base's architecture, in the type `stored`.
 
         Raises:
             UserError: the base, given by its tensors, is of another architecture.
         """
-        state = state_of(self.load_folder(folder, torch.float32))
+        state = state_of(self.load_folder(folder, self.stored(folder)))
         for names, there, missing in (
             (state.keys() - base.keys(), "the checkpoint", "the base"),
             (base.keys() - state.keys(), "the base", "the checkpoint"),

@@ -136,9 +136,8 @@ def _at(coefficients: Coefficients, name: str) -> list[float]:
 
 def _write(bench: Bench, settings: Mapping[str, Any], coefficients: Coefficients, tasks: list[str]) -> None:
     """Write a merge of known coefficients into the module, by the arithmetic that it was scored with."""
-    weights = bench.deltas(dict.fromkeys(tasks, 1))
-    tau = bench.task_vectors(settings["over"], weights)
-    blend = Blend(bench.model, weights.base, tau)
+    tau = bench.task_vectors(settings["over"], tasks)
+    blend = Blend(bench.model, bench.base, tau)
     columns = {layer_of(name): _at(coefficients, name) for name in tau}
     blend.write(torch.tensor([columns[layer] for layer in blend.layers], device=bench.space.device).T)
 

@@ -77,7 +77,7 @@ class _Own:
     def record(self, case: Case, seed: int) -> dict[str, Any]:
         """Merge and score."""
         settings = self.seeded(seed)
-        self.bench.deltas(case.signs)
+        self.bench.load(self.method, settings, case)
         forget_peak(self.bench.space.device)
         started = time.perf_counter()
         fit = self.bench.make(self.method, settings, case, seed)

@@ -5,13 +5,13 @@ from typing import Literal
 import torch
 
 from remerge.deltas import Combined, Deltas, LowRank
-from remerge.methods import Scales, Share, method, per_expert
+from remerge.methods import Needs, Scales, Share, method, per_expert
 from remerge.methods.decomposition._basis import joint, linear_weights, stacked
 from remerge.methods.interference.dare_ties import dare_ties
 from remerge.methods.interference.ties import ties
 
 
-@method(label="KnOTS", citation="Stoica et al., 2025, KnOTS, arXiv:2410.19735")
+@method(label="KnOTS", citation="Stoica et al., 2025, KnOTS, arXiv:2410.19735", needs=Needs(whole=True))
 def knots(
     deltas: Deltas,
     *,

@@ -1,0 +1,168 @@
+"""The most memory that a merge takes, in models: experts, base, and the module that merges are written into.
+
+    python benchmarks/memory.py                       # every kind of models, 2, 4 and 7 experts
+    python benchmarks/memory.py --kinds decoder --experts 7
+
+Models of random weights, some 50 million, and what the pipeline's stages make of them. Each merge has a
+process of its own: Linux's peak resident set while models are read and merged, less what the process held
+before (libraries, data), in bases as they are stored. The table is printed as markdown.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+import yaml
+from methods import resident
+from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from remerge import config as configuration
+from remerge.checkpoints.models import prepare_process
+from remerge.methods import find
+from remerge.miniature import FORMATS, digits
+from remerge.plans import Case
+from remerge.stages import base, data, experts, references
+from remerge.stages._bench import Bench
+from remerge.stages._memory import forget_peak
+
+SOURCES = Path(__file__).resolve().parents[1] / "models"
+TEXTS = ("cola", "sst2", "qqp", "qnli", "mnli", "rte", "mrpc")
+LARGE = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8}
+T5 = {"d_model": 512, "d_ff": 1536, "d_kv": 64, "num_heads": 8, "num_layers": 6, "num_decoder_layers": 6}
+KINDS: dict[str, tuple[str, str, dict[str, Any], str]] = {
+    "decoder": ("causal_lm", "qwen2", {**LARGE, "num_key_value_heads": 8}, "float32"),
+    "decoder, half": ("causal_lm", "qwen2", {**LARGE, "num_key_value_heads": 8}, "bfloat16"),
+    "decoder, LoRA": ("causal_lm", "qwen2", {**LARGE, "num_key_value_heads": 8}, "float32"),
+    "encoder-decoder": ("seq2seq", "t5", T5, "float32"),
+    "encoder": ("classifier", "deberta", {**LARGE, "pooler_hidden_size": 512}, "float32"),
+    "images": ("clip", "clip", {"vision_config": LARGE}, "float32"),
+}
+"""Family, miniature whose tokenizer and configuration it takes, what of it is larger, type of the weights."""
+MERGES: dict[str, dict[str, Any]] = {
+    "adamerging": {"inputs": 2, "epochs": 1},
+    "divmerge": {"inputs": 2, "epochs": 1, "level": "layer"},
+    "divmerge over ties": {"inputs": 2, "epochs": 1, "over": "ties"},
+    "average": {},
+    "ties": {},
+    "drm_h": {},
+}
+
+
+def larger(given: dict[str, Any], by: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with other numbers, those of its parts too; what follows from them is left out."""
+    kept = {key: value for key, value in given.items() if key != "layer_types"}
+    return kept | {k: larger(given[k], v) if isinstance(v, dict) else v for k, v in by.items()}
+
+
+def make(kind: str, folder: Path) -> None:
+    """A base, an expert for each task, all that the stages before merges write, and their configuration."""
+    family, name, by, dtype = KINDS[kind]
+    source, place, tasks = SOURCES / f"miniature-{name}", folder / "base", {}
+    given = larger(json.loads((source / "config.json").read_text()), by)
+    config = AutoConfig.for_model(**given)
+    torch.manual_seed(0)
+    whole = getattr(transformers, config.architectures[0])(config).to(getattr(torch, dtype))
+    whole.save_pretrained(place)
+    for file in source.glob("*.json"):
+        if not (place / file.name).exists():
+            (place / file.name).write_bytes(file.read_bytes())
+    for task in digits.TASKS if family == "clip" else TEXTS:
+        answers = digits.TASKS[task].answers if family == "clip" else FORMATS[task].answers
+        asked = {"image": "image"} if family == "clip" else {"prompt": FORMATS[task].prompt}
+        sizes = dict.fromkeys(("train", "validation", "test"), 8)
+        given = {
+            "source": "miniature",
+            "sizes": sizes,
+            "expert": str(folder / task),
+            "answers": list(answers),
+        }
+        tasks[task] = asked | given
+        expert = whole
+        if kind == "decoder, LoRA":
+            lora = LoraConfig(
+                r=16, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"], init_lora_weights=False
+            )
+            expert = get_peft_model(whole, lora)
+        elif family == "classifier":
+            expert = AutoModelForSequenceClassification.from_pretrained(place, num_labels=len(answers))
+        for parameter in expert.parameters():
+            parameter.data += 0.001 * torch.randn_like(parameter)
+        expert.save_pretrained(folder / task)
+        if expert is not whole and family != "classifier":
+            whole = expert.unload()
+    raw = {
+        "benchmark": "memory",
+        "device": "cpu",
+        "base": {"family": family, "source": str(place)},
+        "tasks": tasks,
+        "merge": {"variants": ["average"]},
+        "finetune": {"multitask": False},
+        "learning": {"references": 4},
+    }
+    (folder / "memory.yaml").write_text(yaml.safe_dump(raw))
+    made = configuration.load(folder / "memory.yaml")
+    base.run(made)
+    for task in tasks:
+        data.run(made, task)
+        experts.run(made, task)
+        references.run(made, task)
+
+
+def probe(written: str, count: int) -> None:
+    """In a fresh process: the peak of one merge, in models."""
+    prepare_process(1)
+    config = configuration.load(Path("memory.yaml"))
+    bench, tasks = Bench(config), tuple(sorted(config.tasks)[:count])
+    method = find(written.partition(" ")[0])
+    settings = method.settings(MERGES[written])
+    for task in tasks:
+        bench.reference(task)
+    before = resident("VmRSS")
+    forget_peak(bench.space.device)
+    case = Case("+".join(tasks), dict.fromkeys(tasks, 1), tasks)
+    bench.load(method, settings, case)
+    bench.make(method, settings, case, 0)
+    most = resident("VmHWM") - before
+    model = sum(parameter.numel() for parameter in bench.parameters.values())
+    print(most / model / bench.stored.itemsize)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--merges", nargs="+", choices=MERGES, default=list(MERGES))
+    parser.add_argument("--experts", nargs="+", type=int, default=[2, 4, 7])
+    parser.add_argument("--probe", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    if args.probe:
+        probe(args.probe[0], int(args.probe[1]))
+        return
+    os.environ["TQDM_DISABLE"] = "1"
+    print(f"| models | T | {' | '.join(args.merges)} |\n| --- | ---: |{' ---: |' * len(args.merges)}")
+    for kind in args.kinds:
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+            make(kind, Path(folder))
+            for count in args.experts:
+                found = []
+                for merge in args.merges:
+                    command = [sys.executable, __file__, "--probe", merge, str(count)]
+                    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+                    found.append(f"{float(run.stdout):.1f}")
+                print(f"| {kind} | {count} | {' | '.join(found)} |", flush=True)
+            os.chdir("/")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""How many weights a model has, from the headers of its files; none is loaded."""
+
+import json
+import math
+from functools import cache
+from pathlib import Path
+
+from huggingface_hub import try_to_load_from_cache
+
+from remerge.errors import UserError
+
+BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+WHOLE = ("model.safetensors", "adapter_model.safetensors", "linearised.safetensors")
+INDEX = "model.safetensors.index.json"
+
+
+@cache
+def weights(source: str, revision: str | None = None) -> dict[str, tuple[int, int]]:
+    """How many numbers each tensor of floating-point numbers has, and the bytes of one, by name.
+
+    Args:
+        source: a folder, or a hub id, of which files in the cache count; all must be at hand, or none is.
+        revision: commit or tag on the hub.
+
+    Raises:
+        UserError: a file is not whole.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    for file in _files(source, revision):
+        try:
+            with file.open("rb") as opened:
+                header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+            for name, tensor in header.items():
+                if (width := BYTES.get(tensor.get("dtype", ""))) is not None:
+                    found[name] = math.prod(tensor["shape"]), width
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError):
+            raise UserError(f"{file}: not whole: fetch or make it again") from None
+    return found
+
+
+def _files(source: str, revision: str | None) -> list[Path]:
+    """The safetensors of a model."""
+    for name in WHOLE:
+        if file := _file(source, revision, name):
+            return [file]
+    index = _file(source, revision, INDEX)
+    try:
+        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values())) if index else []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{index}: no weight_map: fetch or make it again") from None
+    files = [_file(source, revision, str(name)) for name in names]
+    return [file for file in files if file] if all(files) else []
+
+
+def _file(source: str, revision: str | None, name: str) -> Path | None:
+    if (local := Path(source) / name).is_file():
+        return local
+    if source[:1] in ("/", ".") or source.count("/") > 1:
+        return None
+    found = try_to_load_from_cache(source, name, revision=revision)
+    return Path(found) if isinstance(found, str) else None

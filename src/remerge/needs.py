@@ -1,0 +1,345 @@
+"""What each job needs: memory and time, from the configuration and the headers of weights, no model loaded.
+
+Whole models count in the types in which they are held. For the rest one shape stands for all: a transformer
+of P = 12 L h² weights whose depth L is h / 64. An input has `TOKENS` tokens. Made to be upper bounds.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from remerge import sources
+from remerge.batches import Batch, batches
+from remerge.config import Config, Variant
+from remerge.headers import weights
+from remerge.plans import Case
+from remerge.variants import is_tuned
+
+LIBRARIES = 1_000
+"""MB of a process that has imported everything and holds the examples; 410 are imports."""
+
+CUDA = 3_000
+"""MB of the machine that a process takes which uses a GPU."""
+
+CONTEXT = 1_500
+"""MB of a GPU that its libraries take, and what they keep for later."""
+
+TOKENS = 256
+"""Of an input."""
+
+ANSWER = 8
+"""Tokens of an answer in words."""
+
+VOCABULARY = 152_000
+"""Words that an answer may be made of."""
+
+KEPT = 17
+"""Numbers for each token and unit of its width that a layer keeps for the backward pass."""
+
+FLOAT32 = 4
+"""Bytes."""
+
+UNKNOWN = 1_000
+"""Millions of weights where neither files nor the configuration say how many there are."""
+
+SPEED = {"cpu": 10e9, "gpu": 10e12}
+"""Operations a second that are counted on, of a CPU's thread and of a GPU."""
+
+PASS = 0.05
+"""Seconds that a pass through the model takes at least."""
+
+STATISTICS = {None: 0, "fisher": 1, "grams": 2}
+"""Models in float32 that the statistics of an expert take."""
+
+GPUS = (16, 24, 32, 40, 48, 80, 141, 192)
+"""What GPUs there are, by GB."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a job needs at most.
+
+    Attributes:
+        memory: MB of the machine.
+        device: MB of the GPU; 0 where there is none.
+        minutes: how long it takes, roughly.
+    """
+
+    memory: int
+    device: int
+    minutes: int
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the base is.
+
+    Attributes:
+        parameters: its weights that are merged.
+        width: bytes of one, as they are stored.
+        known: whether files or configuration say so; else `UNKNOWN` is assumed.
+    """
+
+    parameters: float
+    width: int
+    known: bool
+
+    @property
+    def hidden(self) -> float:
+        """The width of a layer, h."""
+        return math.cbrt(16 * self.parameters / 3)
+
+    @property
+    def layers(self) -> float:
+        """Depth times width, L h."""
+        return self.hidden**2 / 64
+
+    @property
+    def words(self) -> float:
+        """What an answer in words may begin with."""
+        return min(VOCABULARY, self.parameters / self.hidden)
+
+
+def size(config: Config) -> Size:
+    """How large the base is: by its files where they are at hand, else as the configuration says."""
+    base = config.base
+    if base.source == "miniature":
+        made = base.miniature
+        layer = 4 * made.hidden**2 + 3 * made.hidden * made.intermediate
+        # Of an encoder-decoder the layers stand twice; the miniature world has some thousand words.
+        return Size(2 * made.layers * layer + 4_000 * made.hidden, FLOAT32, True)
+    held = weights(base.source, base.revision)
+    # Of a whole CLIP the vision tower is merged.
+    tower = {name: of for name, of in held.items() if name.startswith("vision_model.")}
+    if counted := tower if tower and sources.families()[base.family].reads == "image" else held:
+        return Size(sum(n for n, _ in counted.values()), max(width for _, width in counted.values()), True)
+    return Size((config.parameters or UNKNOWN) * 1e6, FLOAT32, config.parameters is not None)
+
+
+def of_batch(config: Config, batch: Batch, gpu: bool = False) -> Need:
+    """What the choices and merges of one process need, on a GPU or without one."""
+    return _Needs(config, gpu).batch(batch)
+
+
+def of_expert(config: Config, task: str, gpu: bool = False) -> Need:
+    """What an expert needs, `multitask` too; one that exists is read, not trained."""
+    return _Needs(config, gpu).expert(task)
+
+
+def of_stage(config: Config, name: str, gpu: bool = False) -> Need:
+    """What a job of any other stage needs, by its name."""
+    return _Needs(config, gpu).stage(name)
+
+
+@dataclass(frozen=True)
+class Most:
+    """What the largest jobs of a kind need.
+
+    Attributes:
+        memory: MB of the machine, without a GPU.
+        device: MB of the GPU where there is one.
+        job: which needs most of it.
+    """
+
+    memory: int
+    device: int
+    job: str
+
+
+def most(config: Config) -> dict[str, Most]:
+    """What the largest jobs of each kind need: experts, merges, other stages."""
+    methods = sources.known()
+    statistics = any(v.method in methods and methods[v.method].statistics for v in config.merge.variants)
+    stages = ["base", "references", "scores", *(["statistics"] if statistics else [])]
+    kinds = {
+        "experts": {task: partial(of_expert, config, task) for task in config.models[1:]},
+        "merges": {name: partial(of_batch, config, batch) for name, batch in batches(config).items()},
+        "other stages": {name: partial(of_stage, config, name) for name in stages},
+    }
+    found = {}
+    for kind, jobs in kinds.items():
+        on = {name: of(gpu=True).device for name, of in jobs.items()}
+        largest = max(on, key=lambda name: on[name])
+        found[kind] = Most(max(of().memory for of in jobs.values()), on[largest], largest)
+    return found
+
+
+def described(config: Config) -> list[str]:
+    """What the largest jobs of each kind need, a line each, and what suffices for all."""
+    kinds = most(config)
+    lines = [
+        f"{kind}: at most {_gb(m.memory)}, or {_gb(m.device)} of a GPU ({m.job})" for kind, m in kinds.items()
+    ]
+    memory = max(m.memory for m in kinds.values())
+    lines.append(f"{suffices(kinds)}; without one, {_gb(memory)} of memory for each job at a time")
+    if not size(config).known:
+        lines.append(
+            f"this is of a base of {UNKNOWN} million weights, for {config.base.source} is not at hand: say "
+            "how many it has in parameters"
+        )
+    return lines
+
+
+def suffices(kinds: Mapping[str, Most]) -> str:
+    """The smallest GPU on which every job fits."""
+    device = max(m.device for m in kinds.values())
+    return next((f"one GPU of {gb} GB suffices" for gb in GPUS if gb * 1000 >= device), "no GPU suffices")
+
+
+def _gb(mb: int) -> str:
+    return f"{mb / 1000:.1f} GB"
+
+
+class _Needs:
+    """The needs of one benchmark's jobs, bytes and seconds inside."""
+
+    def __init__(self, config: Config, gpu: bool) -> None:
+        self.config, self.gpu, self.size = config, gpu, size(config)
+        self.whole = self.size.parameters * FLOAT32
+        self.width = FLOAT32 // 2 if gpu and config.base.dtype == "bfloat16" else FLOAT32
+        # A linearised model has the base beside it, and its difference from it.
+        beside = 2 * self.whole if config.finetune.linear else 0
+        self.network, self.module = self.whole + beside, self.size.parameters * self.width + beside
+        # Of the shape's 12 matrices of h² in a layer, those that adapters change; experts change all.
+        lora = config.finetune.lora
+        self.share = 1 if lora is None else min(1, len(lora.targets) / 12)
+
+    def batch(self, batch: Batch) -> Need:
+        """Of choices and merges: the base, the one module that merges are written into, and the experts."""
+        config, made = self.config, list(self._made(batch))
+        tasks = list(dict.fromkeys(task for _, case, _ in made for task in case.tasks))
+        method = sources.known().get(batch.method)
+        vectors = sum(map(self._vectors, tasks))
+        learned = [variant for variant, _, _ in made if config.is_learned(variant)]
+        # Beside the experts one more that is being read, or the merged deltas of one that is scaled anew.
+        held = [self.module, self._theta_0(), vectors, self.share * self.whole]
+        passing, kept = self._forward(), 0.0
+        if learned:
+            inputs = config.learning.batch_size * max(len(case.tasks) for _, case, _ in made)
+            passing, kept = max(passing, self._backward(inputs)), len(tasks) * self._reference()
+            if any(config.params(variant).get("over", "none") != "none" for variant in learned):
+                held.append(len(tasks) * self.share * self.whole)
+        if method:
+            again = self._factors() if config.finetune.lora else self.whole
+            held.append(len(tasks) * (method.whole * again + STATISTICS[method.statistics] * self.whole))
+        return self._need(sum(held) + passing, kept, sum(trials * self._merge(v, c) for v, c, trials in made))
+
+    def expert(self, task: str) -> Need:
+        """Of a training: weights, gradients and AdamW's two moments in float32, and what layers keep."""
+        config, recipe = self.config, self.config.finetune
+        if task != "multitask" and config.task(task).expert is not None:
+            return self._need(2 * self.whole)
+        trained = self.whole if recipe.lora is None else self._factors()
+        # On a GPU, weights are copied in half precision as they are used.
+        held = self.network + 3 * trained + (self.whole / 2 if self.gpu else 0)
+        at_once = min(recipe.device_batch_size or recipe.batch_size, recipe.batch_size)
+        steps = recipe.steps
+        if task == "multitask":
+            steps = recipe.multitask_steps or steps * len(config.tasks)
+        step = self._seconds(recipe.batch_size, 3, recipe.batch_size // at_once)
+        return self._need(held + self._backward(at_once), 0, steps * step)
+
+    def stage(self, name: str) -> Need:
+        """Of a stage that neither trains experts nor merges."""
+        config, tasks = self.config, list(self.config.tasks)
+        if name in ("data", "tables", "figures", "report", "compare"):
+            return Need(2 * LIBRARIES, 0, 60)
+        if name == "base" and config.base.source == "miniature":
+            made = config.base.miniature
+            seconds = made.steps * self._seconds(made.batch_size, 3, 1)
+            return self._need(4 * self.whole + self._backward(made.batch_size), 0, seconds)
+        if name == "statistics":
+            seconds = config.statistics.inputs * self._seconds(1, 3, 1)
+            return self._need(self.module + 2 * self.whole + self._backward(1), 0, seconds)
+        scored = self._scored(tasks)
+        if name in ("weights", "alignment", "exports"):
+            held = self.module + self._theta_0() + sum(map(self._vectors, tasks)) + self.whole
+            return self._need(held + self._forward(), 0, len(tasks) * scored)
+        models = len(config.models) if name in ("scores", "divergences") else 1
+        seconds = models * max(scored, self._seconds(len(tasks) * config.learning.references, 1, len(tasks)))
+        # On a machine a model is held twice while it is loaded.
+        held = self.module + (0 if self.gpu else self.whole)
+        return self._need(held + self._forward(), self._reference(), seconds)
+
+    def _made(self, batch: Batch) -> Iterator[tuple[Variant, Case, int]]:
+        """The merges of one process, each with how often it is made and scored."""
+        config = self.config
+        cases = {plan: config.cases(plan) for plan in config.planned}
+        for plan, variant in batch.choices:
+            points = len(config.grid(variant))
+            yield from ((variant, case, points) for case in config.planned[plan].tuning(cases[plan]))
+        groups = {variant.name: config.groups(variant) for variant, _ in batch.merges}
+        for variant, group in batch.merges:
+            plan = groups[variant.name][group]
+            yield from ((variant, case, variant.seeds) for case in cases[plan][group])
+
+    def _need(self, held: float, references: float = 0, seconds: float = 0) -> Need:
+        """Of bytes in models and passes, bytes that stay on the machine, and seconds."""
+        minutes = 2 + math.ceil(seconds / 60)
+        if not self.gpu:
+            return Need(_mb(held + references) + LIBRARIES, 0, minutes)
+        # Weights pass through the machine, a model at a time.
+        return Need(_mb(self.whole + references) + LIBRARIES + CUDA, _mb(held) + CONTEXT, minutes)
+
+    def _theta_0(self) -> float:
+        """The base's weights that experts change, as they are stored."""
+        return self.share * self.size.parameters * self.size.width
+
+    def _vectors(self, task: str) -> float:
+        """One expert as it is stored, or the factors of an adapter."""
+        config, known = self.config, self.config.task(task)
+        if config.finetune.lora is not None:
+            return self._factors()
+        held = weights(known.expert, known.expert_revision) if known.expert else {}
+        width = max((width for _, width in held.values()), default=FLOAT32)
+        return self.size.parameters * (FLOAT32 if config.finetune.linear else width)
+
+    def _factors(self) -> float:
+        """One adapter, float32: h r numbers on either side of each linear layer that it is put on."""
+        lora = self.config.finetune.lora
+        assert lora is not None
+        return 2 * lora.rank * len(lora.targets) * self.size.layers * FLOAT32
+
+    def _backward(self, inputs: int) -> float:
+        """A forward and backward pass."""
+        return inputs * TOKENS * self.size.layers * KEPT * self.width + 3 * self._logits(inputs)
+
+    def _forward(self) -> float:
+        """A forward pass of scoring."""
+        inputs = self.config.evaluation.batch_size
+        return inputs * TOKENS * self.size.hidden * KEPT * self.width + 2 * self._logits(inputs)
+
+    def _logits(self, inputs: int) -> float:
+        return inputs * ANSWER * self.size.words * FLOAT32 if self.config.base.speaks else 0
+
+    def _reference(self) -> float:
+        """What is kept of one expert's answers."""
+        return self._logits(self.config.learning.references)
+
+    def _seconds(self, inputs: int, passes: int, parts: int) -> float:
+        """So many forward passes (a backward pass is two) on inputs, in so many parts."""
+        work = 2 * passes * self.size.parameters * TOKENS * inputs
+        speed = SPEED["gpu"] if self.gpu else SPEED["cpu"] * self.config.threads
+        return max(work / speed, PASS * parts)
+
+    def _scored(self, tasks: Sequence[str]) -> float:
+        """Scoring one model on test splits."""
+        counts = [self.config.task(task).sizes.test for task in tasks]
+        return sum(self._seconds(n, 1, math.ceil(n / self.config.evaluation.batch_size)) for n in counts)
+
+    def _merge(self, variant: Variant, case: Case) -> float:
+        """One merge, learned and scored."""
+        seconds = 1 + self._scored(case.judged)
+        if not self.config.is_learned(variant):
+            return seconds
+        # What is tuned of them is no number yet: the defaults stand for it.
+        own = {key: value for key, value in self.config.params(variant).items() if not is_tuned(value)}
+        params, at_once = {**sources.known()[variant.method].defaults, **own}, self.config.learning.batch_size
+        inputs = params["inputs"] or (200 if params["level"] == "task" else 400)
+        steps: int = params["epochs"] * math.ceil(inputs / at_once)
+        return seconds + steps * self._seconds(at_once * len(case.tasks), 3, 2)
+
+
+def _mb(count: float) -> int:
+    return math.ceil(count / 1e6)

@@ -1,0 +1,146 @@
+"""What jobs need: upper bounds in whole models, from headers and the configuration alone."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from remerge import config as configuration
+from remerge import headers, needs
+from remerge.batches import batches
+from remerge.config import Config
+from remerge.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+REAL = [
+    path
+    for path in sorted((ROOT / "config").glob("*.yaml"))
+    if path.stem != "own" and not path.stem.startswith("demo")
+]
+MODEL = 494e6 * 4 / 1e6
+"""MB of Qwen2.5-0.5B in float32."""
+
+
+def released(name: str) -> Config:
+    return configuration.load(ROOT / f"config/{name}.yaml")
+
+
+def merging(config: Config, batch: str, gpu: bool = False) -> needs.Need:
+    return needs.of_batch(config, batches(config)[batch], gpu)
+
+
+def test_headers_say_how_many_weights_there_are(tmp_path: Path) -> None:
+    save_file(
+        {"a": torch.zeros(3, 4), "b": torch.zeros(5, dtype=torch.bfloat16)}, tmp_path / "one.safetensors"
+    )
+    save_file({"c": torch.zeros(2), "n": torch.zeros(7, dtype=torch.int64)}, tmp_path / "two.safetensors")
+    index = {"weight_map": {"a": "one.safetensors", "b": "one.safetensors", "c": "two.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert headers.weights(str(tmp_path)) == {"a": (12, 4), "b": (5, 2), "c": (2, 4)}
+
+
+def test_a_file_that_is_cut_short_is_named(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"\x40\0\0\0\0\0\0\0{")
+    with pytest.raises(UserError, match=r"model\.safetensors: not whole"):
+        headers.weights(str(tmp_path))
+
+
+def test_a_size_is_that_of_the_files_then_what_is_said_then_a_billion() -> None:
+    demo = released("demo")
+    stored = sum(n for n, _ in headers.weights(demo.base.source).values())
+    assert needs.size(demo) == needs.Size(stored, 4, True)
+    elsewhere = demo.base.model_copy(update={"source": "nobody/has-this"})
+    said = demo.model_copy(update={"base": elsewhere, "parameters": 12.5})
+    assert needs.size(said) == needs.Size(12.5e6, 4, True)
+    unsaid = said.model_copy(update={"parameters": None})
+    assert needs.size(unsaid) == needs.Size(1e9, 4, False)
+    assert "parameters" in needs.described(unsaid)[-1]
+
+
+def test_of_a_whole_clip_the_vision_tower_counts() -> None:
+    config = released("demo-vision")
+    tower = {n: of for n, of in headers.weights(config.base.source).items() if n.startswith("vision_model.")}
+    assert needs.size(config).parameters == sum(n for n, _ in tower.values())
+
+
+def test_merging_takes_the_experts_the_base_and_the_module() -> None:
+    config = released("divmerge-glue")
+    need = merging(config, "adamerging@level=layer", gpu=True)
+    # Seven experts, the base and an expert that is being read in float32, the module in bfloat16.
+    models = (7 + 1 + 1 + 0.5) * MODEL
+    assert models < need.device < models + 5000
+    assert MODEL < need.memory < MODEL + 22000
+    alone = merging(config, "adamerging@level=layer")
+    assert alone.device == 0 and alone.memory > (7 + 3) * MODEL
+
+
+def test_statistics_and_prepared_vectors_take_their_own() -> None:
+    config = released("divmerge-glue")
+    plain, fisher = (merging(config, name).memory for name in ("average", "fisher"))
+    assert fisher - plain == pytest.approx(7 * MODEL, abs=1)
+    prepared = released("divmerge-glue-prepared")
+    over = merging(prepared, "divmerge@divergence=js,level=task,over=ties").memory
+    assert over - merging(prepared, "divmerge@divergence=js,level=task").memory == pytest.approx(
+        7 * MODEL, abs=1
+    )
+    knots = merging(prepared, "knots").memory
+    assert knots - merging(prepared, "ties").memory == pytest.approx(7 * MODEL, abs=1)
+
+
+def test_training_takes_weights_gradients_and_two_moments() -> None:
+    config = released("divmerge-glue")
+    need = needs.of_expert(config, "cola")
+    assert need.memory > 4 * MODEL and need.device == 0
+    smaller = config.finetune.model_copy(update={"device_batch_size": 1})
+    small = needs.of_expert(config.model_copy(update={"finetune": smaller}), "cola")
+    assert 4 * MODEL < small.memory < 4 * MODEL + 2000 < need.memory
+    assert needs.of_expert(config, "multitask").minutes > needs.of_expert(config, "cola").minutes
+
+
+def test_adapters_take_their_factors() -> None:
+    config = released("drm-llama-lora")
+    base = 7505e6 * 4 / 1e6
+    need = merging(config, "divmerge@divergence=js,level=task", gpu=True)
+    assert base / 2 < need.device < 1.5 * base
+    whole = config.model_copy(update={"finetune": config.finetune.model_copy(update={"lora": None})})
+    assert merging(whole, "divmerge@divergence=js,level=task", gpu=True).device > 5 * base
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_job_of_every_configuration_has_needs(path: Path) -> None:
+    config = configuration.load(path)
+    jobs = [needs.of_batch(config, batch, gpu) for batch in batches(config).values() for gpu in (True, False)]
+    jobs += [needs.of_expert(config, task) for task in config.models[1:]]
+    stages = sorted(file.stem for file in (ROOT / "src/remerge/stages").glob("[!_]*.py"))
+    jobs += [needs.of_stage(config, stage) for stage in stages]
+    for need in jobs:
+        assert all(isinstance(n, int) and math.isfinite(n) for n in (need.memory, need.device, need.minutes))
+        assert need.memory > 1000 and need.minutes > 0
+    lines = needs.described(config)
+    assert [line.partition(":")[0] for line in lines[:3]] == ["experts", "merges", "other stages"]
+    assert "GPU" in lines[3]
+
+
+def test_planning_imports_no_torch() -> None:
+    code = (
+        "import sys; from pathlib import Path; from remerge import config, needs;"
+        "needs.described(config.load(Path(sys.argv[1])));"
+        "assert not {'torch', 'transformers'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", code, ROOT / "config/demo.yaml"], check=True)
+
+
+@pytest.mark.parametrize("path", REAL, ids=lambda path: path.stem)
+def test_the_table_is_what_is_computed(path: Path) -> None:
+    config = configuration.load(path)
+    kinds = needs.most(config)
+    cells = [f"{most.device / 1000:.1f} ({most.job})" for most in (kinds["experts"], kinds["merges"])]
+    gpu = needs.suffices(kinds).split()[3]
+    memory = max(most.memory for most in kinds.values()) / 1000
+    row = f"| `{path.stem}` | {config.parameters:g} | {' | '.join(cells)} | {gpu} | {memory:.0f} |"
+    assert row in (ROOT / "docs/needs.md").read_text().splitlines(), row
