@@ -48,7 +48,12 @@ def remarks(config: Config) -> list[str]:
     """
     from remerge.tasks import described, make_splits
 
-    local = {name: task for name, task in config.tasks.items() if Path(task.source).is_dir()}
+    # A local folder that is not there is refused where it would be read.
+    local = {
+        name: task
+        for name, task in config.tasks.items()
+        if Path(task.source).is_dir() or task.source[:1] in ("/", ".")
+    }
     found = {
         name: described(name, task, make_splits(name, task, config.seed)) for name, task in local.items()
     }
