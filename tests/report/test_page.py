@@ -4,12 +4,15 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from worlds import score
 
 from remerge import exhibits
 from remerge.errors import UserError
+from remerge.outcomes import unpack
 from remerge.report.make import write
 from remerge.report.page import write_report
 from remerge.report.run import Run
@@ -190,6 +193,38 @@ def test_test_examples_that_were_trained_on_are_warned_of_in_the_first_lines(
     assert "also stand in train or validation:</b> CoLA 20 of 500." in first
     assert "2 examples with something missing left out; 20 of 500 test examples also stand in" in text
     assert "has the label &lt;b&gt;" in text
+
+
+def test_single_examples_are_on_the_page_where_their_texts_are_at_hand(
+    world: Path, page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 'id="examples"' not in page  # this run has no data
+    results = Path(shutil.copytree(world, tmp_path / "demo"))
+    n = Run(results).own["cola"].n
+    for task in Run(results).tasks:
+        rows = [{"sentence": f"</script> {k} " + 300 * "x", "label": 0} for k in range(n)]
+        (results / "data" / task).mkdir()
+        pq.write_table(pa.Table.from_pylist(rows), results / "data" / task / "test.parquet")
+    draw(results)
+    text = (results / "report.html").read_text()
+    assert re.findall("<script.*?>", text) == [
+        "<script>",
+        '<script type="application/json" id="answered">',
+        '<script type="module">',
+    ]
+    told = json.loads(text.split('id="answered">')[1].split("</script>")[0])
+    known = told["tasks"]["cola"]
+    assert known["inputs"][3].startswith("cola : </script> 3 x") and len(known["inputs"][3]) == 241
+    assert len(told["merges"]) == len(Run(results).merged)
+    place, case, anp, kept = told["merges"][0]
+    run = Run(results)
+    merge = run.merges(run.variants[place].name, 2)[0]
+    assert (merge.case, merge.anp) == (case, anp)
+    assert unpack(kept["cola"], "accuracy", n).tolist() == run.outcomes("average", merge)["cola"].tolist()
+    assert known["answers"][0] == run.config.tasks["cola"].answers[0]
+    monkeypatch.setattr("remerge.report.examples.LARGEST", 100)
+    write_report(results)
+    assert 'id="examples"' not in (results / "report.html").read_text()
 
 
 def test_the_first_screen_says_which_is_best_and_how_sure_that_is(page: str, world: Path) -> None:

@@ -5,7 +5,7 @@ for (const table of document.querySelectorAll("table")) {
   const heads = table.tHead ? [...table.tHead.rows[table.tHead.rows.length - 1].cells] : [];
   const body = table.tBodies[0];
   const rows = [...body.rows];
-  if (rows.length < 2) continue;
+  if (rows.length < 2) continue; // the list of examples too, which its own script fills
   heads.forEach((head, column) => {
     head.tabIndex = 0;
     head.classList.add("sorts");

@@ -15,6 +15,7 @@ from remerge.exhibits import Exhibit
 from remerge.exhibits._published import published_expert
 from remerge.files import write_text
 from remerge.records import Model
+from remerge.report.examples import answered
 from remerge.report.labels import MODELS, task_label
 from remerge.report.make import place
 from remerge.report.run import Run
@@ -90,6 +91,7 @@ def context(run: Run) -> dict[str, Any]:
         "weak": _weak(run),
         "seen": _seen(run),
         "remarks": _remarks(run),
+        "answered": answered(run),
         "stages": _stages(run),
         "checked": look(run),
         "versions": list(versions(PACKAGES).items()),

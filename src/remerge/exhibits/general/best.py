@@ -4,7 +4,7 @@ Of the methods that make all n = {n} merges, {best} has the highest mean ANP. It
 over what stands unmerged, on the same test examples of the same subsets; the best single expert is, of each
 subset, the one of its experts that does best on all of its tasks. 95% interval and p are of a bootstrap of
 {draws} draws of test examples and of merges of each size. The best was chosen on these scores, which
-flatters its lead over the next: `comparisons` corrects p for it. Bold: p below 0.05.
+flatters its lead over the next: the table of all methods corrects p for it. Bold: p below 0.05.
 """
 
 from remerge.analysis.resampling import DRAWS
