@@ -109,3 +109,19 @@ def test_data_that_are_not_there(world, capsys):
     raw["tasks"]["cola"]["source"] = "./nowhere"
     world.write_text(yaml.safe_dump(raw))
     assert run(capsys, "check", world) == (2, ["remerge: nowhere: no such folder"])
+
+
+def test_a_benchmark_is_run_with_snakemakes_own_options(world, capfd):
+    start = ["run", str(world)]
+    assert main([*start, "-n", "results/w/data/cola.json"]) == 0
+    out, err = capfd.readouterr()
+    assert "Data of cola" in out + err and not (world.parent / "results").exists()
+    assert main(["demo", "t5", "-n", "results/demo-t5/data/qasc.json"]) == 0
+    out, err = capfd.readouterr()
+    assert "Data of qasc" in out + err
+    assert main(["demo", "nope"]) == 2
+    assert "no miniature 'nope', known: approximate, demo, " in capfd.readouterr().err
+    world.write_text("x: 1")
+    assert main(start) == 2
+    with pytest.raises(SystemExit):
+        main(["check", str(world), "-n"])

@@ -29,7 +29,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status is 0, or 2 for wrong input, or 130 when interrupted."""
     # Idle OpenMP threads sleep instead of spinning, or jobs side by side starve each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    parsed = _parser().parse_args(arguments)
+    parser = _parser()
+    parsed, more = parser.parse_known_args(arguments)
+    if more and parsed.handler not in (_run, _demo):
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    parsed.more = more
     try:
         handler: Handler = parsed.handler
         return handler(parsed) or 0
@@ -97,6 +101,19 @@ def _check(parsed: argparse.Namespace) -> None:
     configuration.check(config)
     for remark in configuration.remarks(config):
         print(remark)
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    from remerge import launch
+
+    configuration.load(parsed.config)
+    return launch.run(parsed.config, parsed.more)
+
+
+def _demo(parsed: argparse.Namespace) -> int:
+    from remerge import launch
+
+    return launch.run(launch.miniature(parsed.name), parsed.more)
 
 
 def _verify(parsed: argparse.Namespace) -> int:
@@ -220,6 +237,12 @@ def _add_yours(commands: _Commands) -> None:
     commands.add(
         "check", _check, "check a configuration, methods, parameters and local data included", config=Path
     )
+    commands.add(
+        "run", _run, "run a benchmark here, to results/; Snakemake's own options follow", config=Path
+    )
+    text = "run a miniature benchmark here: minutes of two cores, no network; Snakemake's own options follow"
+    demo = commands.add("demo", _demo, text)
+    demo.add_argument("name", nargs="?", default="demo", help="another one, such as t5 or lora")
     merge = commands.add("merge", _merge, "merge checkpoints into a new folder, without a pipeline")
     merge.add_argument("--method", required=True, help="one that `remerge methods` lists")
     merge.add_argument("--base", required=True, help="a folder or hub id")

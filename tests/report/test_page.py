@@ -180,7 +180,7 @@ def test_merges_of_every_plan_count(world: Path, tmp_path: Path) -> None:
 def test_test_examples_that_were_trained_on_are_warned_of_in_the_first_lines(
     world: Path, tmp_path: Path, page: str
 ) -> None:
-    assert "also stand in" not in page and "No input stands twice" in page
+    assert "are also in train" not in page and "No input appears twice" in page
     results = Path(shutil.copytree(world, tmp_path / "demo"))
     path = results / "data/cola.json"
     record = json.loads(path.read_text())
@@ -190,7 +190,7 @@ def test_test_examples_that_were_trained_on_are_warned_of_in_the_first_lines(
     draw(results)
     text = (results / "report.html").read_text()
     first = re.sub(r"\s+", " ", text[: text.index('id="results"')])
-    assert "also stand in train or validation:</b> CoLA 20 of 500." in first
+    assert "are also in train or validation:</b> CoLA 20 of 500." in first
     assert "2 examples with something missing left out; 20 of 500 test examples also stand in" in text
     assert "has the label &lt;b&gt;" in text
 

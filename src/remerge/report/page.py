@@ -14,6 +14,7 @@ from remerge.errors import UserError
 from remerge.exhibits import Exhibit
 from remerge.exhibits._published import published_expert
 from remerge.files import write_text
+from remerge.launch import project
 from remerge.records import Model
 from remerge.report.examples import answered
 from remerge.report.labels import MODELS, task_label
@@ -123,7 +124,7 @@ def _read(path: Path) -> bytes:
 
 def _configfile(benchmark: str) -> str:
     """The configuration on the command line: one of ours, or a user's own of unknown place."""
-    folders = (Path(__file__).parents[3] / "config", Path("config"))
+    folders = (project() / "config", Path("config"))
     ours = any((folder / f"{benchmark}.yaml").exists() for folder in folders)
     return f"config/{benchmark}.yaml" if ours else f"{benchmark}.yaml"
 
