@@ -90,6 +90,12 @@ def _merge(parsed: argparse.Namespace) -> None:
     )
 
 
+def _push(parsed: argparse.Namespace) -> None:
+    from remerge.folders.push import push
+
+    print(push(parsed.folder, parsed.repository, parsed.private))
+
+
 def _compare(parsed: argparse.Namespace) -> None:
     from remerge.report.compare import compare
 
@@ -263,6 +269,9 @@ def _add_yours(commands: _Commands) -> None:
     compare.add_argument("--out", required=True, type=Path, help="the page, an HTML file")
     text = "check every file of a run against what made it: contents, code, settings, versions, parents"
     commands.add("verify", _verify, text, results=Path)
+    text = "upload a merge to the Hugging Face hub, with its card and the token of `hf auth login`"
+    pushed = commands.add("push", _push, text, folder=Path, repository=str)
+    pushed.add_argument("--private", action="store_true", help="where others do not see it")
 
 
 if __name__ == "__main__":

@@ -72,6 +72,8 @@ class LogHandler(LogHandlerBase):
         if not self.talks:
             # Jobs side by side would write their bars over one another.
             os.environ.setdefault("TQDM_DISABLE", "1")
+            # What libraries will change one day is for those who change ours.
+            os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning,ignore::DeprecationWarning")
 
     def emit(self, record: LogRecord) -> None:
         """Show an event, or say a message as Snakemake does."""

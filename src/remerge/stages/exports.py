@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import yaml
+from huggingface_hub import EvalResult
 from torch import Tensor, nn
 
 from remerge.checkpoints.stored import is_adapter
@@ -71,6 +72,7 @@ def run(config: Config, variant: str, subset: str) -> None:
         record.params if record else settings,
         sections,
         library="transformers" if lam is None else "peft",
+        scores=_measured(config, record) if record else (),
     )
 
     def save(folder: Path) -> None:
@@ -268,6 +270,27 @@ def _stored_dtype(folder: Path) -> str:
     """The dtype of a checkpoint by its configuration."""
     config = read_json(folder / "config.json")
     return str(config.get("dtype") or config.get("torch_dtype") or "float32")
+
+
+def _measured(config: Config, record: Merge) -> list[EvalResult]:
+    """The scores of a merge as the hub's metadata has them; data of this machine by the task's name."""
+    found = []
+    for name, score in record.scores.items():
+        task = config.tasks[name]
+        kind = "image-classification" if task.image else "text-classification"
+        local = task.source == "miniature" or task.source[:1] in (".", "/")
+        found.append(
+            EvalResult(
+                task_type=kind if task.answers else "text-generation",
+                dataset_name=name,
+                dataset_type=name if local else task.source,
+                dataset_config=None if local else task.subset,
+                dataset_split=task.splits.test,
+                metric_type=score.metric,
+                metric_value=score.value,
+            )
+        )
+    return found
 
 
 def _scores(bench: Bench, record: Merge) -> str:
