@@ -86,9 +86,45 @@ def test_a_data_file_cut_short(world, capsys):
 
 def test_the_catalogue_and_the_check(world, capsys):
     assert main(["methods"]) == 0
-    assert "| `ties` |" in capsys.readouterr().out
+    assert "\nties  TIES\n" in capsys.readouterr().out
     assert main(["check", str(world)]) == 0
     assert "one GPU of 16 GB suffices" in capsys.readouterr().out
     status, lines = run(capsys, "check", "nothing.yaml")
     assert status == 2
     assert lines == ["remerge: nothing.yaml: No such file or directory"]
+
+
+def test_help_lists_every_command_in_its_group(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    yours, stages, reference = text.split("\n\n")[-3:]
+    assert all(
+        f"\n  {name} " in yours for name in ("new", "check", "merge", "methods", "compare", "verify", "push")
+    )
+    assert all(f"\n  {name} " in stages for name in ("base", "data", "experts", "merges", "report"))
+    assert all(f"\n  {name} " in reference for name in ("exhibits", "schema"))
+    assert max(map(len, "\n".join([yours, stages, reference]).splitlines())) <= 80
+
+
+def test_data_that_are_not_there(world, capsys):
+    raw = yaml.safe_load(world.read_text())
+    raw["tasks"]["cola"]["source"] = "./nowhere"
+    world.write_text(yaml.safe_dump(raw))
+    assert run(capsys, "check", world) == (2, ["remerge: nowhere: no such folder"])
+
+
+def test_a_benchmark_is_run_with_snakemakes_own_options(world, capfd):
+    start = ["run", str(world)]
+    assert main([*start, "-n", "results/w/data/cola.json"]) == 0
+    out, err = capfd.readouterr()
+    assert "Data of cola" in out + err and not (world.parent / "results").exists()
+    assert main(["demo", "t5", "-n", "results/demo-t5/data/qasc.json"]) == 0
+    out, err = capfd.readouterr()
+    assert "Data of qasc" in out + err
+    assert main(["demo", "nope"]) == 2
+    assert "no miniature 'nope', known: approximate, demo, " in capfd.readouterr().err
+    world.write_text("x: 1")
+    assert main(start) == 2
+    with pytest.raises(SystemExit):
+        main(["check", str(world), "-n"])

@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-from remerge.methods import table
-
 ROOT = Path(__file__).parent.parent
 
 
@@ -17,7 +15,3 @@ def test_the_shown_method_is_the_file():
 def test_linked_files_exist():
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / "README.md").read_text()):
         assert (ROOT / target).exists(), target
-
-
-def test_every_method_stands_in_the_catalogue():
-    assert "| `ties` |" in table()

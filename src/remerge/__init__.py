@@ -1,6 +1,7 @@
 """remerge: the reproducible experiment pipeline of the model-merging papers.
 
-`methods()` lists the merge methods; `merge(name, base, experts, **params)` computes one on plain state dicts.
+`methods()` lists the merge methods; `merge(name, base, experts, **params)` computes one on state dicts, or on
+models of transformers and PEFT; `Benchmark.open("results/demo")` reads a finished run.
 """
 
 import importlib
@@ -8,13 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from remerge import methods as methods
-    from remerge.methods import merge as merge
+    from remerge.benchmark import Benchmark as Benchmark
+    from remerge.merging import merge as merge
+
+PUBLIC = {"merge": "merging", "Benchmark": "benchmark"}
+"""What is offered here, and the module that holds it."""
 
 
 def __getattr__(name: str) -> Any:
     # Torch takes seconds to import; the workflow and the report do without it.
     if name == "methods":
         return importlib.import_module("remerge.methods")
-    if name == "merge":
-        return importlib.import_module("remerge.methods").merge
+    if name in PUBLIC:
+        return getattr(importlib.import_module(f"remerge.{PUBLIC[name]}"), name)
     raise AttributeError(f"module 'remerge' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The command line: a subcommand for each stage, and a few that need no benchmark.
+"""Model merging, measured: `snakemake --configfile CONFIG` runs a benchmark, these commands all else.
 
 Wrong input ends with one line on standard error and exit status 2.
 """
@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +30,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status is 0, or 2 for wrong input, or 130 when interrupted."""
     # Idle OpenMP threads sleep instead of spinning, or jobs side by side starve each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    parsed = _parser().parse_args(arguments)
+    parser = _parser()
+    parsed, more = parser.parse_known_args(arguments)
+    if more and parsed.handler not in (_run, _demo):
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    parsed.more = more
     try:
         handler: Handler = parsed.handler
         return handler(parsed) or 0
@@ -63,26 +68,33 @@ def _stage(name: str, arguments: list[str]) -> Handler:
 
 
 def _prepare(threads: int) -> None:
-    from transformers.utils import logging
-
     from remerge.checkpoints.models import prepare_process
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    # What a checkpoint lacks is checked where it is loaded.
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    _quiet()
     prepare_process(threads)
 
 
-def _merge(parsed: argparse.Namespace) -> None:
+def _quiet() -> None:
+    """Keep transformers from talking: what a checkpoint lacks is checked where it is read."""
     from transformers.utils import logging
 
-    from remerge.folders.standalone import merge_folders
-
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
+
+def _merge(parsed: argparse.Namespace) -> None:
+    from remerge.folders.standalone import merge_folders
+
+    _quiet()
     merge_folders(
         parsed.method, parsed.base, parsed.expert, parsed.out, parsed.param, parsed.dtype, parsed.device
     )
+
+
+def _push(parsed: argparse.Namespace) -> None:
+    from remerge.folders.push import push
+
+    print(push(parsed.folder, parsed.repository, parsed.private))
 
 
 def _compare(parsed: argparse.Namespace) -> None:
@@ -96,6 +108,19 @@ def _check(parsed: argparse.Namespace) -> None:
     configuration.check(config)
     for remark in [*configuration.remarks(config), *needs.described(config)]:
         print(remark)
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    from remerge import launch
+
+    configuration.load(parsed.config)
+    return launch.run(parsed.config, parsed.more)
+
+
+def _demo(parsed: argparse.Namespace) -> int:
+    from remerge import launch
+
+    return launch.run(launch.miniature(parsed.name), parsed.more)
 
 
 def _verify(parsed: argparse.Namespace) -> int:
@@ -119,9 +144,18 @@ def _verify(parsed: argparse.Namespace) -> int:
 
 
 def _methods(parsed: argparse.Namespace) -> None:
-    from remerge import methods
+    from remerge import catalogue, methods
 
-    print(methods.table())
+    shown = [methods.find(name) for name in parsed.method] or [*methods.methods().values()]
+    print(getattr(catalogue, parsed.form)(shown))
+
+
+def _new(parsed: argparse.Namespace) -> None:
+    _quiet()
+    from remerge.folders.starting import write_configuration
+
+    write_configuration(parsed.config, parsed.base, parsed.expert)
+    print(f"remerge: {parsed.config}: fill in what is in CAPITALS, then: remerge check {parsed.config}")
 
 
 def _exhibits(parsed: argparse.Namespace) -> None:
@@ -148,34 +182,75 @@ def _signature(file: Path) -> tuple[str, dict[str, type]]:
     return (ast.get_docstring(found) or "").split("\n")[0], arguments
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="remerge", description=__doc__)
-    parser.add_argument("--version", action="version", version=f"remerge {version_of('remerge')}")
-    commands = parser.add_subparsers(required=True, metavar="command")
+class _Commands:
+    """The subcommands, which `--help` lists in groups."""
 
-    def add(name: str, handler: Handler, text: str, /, **positional: type) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text)
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self.parser = parser
+        self.commands = parser.add_subparsers(required=True, metavar="command", help=argparse.SUPPRESS)
+
+    def group(self, title: str) -> None:
+        """Begin a group of commands."""
+        self.parser.epilog = f"{self.parser.epilog or ''}\n{title}:\n"
+
+    def add(self, name: str, handler: Handler, text: str, /, **positional: type) -> argparse.ArgumentParser:
+        """A command that takes these arguments, to which options may be added."""
+        command = self.commands.add_parser(name, description=text)
         for argument, kind in positional.items():
             command.add_argument(argument, type=kind)
         command.set_defaults(handler=handler)
+        indent = " " * 16
+        self.parser.epilog = (
+            f"{self.parser.epilog}"
+            + textwrap.fill(text, 80, initial_indent=f"  {name:<14}", subsequent_indent=indent)
+            + "\n"
+        )
         return command
 
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="remerge",
+        usage="remerge [-h] [--version] command …",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"remerge {version_of('remerge')}")
+    commands = _Commands(parser)
+    _add_yours(commands)
+    commands.group("the stages of a benchmark, as Snakemake calls them")
     for file in sorted(STAGES.glob("[!_]*.py")):
         text, arguments = _signature(file)
-        add(file.stem, _stage(file.stem, list(arguments)), text, config=Path, **arguments)
-    add("check", _check, "check a configuration, methods, parameters and local data included", config=Path)
-    add("methods", _methods, "list the merge methods")
-    shown = add("exhibits", _exhibits, "list tables and figures, and which benchmarks make them")
+        commands.add(file.stem, _stage(file.stem, list(arguments)), text, config=Path, **arguments)
+    commands.group("for reference")
+    shown = commands.add("exhibits", _exhibits, "list tables and figures, and which benchmarks make them")
     shown.add_argument("config", type=Path, nargs="+", help="configurations")
-    add("schema", _schema, "print the JSON schema of the configuration")
-    compare = add(
-        "compare", _compare, "write a page of several benchmarks beside each other, from their results"
+    commands.add("schema", _schema, "print the JSON schema of the configuration")
+    return parser
+
+
+def _add_yours(commands: _Commands) -> None:
+    """The commands that people type."""
+    commands.group("your checkpoints and benchmarks")
+    new = commands.add(
+        "new", _new, "write a configuration to start from, by looking at checkpoints", config=Path
     )
-    compare.add_argument("results", type=Path, nargs="+", help="results/<benchmark>, once for each")
-    compare.add_argument("--out", required=True, type=Path, help="the page, an HTML file")
-    text = "check every file of a run against what made it: contents, code, settings, versions, parents"
-    add("verify", _verify, text, results=Path)
-    merge = add("merge", _merge, "merge checkpoints into a new folder, without a pipeline")
+    new.add_argument(
+        "--base", required=True, help="the model that they were trained from: a folder or hub id"
+    )
+    new.add_argument(
+        "--expert", required=True, action="append", metavar="[NAME=]FOLDER", help="once for each checkpoint"
+    )
+    commands.add(
+        "check", _check, "check a configuration, methods, parameters and local data included", config=Path
+    )
+    commands.add(
+        "run", _run, "run a benchmark here, to results/; Snakemake's own options follow", config=Path
+    )
+    text = "run a miniature benchmark here: minutes of two cores, no network; Snakemake's own options follow"
+    demo = commands.add("demo", _demo, text)
+    demo.add_argument("name", nargs="?", default="demo", help="another one, such as t5 or lora")
+    merge = commands.add("merge", _merge, "merge checkpoints into a new folder, without a pipeline")
     merge.add_argument("--method", required=True, help="one that `remerge methods` lists")
     merge.add_argument("--base", required=True, help="a folder or hub id")
     merge.add_argument("--expert", required=True, action="append", help="the same; once for each expert")
@@ -183,7 +258,21 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_argument("--param", default=[], action="append", metavar="NAME=VALUE", help="of the method")
     merge.add_argument("--dtype", choices=["float32", "bfloat16"], help="of the weights; default: the base's")
     merge.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
-    return parser
+    listed = commands.add("methods", _methods, "list merge methods, their parameters and sources")
+    listed.add_argument("method", nargs="*", help="of these alone; default: all")
+    form = listed.add_mutually_exclusive_group()
+    for name, value in (("json", "as_json"), ("markdown", "markdown")):
+        form.add_argument(f"--{name}", dest="form", action="store_const", const=value, default="listing")
+    compare = commands.add(
+        "compare", _compare, "write a page of several benchmarks beside each other, from their results"
+    )
+    compare.add_argument("results", type=Path, nargs="+", help="results/<benchmark>, once for each")
+    compare.add_argument("--out", required=True, type=Path, help="the page, an HTML file")
+    text = "check every file of a run against what made it: contents, code, settings, versions, parents"
+    commands.add("verify", _verify, text, results=Path)
+    text = "upload a merge to the Hugging Face hub, with its card and the token of `hf auth login`"
+    pushed = commands.add("push", _push, text, folder=Path, repository=str)
+    pushed.add_argument("--private", action="store_true", help="where others do not see it")
 
 
 if __name__ == "__main__":

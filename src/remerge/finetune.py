@@ -1,6 +1,7 @@
 """Supervised fine-tuning of the base on one task, or on the union of all (transformers' Trainer)."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import Sampler
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_callback import ExportableState
+from transformers.trainer_callback import ExportableState, PrinterCallback
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -192,6 +193,9 @@ def finetune(
         data_collator=collate,
         callbacks=watching,
     )
+    if "TQDM_DISABLE" in os.environ:
+        # Who wants no bars wants no lines of losses either.
+        trainer.remove_callback(PrinterCallback)
     trainer.family = family
     if isinstance(family, Linearised) and others:
         trainer.penalty = Penalty(family, others, recipe.penalty, recipe.penalty_inputs, seed)

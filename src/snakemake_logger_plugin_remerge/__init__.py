@@ -1,25 +1,49 @@
-"""Snakemake asks here before it reads a configuration: ours is read by the reader of `remerge check` first.
+"""What Snakemake asks first, and says last: a wrong configuration is refused, a run is shown in a few lines.
 
 Snakemake reads `--configfile` before any Snakefile, and takes what says `__use_yte__` for a program. It first
-starts the plugin that a profile names, `logger: [remerge]`. This one logs nothing.
+starts the plugin that a profile names, `logger: [remerge]`: here the configuration is read by the reader of
+`remerge check`. Of what Snakemake says afterwards the screen has errors and warnings whole, and of the rest
+what people ask of a run; `--verbose` brings all of it, and so does its own log under `.snakemake/log`.
 """
 
+import logging
+import os
 import sys
 from contextlib import redirect_stderr
 from io import StringIO
 from logging import LogRecord
+from pathlib import Path
 
 from snakemake.cli import parse_args
+from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter
 from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
 
 from remerge import config as configuration
 from remerge.errors import UserError
+from remerge.screen import Screen
+
+NOISE = (
+    "Assuming unrestricted shared",
+    "Building DAG",
+    "Using shell",
+    "Provided ",
+    "Rules claiming more",
+    "Select jobs to execute",
+    "Execute ",
+    "Complete log",
+    "Elapsed time",
+)
+"""How the messages begin that tell people nothing."""
+
+SHOWN_OTHERWISE = {event for event in LogEvent} - {LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR, LogEvent.ERROR}
+"""The events whose own texts are left out."""
 
 
 class LogHandler(LogHandlerBase):
-    """Refuses a wrong configuration, in one line and with status 2."""
+    """Refuses a wrong configuration, in one line and with status 2; shows the run of a right one."""
 
-    writes_to_stream = False
+    writes_to_stream = True
     writes_to_file = False
     has_filter = True
     has_formatter = True
@@ -30,11 +54,40 @@ class LogHandler(LogHandlerBase):
         with redirect_stderr(StringIO()):  # which has been told of profiles already
             _, arguments = parse_args(sys.argv[1:])
         try:
-            if arguments.configfile:
-                configuration.load(*arguments.configfile)
+            ours = Path(arguments.snakefile or "Snakefile").parent / "config/demo.yaml"
+            config = configuration.load(*(arguments.configfile or [ours]))
         except UserError as error:
             print(f"remerge: {error}", file=sys.stderr)
             sys.exit(2)
+        told = self.common_settings
+        stream = sys.stdout if told.stdout else sys.stderr
+        self.whole = ColorizingTextHandler(
+            told.nocolor,
+            stream,
+            DefaultFormatter(told.quiet, told.show_failed_logs),
+            DefaultFilter(told.quiet, told.debug_dag, told.verbose, told.dryrun, told.printshellcmds),  # type: ignore[arg-type]
+        )
+        self.screen = Screen(config, stream)
+        self.talks = told.verbose or told.dryrun or told.printshellcmds or told.debug_dag or bool(told.quiet)
+        if not self.talks:
+            # Jobs side by side would write their bars over one another.
+            os.environ.setdefault("TQDM_DISABLE", "1")
+            # What libraries will change one day is for those who change ours.
+            os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning,ignore::DeprecationWarning")
 
     def emit(self, record: LogRecord) -> None:
-        """Nothing."""
+        """Show an event, or say a message as Snakemake does."""
+        event = getattr(record, "event", None)
+        if not self.talks:
+            if event == LogEvent.RUN_INFO:
+                self.screen.start(record.stats)  # type: ignore[attr-defined]
+            elif event == LogEvent.JOB_INFO:
+                self.screen.begin(record.jobid, record.rule_name)  # type: ignore[attr-defined]
+            elif event == LogEvent.JOB_FINISHED:
+                self.screen.end(record.job_id)  # type: ignore[attr-defined]
+            if record.levelno >= logging.WARNING:
+                self.talks = record.levelno >= logging.ERROR
+                self.screen.say("")
+            elif event in SHOWN_OTHERWISE or str(record.msg).startswith(NOISE) or not record.msg:
+                return
+        self.whole.handle(record)

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import remerge
-from remerge import methods
 from remerge.deltas import Deltas
 from remerge.errors import UserError
 from remerge.methods import find, prepare
@@ -36,17 +35,6 @@ def test_families_are_the_folders():
         "statistics",
         "learned",
     }
-
-
-def test_table_has_a_line_a_method():
-    lines = methods.table().split("\n")
-    assert len(lines) == 2 + len(remerge.methods())
-    assert all(line.startswith("| ") and line.endswith(" |") for line in lines)
-    assert all(line.replace("\\|", "").count("|") == 7 for line in lines)
-    assert "`density` = 0.2: float in (0, 1]" in methods.table()
-    assert "`epochs` = 4: int from 1<br>`inputs` = None: int from 1 or none<br>`replaced`" in methods.table()
-    assert "| 2 experts | Shoemake" in methods.table()
-    assert all(method.summary.endswith(".") for method in remerge.methods().values())
 
 
 @pytest.mark.parametrize(

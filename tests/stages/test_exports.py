@@ -159,6 +159,8 @@ def test_an_export_is_the_merge(world, expert_folders, base, method, params, coe
     assert card.data.base_model is None and str(Path.cwd()) not in card.content
     assert "| the base | model |" in card.text
     assert card.data.tags == ["merge", "remerge"]
+    found = {result.dataset_name: result for result in card.data.eval_results}
+    assert (found["cola"].metric_type, found["cola"].metric_value) == ("accuracy", 0.6)
     assert "| cola | accuracy | 0.6000 | 0.8000 | 0.7500 |" in card.text
     assert "ANP (100 times the mean of the last column): 75.00" in card.text
     for c in coefficients or {}:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, Repo
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from remerge.checkpoints.architecture import on_meta
+from remerge.checkpoints.architecture import INNER, on_meta
 from remerge.checkpoints.reading import Checkpoint
 from remerge.checkpoints.stored import (
     LINEARISED,
@@ -128,6 +128,12 @@ def head_tensors(folder: Path, task: str, places: Sequence[str]) -> dict[str, Te
         )
     must_be_numbers(folder, heads)
     return heads
+
+
+def head_width(tensors: Mapping[str, Tensor]) -> int:
+    """The classes that a head tells apart, from its tensors by name."""
+    last = [n for n in sorted(tensors) if n.endswith("weight") and not n.startswith(INNER)][-1]
+    return tensors[last].shape[0]
 
 
 def held(model: Any) -> Checkpoint:

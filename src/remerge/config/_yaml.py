@@ -75,4 +75,4 @@ def _refuse_twice(node: Any) -> None:
     for key, times in Counter(keys).items():
         if times > 1:
             line = [found for found, _ in node.value if found.value == key][1].start_mark.line
-            raise yaml.YAMLError(f"the key {key!r} stands twice, again in line {line + 1}")
+            raise yaml.YAMLError(f"the key {key!r} is given twice, again in line {line + 1}")

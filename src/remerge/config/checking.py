@@ -56,7 +56,8 @@ def remarks(config: Config) -> list[str]:
     reader = family(config.base.family, base) if base.is_dir() else None
     said = []
     for name, task in config.tasks.items():
-        if not Path(task.source).is_dir():
+        # A local folder that is not there is refused where it would be read.
+        if not Path(task.source).is_dir() and task.source[:1] not in ("/", "."):
             continue
         made = make_splits(name, task, config.seed)
         said += [f"tasks.{name}: {fact}" for fact in described(name, task, made).remarks()]

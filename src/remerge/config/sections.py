@@ -162,7 +162,7 @@ class Task(Section):
         if self.answers and len(self.labels or self.answers) != len(self.answers):
             raise ValueError(f"labels: {len(self.labels or [])} for {len(self.answers)} answers")
         if len(self.answers) == 1:
-            raise ValueError("answers: one is none to choose from")
+            raise ValueError("answers: name two or more, or none where the answer is free text")
         if self.labels and not self.answers:
             raise ValueError("labels need answers")
         return self

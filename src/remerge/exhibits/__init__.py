@@ -174,6 +174,6 @@ def _words(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=\d)|_", " ", name).capitalize()
 
 
-def _place(exhibit: Exhibit) -> tuple[str, str, int, str]:
+def _place(exhibit: Exhibit) -> tuple[str, int, str, str]:
     number = re.search(r"\d+$", exhibit.file.stem)
-    return exhibit.folder, exhibit.kind, int(number.group()) if number else 0, exhibit.name
+    return exhibit.folder, int(number.group()) if number else 0, exhibit.kind, exhibit.name

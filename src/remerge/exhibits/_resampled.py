@@ -1,8 +1,8 @@
-"""The methods of a run and the bootstrap that compares them."""
+"""The methods of a run and the bootstrap that compares them, also with what stands unmerged."""
 
 import numpy as np
 
-from remerge.analysis.resampling import Difference, Outcomes, Resampled
+from remerge.analysis.resampling import Array, Difference, Outcomes, Resampled
 from remerge.report.run import Run, Variant
 
 
@@ -11,22 +11,45 @@ class Comparison:
 
     Attributes:
         variants: the methods.
-        best: of those that make all merges, that of the highest mean ANP.
+        models: their names, and behind them, where they are asked for, those of the unmerged models: the
+            references of the run, and ``expert``, of each subset the one that does best on all of it.
+        best: of the methods that make all merges, that of the highest mean ANP.
     """
 
-    def __init__(self, run: Run, draws: int) -> None:
+    def __init__(self, run: Run, draws: int, unmerged: bool = False) -> None:
         self.variants = [v for v in run.variants if any(run.merges(v.name, size) for size in run.sizes)]
-        self._resampled = Resampled(_outcomes(run, self.variants), run.config.seed, draws)
-        self.best = self.variants[int(np.nanargmax(self._resampled.anp.mean(axis=1)))]
+        outcomes = _outcomes(run, self.variants)
+        self.models = [variant.name for variant in self.variants]
+        if unmerged:
+            outcomes = _with_unmerged(run, outcomes)
+            self.models += [*run.references, "expert"]
+        self._resampled = Resampled(outcomes, run.config.seed, draws)
+        means = self._resampled.anp[: len(self.variants)].mean(axis=1)
+        self.best = self.variants[int(np.nanargmax(means))]
 
-    def mean(self, variant: Variant) -> float:
+    def mean(self, model: str) -> float:
         """The mean ANP over all merges; NaN of a method that does not make all."""
-        return float(self._resampled.anp[self.variants.index(variant)].mean())
+        return float(self._resampled.anp[self.models.index(model)].mean())
 
-    def lead(self, first: Variant, second: Variant, *sizes: int) -> Difference:
-        """How far one method leads another over the merges that both make, of all sizes or of these."""
-        places = self.variants.index(first), self.variants.index(second)
+    def lead(self, first: str, second: str, *sizes: int) -> Difference:
+        """How far one leads another over the merges that both make, of all sizes or of these."""
+        places = self.models.index(first), self.models.index(second)
         return self._resampled.difference(*places, sizes or None)
+
+
+def _with_unmerged(run: Run, outcomes: Outcomes) -> Outcomes:
+    """The same with the unmerged models beside the methods, as if they were merges of each subset."""
+    models = [*run.references, *run.tasks]
+    answered = {m: {t: run.unmerged_outcomes(m, t).astype(np.float32) for t in run.tasks} for m in models}
+    share = run.accuracy / [run.own[task].value or np.nan for task in run.tasks]
+    merged: dict[str, Array] = {}
+    for task, known in outcomes.merged.items():
+        holding = [list(subset) for subset in outcomes.subsets if task in subset]
+        experts = [share.loc[subset, subset].mean(axis="columns").idxmax() for subset in holding]
+        rows = [[answered[model][task]] * len(holding) for model in run.references]
+        rows.append([answered[str(expert)][task] for expert in experts])
+        merged[task] = np.concatenate([known, np.array(rows)])
+    return Outcomes(outcomes.subsets, outcomes.own, merged)
 
 
 def _outcomes(run: Run, variants: list[Variant]) -> Outcomes:

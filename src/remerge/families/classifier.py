@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from remerge.checkpoints.architecture import HEADS, INNER
-from remerge.checkpoints.models import head_tensors, load_whole
+from remerge.checkpoints.models import head_tensors, head_width, load_whole
 from remerge.errors import UserError
 from remerge.families import Batch, Example, Head, most_likely, pad
 from remerge.families._text import Text
@@ -121,8 +121,7 @@ class Classifier(Text):
 def _stored(folder: Path, task: str, head: Head, places: list[str]) -> dict[str, Tensor]:
     """A checkpoint's head, of as many classes as the task has answers."""
     stored = head_tensors(folder, task, places)
-    last = [n for n in sorted(stored) if n.endswith("weight") and not n.startswith(INNER)][-1]
-    width = stored[last].shape[0]
+    width = head_width(stored)
     if width != len(head.answers):
         raise UserError(
             f"{folder}: the head of {task} tells {width} classes apart, tasks.{task}.answers "

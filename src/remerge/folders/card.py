@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
+from huggingface_hub import EvalResult, ModelCardData
 
 from remerge.files import read_json
 from remerge.methods import Method, find
@@ -25,6 +25,7 @@ def model_card(
     params: Mapping[str, Any],
     sections: Sequence[str],
     library: str = "transformers",
+    scores: Sequence[EvalResult] = (),
 ) -> str:
     """A README with the merge metadata of the Hugging Face hub; it names no folder of this machine's.
 
@@ -36,17 +37,17 @@ def model_card(
         params: its parameters.
         sections: what else is known, in markdown.
         library: what loads the folder.
+        scores: those that were measured.
     """
     ids = [name for source in (base, *experts.values()) if (name := hub_id(source))]
     sources = [("the base", shown(base)), *((name, shown(source)) for name, source in experts.items())]
-    front = {
-        **({"base_model": ids, "base_model_relation": "merge"} if ids else {}),
-        "library_name": library,
-        "tags": ["merge", "remerge"],
-    }
+    known: dict[str, Any] = {"base_model": ids, "base_model_relation": "merge"} if ids else {}
+    if scores:
+        known |= {"model_name": title, "eval_results": [*scores]}
+    data = ModelCardData(library_name=library, tags=["merge", "remerge"], **known)
     given = [(name, value) for name, value in params.items() if value is not None]
     parts = [
-        f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n\n# {title}",
+        f"---\n{data.to_yaml()}\n---\n\n# {title}",
         f"A merge by `{method.name}` ({method.citation}), made with remerge: {method.summary}",
         markdown([("model", "source"), *sources]),
         markdown([("parameter", "value"), *given]) if given else "",

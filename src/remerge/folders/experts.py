@@ -12,7 +12,7 @@ from torch import Tensor
 from remerge.checkpoints.architecture import HEADS, Unknown, child, model_of, on_meta, placed
 from remerge.checkpoints.reading import Checkpoint, read_checkpoint
 from remerge.checkpoints.stored import is_adapter, stored_tensors, weight_files
-from remerge.deltas import Value
+from remerge.deltas import Deltas, LowRank, State, Value
 from remerge.errors import UserError
 from remerge.files import read_json
 from remerge.folders.output import check_modules
@@ -73,9 +73,24 @@ def read_expert(name: str, folder: Path, base: Checkpoint) -> Expert:
         if (folder / "config.json").is_file():
             raise UserError(f"expert {name}: {error}, the base is a {type(base.model).__name__}") from None
         model = on_meta(type(base.model), base.model.config)
-    found = read_checkpoint(folder, model)
+    return fitted(name, read_checkpoint(folder, model), base)
+
+
+def fitted(name: str, found: Checkpoint, base: Checkpoint) -> Expert:
+    """A whole model's tensors by the names of a base.
+
+    Args:
+        name: the expert's, for errors.
+        found: its tensors, and its architecture.
+        base: the base, of a known architecture.
+
+    Raises:
+        UserError: it is of another architecture.
+    """
+    model: Any = found.model
+    whole: Any = base.model
     try:
-        there = placed([*found.tensors, *found.ties], model, base.model)
+        there = placed([*found.tensors, *found.ties], model, whole)
     except UserError as error:
         raise UserError(f"expert {name}: {error}") from None
     state = {there[n]: found.tensors[found.ties.get(n, n)] for n in there}
@@ -86,7 +101,7 @@ def read_expert(name: str, folder: Path, base: Checkpoint) -> Expert:
                 "untied (tie_word_embeddings false in config.json, both tensors stored)"
             )
     own = {n: t for n, t in found.tensors.items() if n not in there}
-    inside = {child(n, base.model) for n in base.tensors}
+    inside = {child(n, whole) for n in base.tensors}
     foreign = [n for n in own if child(n, model) in inside]
     if foreign:
         raise UserError(f"expert {name}: the base has no tensor {min(foreign)}: another architecture")
@@ -94,9 +109,9 @@ def read_expert(name: str, folder: Path, base: Checkpoint) -> Expert:
     unread = {n: t for n, t in found.unread.items() if n not in same}
     values: dict[str, Value] = {n: state[n] for n in base.tensors if n in state}
     if not values:
-        raise UserError(f"{folder}: shares no tensor with the base: another architecture")
+        raise UserError(f"{found.folder}: shares no tensor with the base: another architecture")
     for mine, n in there.items():
-        if n in values and child(n, base.model) in HEADS and state[n].shape != base.tensors[n].shape:
+        if n in values and child(n, whole) in HEADS and state[n].shape != base.tensors[n].shape:
             own[mine] = state[n]
     return Expert(values, own | unread)
 
@@ -145,3 +160,20 @@ def say(parts: Collection[str], what: str) -> None:
     """A note on standard error."""
     if parts:
         print(f"remerge: {', '.join(sorted(parts))}: {what}", file=sys.stderr)
+
+
+def deltas_of(base: State, experts: Mapping[str, Expert], device: torch.device) -> Deltas:
+    """The deltas of the tensors that an expert has, in the widest dtype that a tensor has."""
+    states = {name: expert.values for name, expert in experts.items()}
+    changed = [n for n in base if any(n in state for state in states.values())]
+    start: dict[str, Tensor] = {}
+    placed: dict[str, dict[str, Value]] = {expert: {} for expert in states}
+    for name in changed:
+        values = {expert: state.get(name, base[name]) for expert, state in states.items()}
+        dtype = base[name].dtype
+        for value in values.values():
+            dtype = torch.promote_types(dtype, value.dtype) if isinstance(value, Tensor) else dtype
+        start[name] = base[name].to(device, dtype)
+        for expert, value in values.items():
+            placed[expert][name] = value.to(device) if isinstance(value, LowRank) else value.to(device, dtype)
+    return Deltas(start, placed)

@@ -12,11 +12,11 @@ from tqdm import tqdm
 
 from remerge.checkpoints.models import device_of, locate
 from remerge.checkpoints.stored import is_adapter
-from remerge.deltas import Deltas, LowRank, Merged, State, Value
+from remerge.deltas import Deltas, Merged, State
 from remerge.errors import UserError
 from remerge.files import write_folder
 from remerge.folders.card import model_card, shown
-from remerge.folders.experts import Expert, kept, read_base, read_expert, say, tied_by_value
+from remerge.folders.experts import Expert, deltas_of, kept, read_base, read_expert, say, tied_by_value
 from remerge.folders.output import copied, copy, stored_dtype, write_weights
 from remerge.methods import find
 
@@ -66,7 +66,7 @@ def merge_folders(
     for name, expert in read.items():
         say({n.rpartition(".")[0] for n in expert.own}, f"of {name} alone: kept in {_head(name)}")
     try:
-        weights = _deltas({n: t for n, t in theta.items() if n not in still}, read, place)
+        weights = deltas_of({n: t for n, t in theta.items() if n not in still}, read, place)
         merged = chosen.function(weights, **settings)
         again = ["remerge merge", f"--method {method}", f"--base {shown(base)}"]
         again += [f"--expert {shown(expert)}" for expert in experts]
@@ -124,23 +124,6 @@ def _beside(base: Path, experts: Mapping[str, Expert]) -> list[str]:
 def _head(expert: str) -> Path:
     """Where what an expert owns alone is written."""
     return Path("heads") / f"{expert.strip('./').replace('/', '-')}.safetensors"
-
-
-def _deltas(base: State, experts: Mapping[str, Expert], device: torch.device) -> Deltas:
-    """The deltas of the tensors that an expert has, in the widest dtype that a tensor has."""
-    states = {name: expert.values for name, expert in experts.items()}
-    changed = [n for n in base if any(n in state for state in states.values())]
-    start: dict[str, Tensor] = {}
-    placed: dict[str, dict[str, Value]] = {expert: {} for expert in states}
-    for name in changed:
-        values = {expert: state.get(name, base[name]) for expert, state in states.items()}
-        dtype = base[name].dtype
-        for value in values.values():
-            dtype = torch.promote_types(dtype, value.dtype) if isinstance(value, Tensor) else dtype
-        start[name] = base[name].to(device, dtype)
-        for expert, value in values.items():
-            placed[expert][name] = value.to(device) if isinstance(value, LowRank) else value.to(device, dtype)
-    return Deltas(start, placed)
 
 
 def _added(base: State, merged: Merged, weights: Deltas, dtype: str | None) -> Iterator[tuple[str, Tensor]]:

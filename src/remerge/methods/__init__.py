@@ -68,38 +68,6 @@ def merge(
     return merge_state(base, chosen.function(deltas, **settings))
 
 
-def table() -> str:
-    """The catalogue as a markdown table."""
-    lines = ["| method | family | parameters | needs | source | what it computes |", "| --- " * 6 + "|"]
-    for known in methods().values():
-        parameters = "<br>".join(
-            f"`{p.name}`" + ("" if p.required else f" = {p.default}") + f": {p.values}"
-            for p in known.parameters.values()
-        )
-        cells = [
-            f"`{known.name}`",
-            known.family,
-            parameters,
-            _words(known),
-            known.citation,
-            known.summary,
-        ]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines)
-
-
-def _words(known: Method) -> str:
-    """What a method needs beyond the weights, in words."""
-    needs = known.needs
-    words = [
-        f"{needs.experts} experts" if needs.experts else "",
-        "inputs" if known.learned else "",
-        "answers" if needs.answers else "",
-        f"statistics: {needs.statistics}" if needs.statistics else "",
-    ]
-    return ", ".join(filter(None, words))
-
-
 def _named(values: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
     return dict(values) if isinstance(values, Mapping) else {str(i): v for i, v in enumerate(values)}
 

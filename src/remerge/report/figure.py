@@ -31,6 +31,11 @@ class Figure(Drawing):
         super().__init__(figsize=(width, height))
         self.facts: dict[str, Any] = {}
 
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        with look():
+            return draw(self, "png")
+
 
 def look() -> Any:
     """The settings in which figures are made and written, whatever the user's own."""

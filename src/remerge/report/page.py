@@ -1,10 +1,11 @@
 """``report.html``: what was run, every table and figure, how to make each again; one offline file."""
 
 import base64
-from math import isnan
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -13,7 +14,9 @@ from remerge.errors import UserError
 from remerge.exhibits import Exhibit
 from remerge.exhibits._published import published_expert
 from remerge.files import write_text
+from remerge.launch import project
 from remerge.records import Lengths, Model
+from remerge.report.examples import answered
 from remerge.report.labels import MODELS, task_label
 from remerge.report.make import place
 from remerge.report.run import Run
@@ -37,6 +40,15 @@ PACKAGES = (
 )
 WEAK = 2.0
 """Points below its published score from which an expert is suspected of reading another prompt."""
+
+BEST, COMPARED = "best", "comparisons"
+"""The tables that the first lines are told by."""
+
+SPOKEN = {"base": "the unmerged base", "expert": "the best single expert", "multitask": "the multitask model"}
+"""What stands unmerged, in a sentence."""
+
+LEVEL = 0.05
+"""Below this p two methods are told apart."""
 
 FILES = {"table": ("csv", "md", "tex"), "figure": ()}
 """What may be downloaded from the page; a figure's files would make it large."""
@@ -65,6 +77,7 @@ def render(template: str, values: dict[str, Any]) -> str:
 
 def context(run: Run) -> dict[str, Any]:
     """Everything that the template prints."""
+    in_order = sorted(exhibits.of(run.config).values(), key=lambda exhibit: exhibit.name != BEST)
     return {
         "benchmark": run.benchmark,
         "seed": run.config.seed,
@@ -79,12 +92,13 @@ def context(run: Run) -> dict[str, Any]:
         "weak": _weak(run),
         "seen": _seen(run),
         "remarks": _remarks(run),
+        "answered": answered(run),
         "stages": _stages(run),
         "checked": look(run),
         "versions": list(versions(PACKAGES).items()),
         "config": (run.results / "config.yaml").read_text(),
         "configfile": _configfile(run.benchmark),
-        "exhibits": [_exhibit(exhibit, run) for exhibit in exhibits.of(run.config).values()],
+        "exhibits": [_exhibit(exhibit, run) for exhibit in in_order],
     }
 
 
@@ -110,7 +124,7 @@ def _read(path: Path) -> bytes:
 
 def _configfile(benchmark: str) -> str:
     """The configuration on the command line: one of ours, or a user's own of unknown place."""
-    folders = (Path(__file__).parents[3] / "config", Path("config"))
+    folders = (project() / "config", Path("config"))
     ours = any((folder / f"{benchmark}.yaml").exists() for folder in folders)
     return f"config/{benchmark}.yaml" if ours else f"{benchmark}.yaml"
 
@@ -179,20 +193,65 @@ def _counts(run: Run) -> str:
 
 
 def _outcome(run: Run) -> dict[str, Any]:
-    """The largest merge in one line: the best method, the base, and who ends at the base or below."""
+    """The first lines: the best method, its lead and how sure that is, what it costs, who lost all."""
     size = run.sizes[-1]
-    means = {variant.label: run.mean_anp(variant.name, size) for variant in run.variants}
-    ends = {label: value for label, value in means.items() if not isnan(value)}
     base = run.mean_anp("base", size)
-    best = max(ends, key=lambda label: ends[label])
+    ends = {variant.label: run.mean_anp(variant.name, size) for variant in run.variants}
     return {
         "size": size,
-        "best": best,
-        "anp": number(ends[best], 1),
-        "base": number(base, 1),
-        "multitask": [number(run.mean_anp(name, size), 1) for name in run.references[1:]],
         "lost": [label for label, value in ends.items() if value <= base],
+        "best": _best(run) if BEST in exhibits.of(run.config) else None,
     }
+
+
+def _best(run: Run) -> dict[str, Any]:
+    """The best method, and its lead over each other row of its table, which its rule has made."""
+    rows = _rows(run, BEST)
+    name = rows[0]["variant"]
+    mine = run.merged[run.merged["variant"] == name]
+    memory = [merge.memory for size in run.sizes for merge in run.merges(name, size) if merge.memory]
+    tuned = run.config.chosen_for(run.config.variant(name))
+    others = [
+        {
+            "label": SPOKEN.get(row["variant"], row["method"]),
+            "merge": row["variant"] not in MODELS,
+            "lead": _signed(row["lead"]),
+            "behind": row["lead"] < 0,
+            "low": _signed(row["low"]),
+            "high": _signed(row["high"]),
+            "p": _p(row["p"]),
+            "apart": row["p"] < LEVEL,
+        }
+        for row in rows[1:]
+    ]
+    corrected = None
+    if others and others[0]["merge"] and COMPARED in exhibits.of(run.config):
+        holm = {row["variant"]: row["holm"] for row in _rows(run, COMPARED)}
+        corrected = {"p": _p(holm[rows[1]["variant"]]), "apart": holm[rows[1]["variant"]] < LEVEL}
+    return {
+        "label": rows[0]["method"],
+        "anp": number(rows[0]["anp"], 1),
+        "others": others,
+        "corrected": corrected,
+        "merge": _duration(mine["merge"].mean()),
+        "fit": _duration(mine["fit"].mean()) if mine["fit"].any() else None,
+        "tuned": tuned,
+        "memory": f"{max(memory) / 2**30:.1f} GiB" if memory else None,
+    }
+
+
+def _rows(run: Run, name: str) -> list[dict[str, Any]]:
+    """A table as its rule wrote it."""
+    file = place(run, exhibits.of(run.config)[name], "csv")
+    return [{**row} for _, row in pd.read_csv(BytesIO(_read(file))).iterrows()]
+
+
+def _signed(value: float) -> str:
+    return ("+" if value > 0 else "") + number(value, 1)
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {number(value, 3)}"
 
 
 def _weak(run: Run) -> list[dict[str, str]]:
@@ -242,6 +301,8 @@ def _stages(run: Run) -> list[tuple[str, str]]:
 
 
 def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -156,7 +156,11 @@ class Run:
 
     def own_outcomes(self, task: str) -> NDArray[np.float64]:
         """What a task's own expert scores on each example of its test split, ``[n]``, from 0 to 1."""
-        return self._outcomes(task, self.own[task], Scores.place(self.results, model=task))
+        return self.unmerged_outcomes(task, task)
+
+    def unmerged_outcomes(self, model: str, task: str) -> NDArray[np.float64]:
+        """The same of any unmerged model: an expert on another task, the base, the multitask model."""
+        return self._outcomes(task, self.scores(model)[task], Scores.place(self.results, model=model))
 
     def outcomes(self, variant: str, merge: Merge) -> dict[str, NDArray[np.float64]]:
         """The same of a merge of subsets, on each of its tasks."""

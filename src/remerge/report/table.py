@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
 
 MISSING = "–"
 _LATEX = {
@@ -80,6 +83,17 @@ class Table:
     def csv(self) -> str:
         """Every column of the frame, numbers to six digits."""
         return str(self.frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+    def styled(self, caption: str) -> "Styler":
+        """As pandas shows it, in a notebook: the printed cells, those in bold too."""
+        plain = pd.DataFrame(self.cells(), dtype=str)
+        bold = [
+            ["font-weight: bold" if (row, c.key) in self.bold else "" for c in self.columns]
+            for row in plain.index
+        ]
+        marks = pd.DataFrame(bold, index=plain.index, columns=plain.columns)
+        shown = plain.style.apply(lambda _: marks, axis=None).hide(axis="index").set_caption(caption)
+        return shown.relabel_index([_flat(column) for column in self.columns], axis="columns")
 
     def markdown(self, title: str, caption: str) -> str:
         """A GitHub table, the title above and the caption below."""

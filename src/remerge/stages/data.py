@@ -9,7 +9,7 @@ from remerge.tasks import described, make_splits, write_split
 
 
 def run(config: Config, task: str) -> None:
-    """Write the splits of one task (`python -m remerge data`)."""
+    """Write the splits of one task."""
     known, splits = follows(config, task), make_splits(task, config.task(task), config.seed)
     for split, rows in splits.rows.items():
         file = data_file(config.folder, task, split)

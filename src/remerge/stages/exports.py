@@ -1,11 +1,13 @@
 """One merge of a benchmark as a folder that `from_pretrained` loads: made again, as it was scored."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from huggingface_hub import EvalResult
 from torch import Tensor, nn
 
 from remerge.checkpoints.stored import is_adapter
@@ -38,30 +40,14 @@ def run(config: Config, variant: str, subset: str) -> None:
     Raises:
         UserError: an unknown variant or task, or a subset written otherwise.
     """
-    if config.finetune.linear:
-        raise UserError(
-            f"finetune.recipe {config.finetune.recipe}: a merge of linearised models is none that "
-            "from_pretrained reads: it is scored here, and cannot be exported"
-        )
-    chosen, tasks = config.variant(variant), config.subset(subset)
-    # A bench of these tasks alone, for no other's head belongs to the merge.
-    bench = Bench(config.model_copy(update={"tasks": {task: config.tasks[task] for task in tasks}}))
-    method = find(chosen.method)
-    settings = method.settings(bench.space.params(chosen, "subsets"))
-    record = _recorded(config, variant, tasks)
-    coefficients: Coefficients = {}
-    if method.learned:
-        coefficients = (
-            record.coefficients if record else bench.fit(method, settings, tasks, config.seed).by_name(tasks)
-        )
+    made = _asked(config, variant, subset)
+    bench, method, settings, tasks = made.bench, made.method, made.settings, made.tasks
+    record, coefficients = made.record, made.coefficients
     dtype = _stored_dtype(bench.space.path("base"))
     adapters = [is_adapter(bench.space.path(task)) for task in tasks]
     lam = _linear(bench, method, settings, coefficients, tasks) if all(adapters) else None
     if lam is None:
-        if method.learned:
-            _write(bench, settings, coefficients, tasks)
-        else:
-            bench.merge(method, settings, dict.fromkeys(tasks, 1))
+        made.write()
         model = bench.model.to(getattr(torch, dtype))
     else:
         model = _adapter(bench, lam, tasks)
@@ -86,6 +72,7 @@ def run(config: Config, variant: str, subset: str) -> None:
         record.params if record else settings,
         sections,
         library="transformers" if lam is None else "peft",
+        scores=_measured(config, record) if record else (),
     )
 
     def save(folder: Path) -> None:
@@ -98,6 +85,60 @@ def run(config: Config, variant: str, subset: str) -> None:
         (folder / "README.md").write_text(card)
 
     write_folder(config.folder / "exports" / variant / subset, save)
+
+
+def in_memory(config: Config, variant: str, subset: str) -> nn.Module:
+    """One merge as a model, as it was scored; arguments and errors as of `run`."""
+    made = _asked(config, variant, subset)
+    made.write()
+    return made.bench.model
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A merge of a benchmark that is to be made again.
+
+    Attributes:
+        bench: of its tasks alone, for no other's head belongs to the merge.
+        method: how to merge.
+        settings: all its parameters.
+        tasks: whose experts are merged, sorted.
+        record: of the merge, if it was scored.
+        coefficients: those that were learned.
+    """
+
+    bench: Bench
+    method: Method
+    settings: Mapping[str, Any]
+    tasks: list[str]
+    record: Merge | None
+    coefficients: Coefficients
+
+    def write(self) -> None:
+        """Write the merge into the bench's model."""
+        if self.method.learned:
+            _write(self.bench, self.settings, self.coefficients, self.tasks)
+        else:
+            self.bench.merge(self.method, self.settings, dict.fromkeys(self.tasks, 1))
+
+
+def _asked(config: Config, variant: str, subset: str) -> _Asked:
+    if config.finetune.linear:
+        raise UserError(
+            f"finetune.recipe {config.finetune.recipe}: a merge of linearised models is none that "
+            "from_pretrained reads: it is scored here, and cannot be exported"
+        )
+    chosen, tasks = config.variant(variant), config.subset(subset)
+    bench = Bench(config.model_copy(update={"tasks": {task: config.tasks[task] for task in tasks}}))
+    method = find(chosen.method)
+    settings = method.settings(bench.space.params(chosen, "subsets"))
+    record = _recorded(config, variant, tasks)
+    coefficients: Coefficients = {}
+    if method.learned:
+        coefficients = (
+            record.coefficients if record else bench.fit(method, settings, tasks, config.seed).by_name(tasks)
+        )
+    return _Asked(bench, method, settings, tasks, record, coefficients)
 
 
 def _recorded(config: Config, variant: str, tasks: list[str]) -> Merge | None:
@@ -228,6 +269,27 @@ def _stored_dtype(folder: Path) -> str:
     """The dtype of a checkpoint by its configuration."""
     config = read_json(folder / "config.json")
     return str(config.get("dtype") or config.get("torch_dtype") or "float32")
+
+
+def _measured(config: Config, record: Merge) -> list[EvalResult]:
+    """The scores of a merge as the hub's metadata has them; data of this machine by the task's name."""
+    found = []
+    for name, score in record.scores.items():
+        task = config.tasks[name]
+        kind = "image-classification" if task.image else "text-classification"
+        local = task.source == "miniature" or task.source[:1] in (".", "/")
+        found.append(
+            EvalResult(
+                task_type=kind if task.answers else "text-generation",
+                dataset_name=name,
+                dataset_type=name if local else task.source,
+                dataset_config=None if local else task.subset,
+                dataset_split=task.splits.test,
+                metric_type=score.metric,
+                metric_value=score.value,
+            )
+        )
+    return found
 
 
 def _scores(bench: Bench, record: Merge) -> str:

@@ -31,13 +31,13 @@ def build(run: Run) -> Table:
     compared = Comparison(run, draws)
     names = [variant.name for variant in compared.variants]
     pairs = list(combinations(compared.variants, 2))
-    p_values = [compared.lead(*pair).p for pair in pairs]
+    p_values = [compared.lead(a.name, b.name).p for a, b in pairs]
     corrected = {frozenset(v.name for v in pair): p for pair, p in zip(pairs, holm(p_values), strict=True)}
     rows: list[Row] = []
     for variant in compared.variants:
-        row: Row = {"variant": variant.name, "method": variant.label, "anp": compared.mean(variant)}
+        row: Row = {"variant": variant.name, "method": variant.label, "anp": compared.mean(variant.name)}
         for other in [other for other in compared.variants if other != variant]:
-            found = compared.lead(variant, other)
+            found = compared.lead(variant.name, other.name)
             p_holm = corrected[frozenset({variant.name, other.name})]
             values = {"lead": found.mean, "low": found.low, "high": found.high, "p": found.p, "holm": p_holm}
             row |= {f"{key} over {other.name}": value for key, value in values.items()}

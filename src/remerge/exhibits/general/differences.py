@@ -44,7 +44,7 @@ def build(run: Run) -> Figure:
     panels[0].margins(x=0.06)
     for axes, size in zip(panels, sizes, strict=True):
         for place, variant in enumerate(rows):
-            found = compared.lead(variant, compared.best, size)
+            found = compared.lead(variant.name, compared.best.name, size)
             options = style(variant.name, variant.params).line_options() | {"linestyle": ""}
             bar = [[found.mean - found.low], [found.high - found.mean]]
             axes.errorbar(found.mean, place, xerr=bar, **options, markersize=3.5, elinewidth=1.2, capsize=2.5)

@@ -1,0 +1,257 @@
+"""A finished run in Python: its records as frames, its tables and figures, its merged models."""
+
+import importlib
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from remerge import exhibits
+from remerge.config import Config
+from remerge.errors import UserError
+from remerge.exhibits import Exhibit
+from remerge.records import Score
+from remerge.report.figure import Figure, look
+from remerge.report.run import Run
+from remerge.report.table import Table
+
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
+    from transformers import PreTrainedModel
+
+
+class Benchmark:
+    """What one run made, read when it is asked for.
+
+    Frames have plain columns. Scores and shares are from 0 to 1, ANP is in percent, times are in seconds,
+    memory is in bytes.
+    """
+
+    def __init__(self, run: Run) -> None:
+        """Take a run; see `open`."""
+        self.run = run
+
+    @classmethod
+    def open(cls, results: str | Path) -> "Benchmark":
+        """The run in a folder ``results/<benchmark>``, wherever it lies.
+
+        Raises:
+            UserError: it holds no run.
+        """
+        found = cls(Run(Path(results)))
+        _ = found.config
+        return found
+
+    def __repr__(self) -> str:
+        return f"<Benchmark {self.name}: {len(self.tasks)} tasks, {len(self.run.variants)} variants>"
+
+    @property
+    def config(self) -> Config:
+        """The configuration, every default written out."""
+        return self.run.config
+
+    @property
+    def name(self) -> str:
+        """The benchmark's name."""
+        return self.run.benchmark
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks, in the configuration's order."""
+        return self.run.tasks
+
+    @property
+    def merges(self) -> pd.DataFrame:
+        """A row a merge, of all plans.
+
+        Columns: variant, label (in print), method, plan, case (``cola+mnli``), tasks (a tuple, sorted), size,
+        seed, anp and anp_restricted (NaN where they are not defined), merge, fit and evaluate (seconds),
+        memory (the most held while it was made), params (a dict, those really used).
+
+        Raises:
+            UserError: a record is missing or broken.
+        """
+        return pd.DataFrame(
+            {
+                **self._named(merge.variant, merge.method, plan),
+                "case": merge.case,
+                "tasks": tuple(merge.tasks),
+                "size": merge.size,
+                "seed": merge.seed,
+                "anp": float("nan") if merge.anp is None else merge.anp,
+                "anp_restricted": float("nan") if merge.anp_restricted is None else merge.anp_restricted,
+                **merge.seconds.model_dump(),
+                "memory": merge.memory,
+                "params": merge.params,
+            }
+            for plan, merge in self._every_merge()
+        )
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """A row a score on a test split, of merges and of what stands unmerged.
+
+        Columns: model (``base``, ``multitask``, a task's expert, or ``merge``), variant, case, seed (None of
+        unmerged models), task, metric, value, restricted, joint, n (examples), normalised (the share of the
+        task's own expert's score).
+
+        Raises:
+            UserError: a record is missing or broken.
+        """
+        rows = [
+            {"model": model, "variant": None, "case": None, "seed": None, **self._score(task, score)}
+            for model in [*self.tasks, *self.run.references]
+            for task, score in self.run.scores(model).items()
+        ]
+        rows += [
+            {"model": "merge", "variant": merge.variant, "case": merge.case, "seed": merge.seed, **known}
+            for _, merge in self._every_merge()
+            for task, score in {**merge.scores, **merge.others}.items()
+            if (known := self._score(task, score))
+        ]
+        return pd.DataFrame(rows)
+
+    @property
+    def coefficients(self) -> pd.DataFrame:
+        """A row a learned coefficient: variant, case, seed, expert, layer (nothing of one for all), value.
+
+        Raises:
+            UserError: a record is missing or broken.
+        """
+        rows = [
+            {
+                "variant": merge.variant,
+                "case": merge.case,
+                "seed": merge.seed,
+                "expert": expert,
+                "layer": layer,
+                "value": value,
+            }
+            for _, merge in self._every_merge()
+            for expert, known in merge.coefficients.items()
+            for layer, value in (known if isinstance(known, dict) else {None: known}).items()
+        ]
+        return pd.DataFrame(rows, columns=["variant", "case", "seed", "expert", "layer", "value"])
+
+    def outcomes(self, task: str, case: str) -> pd.DataFrame:
+        """What each model scores on each example of a task's test split, ``[n, models]``, from 0 to 1.
+
+        Args:
+            task: whose examples; their texts are the rows of `examples`.
+            case: a subset that holds the task, as records write it: ``cola+mnli``.
+
+        Returns:
+            A row an example, in the order of the split; a column ``expert``, the task's own, and one for each
+            variant that makes this merge, of several seeds the first.
+
+        Raises:
+            UserError: an unknown task or subset, or records without outcomes of single examples.
+        """
+        self.config.task(task)
+        if task not in self.config.subset(case):
+            raise UserError(f"{task} is not merged in {case}: nothing is known of its examples")
+        columns = {"expert": self.run.own_outcomes(task)}
+        for variant in self.run.variants:
+            for merge in self.run.merges(variant.name, case.count("+") + 1):
+                if merge.case == case:
+                    columns.setdefault(variant.name, self.run.outcomes(variant.name, merge)[task])
+        return pd.DataFrame(columns)
+
+    def examples(self, task: str) -> pd.DataFrame:
+        """The examples of a task's test split, ``[n, columns of its dataset]``, in the order of `outcomes`.
+
+        Raises:
+            UserError: an unknown task, or the split is not there.
+        """
+        self.config.task(task)
+        file = self.run.results / "data" / task / "test.parquet"
+        if not file.is_file():
+            raise UserError(f"{file} is missing: run the stage that makes it")
+        return pd.read_parquet(file)
+
+    @property
+    def exhibits(self) -> pd.DataFrame:
+        """A row a table or figure: name, kind, title, source (the paper's own number, if it has one)."""
+        return pd.DataFrame(
+            {"name": e.name, "kind": e.kind, "title": e.title, "source": e.source}
+            for e in exhibits.of(self.config).values()
+        )
+
+    def exhibit(self, name: str) -> "Figure | Styler":
+        """A figure of matplotlib, or a table as it is printed, styled; numbers as such are those of `frame`.
+
+        Raises:
+            UserError: the benchmark has no such exhibit, or a record is missing.
+        """
+        exhibit, made = self._built(name)
+        if isinstance(made, Figure):
+            return made
+        title, caption = exhibit.text({**self.run.facts, **made.facts})
+        return made.styled(f"{title}. {caption}")
+
+    def frame(self, name: str) -> pd.DataFrame:
+        """Every number of a table, the published ones among them, under the names of its CSV file.
+
+        Raises:
+            UserError: the benchmark has no such table, or a record is missing.
+        """
+        _, made = self._built(name)
+        if isinstance(made, Figure):
+            raise UserError(f"{name} is a figure: it has no frame")
+        return made.frame.copy()
+
+    def model(self, variant: str, case: str) -> "PreTrainedModel":
+        """A merge of a subset as a model in memory: made again from the record, as it was scored.
+
+        Args:
+            variant: how to merge, a name in `merges`.
+            case: the experts, ``cola+mnli``, sorted.
+
+        Returns:
+            A model of the base's class, on the configuration's device, in evaluation mode. Where each task
+            has a head, they stand side by side in its place: `remerge.families.heads.route` says which task's
+            an input is.
+
+        Raises:
+            UserError: an unknown variant or subset, or the files of base or experts are not there any more.
+        """
+        exports: Any = importlib.import_module("remerge.stages.exports")
+        # What a run wrote of its models' places counts from the folder above results/.
+        folder = self.run.results.resolve()
+        if (folder.parent.name, folder.name) != self.config.folder.parts:
+            raise UserError(f"{folder} is not {self.config.folder}: name the folder of a run")
+        with chdir(folder.parent.parent):
+            made: PreTrainedModel = exports.in_memory(Run(self.config.folder).config, variant, case)
+        return made
+
+    def _built(self, name: str) -> tuple[Exhibit, Table | Figure]:
+        mine = exhibits.of(self.config)
+        if name not in mine:
+            raise UserError(f"unknown exhibit {name!r} of {self.name}, known: {', '.join(mine)}")
+        with look():
+            return mine[name], mine[name].build(self.run)
+
+    def _every_merge(self) -> Iterator[tuple[str, Any]]:
+        """All merges, each with its plan."""
+        for variant in self.config.merge.variants:
+            for group, plan in self.config.groups(variant).items():
+                for merge in self.run.merges(variant.name, group):
+                    yield plan, merge
+
+    def _named(self, variant: str, method: str, plan: str) -> dict[str, str]:
+        label = next(known.label for known in self.run.variants if known.name == variant)
+        return {"variant": variant, "label": label, "method": method, "plan": plan}
+
+    def _score(self, task: str, score: Score) -> dict[str, Any]:
+        own = self.run.own[task].value
+        return {
+            "task": task,
+            "metric": score.metric,
+            "value": score.value,
+            "restricted": score.restricted,
+            "joint": score.joint,
+            "n": score.n,
+            "normalised": score.value / own if own else float("nan"),
+        }

@@ -1,0 +1,74 @@
+"""One merge of models in memory, as `from_pretrained` and PEFT hold them."""
+
+import tempfile
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from remerge.checkpoints.adapters import read_adapter
+from remerge.checkpoints.models import held
+from remerge.checkpoints.reading import Checkpoint
+from remerge.errors import UserError
+from remerge.folders.experts import Expert, deltas_of, fitted, kept, say
+from remerge.methods import find
+
+
+@torch.no_grad()
+def merge_models(
+    name: str, base: Any, experts: Mapping[str, Any], params: Mapping[str, Any]
+) -> PreTrainedModel:
+    """Merge models of one base into a new one; none of those given is changed.
+
+    What an expert owns alone, as a classifier's head, is not merged: the base's is kept, and this is said on
+    standard error.
+
+    Args:
+        name: a method that needs the weights alone.
+        base: the pretrained model.
+        experts: models of the base's architecture, or PEFT's adapters of it, by name.
+        params: the method's parameters.
+
+    Raises:
+        UserError: an unknown method or parameter, or models that do not fit.
+    """
+    chosen = find(name)
+    settings = chosen.settings(params)
+    if chosen.learned or chosen.needs.statistics:
+        what = "inputs" if chosen.learned else "statistics of the experts"
+        raise UserError(f"method {name} needs {what}: name it in a configuration and run the pipeline")
+    if not isinstance(base, PreTrainedModel) or any(".base_layer." in n for n in base.state_dict()):
+        raise UserError(
+            "the base is no model of transformers without adapters: load it anew, for PEFT puts its layers "
+            "into the model that it is given"
+        )
+    whole = held(base)
+    read = {expert: _read(expert, model, whole) for expert, model in experts.items()}
+    still = kept(whole, read)
+    for expert, found in read.items():
+        say({n.rpartition(".")[0] for n in found.own}, f"of {expert} alone: not merged")
+    weights = deltas_of({n: t for n, t in whole.tensors.items() if n not in still}, read, base.device)
+    made: Any = deepcopy(base)
+    parameters = dict(made.named_parameters())
+    for tensor, delta in chosen.function(weights, **settings):
+        parameters[tensor].copy_(delta.add_(weights.base[tensor]))
+    merged: PreTrainedModel = made.eval()
+    return merged
+
+
+def _read(name: str, model: Any, base: Checkpoint) -> Expert:
+    """A model's tensors by the names of the base, or what its adapter makes of them."""
+    if isinstance(model, PeftModel):
+        # As PEFT saves it, so that it is read, and refused, like any folder; an adapter is small.
+        with tempfile.TemporaryDirectory() as folder:
+            model.save_pretrained(folder, selected_adapters=[model.active_adapter])
+            own = Path(folder, model.active_adapter)
+            adapter = read_adapter(own if own.is_dir() else Path(folder), base)
+            return Expert(adapter.values, adapter.own, whole=False)
+    if isinstance(model, PreTrainedModel):
+        return fitted(name, held(model), base)
+    raise UserError(f"expert {name} is a {type(model).__name__}: give a model of transformers or PEFT")

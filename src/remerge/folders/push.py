@@ -1,0 +1,77 @@
+"""A merge on the hub: what goes there, and what stays here."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import HfApi, ModelCard
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+from remerge.checkpoints.stored import weight_files
+from remerge.errors import UserError
+from remerge.files import read_json
+
+RECIPE = "mergekit.yml"
+
+
+def push(folder: Path, repository: str, private: bool = False) -> str:
+    """Upload a merge to the hub, with the token that `hf auth login` keeps; its address.
+
+    Args:
+        folder: as `remerge merge` or the stage `exports` writes it.
+        repository: ``name/model``; made if it is not there.
+        private: whether a repository that is made is private.
+
+    Raises:
+        UserError: the folder is no whole merge with a card, a file in it names a folder of this machine, or
+            the hub refuses it.
+    """
+    weight_files(folder)
+    if not {"merge", "remerge"} <= _tags(folder):
+        raise UserError(f"{folder}/README.md: no card of a merge by remerge")
+    for file in sorted(folder.glob("*.json")):
+        if file.name.endswith(".index.json") or "token" in file.name or "vocab" in file.name:
+            continue
+        for text in _texts(read_json(file)):
+            if _is_here(text):
+                raise UserError(f"{file} names {text}, which is of this machine: put a hub id in its place")
+    # A recipe of local folders is of no use elsewhere, and tells where they lie.
+    recipe = folder / RECIPE
+    local = recipe.is_file() and any(map(_is_here, _texts(yaml.safe_load(recipe.read_text()))))
+    try:
+        api = HfApi()
+        address = api.create_repo(repository, private=private, exist_ok=True)
+        api.upload_folder(
+            folder_path=folder,
+            repo_id=repository,
+            commit_message="A merge by remerge",
+            ignore_patterns=[RECIPE] if local else None,
+        )
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
+        cause = " ".join(str(error).split())[:200]
+        raise UserError(f"{repository}: the hub did not take it ({cause}): see `hf auth whoami`") from None
+    return str(address)
+
+
+def _tags(folder: Path) -> set[str]:
+    """The tags of a folder's card."""
+    try:
+        data: Any = ModelCard.load(folder / "README.md").data
+    except (OSError, ValueError, HFValidationError) as error:
+        cause = " ".join(str(error).split())[:200]
+        raise UserError(f"{folder}/README.md: no model card ({cause})") from None
+    return {*(data.get("tags") or ())}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
+
+
+def _is_here(text: str) -> bool:
+    """Whether a text is a place on this machine."""
+    return text[:1] in ("/", "~") or text[:2] == "./" or text[:3] == "../"

@@ -1,0 +1,50 @@
+"""The pipeline from wherever it is: Snakemake with the project's own Snakefile, in the folder of the user."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from remerge.errors import UserError
+
+PACKAGE = Path(__file__).parent
+
+
+def project() -> Path:
+    """Where Snakefile, rules and configurations lie: in a checkout, or in the installed package."""
+    checkout = PACKAGE.parents[1]
+    return checkout if (checkout / "Snakefile").is_file() else PACKAGE / "project"
+
+
+def miniature(name: str) -> Path:
+    """The configuration of a miniature benchmark: ``demo``, or ``t5`` for `demo-t5`.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    folder = project() / "config"
+    file = folder / ("demo.yaml" if name == "demo" else f"demo-{name}.yaml")
+    if not file.is_file():
+        known = sorted(path.stem.removeprefix("demo-") for path in folder.glob("demo*.yaml"))
+        raise UserError(f"no miniature {name!r}, known: {', '.join(known)}")
+    return file
+
+
+def run(config: Path, more: Sequence[str]) -> int:
+    """Run a benchmark in the working directory, to `results/`; the exit status is Snakemake's.
+
+    Args:
+        config: its configuration.
+        more: further arguments of Snakemake.
+    """
+    root = project()
+    profile = root / "workflow/profiles" / ("gpu" if _has_gpu() else "local")
+    start = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile")]
+    how = ["--workflow-profile", str(profile), "--configfile", str(config)]
+    return subprocess.run([*start, *how, *more]).returncode
+
+
+def _has_gpu() -> bool:
+    found = shutil.which("nvidia-smi")
+    return bool(found) and subprocess.run([str(found), "-L"], capture_output=True).returncode == 0

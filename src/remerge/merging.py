@@ -1,0 +1,48 @@
+"""`remerge.merge`: one merge, of state dicts or of models in memory."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def merge(
+    name: str,
+    base: Any,
+    experts: Sequence[Any] | Mapping[str, Any],
+    *,
+    statistics: Mapping[str, Any] | Sequence[Any] | None = None,
+    **params: Any,
+) -> Any:
+    """Merge experts of one base.
+
+    State dicts make a state dict (`remerge.methods.merge`), models make a model
+    (`remerge.folders.memory.merge_models`); nothing that is given is changed.
+
+    Args:
+        name: a method of `remerge.methods()`.
+        base: the base's tensors by name, or a model as `from_pretrained` returns it.
+        experts: the same for each expert, or PEFT models of the base, in a list or by name. Tensors have the
+            base's names, shapes and dtypes.
+        statistics: of state dicts and methods that need them, each expert's tensors of
+            `remerge.measures.curvature`.
+        params: the method's parameters.
+
+    Returns:
+        The merge: tensors in the names, order, shapes and dtypes of the base, or a model of its class, in
+        evaluation mode, on its device.
+
+    Raises:
+        UserError: unknown method or parameter, a value out of range, or experts that do not fit; the message
+            is one line.
+
+    Example:
+        >>> remerge.merge("ties", base, [a, b], density=0.2, scale=1.0)
+    """
+    # Imported here: torch takes seconds, transformers and PEFT more.
+    if isinstance(base, Mapping):
+        from remerge import methods
+
+        return methods.merge(name, base, experts, statistics=statistics, **params)
+    from remerge.folders.memory import merge_models
+
+    named = experts if isinstance(experts, Mapping) else {str(i): model for i, model in enumerate(experts)}
+    return merge_models(name, base, named, params)

@@ -1,0 +1,58 @@
+// Two answers to the same test examples, side by side: a merge's and its task's expert's, or another merge's.
+
+const known = JSON.parse(document.getElementById("answered").textContent);
+const form = document.getElementById("side-by-side");
+const field = Object.fromEntries([...form.elements].map((element) => [element.name, element]));
+const MOST = 100;
+
+const bits = (text) => {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  return (place) => (bytes[place >> 3] >> (7 - (place & 7))) & 1;
+};
+const options = (select, pairs) => {
+  const before = select.value;
+  select.replaceChildren(...pairs.map(([value, label]) => new Option(label, value)));
+  if (pairs.some(([value]) => String(value) === before)) select.value = before;
+};
+const merge = (method) => known.merges.find((m) => m[0] === Number(method) && m[1] === field.subset.value);
+
+function chosen() {
+  const mine = known.merges.filter((m) => m[0] === Number(field.method.value));
+  mine.sort((a, b) => a[2] - b[2]);
+  options(field.subset, mine.map((m) => [m[1], `${m[1]}, ANP ${m[2].toFixed(1)}`]));
+  options(field.task, Object.keys(merge(field.method.value)[3]).map((t) => [t, known.tasks[t].label]));
+  const others = known.methods.map((label, place) => [place, label]);
+  const able = others.filter(([place]) => String(place) !== field.method.value && merge(place));
+  options(field.other, [["expert", "the task's expert"], ...able]);
+  show();
+}
+
+function show() {
+  const task = known.tasks[field.task.value];
+  const first = bits(merge(field.method.value)[3][field.task.value]);
+  const other = field.other.value;
+  const second = bits(other === "expert" ? task.expert : merge(other)[3][field.task.value]);
+  const wanted = {
+    lost: (a, b) => !a && b,
+    won: (a, b) => a && !b,
+    both: (a, b) => !a && !b,
+    wrong: (a) => !a,
+  }[field.which.value];
+  const found = [...Array(task.n).keys()].filter((place) => wanted(first(place), second(place)));
+  document.getElementById("how-many").textContent =
+    `${found.length} of ${task.n} test examples` + (found.length > MOST ? `, the first ${MOST}` : "");
+  const rows = found.slice(0, MOST).map((place) => {
+    const row = document.createElement("tr");
+    const marks = [first, second].map((right) => (right(place) ? "right" : "wrong"));
+    for (const text of [place + 1, task.inputs[place], task.answers[place], ...marks]) {
+      row.insertCell().textContent = text;
+    }
+    row.cells[1].className = "wrap";
+    return row;
+  });
+  document.querySelector("#examples tbody").replaceChildren(...rows);
+}
+
+options(field.method, known.methods.map((label, place) => [place, label]));
+form.addEventListener("change", chosen);
+chosen();

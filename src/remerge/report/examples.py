@@ -1,0 +1,60 @@
+"""What each merge answered on each test example, for the page's part that shows them side by side."""
+
+import json
+from typing import Any
+
+from markupsafe import Markup
+
+from remerge.report.labels import task_label
+from remerge.report.run import Run
+from remerge.tasks import pairs, read_split
+
+LONGEST = 240
+"""Letters of an input that are shown."""
+
+LARGEST = 4_000_000
+"""Letters of all of it: a page stays light. Of larger runs `remerge.Benchmark.outcomes` tells the same."""
+
+
+def answered(run: Run) -> Markup | None:
+    """Inputs, answers and outcomes as JSON that may stand in a page; None where there are none or too many.
+
+    Outcomes are as records keep them, one bit an example; of several seeds those of the first. Images,
+    and tasks that are not judged right or wrong, are left out.
+    """
+    tasks = {
+        task: known
+        for task, asked in run.config.tasks.items()
+        if not asked.image and run.own[task].metric == "accuracy" and (known := _task(run, task))
+    }
+    merges: dict[tuple[int, str], Any] = {}
+    for place, variant in enumerate(run.variants):
+        for size in run.sizes:
+            for merge in run.merges(variant.name, size):
+                kept = {task: merge.scores[task].outcomes for task in merge.tasks if task in tasks}
+                merges.setdefault((place, merge.case), [place, merge.case, merge.anp, kept])
+    if not tasks or not all(all(kept.values()) for *_, kept in merges.values()):
+        return None
+    methods = [variant.label for variant in run.variants]
+    whole = {"methods": methods, "tasks": tasks, "merges": [*merges.values()]}
+    text = json.dumps(whole, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    return Markup(text) if len(text) <= LARGEST else None
+
+
+def _task(run: Run, task: str) -> dict[str, Any] | None:
+    """A task's test split; None where it is not at hand."""
+    file = run.results / "data" / task / "test.parquet"
+    if not file.is_file():
+        return None
+    asked = pairs(str(file), run.config.tasks[task], read_split(file), speaks=True)
+    return {
+        "label": task_label(task),
+        "n": len(asked),
+        "expert": run.own[task].outcomes,
+        "inputs": [_short(text) for text, _ in asked],
+        "answers": [_short(str(answer)) for _, answer in asked],
+    }
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

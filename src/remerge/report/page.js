@@ -1,0 +1,48 @@
+"use strict";
+// Tables sort by a click on a head: up, down, and as they were. A field finds exhibits by their words.
+
+for (const table of document.querySelectorAll("table")) {
+  const heads = table.tHead ? [...table.tHead.rows[table.tHead.rows.length - 1].cells] : [];
+  const body = table.tBodies[0];
+  const rows = [...body.rows];
+  if (rows.length < 2) continue; // the list of examples too, which its own script fills
+  heads.forEach((head, column) => {
+    head.tabIndex = 0;
+    head.classList.add("sorts");
+    const sort = () => {
+      const next = { none: "descending", descending: "ascending", ascending: "none" };
+      const order = next[head.ariaSort || "none"];
+      heads.forEach((other) => (other.ariaSort = "none"));
+      head.ariaSort = order;
+      const sorted = order === "none" ? rows : [...rows].sort((a, b) => compare(a, b, column, order));
+      body.classList.toggle("sorted", order !== "none");
+      body.append(...sorted);
+    };
+    head.addEventListener("click", sort);
+    head.addEventListener("keydown", (event) => {
+      if (event.key === "Enter") sort();
+    });
+  });
+}
+
+function compare(first, second, column, order) {
+  const [a, b] = [first, second].map((row) => row.cells[column].textContent.trim());
+  const [x, y] = [a, b].map((text) => parseFloat(text.replace("\u2212", "-").replaceAll(",", "")));
+  const sign = order === "ascending" ? 1 : -1;
+  if (!Number.isNaN(x) && !Number.isNaN(y)) return sign * (x - y);
+  // What is no number, a dash, comes last.
+  if (Number.isNaN(x) !== Number.isNaN(y)) return Number.isNaN(x) ? 1 : -1;
+  return -sign * a.localeCompare(b);
+}
+
+const find = document.getElementById("find");
+if (find) {
+  find.hidden = false;
+  find.addEventListener("input", () => {
+    const words = find.value.toLowerCase().split(" ");
+    for (const card of document.querySelectorAll("section.card")) {
+      const text = card.textContent.toLowerCase();
+      card.hidden = !words.every((word) => text.includes(word));
+    }
+  });
+}

@@ -1,0 +1,176 @@
+"""A run on the screen: its stages as they end, and one line that tells steps, merges and the time left."""
+
+import os
+import shutil
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+from remerge.config import Config
+
+OFTEN, SELDOM = 1.0, 60.0
+"""Seconds from line to line: on a terminal, where each takes the place of the one before, and in a file."""
+
+SHORT = 3.0
+"""Seconds that a job is taken to need of whose kind none has ended: a table or figure."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that runs.
+
+    Attributes:
+        stage: the stage that it belongs to.
+        started: when, in seconds of the clock.
+    """
+
+    stage: str
+    started: float
+
+
+class Screen:
+    """What people see of a run.
+
+    Attributes:
+        planned: how many jobs of each stage there are.
+        done: how many of them have ended.
+        running: those that run, by their numbers.
+        seconds: what the jobs of each stage took, one after the other.
+        side_by_side: the most that ran at once.
+        before: the merges that there were when the run began.
+        total: the merges of the benchmark.
+    """
+
+    def __init__(self, config: Config, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self.config, self.stream, self.clock = config, stream, clock
+        self.live = stream.isatty() and os.environ.get("TERM") != "dumb"
+        self.planned: Counter[str] = Counter()
+        self.done: Counter[str] = Counter()
+        self.running: dict[int, Job] = {}
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.side_by_side = 1
+        self.began = clock()
+        self.before = 0
+        self.groups = _groups(config)
+        self.total = sum(count for count, *_ in self.groups)
+        self._lock = threading.RLock()
+
+    def start(self, counts: Mapping[str, int]) -> None:
+        """A run begins, of so many jobs of each rule."""
+        for rule, count in counts.items():
+            if rule not in ("all", "total"):
+                self.planned[stage_of(rule)] += count
+        self.began, self.before = self.clock(), self.merges()
+        self.say(f"{self.config.benchmark}: {self.planned.total()} steps, {self.total} merges")
+        threading.Thread(target=self._tick, daemon=True).start()
+
+    def begin(self, job: int, rule: str) -> None:
+        """A job begins."""
+        with self._lock:
+            self.running[job] = Job(stage_of(rule), self.clock())
+            self.side_by_side = max(self.side_by_side, len(self.running))
+
+    def end(self, job: int) -> None:
+        """A job has ended well; its stage is told when its last one has."""
+        with self._lock:
+            known = self.running.pop(job, None)
+            if known is None:
+                return
+            self.done[known.stage] += 1
+            self.seconds[known.stage] += self.clock() - known.started
+            if self.done[known.stage] == self.planned[known.stage]:
+                count = self.total if known.stage == "merges" else self.done[known.stage]
+                self.say(f"{self._time():>8}  {known.stage} ({count})")
+            if self.done == self.planned:
+                self.say(f"{self._time():>8}  all is in {self.config.folder}/")
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        with self._lock:
+            self.stream.write(f"\r\033[K{text}\n" if self.live else f"{text}\n")
+            self.stream.flush()
+
+    def line(self) -> str:
+        """Where the run is: steps and merges done, the time, and the time left once it can be told."""
+        doing = ", ".join(dict.fromkeys(job.stage for job in self.running.values()))
+        parts = [
+            f"{self._time():>8}  {doing}",
+            f"{self.done.total()} of {self.planned.total()} steps",
+            f"{self.merges()} of {self.total} merges",
+        ]
+        left = self.left()
+        return ", ".join([*parts, *([f"about {_spoken(left)} left"] if left is not None else [])])
+
+    def merges(self) -> int:
+        """The merges that are recorded, those of unfinished groups by their journals."""
+        return sum(
+            count if os.path.exists(record) else min(count, _lines(journal))
+            for count, record, journal in self.groups
+        )
+
+    def left(self) -> float | None:
+        """The seconds that are left, by what jobs of each stage and merges took so far; None if unknown."""
+        made, remaining = self.merges() - self.before, self.total - self.merges()
+        if remaining and not made:
+            return None
+        running = [job for job in self.running.values() if job.stage == "merges"]
+        spent = self.seconds["merges"] + sum(self.clock() - job.started for job in running)
+        work = remaining * spent / made if made else 0.0
+        for stage, planned in self.planned.items():
+            if stage != "merges":
+                each = self.seconds[stage] / self.done[stage] if self.done[stage] else SHORT
+                work += (planned - self.done[stage]) * each
+        return work / self.side_by_side
+
+    def _tick(self) -> None:
+        """Write the line again and again, while this process lives."""
+        while self.done != self.planned:
+            time.sleep(OFTEN if self.live else SELDOM)
+            with self._lock:
+                if not self.running:
+                    continue
+                if self.live:
+                    width = shutil.get_terminal_size().columns - 1
+                    self.stream.write(f"\r\033[K{self.line()[:width]}")
+                    self.stream.flush()
+                else:
+                    self.say(self.line())
+
+    def _time(self) -> str:
+        minutes, seconds = divmod(int(self.clock() - self.began), 60)
+        return f"{minutes}:{seconds:02}"
+
+
+def _groups(config: Config) -> Sequence[tuple[int, str, str]]:
+    """Of each group of merges: how many, the file of its records, its journal."""
+    return [
+        (
+            len(config.cases(plan)[group]) * variant.seeds,
+            f"{config.folder}/merges/{variant.name}/{group}.jsonl",
+            f"{config.folder}/journal/merges/{variant.name}/{group}.jsonl",
+        )
+        for variant in config.merge.variants
+        for group, plan in config.groups(variant).items()
+    ]
+
+
+def stage_of(rule: str) -> str:
+    """The stage of a rule."""
+    return "merges" if rule.startswith("merge_") else rule
+
+
+def _lines(journal: str) -> int:
+    try:
+        with open(journal, "rb") as file:
+            return sum(1 for _ in file)
+    except OSError:
+        return 0
+
+
+def _spoken(seconds: float) -> str:
+    """A time in words."""
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 90 else f"{minutes or 1} min"

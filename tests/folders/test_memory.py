@@ -1,0 +1,113 @@
+"""`remerge.merge` of models in memory: what it makes is what the folders make, and what is given stays."""
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+import remerge
+from remerge.checkpoints.models import state_of
+from remerge.errors import UserError
+
+PAIR = ["cola", "mnli"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, folder, expert_folders):
+    monkeypatch.chdir(tmp_path)
+
+
+def load(folder, auto=AutoModelForCausalLM, **settings):
+    return auto.from_pretrained(folder, **settings)
+
+
+def close(found, expected, atol=1e-6):
+    assert set(found) == set(expected)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, atol=atol, rtol=0)
+
+
+def adapter(seed, folder="model", auto=AutoModelForCausalLM, **settings):
+    torch.manual_seed(seed)
+    config = LoraConfig(**{"r": 2, "target_modules": ["q_proj"], "init_lora_weights": False, **settings})
+    return get_peft_model(load(folder, auto), config)
+
+
+@pytest.mark.parametrize(
+    ("method", "params"), [("ties", {"density": 0.3}), ("slerp", {}), ("dare", {"seed": 3})]
+)
+def test_models_as_state_dicts(here, base, expert_folders, method, params):
+    given = load("model")
+    experts = {task: load(task) for task in PAIR}
+    made = remerge.merge(method, given, experts, **params)
+    close(state_of(made), remerge.merge(method, base, {t: expert_folders[t] for t in PAIR}, **params))
+    close(state_of(given), base, atol=0)
+    assert type(made) is type(given) and not made.training
+    assert made.lm_head.weight is made.model.embed_tokens.weight  # tied as the base is
+    made.save_pretrained("out")
+    close(state_of(load("out")), state_of(made), atol=0)
+
+
+def test_a_list_of_experts_is_numbered(here, base, expert_folders):
+    made = remerge.merge("dare", load("model"), [load(task) for task in PAIR], seed=1)
+    close(state_of(made), remerge.merge("dare", base, [expert_folders[t] for t in PAIR], seed=1))
+
+
+def test_adapters_beside_models(here, base, expert_folders):
+    lora = adapter(1)
+    made = remerge.merge("task_arithmetic", load("model"), {"a": lora, "cola": load("cola")}, scale=0.5)
+    whole = {name: tensor.clone() for name, tensor in state_of(lora.merge_and_unload()).items()}
+    expected = remerge.merge("task_arithmetic", base, {"a": whole, "cola": expert_folders["cola"]}, scale=0.5)
+    close(state_of(made), expected, 1e-5)
+
+
+def test_the_adapter_that_is_active(here):
+    for seed, name in enumerate(("first", "second")):
+        adapter(seed).save_pretrained(name)
+    both = PeftModel.from_pretrained(load("model"), "first", adapter_name="first")
+    both.load_adapter("second", adapter_name="second")
+    both.set_adapter("second")
+    made = remerge.merge("average", load("model"), [both])
+    alone = PeftModel.from_pretrained(load("model"), "second").merge_and_unload()
+    close(state_of(made), state_of(alone), 1e-5)
+
+
+def test_heads_and_bodies(here, base, expert_folders, capsys):
+    torch.manual_seed(0)
+    headed = [load(task, AutoModelForSequenceClassification, num_labels=3) for task in PAIR]
+    made = remerge.merge("average", load("model"), headed)
+    close(state_of(made), remerge.merge("average", base, [expert_folders[t] for t in PAIR]))
+    assert "score: of 0 alone: not merged" in capsys.readouterr().err
+    body = remerge.merge("average", load("model", AutoModel), [load(task) for task in PAIR])
+    expected = remerge.merge("average", base, [expert_folders[t] for t in PAIR])
+    close(state_of(body), {name.removeprefix("model."): tensor for name, tensor in expected.items()})
+
+
+def test_half_precision_stays(here):
+    made = remerge.merge("average", load("model", dtype=torch.bfloat16), [load(task) for task in PAIR])
+    assert made.dtype == torch.bfloat16
+
+
+def test_wrong_models(here):
+    given = load("model")
+    wrong = [
+        (lambda: remerge.merge("ties", given, [{}]), "expert 0 is a dict: give a model"),
+        (
+            lambda: remerge.merge("ties", adapter(1), [load("cola")]),
+            "base is no model of transformers without",
+        ),
+        (lambda: remerge.merge("divmerge", given, [load("cola")]), "divmerge needs inputs"),
+        (lambda: remerge.merge("fisher", given, [load("cola")]), "needs statistics"),
+        (lambda: remerge.merge("ties", given, [load("cola")], densty=1), "the nearest known is density"),
+        (
+            lambda: remerge.merge("ties", given, [adapter(1, use_bdlora=None, alora_invocation_tokens=[1])]),
+            "alora",
+        ),
+    ]
+    for call, words in wrong:
+        with pytest.raises(UserError, match=words):
+            call()
+    used = load("model")
+    get_peft_model(used, LoraConfig(r=2, target_modules=["q_proj"]))
+    with pytest.raises(UserError, match="load it anew"):
+        remerge.merge("ties", used, [load("cola")])

@@ -1,0 +1,75 @@
+"""`remerge push`: what is uploaded, and what never leaves the machine."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
+
+from remerge.__main__ import main
+from remerge.folders.standalone import merge_folders
+
+
+@pytest.fixture
+def merged(tmp_path, monkeypatch, folder, expert_folders):
+    monkeypatch.chdir(tmp_path)
+    merge_folders("ties", "model", ["cola", "mnli"], Path("merged"))
+    return Path("merged")
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    found = []
+
+    def create(self, repository, **how):
+        found.append((repository, how))
+        return f"https://huggingface.co/{repository}"
+
+    monkeypatch.setattr(HfApi, "create_repo", create)
+    monkeypatch.setattr(HfApi, "upload_folder", lambda self, **how: found.append(how))
+    return found
+
+
+def test_a_merge_goes_up_without_a_recipe_of_local_folders(merged, calls, capsys):
+    (merged / "mergekit.yml").write_text(yaml.safe_dump({"models": [{"model": "/home/me/cola"}]}))
+    assert main(["push", "merged", "me/merged", "--private"]) == 0
+    assert capsys.readouterr().out == "https://huggingface.co/me/merged\n"
+    (made, how), upload = calls
+    assert (made, how["private"]) == ("me/merged", True)
+    assert upload["repo_id"] == "me/merged" and upload["ignore_patterns"] == ["mergekit.yml"]
+    (merged / "mergekit.yml").write_text(yaml.safe_dump({"models": [{"model": "google-t5/t5-base"}]}))
+    assert main(["push", "merged", "me/merged"]) == 0
+    assert calls[-1]["ignore_patterns"] is None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda f: (f / "README.md").unlink(), "merged/README.md: no model card"),
+        (lambda f: (f / "README.md").write_text("# mine\n"), "no card of a merge by remerge"),
+        (lambda f: (f / "model.safetensors").unlink(), "merged: no model.safetensors"),
+        (
+            lambda f: (f / "generation_config.json").write_text(json.dumps({"from": "/home/me/base"})),
+            "generation_config.json names /home/me/base",
+        ),
+    ],
+)
+def test_what_is_no_merge_or_tells_of_this_machine(merged, calls, capsys, spoil, words):
+    spoil(merged)
+    assert main(["push", "merged", "me/merged"]) == 2
+    assert words in capsys.readouterr().err and not calls
+
+
+def test_a_hub_that_refuses(merged, monkeypatch, capsys):
+    class Refused(HfHubHTTPError):
+        def __init__(self):
+            Exception.__init__(self, "401 unauthorised")
+
+    def refuse(self, *arguments, **how):
+        raise Refused
+
+    monkeypatch.setattr(HfApi, "create_repo", refuse)
+    assert main(["push", "merged", "me/merged"]) == 2
+    assert "me/merged: the hub did not take it (401 unauthorised)" in capsys.readouterr().err

@@ -1,0 +1,105 @@
+"""A run on the screen: stages as they end, merges done, the time left; errors whole."""
+
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+from projects import Project
+
+from remerge import config as configuration
+from remerge.screen import Screen
+
+COUNTS = {"base": 1, "experts": 2, "merge_average": 1, "merge_divmerge": 1, "report": 1, "all": 1, "total": 6}
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project(tmp_path)
+
+
+@pytest.fixture
+def config(project, monkeypatch):
+    monkeypatch.chdir(project.folder)
+    return configuration.load(project.folder / "seconds.yaml")
+
+
+def test_what_is_done_and_how_long_the_rest_takes(config, project):
+    clock, stream = Clock(), io.StringIO()
+    screen = Screen(config, stream, clock)
+    assert screen.total == 8  # two variants, three pairs and a triple each
+    screen.start(COUNTS)
+    screen.begin(1, "base")
+    clock.now = 4.0
+    screen.end(1)
+    assert screen.left() is None  # nobody knows yet what a merge takes
+    for job in (2, 3):
+        screen.begin(job, "experts")
+    clock.now = 24.0
+    for job in (2, 3):
+        screen.end(job)
+    screen.begin(4, "merge_average")
+    journal = project.results / "journal/merges/average/2.jsonl"
+    journal.parent.mkdir(parents=True)
+    journal.write_text("{}\n{}\n")
+    clock.now = 34.0
+    # Two merges in ten seconds, six more, and the report; two jobs at once.
+    assert screen.left() == pytest.approx((6 * 5 + 3) / 2)
+    assert screen.line() == "    0:34  merges, 3 of 6 steps, 2 of 8 merges, about 1 min left"
+    for variant in ("average", "divmerge@level=task"):
+        for group in ("2", "3"):
+            place = project.results / f"merges/{variant}/{group}.jsonl"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text("{}\n")
+    screen.end(4)
+    screen.begin(5, "merge_divmerge")
+    screen.end(5)
+    screen.begin(6, "report")
+    clock.now = 65.0
+    screen.end(6)
+    assert stream.getvalue().splitlines() == [
+        "seconds: 6 steps, 8 merges",
+        "    0:04  base (1)",
+        "    0:24  experts (2)",
+        "    0:34  merges (8)",
+        "    1:05  report (1)",
+        "    1:05  all is in results/seconds/",
+    ]
+
+
+def snakemake(project, *more):
+    profile = ["--workflow-profile", "workflow/profiles/local"]
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", "--configfile", "seconds.yaml", *profile, *more],
+        cwd=project.folder,
+        env=project.environment | {"TERM": "dumb"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_run_shows_its_stages_and_an_error_whole(project):
+    done = snakemake(project, "results/seconds/data/cola.json", "results/seconds/data/mnli.json")
+    lines = done.stderr.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert lines[1] == "seconds: 2 steps, 8 merges"
+    assert [line.split(maxsplit=1)[1] for line in lines[2:]] == ["data (2)", "all is in results/seconds/"]
+    again = snakemake(project, "results/seconds/data/cola.json")
+    assert "Nothing to be done" in again.stderr
+    planned = snakemake(project, "--dry-run", "results/seconds/data/sst2.json")
+    assert "Job stats:" in planned.stdout + planned.stderr
+    broken = project.folder / "src/remerge/tasks.py"
+    broken.write_text(broken.read_text() + "\nraise RuntimeError('broken here')\n")
+    failed = snakemake(project, "results/seconds/data/sst2.json")
+    assert failed.returncode == 1
+    assert "RuntimeError: broken here" in failed.stderr
+    assert "Error in rule data:" in failed.stderr and "logs/data/sst2.log" in failed.stderr
+    assert not os.path.exists(project.results / "data/sst2.json")
