@@ -488,3 +488,7 @@ def test_experts_in_half_precision_are_held_as_they_are_stored(bench):
         gradients.append(blend.gradient(made.space.family.logits(made.model, batch).square().sum()))
     assert all(torch.equal(merged[0][name], merged[1][name]) for name in merged[0])
     assert torch.equal(*gradients)
+    # A vote over all tensors needs experts that are still there.
+    expected = prepare("ties", Bench(bench).deltas(dict.fromkeys(TASKS, 1)))
+    prepared = made.task_vectors("ties", TASKS)
+    assert all(torch.equal(prepared[name], expected[name]) for name in expected)
