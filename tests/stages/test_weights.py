@@ -175,5 +175,5 @@ def test_the_exhibits_are_made_of_it(bench, paper):
         write(bench.folder, exhibit.name, exhibit.kind)
         title, _ = exhibit.text(run.facts | exhibit.build(run).facts)
         assert title
-    names = {"drm": ["drm_figure3", "drm_figure5", "drm_table4"], "divmerge": ["divmerge_figure6"]}
+    names = {"drm": ["drm_figure3", "drm_table4", "drm_figure5"], "divmerge": ["divmerge_figure6"]}
     assert [exhibit.name for exhibit in made] == names[paper]

@@ -15,7 +15,9 @@ rule alignment:
         f"{B}/logs/alignment.log",
     threads: CONFIG.threads
     resources:
-        gpu=1,
+        gpu=GPU,
+        mem_mb=memory(of_stage("alignment")),
+        runtime=minutes(of_stage("alignment")),
     message:
         "CKA of what the experts add to the layers"
     shell:

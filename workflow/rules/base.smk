@@ -10,7 +10,9 @@ rule base:
         f"{B}/logs/base.log",
     threads: CONFIG.base.miniature.threads if CONFIG.base.source == "miniature" else CONFIG.threads
     resources:
-        gpu=1,
+        gpu=GPU,
+        mem_mb=memory(of_stage("base")),
+        runtime=minutes(of_stage("base")),
     params:
         settings=configuration.digest(CONFIG.base, CONFIG.seed),
         source=source_of_base,

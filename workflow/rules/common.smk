@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from remerge import config as configuration
-from remerge import contents, made, runs, sources
+from remerge import contents, made, needs, runs, sources
 from remerge.batches import batches
 from remerge.errors import UserError
 from remerge.files import write_text

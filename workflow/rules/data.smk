@@ -10,6 +10,9 @@ rule data:
     log:
         f"{B}/logs/data/{{task}}.log",
     threads: CONFIG.threads
+    resources:
+        mem_mb=memory(of_stage("data")),
+        runtime=minutes(of_stage("data")),
     params:
         settings=settings_of_task,
         source=source_of_task,

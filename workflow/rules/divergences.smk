@@ -14,7 +14,9 @@ rule divergences:
         f"{B}/logs/divergences.log",
     threads: CONFIG.threads
     resources:
-        gpu=1,
+        gpu=GPU,
+        mem_mb=memory(of_stage("divergences")),
+        runtime=minutes(of_stage("divergences")),
     message:
         "Divergences of every expert from every other"
     shell:

@@ -13,7 +13,9 @@ rule experts:
         f"{B}/logs/experts/{{task}}.log",
     threads: CONFIG.threads
     resources:
-        gpu=1,
+        gpu=GPU,
+        mem_mb=memory(of_expert),
+        runtime=minutes(of_expert),
     params:
         settings=settings_of_expert,
         source=source_of_expert,

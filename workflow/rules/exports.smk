@@ -13,7 +13,9 @@ rule exports:
         f"{B}/logs/exports/{{variant}}/{{subset}}.log",
     threads: CONFIG.threads
     resources:
-        gpu=1,
+        gpu=GPU,
+        mem_mb=memory(of_stage("exports")),
+        runtime=minutes(of_stage("exports")),
     message:
         "The merge of {wildcards.subset} by {wildcards.variant}, as a checkpoint"
     shell:

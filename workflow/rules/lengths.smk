@@ -13,6 +13,9 @@ rule lengths:
     log:
         f"{B}/logs/lengths.log",
     threads: CONFIG.threads
+    resources:
+        mem_mb=memory(of_stage("lengths")),
+        runtime=minutes(of_stage("lengths")),
     params:
         settings=configuration.digest([CONFIG.tasks[task] for task in TASKS]),
     message:

@@ -31,7 +31,9 @@ for rule_name, batch in BATCHES.items():
             f"{B}/logs/merges/{batch.name}.log",
         threads: CONFIG.threads
         resources:
-            gpu=1,
+            gpu=GPU,
+            mem_mb=memory(of_batch(batch)),
+            runtime=minutes(of_batch(batch)),
         params:
             settings=settings_of(batch),
             batch=batch.name,

@@ -18,7 +18,9 @@ rule references:
         f"{B}/logs/references/{{task}}.log",
     threads: CONFIG.threads
     resources:
-        gpu=1,
+        gpu=GPU,
+        mem_mb=memory(of_stage("references")),
+        runtime=minutes(of_stage("references")),
     params:
         settings=settings_of_task,
         inputs=CONFIG.learning.references,

@@ -15,7 +15,9 @@ rule scores:
         f"{B}/logs/scores.log",
     threads: CONFIG.threads
     resources:
-        gpu=1,
+        gpu=GPU,
+        mem_mb=memory(of_stage("scores")),
+        runtime=minutes(of_stage("scores")),
     params:
         settings=configuration.digest([CONFIG.tasks[task] for task in TASKS]),
     message:

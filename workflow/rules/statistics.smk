@@ -14,7 +14,9 @@ rule statistics:
         kind=any_of(["fisher", "grams"]),
     threads: CONFIG.threads
     resources:
-        gpu=1,
+        gpu=GPU,
+        mem_mb=memory(of_stage("statistics")),
+        runtime=minutes(of_stage("statistics")),
     params:
         settings=configuration.digest(CONFIG.statistics, CONFIG.seed),
     message:

@@ -14,7 +14,9 @@ rule weights:
         f"{B}/logs/weights.log",
     threads: CONFIG.threads
     resources:
-        gpu=1,
+        gpu=GPU,
+        mem_mb=memory(of_stage("weights")),
+        runtime=minutes(of_stage("weights")),
     message:
         "Cosines, signs and pruning of the experts' weights"
     shell:

@@ -14,6 +14,7 @@ from remerge.checkpoints.stored import is_linearised
 from remerge.config import Config, Finetune, digest
 from remerge.errors import UserError
 from remerge.files import check_writable, write_folder
+from remerge.runs import alone
 from remerge.stages._code import code
 from remerge.stages._models import model_record
 from remerge.stages._workspace import Workspace
@@ -40,11 +41,12 @@ def run(config: Config, task: str) -> None:
         kept = space.folder / "training" / task
         checkpoints = kept / _key(space, task)
         check_writable(checkpoints)
-        trained, training = finetune(
-            space.family, model, train, validation, settings, config.seed, checkpoints, others
-        )
-        write_folder(folder, partial(space.family.save, trained))
-        shutil.rmtree(kept)
+        with alone(kept.with_suffix(".lock")):
+            trained, training = finetune(
+                space.family, model, train, validation, settings, config.seed, checkpoints, others
+            )
+            write_folder(folder, partial(space.family.save, trained))
+            shutil.rmtree(kept)
     else:
         folder = _existing(space, task, locate(source, config.task(task).expert_revision))
     model = space.load_folder(folder, space.dtype)

@@ -1,0 +1,134 @@
+"""The workflow of seconds on a real Slurm: the records of a local run, whatever happens on the way.
+
+    make test-cluster
+
+Not among the tests, for it installs Slurm and takes minutes.
+"""
+
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from projects import Project, settings
+from slurm.cluster import Cluster, lacking
+
+PROFILE = "workflow/profiles/slurm"
+# The profile asks for the first status after 40 seconds, which is as long as these jobs.
+QUICK = ["--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2"]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    if why := lacking():
+        pytest.skip(why)
+    made = Cluster(tmp_path_factory.mktemp("slurm"))
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The records of a local run."""
+    local = Project(tmp_path_factory.mktemp("local"))
+    done = local.run()
+    assert done.returncode == 0, done.stderr[-3000:]
+    return local.scores()
+
+
+class Submitted:
+    """A run of a copy of the project on a cluster."""
+
+    def __init__(self, folder: Path, cluster: Cluster, *arguments: str) -> None:
+        self.cluster, self.project = cluster, Project(folder)
+        # Two pretended GPUs are given out, and models run on the CPU.
+        self.project.write(settings() | {"device": "cpu"})
+        self.log = folder / "said.log"
+        self.command = self.project.command(*arguments, "--workflow-profile", PROFILE, "--latency-wait", "5")
+        self.command += ["--executor", "slurm", *QUICK]
+        at = self.command.index("--cores")
+        del self.command[at : at + 2]
+        self.begin()
+
+    def begin(self) -> None:
+        """Start Snakemake, again after it was killed."""
+        self.running = subprocess.Popen(
+            self.command,
+            cwd=self.project.folder,
+            env=self.project.environment
+            | self.cluster.environment
+            | {"PYTHONPATH": str(self.project.folder / "src")},
+            stdout=subprocess.DEVNULL,
+            stderr=self.log.open("ab"),
+        )
+
+    def queued(self) -> list[list[str]]:
+        """The number, requested memory and comment (the rule) of each job in the queue."""
+        lines = self.cluster.ask("squeue", "-h", "-o", "%i|%m|%k|%T").splitlines()
+        return [line.split("|") for line in lines]
+
+    def job(self, rule: str) -> list[str]:
+        """The first running job of a rule."""
+        for _ in range(600):
+            found = [job for job in self.queued() if rule in job[2] and job[3] == "RUNNING"]
+            if found:
+                return found[0]
+            assert self.running.poll() is None, self.said()
+            time.sleep(0.2)
+        raise TimeoutError(rule)
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")[-4000:]
+
+    def end(self) -> dict[str, Any]:
+        """The records, when the run has ended well."""
+        assert self.running.wait(timeout=900) == 0, self.said()
+        assert (self.project.results / "report.html").exists()
+        return self.project.scores()
+
+
+def test_a_run_has_the_records_of_a_local_one(
+    tmp_path: Path, cluster: Cluster, expected: dict[str, Any]
+) -> None:
+    run = Submitted(tmp_path, cluster)
+    job = run.job("experts")
+    assert int(re.sub(r"\D", "", job[1])) > 1000, job
+    assert run.end() == expected
+
+
+def test_a_job_that_is_cancelled_is_made_again(
+    tmp_path: Path, cluster: Cluster, expected: dict[str, Any]
+) -> None:
+    run = Submitted(tmp_path, cluster)
+    cluster.ask("scancel", run.job("experts")[0])
+    assert run.end() == expected
+
+
+def test_a_job_over_its_memory_gets_more(tmp_path: Path, cluster: Cluster, expected: dict[str, Any]) -> None:
+    run = Submitted(tmp_path, cluster, "--set-resources", "scores:mem_mb=attempt*350")
+    assert run.end() == expected
+
+
+def test_a_controller_that_is_killed_and_started_again_goes_on(
+    tmp_path: Path, cluster: Cluster, expected: dict[str, Any]
+) -> None:
+    run = Submitted(tmp_path, cluster)
+    run.job("experts")
+    cluster.kill_controller()
+    time.sleep(3)
+    cluster.start_controller()
+    assert run.end() == expected
+
+
+def test_a_snakemake_that_is_killed_and_started_again_goes_on(
+    tmp_path: Path, cluster: Cluster, expected: dict[str, Any]
+) -> None:
+    run = Submitted(tmp_path, cluster)
+    run.job("experts")
+    run.running.kill()
+    run.running.wait()
+    run.begin()
+    assert run.end() == expected
