@@ -32,12 +32,12 @@ test-faults: .venv/dev ## runs that are killed at random
 
 # The workflow on a Slurm of this machine's own, started as root; a quarter of an hour. Not among the tests.
 test-cluster: .venv/slurm ## the workflow on a one-node Slurm, as root
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slurm/runs.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/slurm/runs.py
 
 .venv/slurm: .venv/dev
 	apt-get update -qq
 	apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge
-	$(BIN)/pip install -qq snakemake-executor-plugin-slurm==2.8.0
+	$(BIN)/pip install -qq snakemake-executor-plugin-slurm==2.8.0 snakemake-executor-plugin-cluster-generic==1.0.9
 	touch $@
 
 # Packages that carry the models.

@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 CONF = """\
@@ -118,8 +119,7 @@ def _free_port() -> int:
     return port
 
 
-def _until(holds: "object", what: str) -> None:
-    assert callable(holds)
+def _until(holds: Callable[[], bool], what: str) -> None:
     for _ in range(150):
         if holds():
             return

@@ -16,9 +16,8 @@ import pytest
 from projects import Project, settings
 from slurm.cluster import Cluster, lacking
 
-PROFILE = "workflow/profiles/slurm"
 # The profile asks for the first status after 40 seconds, which is as long as these jobs.
-QUICK = ["--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2"]
+QUICK = {"slurm": ["--slurm-init-seconds-before-status-checks", "2"], "cluster-generic": []}
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +41,13 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 class Submitted:
     """A run of a copy of the project on a cluster."""
 
-    def __init__(self, folder: Path, cluster: Cluster, *arguments: str) -> None:
+    def __init__(self, folder: Path, cluster: Cluster, *arguments: str, profile: str = "slurm") -> None:
         self.cluster, self.project = cluster, Project(folder)
         # Two pretended GPUs are given out, and models run on the CPU.
         self.project.write(settings() | {"device": "cpu"})
         self.log = folder / "said.log"
-        self.command = self.project.command(*arguments, "--workflow-profile", PROFILE, "--latency-wait", "5")
-        self.command += ["--executor", "slurm", *QUICK]
+        self.command = self.project.command(*arguments, "--workflow-profile", f"workflow/profiles/{profile}")
+        self.command += ["--latency-wait", "5", "--seconds-between-status-checks", "2", *QUICK[profile]]
         at = self.command.index("--cores")
         del self.command[at : at + 2]
         self.begin()
@@ -66,8 +65,8 @@ class Submitted:
         )
 
     def queued(self) -> list[list[str]]:
-        """The number, requested memory and comment (the rule) of each job in the queue."""
-        lines = self.cluster.ask("squeue", "-h", "-o", "%i|%m|%k|%T").splitlines()
+        """Of each job in the queue: number, requested memory, comment and name (in one the rule), state."""
+        lines = self.cluster.ask("squeue", "-h", "-o", "%i|%m|%k %j|%T").splitlines()
         return [line.split("|") for line in lines]
 
     def job(self, rule: str) -> list[str]:
@@ -80,6 +79,11 @@ class Submitted:
             time.sleep(0.2)
         raise TimeoutError(rule)
 
+    def submissions(self, rule: str) -> int:
+        """How often jobs of a rule were submitted."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return sum("has been submitted" in line and f"/rule_{rule}/" in line for line in lines)
+
     def said(self) -> str:
         return self.log.read_text(errors="replace")[-4000:]
 
@@ -90,10 +94,11 @@ class Submitted:
         return self.project.scores()
 
 
+@pytest.mark.parametrize("profile", QUICK)
 def test_a_run_has_the_records_of_a_local_one(
-    tmp_path: Path, cluster: Cluster, expected: dict[str, Any]
+    tmp_path: Path, cluster: Cluster, expected: dict[str, Any], profile: str
 ) -> None:
-    run = Submitted(tmp_path, cluster)
+    run = Submitted(tmp_path, cluster, profile=profile)
     job = run.job("experts")
     assert int(re.sub(r"\D", "", job[1])) > 1000, job
     assert run.end() == expected
@@ -103,13 +108,20 @@ def test_a_job_that_is_cancelled_is_made_again(
     tmp_path: Path, cluster: Cluster, expected: dict[str, Any]
 ) -> None:
     run = Submitted(tmp_path, cluster)
-    cluster.ask("scancel", run.job("experts")[0])
+    cluster.ask("scancel", run.job("scores")[0])
     assert run.end() == expected
+    assert run.submissions("scores") == 2
 
 
 def test_a_job_over_its_memory_gets_more(tmp_path: Path, cluster: Cluster, expected: dict[str, Any]) -> None:
     run = Submitted(tmp_path, cluster, "--set-resources", "scores:mem_mb=attempt*350")
+    asked = [run.job("scores")[1]]
+    while run.running.poll() is None:
+        asked += [job[1] for job in run.queued() if "scores" in job[2] and job[1] != asked[-1]]
+        time.sleep(0.5)
     assert run.end() == expected
+    assert asked == [f"{350 * attempt}M" for attempt in range(1, run.submissions("scores") + 1)]
+    assert len(asked) > 1
 
 
 def test_a_controller_that_is_killed_and_started_again_goes_on(

@@ -1,0 +1,65 @@
+"""What a cluster is asked for: each job's memory, minutes and GPUs, as the benchmark has them."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import yaml
+from projects import ROOT, Project
+
+from remerge import config as configuration
+from remerge import needs
+
+ASKED = """
+
+import json
+
+from snakemake.iocontainers import Wildcards
+
+
+def asked_for(rule, attempt):
+    found = rule.expand_resources(Wildcards(fromdict={"task": "cola"}), [], attempt)
+    return {name: found.get(name, 0) for name in ("gpu", "mem_mb", "runtime")}
+
+
+remote = [rule for rule in workflow.rules if rule.name not in workflow._localrules]
+asked = {rule.name: [asked_for(rule, attempt) for attempt in (1, 3)] for rule in remote}
+Path("asked.json").write_text(json.dumps(asked))
+"""
+"""Notes what each rule that runs on a cluster's machines asks for, at first and at the third attempt."""
+
+
+def profile_for(scheduler: str, folder: Path) -> Path:
+    """A cluster's profile, less what its executor alone understands where that is not installed."""
+    profile = yaml.safe_load((ROOT / f"workflow/profiles/{scheduler}/config.yaml").read_text())
+    assert profile["executor"] == scheduler and profile["retries"] == 2 and profile["rerun-incomplete"]
+    if not find_spec(f"snakemake_executor_plugin_{scheduler.replace('-', '_')}"):
+        others = {key for key in profile if key != "executor" and not key.startswith(f"{scheduler}-")}
+        profile = {key: profile[key] for key in others}
+    (folder / "config.yaml").write_text(yaml.safe_dump(profile))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "device", "gpus"), [("slurm", "auto", 1), ("cluster-generic", "cpu", 0)]
+)
+def test_a_cluster_is_asked_for_what_each_job_needs(
+    tmp_path: Path, scheduler: str, device: str, gpus: int
+) -> None:
+    """As the benchmark has it, and as much again at each attempt; tables and the page are made at home."""
+    project, profile = Project(tmp_path), tmp_path / "profile"
+    profile.mkdir()
+    with (project.folder / "Snakefile").open("a") as file:
+        file.write(ASKED)
+    start = ["--workflow-profile", str(profile_for(scheduler, profile))]
+    rules = project.planned(*start, "--config", f"device={device}")
+    asked = json.loads((project.folder / "asked.json").read_text())
+    assert {"all", "tables", "figures", "report"} == rules - {*asked}
+    for first, third in asked.values():
+        assert first["mem_mb"] > 1000 and first["runtime"] > 0
+        grown = {name: 3 * first[name] for name in ("mem_mb", "runtime")}
+        assert third == {"gpu": first["gpu"]} | grown
+    need = needs.of_expert(configuration.load(project.folder / "seconds.yaml"), "cola", gpu=gpus > 0)
+    assert asked["experts"][0] == {"gpu": gpus, "mem_mb": need.memory, "runtime": need.minutes}
+    assert not asked["data"][0]["gpu"]
