@@ -26,9 +26,10 @@ test-real: .venv/real ## real models on real tasks, DATA=folder
 	@test -d "$(DATA)" || { echo "give DATA=folder, with cola, mrpc, rte and sst2 in it"; exit 2; }
 	REAL_DATA="$(DATA)" $(BIN)/python -m pytest tests/real/encoder.py tests/real/decoder.py
 
-# Runs that are killed at moments drawn at random; minutes of two cores. Not among the tests.
-test-faults: .venv/dev ## runs that are killed at random
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/faults/kills.py
+# All that goes wrong, with runs that are killed at moments drawn at random, which are not among the tests: they begin first.
+test-faults: .venv/dev ## all that goes wrong, runs killed at random too
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+		-o "python_files=test_*.py kills.py" tests/faults
 
 # The workflow on a Slurm of this machine's own, started as root; a quarter of an hour. Not among the tests.
 test-cluster: .venv/slurm ## the workflow on a one-node Slurm, as root

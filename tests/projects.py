@@ -91,12 +91,15 @@ class Project:
 
     def scores(self) -> dict:
         """Everything in the records that does not tell time."""
-        found = {}
-        for path in sorted(self.results.glob("merges/*/*.jsonl")):
-            lines = [json.loads(line) for line in path.read_text().splitlines()]
-            found[str(path.relative_to(self.results))] = [
-                line | {"seconds": None, "memory": None} for line in lines
-            ]
-        for path in sorted(self.results.glob("[sd]*s/*.json")):
-            found[path.name] = json.loads(path.read_text())
-        return found
+        return scores(self.results)
+
+
+def scores(results: Path) -> dict:
+    """Everything in a run's records that does not tell time."""
+    found = {}
+    for path in sorted(results.glob("merges/*/*.jsonl")):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        found[str(path.relative_to(results))] = [line | {"seconds": None, "memory": None} for line in lines]
+    for path in sorted(results.glob("[sd]*s/*.json")):
+        found[f"{path.parent.name}/{path.name}"] = json.loads(path.read_text())
+    return found

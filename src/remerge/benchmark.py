@@ -1,10 +1,9 @@
 """A finished run in Python: its records as frames, its tables and figures, its merged models."""
 
-import importlib
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
@@ -217,14 +216,17 @@ class Benchmark:
         Raises:
             UserError: an unknown variant or subset, or the files of base or experts are not there any more.
         """
-        exports: Any = importlib.import_module("remerge.stages.exports")
+        # Imported here: frames and exhibits need no torch.
+        from remerge.stages._again import again
+
         # What a run wrote of its models' places counts from the folder above results/.
         folder = self.run.results.resolve()
         if (folder.parent.name, folder.name) != self.config.folder.parts:
             raise UserError(f"{folder} is not {self.config.folder}: name the folder of a run")
         with chdir(folder.parent.parent):
-            made: PreTrainedModel = exports.in_memory(Run(self.config.folder).config, variant, case)
-        return made
+            made = again(Run(self.config.folder).config, variant, case)
+            made.write()
+        return cast("PreTrainedModel", made.bench.model)
 
     def _built(self, name: str) -> tuple[Exhibit, Table | Figure]:
         mine = exhibits.of(self.config)

@@ -18,6 +18,11 @@ PARTIAL = ".partial~"
 """How the names of files and folders begin that are being written; machine and process follow."""
 
 
+def is_place(source: str) -> bool:
+    """Whether a model or data are named by a place on this machine, there or not, and by no hub id."""
+    return source[:1] in ("/", ".") or source.count("/") > 1
+
+
 def _partial(path: Path) -> str:
     return f"{PARTIAL}{socket.gethostname()}~{os.getpid()}~{path.name}."
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from huggingface_hub import try_to_load_from_cache
 
 from remerge.errors import UserError
+from remerge.files import is_place
 
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 WHOLE = ("model.safetensors", "adapter_model.safetensors", "linearised.safetensors")
@@ -55,7 +56,7 @@ def _files(source: str, revision: str | None) -> list[Path]:
 def _file(source: str, revision: str | None, name: str) -> Path | None:
     if (local := Path(source) / name).is_file():
         return local
-    if source[:1] in ("/", ".") or source.count("/") > 1:
+    if is_place(source):
         return None
     found = try_to_load_from_cache(source, name, revision=revision)
     return Path(found) if isinstance(found, str) else None

@@ -47,7 +47,7 @@ class Weights:
 
 
 Tau = Tensor | Weights | list[LowRank]
-"""The task vectors of one tensor, stacked ``[T, *shape]`` in any float dtype, or the factors of each."""
+"""The task vectors of one tensor: stacked ``[T, *shape]`` in any float dtype, as `Weights`, or as factors."""
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,23 @@
 """A finished run of seconds."""
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from faults.small import CONFIG, TABLES, finish
+from faults.small import CONFIG, TABLES, finish, settings
 
 from remerge.__main__ import main
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was tried, a line a family; workers do not print."""
+    passed = terminalreporter.getreports("passed")
+    families = Counter(Path(report.nodeid.split("::")[0]).stem for report in passed if report.when == "call")
+    for family, count in sorted(families.items()):
+        terminalreporter.write_line(f"{family.removeprefix('test_')}: {count} passed")
+    for name, value in (known for report in passed for known in report.user_properties):
+        terminalreporter.write_line(f"{name}: {value}")
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +26,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        finish()
+        finish(settings())
         for table in TABLES.values():
             assert main([table[0], CONFIG, *table[1:]]) == 0
         assert main(["exports", CONFIG, "average", "cola+mnli"]) == 0

@@ -45,28 +45,30 @@ def settings(benchmark: str = "small") -> dict[str, Any]:
 def stages(config: Config) -> list[list[str]]:
     """Every stage of a run, as it is called, but for the configuration."""
     tasks = list(config.tasks)
-    tuned = [variant.name for variant in config.merge.variants if config.is_tuned(variant)]
+    variants = config.merge.variants
+    tuned = [variant.name for variant in variants if config.is_tuned(variant)]
+    kinds = ["fisher"] if any(variant.method == "fisher" for variant in variants) else []
     return [
         ["base"],
         *(["data", task] for task in tasks),
         ["lengths"],
         *(["experts", model] for model in config.models[1:]),
         *(["references", task] for task in tasks),
-        *(["statistics", task, "fisher"] for task in tasks),
+        *(["statistics", task, kind] for task in tasks for kind in kinds),
         ["scores"],
         ["divergences"],
         ["weights"],
         ["alignment"],
         *(["selection", variant, "subsets"] for variant in tuned),
-        *(["merges", variant.name, "2"] for variant in config.merge.variants),
+        *(["merges", variant.name, group] for variant in variants for group in config.groups(variant)),
     ]
 
 
-def finish(benchmark: str = "small") -> Config:
-    """Make the run in the working directory."""
-    raw = settings(benchmark)
-    Path(f"{benchmark}.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-    config = configuration.load(Path(f"{benchmark}.yaml"))
+def finish(raw: dict[str, Any]) -> Config:
+    """Make the run of these settings in the working directory."""
+    file = Path(f"{raw['benchmark']}.yaml")
+    file.write_text(yaml.safe_dump(raw, sort_keys=False))
+    config = configuration.load(file)
     config.folder.mkdir(parents=True)
     (config.folder / "config.yaml").write_text(configuration.dump(config))
     for stage, *arguments in stages(config):

@@ -192,7 +192,11 @@ class Family:
 
 
 def test_no_corruption_is_used(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+    record_property: Callable[[str, object], None],
 ) -> None:
     family = Family(finished, tmp_path / "run", monkeypatch, capsys)
     for file, command, ways in READERS:
@@ -209,6 +213,5 @@ def test_no_corruption_is_used(
             shutil.copy(RUN / f"{other}.json", RUN / f"{file}.json")
         family.judge(f"{other} as {file}", file, command)
     total = sum(family.counts.values())
-    with capsys.disabled():
-        print(f"\n{total} corruptions: {dict(family.counts)}")
+    record_property("corruptions", f"{total}: {dict(family.counts)}")
     assert not family.wrong and total >= 100, (dict(family.counts), family.wrong)

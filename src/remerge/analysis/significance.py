@@ -6,6 +6,9 @@ from statistics import fmean, stdev
 
 from scipy.special import stdtr, stdtrit
 
+LEVEL = 0.05
+"""Below it a p is called significant, as the papers do."""
+
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
     """The mean and the half-width of its two-sided Student t interval.

@@ -26,6 +26,7 @@ from remerge.checkpoints.stored import (
 from remerge.contents import BESIDE, digest_of
 from remerge.errors import UserError
 from remerge.families.heads import Heads
+from remerge.files import is_place
 
 # Everything that a model is loaded from, and its licence; weights in pickles are not among it.
 FILES = [*BESIDE, "*.safetensors", "*.py", "LICENSE*"]
@@ -39,7 +40,7 @@ def locate(source: str, revision: str | None = None) -> Path:
     """
     if Path(source).is_dir():
         return Path(source)
-    if source[:1] in ("/", ".") or source.count("/") > 1:
+    if is_place(source):
         raise UserError(f"{source}: no such folder")
     try:
         return Path(snapshot_download(source, revision=revision, allow_patterns=FILES))

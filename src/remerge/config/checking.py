@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from remerge.config.benchmark import Config
 from remerge.config.sections import Task
 from remerge.errors import UserError
-from remerge.files import read_json
+from remerge.files import is_place, read_json
 from remerge.templates import columns
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def remarks(config: Config) -> list[str]:
     said = []
     for name, task in config.tasks.items():
         # A local folder that is not there is refused where it would be read.
-        if not Path(task.source).is_dir() and task.source[:1] not in ("/", "."):
+        if not Path(task.source).is_dir() and not is_place(task.source):
             continue
         made = make_splits(name, task, config.seed)
         said += [f"tasks.{name}: {fact}" for fact in described(name, task, made).remarks()]

@@ -101,3 +101,14 @@ def _note(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return key if value else f"no {key}"
     return f"{key} {value}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in print."""
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -1,24 +1,22 @@
 """``report.html``: what was run, every table and figure, how to make each again; one offline file."""
 
 import base64
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from remerge import exhibits
-from remerge.errors import UserError
 from remerge.exhibits import Exhibit
 from remerge.exhibits._published import published_expert
 from remerge.files import write_text
 from remerge.launch import project
 from remerge.records import Lengths, Model
+from remerge.report.answer import BEST, outcome
 from remerge.report.examples import answered
-from remerge.report.labels import MODELS, task_label
-from remerge.report.make import place
+from remerge.report.labels import MODELS, duration, task_label
+from remerge.report.make import made, place
 from remerge.report.run import Run
 from remerge.report.table import MISSING, number
 from remerge.verify import look
@@ -40,15 +38,6 @@ PACKAGES = (
 )
 WEAK = 2.0
 """Points below its published score from which an expert is suspected of reading another prompt."""
-
-BEST, COMPARED = "best", "comparisons"
-"""The tables that the first lines are told by."""
-
-SPOKEN = {"base": "the unmerged base", "expert": "the best single expert", "multitask": "the multitask model"}
-"""What stands unmerged, in a sentence."""
-
-LEVEL = 0.05
-"""Below this p two methods are told apart."""
 
 FILES = {"table": ("csv", "md", "tex"), "figure": ()}
 """What may be downloaded from the page; a figure's files would make it large."""
@@ -88,7 +77,7 @@ def context(run: Run) -> dict[str, Any]:
         "variants": run.variants,
         "sizes": run.sizes,
         "base": run.model("base"),
-        "outcome": _outcome(run),
+        "outcome": outcome(run),
         "weak": _weak(run),
         "seen": _seen(run),
         "remarks": _remarks(run),
@@ -104,22 +93,15 @@ def context(run: Run) -> dict[str, Any]:
 
 def _exhibit(exhibit: Exhibit, run: Run) -> dict[str, Any]:
     """A table or a figure as its rule wrote it."""
-    files = {suffix: _read(place(run, exhibit, suffix)) for suffix in FILES[exhibit.kind]}
+    files = {suffix: made(place(run, exhibit, suffix)) for suffix in FILES[exhibit.kind]}
     folder = f"results/{run.benchmark}/{exhibit.kind}s"
     return {
         "name": exhibit.name,
         "short": exhibit.short,
-        "piece": Markup(_read(place(run, exhibit, "html")).decode()),  # escaped when it was written
+        "piece": Markup(made(place(run, exhibit, "html")).decode()),  # escaped when it was written
         "target": f"{folder}/{exhibit.name}.{'csv' if exhibit.kind == 'table' else 'pdf'}",
         "files": {suffix: data_uri(data) for suffix, data in files.items()},
     }
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: run the stage that makes it") from None
 
 
 def _configfile(benchmark: str) -> str:
@@ -192,68 +174,6 @@ def _counts(run: Run) -> str:
     return " + ".join(counts) + (f" = {total}" if len(counts) > 1 else "")
 
 
-def _outcome(run: Run) -> dict[str, Any]:
-    """The first lines: the best method, its lead and how sure that is, what it costs, who lost all."""
-    size = run.sizes[-1]
-    base = run.mean_anp("base", size)
-    ends = {variant.label: run.mean_anp(variant.name, size) for variant in run.variants}
-    return {
-        "size": size,
-        "lost": [label for label, value in ends.items() if value <= base],
-        "best": _best(run) if BEST in exhibits.of(run.config) else None,
-    }
-
-
-def _best(run: Run) -> dict[str, Any]:
-    """The best method, and its lead over each other row of its table, which its rule has made."""
-    rows = _rows(run, BEST)
-    name = rows[0]["variant"]
-    mine = run.merged[run.merged["variant"] == name]
-    memory = [merge.memory for size in run.sizes for merge in run.merges(name, size) if merge.memory]
-    tuned = run.config.chosen_for(run.config.variant(name))
-    others = [
-        {
-            "label": SPOKEN.get(row["variant"], row["method"]),
-            "merge": row["variant"] not in MODELS,
-            "lead": _signed(row["lead"]),
-            "behind": row["lead"] < 0,
-            "low": _signed(row["low"]),
-            "high": _signed(row["high"]),
-            "p": _p(row["p"]),
-            "apart": row["p"] < LEVEL,
-        }
-        for row in rows[1:]
-    ]
-    corrected = None
-    if others and others[0]["merge"] and COMPARED in exhibits.of(run.config):
-        holm = {row["variant"]: row["holm"] for row in _rows(run, COMPARED)}
-        corrected = {"p": _p(holm[rows[1]["variant"]]), "apart": holm[rows[1]["variant"]] < LEVEL}
-    return {
-        "label": rows[0]["method"],
-        "anp": number(rows[0]["anp"], 1),
-        "others": others,
-        "corrected": corrected,
-        "merge": _duration(mine["merge"].mean()),
-        "fit": _duration(mine["fit"].mean()) if mine["fit"].any() else None,
-        "tuned": tuned,
-        "memory": f"{max(memory) / 2**30:.1f} GiB" if memory else None,
-    }
-
-
-def _rows(run: Run, name: str) -> list[dict[str, Any]]:
-    """A table as its rule wrote it."""
-    file = place(run, exhibits.of(run.config)[name], "csv")
-    return [{**row} for _, row in pd.read_csv(BytesIO(_read(file))).iterrows()]
-
-
-def _signed(value: float) -> str:
-    return ("+" if value > 0 else "") + number(value, 1)
-
-
-def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {number(value, 3)}"
-
-
 def _weak(run: Run) -> list[dict[str, str]]:
     """The experts that score clearly less than the paper says theirs do."""
     files = [file for exhibit in exhibits.of(run.config).values() for file in exhibit.files]
@@ -297,17 +217,7 @@ def _stages(run: Run) -> list[tuple[str, str]]:
         "scoring merges": sum(spent.evaluate for spent in merges),
     }
     stages["total"] = sum(stages.values())
-    return [(name, _duration(seconds)) for name, seconds in stages.items()]
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 1:
-        return f"{1000 * seconds:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    return [(name, duration(seconds)) for name, seconds in stages.items()]
 
 
 def _whole(value: float) -> str:

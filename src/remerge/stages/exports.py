@@ -1,7 +1,6 @@
 """One merge of a benchmark as a folder that `from_pretrained` loads: made again, as it was scored."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,12 @@ from torch import Tensor, nn
 
 from remerge.checkpoints.stored import is_adapter
 from remerge.config import Config
-from remerge.deltas import Combined, LowRank, layer_of
-from remerge.errors import UserError
-from remerge.files import read_json, write_folder, write_json
+from remerge.deltas import Combined, LowRank
+from remerge.files import is_place, read_json, write_folder, write_json
 from remerge.folders.card import Coefficients, coefficient_table, markdown, mergekit_recipe, model_card
-from remerge.learn import Blend
-from remerge.methods import Method, find
+from remerge.methods import Method
 from remerge.records import Merge
+from remerge.stages._again import again, coefficients_in
 from remerge.stages._bench import Bench
 
 Lambda = Mapping[str, Sequence[float]]
@@ -40,7 +38,7 @@ def run(config: Config, variant: str, subset: str) -> None:
     Raises:
         UserError: an unknown variant or task, or a subset written otherwise.
     """
-    made = _asked(config, variant, subset)
+    made = again(config, variant, subset)
     bench, method, settings, tasks = made.bench, made.method, made.settings, made.tasks
     record, coefficients = made.record, made.coefficients
     dtype = _stored_dtype(bench.space.path("base"))
@@ -87,68 +85,6 @@ def run(config: Config, variant: str, subset: str) -> None:
     write_folder(config.folder / "exports" / variant / subset, save)
 
 
-def in_memory(config: Config, variant: str, subset: str) -> nn.Module:
-    """One merge as a model, as it was scored; arguments and errors as of `run`."""
-    made = _asked(config, variant, subset)
-    made.write()
-    return made.bench.model
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A merge of a benchmark that is to be made again.
-
-    Attributes:
-        bench: of its tasks alone, for no other's head belongs to the merge.
-        method: how to merge.
-        settings: all its parameters.
-        tasks: whose experts are merged, sorted.
-        record: of the merge, if it was scored.
-        coefficients: those that were learned.
-    """
-
-    bench: Bench
-    method: Method
-    settings: Mapping[str, Any]
-    tasks: list[str]
-    record: Merge | None
-    coefficients: Coefficients
-
-    def write(self) -> None:
-        """Write the merge into the bench's model."""
-        if self.method.learned:
-            _write(self.bench, self.settings, self.coefficients, self.tasks)
-        else:
-            self.bench.merge(self.method, self.settings, dict.fromkeys(self.tasks, 1))
-
-
-def _asked(config: Config, variant: str, subset: str) -> _Asked:
-    if config.finetune.linear:
-        raise UserError(
-            f"finetune.recipe {config.finetune.recipe}: a merge of linearised models is none that "
-            "from_pretrained reads: it is scored here, and cannot be exported"
-        )
-    chosen, tasks = config.variant(variant), config.subset(subset)
-    bench = Bench(config.model_copy(update={"tasks": {task: config.tasks[task] for task in tasks}}))
-    method = find(chosen.method)
-    settings = method.settings(bench.space.params(chosen, "subsets"))
-    record = _recorded(config, variant, tasks)
-    coefficients: Coefficients = {}
-    if method.learned:
-        coefficients = (
-            record.coefficients if record else bench.fit(method, settings, tasks, config.seed).by_name(tasks)
-        )
-    return _Asked(bench, method, settings, tasks, record, coefficients)
-
-
-def _recorded(config: Config, variant: str, tasks: list[str]) -> Merge | None:
-    """A merge's record, if it was scored; of several seeds the first."""
-    key: dict[str, str | int] = {"variant": variant, "group": len(tasks)}
-    made = Merge.place(config.folder, **key).exists()
-    records = Merge.read_lines(config.folder, **key, benchmark=config.benchmark) if made else []
-    return next((record for record in records if record.tasks == tasks), None)
-
-
 def _linear(
     bench: Bench,
     method: Method,
@@ -163,24 +99,11 @@ def _linear(
             return None
     if method.learned:
         plain = settings.get("over", "none") in ("", "none")
-        return {name: _at(coefficients, name) for name in weights} if plain else None
+        return {name: coefficients_in(coefficients, name) for name in weights} if plain else None
     if method.needs.statistics:
         return None
     merged = method.function(weights, **settings)
     return merged.lam if isinstance(merged, Combined) and merged.deltas is weights else None
-
-
-def _at(coefficients: Coefficients, name: str) -> list[float]:
-    """The learned coefficients in one tensor."""
-    return [c[layer_of(name)] if isinstance(c, Mapping) else c for c in coefficients.values()]
-
-
-def _write(bench: Bench, settings: Mapping[str, Any], coefficients: Coefficients, tasks: list[str]) -> None:
-    """Write a merge of known coefficients into the module, by the arithmetic that it was scored with."""
-    tau = bench.task_vectors(settings["over"], tasks)
-    blend = Blend(bench.model, bench.base, tau)
-    columns = {layer_of(name): _at(coefficients, name) for name in tau}
-    blend.write(torch.tensor([columns[layer] for layer in blend.layers], device=bench.space.device).T)
 
 
 @torch.no_grad()
@@ -277,7 +200,7 @@ def _measured(config: Config, record: Merge) -> list[EvalResult]:
     for name, score in record.scores.items():
         task = config.tasks[name]
         kind = "image-classification" if task.image else "text-classification"
-        local = task.source == "miniature" or task.source[:1] in (".", "/")
+        local = task.source == "miniature" or is_place(task.source)
         found.append(
             EvalResult(
                 task_type=kind if task.answers else "text-generation",

@@ -2,7 +2,7 @@
 
 from statistics import fmean
 
-from remerge.analysis.significance import paired_p
+from remerge.analysis.significance import LEVEL, paired_p
 from remerge.exhibits._published import Published
 from remerge.exhibits._rows import Row, frame, mean
 from remerge.report.run import Run
@@ -10,9 +10,6 @@ from remerge.report.table import Column, Table
 
 BASELINES = {"Model averaging": "Averaging", "TIES": "Ties", "DARE-TIES": "Dare-ties"}
 """Methods as they come, and what the paper's Tables 5 and 6 call them."""
-
-LEVEL = 0.05
-"""Below it the paper calls a difference significant."""
 
 
 def paired(run: Run, paper: Published) -> Table:

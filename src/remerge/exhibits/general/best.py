@@ -8,6 +8,7 @@ flatters its lead over the next: the table of all methods corrects p for it. Bol
 """
 
 from remerge.analysis.resampling import DRAWS
+from remerge.analysis.significance import LEVEL
 from remerge.config import Config
 from remerge.exhibits._resampled import Comparison
 from remerge.exhibits._rows import Row, frame
@@ -16,7 +17,6 @@ from remerge.report.run import Run
 from remerge.report.table import Column, Table
 
 READS = ("scores", "merges")
-LEVEL = 0.05
 
 
 def applies(config: Config) -> bool:

@@ -9,6 +9,7 @@ The merges share their tasks and examples: another choice of tasks may differ by
 from itertools import combinations
 
 from remerge.analysis.resampling import draws_for, holm
+from remerge.analysis.significance import LEVEL
 from remerge.config import Config
 from remerge.exhibits._resampled import Comparison
 from remerge.exhibits._rows import Row, frame
@@ -16,7 +17,6 @@ from remerge.report.run import Run
 from remerge.report.table import Column, Table
 
 READS = ("scores", "merges")
-LEVEL = 0.05
 
 
 def applies(config: Config) -> bool:

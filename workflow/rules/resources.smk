@@ -1,0 +1,31 @@
+"""What jobs ask a scheduler for: functions of their wildcards and the attempt; a local run counts GPUs alone."""
+
+GPU = 0 if CONFIG.device == "cpu" else 1
+"""How many a job that computes asks for; where the profile does not say how many there are, it counts for nothing."""
+
+
+def of_stage(name):
+    """What the jobs of a stage need."""
+    need = needs.of_stage(CONFIG, name, gpu=GPU > 0)
+    return lambda wildcards: need
+
+
+def of_expert(wildcards):
+    """What an expert needs."""
+    return needs.of_expert(CONFIG, wildcards.task, gpu=GPU > 0)
+
+
+def of_batch(batch):
+    """What a batch needs."""
+    need = needs.of_batch(CONFIG, batch, gpu=GPU > 0)
+    return lambda wildcards: need
+
+
+def memory(need):
+    """The megabytes that a scheduler gives a job: as much again each time that they did not suffice."""
+    return lambda wildcards, attempt: attempt * need(wildcards).memory
+
+
+def minutes(need):
+    """The minutes that a scheduler gives a job, likewise."""
+    return lambda wildcards, attempt: attempt * need(wildcards).minutes
