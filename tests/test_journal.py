@@ -76,3 +76,33 @@ def test_a_journal_in_the_place_of_a_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot (read|write) .*j\.jsonl: Not a directory"):
         Journal(tmp_path / "file" / "j.jsonl").recall("a", lambda: 1)
+
+
+def test_shares_keep_files_of_their_own_and_the_whole_takes_them_in(tmp_path, capsys):
+    path = tmp_path / "ties@density=0.1.jsonl"
+    Journal(path).recall("a", lambda: 1)
+    for share in (10, 2):
+        journal = Journal(path, share=share)
+        assert journal.recall("a", lambda: -1) == 1
+        journal.recall(f"b{share}", lambda share=share: share)
+    assert Journal(path, share=3).recall("b10", lambda: -1) == 10
+    cut = path.with_name("ties@density=0.1~2.jsonl")
+    cut.write_bytes(cut.read_bytes() + b'{"key": "c", ')
+    Journal(path, share=3).recall("d", lambda: 4)  # what another is writing is not ours to say
+    assert not capsys.readouterr().err
+    whole = Journal(path)
+    assert "ties@density=0.1~2.jsonl: 1 of 2 lines" in capsys.readouterr().err
+    assert [whole.recall(key, lambda: 5) for key in ("a", "b2", "b10", "c", "d")] == [1, 2, 10, 5, 4]
+    whole.settle()
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert sorted(json.loads(line)["record"] for line in path.read_text().splitlines()) == [1, 2, 4, 5, 10]
+
+
+def test_a_broken_line_that_nothing_needs_goes_when_the_journal_is_settled(tmp_path):
+    path = tmp_path / "j.jsonl"
+    Journal(path).recall("a", lambda: 1)
+    path.write_bytes(path.read_bytes() + b"{}\n")
+    journal = Journal(path)
+    assert journal.recall("a", lambda: 2) == 1
+    journal.settle()
+    assert len(path.read_text().splitlines()) == 1

@@ -49,7 +49,8 @@ def test_what_is_done_and_how_long_the_rest_takes(config, project):
     screen.begin(4, "merge_average")
     journal = project.results / "journal/merges/average/2.jsonl"
     journal.parent.mkdir(parents=True)
-    journal.write_text("{}\n{}\n")
+    journal.write_text("{}\n")
+    journal.with_name("2~3.jsonl").write_text("{}\n")
     clock.now = 34.0
     # Two merges in ten seconds, six more, and the report; two jobs at once.
     assert screen.left() == pytest.approx((6 * 5 + 3) / 2)

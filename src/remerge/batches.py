@@ -1,8 +1,29 @@
-"""Batches: the choices and merges that one process makes; it loads base, experts and inputs once."""
+"""Batches: the choices and merges that one process makes; it loads base, experts and inputs once.
 
+With `shards` above 1 several processes share in each batch: what they finish goes to journals, from which the
+batch's own process writes the records.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from remerge.config import Config, Variant
+from remerge.config.sections import unknown
+from remerge.errors import UserError
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one of several processes makes of a batch.
+
+    Attributes:
+        choices: plans and variants, each with a stretch of the trials of its choice.
+        merges: variants and groups, each with a stretch of the group's merges.
+    """
+
+    choices: tuple[tuple[str, Variant, slice], ...]
+    merges: tuple[tuple[Variant, str, slice], ...]
 
 
 @dataclass(frozen=True)
@@ -10,7 +31,7 @@ class Batch:
     """What one process makes.
 
     Attributes:
-        name: a method, a learned variant; ``ties/3``, ``select/ties/subsets`` where every size is a batch.
+        name: a method, a learned variant; ``select/ties`` where choices are made before, by others.
         method: of all its merges.
         choices: plans and the variants whose parameters are chosen for them, before any merge.
         merges: variants and the groups of merges that they make, in order.
@@ -21,35 +42,76 @@ class Batch:
     choices: tuple[tuple[str, Variant], ...]
     merges: tuple[tuple[Variant, str], ...]
 
+    def shares(self, config: Config) -> list[Share]:
+        """What each of `shards` processes makes, alike in work; none where one makes all."""
+        if config.shards == 1:
+            return []
+        trials = [_work_of_choice(config, *choice) for choice in self.choices]
+        merges = [_work_of_merges(config, *made) for made in self.merges]
+        return [
+            Share(
+                tuple((*self.choices[k], part) for k, part in dealt if k < len(trials)),
+                tuple((*self.merges[k - len(trials)], part) for k, part in dealt if k >= len(trials)),
+            )
+            for dealt in _dealt([*trials, *merges], config.shards)
+        ]
+
 
 def batches(config: Config) -> dict[str, Batch]:
-    """Every choice and merge of a benchmark, each in one batch, by name."""
-    made = _by_size(config) if config.batches == "sizes" else _by_method(config)
-    return {batch.name: batch for batch in made}
+    """Every choice and merge of a benchmark, each in one batch, by name.
 
-
-def _by_method(config: Config) -> list[Batch]:
-    """A batch for each method that does not learn, and for each variant of one that does."""
+    A batch for each method that does not learn, and for each variant of one that does; of its choices one of
+    their own where several processes share in them.
+    """
     of: dict[str, list[Variant]] = {}
     for variant in config.merge.variants:
         of.setdefault(variant.name if config.is_learned(variant) else variant.method, []).append(variant)
-    return [
-        Batch(
-            name,
-            variants[0].method,
-            tuple((plan, variant) for variant in variants for plan in config.chosen_for(variant)),
-            tuple((variant, group) for variant in variants for group in config.groups(variant)),
-        )
-        for name, variants in of.items()
-    ]
-
-
-def _by_size(config: Config) -> list[Batch]:
-    """A batch for each choice and for each size of a variant: short ones, which a cluster spreads."""
     made = []
-    for variant in config.merge.variants:
-        for plan in config.chosen_for(variant):
-            made.append(Batch(f"select/{variant.name}/{plan}", variant.method, ((plan, variant),), ()))
-        for group in config.groups(variant):
-            made.append(Batch(f"{variant.name}/{group}", variant.method, (), ((variant, group),)))
-    return made
+    for name, variants in of.items():
+        method = variants[0].method
+        choices = tuple((plan, variant) for variant in variants for plan in config.chosen_for(variant))
+        merges = tuple((variant, group) for variant in variants for group in config.groups(variant))
+        if config.shards > 1 and choices:
+            made += [Batch(f"select/{name}", method, choices, ()), Batch(name, method, (), merges)]
+        else:
+            made.append(Batch(name, method, choices, merges))
+    return {batch.name: batch for batch in made}
+
+
+def batch_of(config: Config, name: str) -> Batch:
+    """The batch called ``name``.
+
+    Raises:
+        UserError: there is none.
+    """
+    known = batches(config)
+    if name not in known:
+        raise UserError(unknown("batch", name, list(known)))
+    return known[name]
+
+
+def _work_of_choice(config: Config, plan: str, variant: Variant) -> list[int]:
+    """What each trial of a choice costs, in experts merged and judged on."""
+    cases = config.planned[plan].tuning(config.cases(plan))
+    return [len(case.tasks) + len(case.judged) for case in cases for _ in config.grid(variant)]
+
+
+def _work_of_merges(config: Config, variant: Variant, group: str) -> list[int]:
+    """What each merge of a group costs, likewise."""
+    cases = config.cases(config.groups(variant)[group])[group]
+    return [len(case.tasks) + len(case.judged) for case in cases]
+
+
+def _dealt(work: Sequence[Sequence[int]], count: int) -> list[list[tuple[int, slice]]]:
+    """Lists of work, one after the other, cut into at most ``count`` stretches alike in work.
+
+    Returns:
+        For each stretch, which parts of which lists it holds.
+    """
+    flat = [(k, place, cost) for k, costs in enumerate(work) for place, cost in enumerate(costs)]
+    before = [0, *accumulate(cost for _, _, cost in flat)]
+    stretches: dict[int, dict[int, slice]] = {}
+    for (k, place, _), done in zip(flat, before, strict=False):
+        parts = stretches.setdefault(count * done // before[-1], {})
+        parts[k] = slice(parts[k].start if k in parts else place, place + 1)
+    return [list(parts.items()) for parts in stretches.values()]

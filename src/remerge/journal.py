@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter
 
 from remerge.errors import UserError
-from remerge.files import write_bytes
+from remerge.files import remove, write_bytes
 from remerge.variants import digest
 from remerge.versions import versions
 
@@ -39,28 +39,28 @@ class Journal:
     A record is found again only under the same key, so a changed input or setting computes anew. A line
     that is not as it was written, cut short by a kill or altered, is dropped, and what it held is computed
     again.
+
+    Processes that share in the work keep a file each, beside the one of the whole: each reads what others
+    finished and writes its own, for network file systems keep no order among several that append.
     """
 
-    def __init__(self, path: Path, kind: Any = Any) -> None:
+    def __init__(self, path: Path, kind: Any = Any, share: int | None = None) -> None:
         """Read the journal.
 
         Args:
             path: where it lies, or will.
             kind: the type of its records.
+            share: the number of this process, if it is one of several.
         """
-        self.path = path
+        shares = shares_of(path)
+        self.path = path if share is None else path.with_name(f"{path.stem}~{share}.jsonl")
         self.entries: dict[str, Entry] = {}
+        self.broken = 0
         self._kind = TypeAdapter[Any](kind)
-        self._whole: list[bytes] = []
-        lines = self._lines()
-        for line in lines:
-            if entry := self._entry(line):
-                self.entries[entry.key] = entry
-                self._whole.append(line)
-        self.broken = len(lines) - len(self._whole)
-        if self.broken:
-            lost = f"{self.broken} of {len(lines)} lines are not as they were written"
-            print(f"remerge: {path}: {lost}: dropped, to be computed again", file=sys.stderr)
+        self._whole: dict[str, bytes] = {}
+        self._shares = shares if share is None else []
+        for file in dict.fromkeys([path, *shares, self.path]):
+            self._read(file, own=file in (self.path, *self._shares))
 
     def recall(self, key: str, compute: Callable[[], Any]) -> Any:
         """The record under ``key``; computed, and kept before this returns, if there is none."""
@@ -71,13 +71,26 @@ class Journal:
             self.entries[key] = entry
         return self.entries[key].record
 
-    def _lines(self) -> list[bytes]:
-        try:
-            return self.path.read_bytes().splitlines(keepends=True)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise UserError(f"cannot read {self.path}: {error.strerror or error}") from error
+    def settle(self) -> None:
+        """Make one file of the whole and all shares, whose processes are done, without broken lines."""
+        if self.broken or self._shares:
+            write_bytes(self.path, b"".join(self._whole.values()))
+            for file in self._shares:
+                remove(file)
+            self.broken, self._shares = 0, []
+
+    def _read(self, file: Path, own: bool) -> None:
+        """Take in a file; a broken line in another process's may be on its way."""
+        lines = _lines(file)
+        entries = [(line, entry) for line in lines if (entry := self._entry(line))]
+        self.entries |= {entry.key: entry for _, entry in entries}
+        if own:
+            self._whole |= {entry.key: line for line, entry in entries}
+            lost = len(lines) - len(entries)
+            self.broken += lost
+            if lost:
+                said = f"{lost} of {len(lines)} lines are not as they were written"
+                print(f"remerge: {file}: {said}: dropped, to be computed again", file=sys.stderr)
 
     def _entry(self, line: bytes) -> Entry | None:
         """What a line says; None if it is not as it was written."""
@@ -90,16 +103,32 @@ class Journal:
 
     def _append(self, entry: Entry) -> None:
         if self.broken:
-            write_bytes(self.path, b"".join(self._whole))
-            self.broken = 0
+            self.settle()
+        line = (json.dumps(entry.model_dump(), ensure_ascii=False, allow_nan=False) + "\n").encode()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a") as file:
-                file.write(json.dumps(entry.model_dump(), ensure_ascii=False, allow_nan=False) + "\n")
+            with self.path.open("ab") as file:
+                file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error
+        self._whole[entry.key] = line
+
+
+def _lines(file: Path) -> list[bytes]:
+    try:
+        return file.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror or error}") from error
+
+
+def shares_of(path: Path) -> list[Path]:
+    """The files beside a journal of several processes that share in its work, in their order."""
+    files = path.parent.glob(f"{path.stem}~*.jsonl")
+    return sorted(files, key=lambda file: int(file.stem.rpartition("~")[2]))
 
 
 def _sealed(entry: Entry) -> str:

@@ -204,6 +204,9 @@ class _Needs:
         # Of the shape's 12 matrices of h² in a layer, those that adapters change; experts change all.
         lora = config.finetune.lora
         self.share = 1 if lora is None else min(1, len(lora.targets) / 12)
+        tests, at_once = {n: t.sizes.test for n, t in config.tasks.items()}, config.evaluation.batch_size
+        self.scoring = {n: self._seconds(test, 1, math.ceil(test / at_once)) for n, test in tests.items()}
+        self.fitting: dict[tuple[str, int], float] = {}
 
     def batch(self, batch: Batch) -> Need:
         """Of choices and merges: the base, the one module that merges are written into, and the experts."""
@@ -211,7 +214,8 @@ class _Needs:
         tasks = list(dict.fromkeys(task for _, case, _ in made for task in case.tasks))
         method = sources.known().get(batch.method)
         vectors = sum(map(self._vectors, tasks))
-        learned = [variant for variant, _, _ in made if config.is_learned(variant)]
+        variants = {variant.name: variant for variant, _, _ in made}.values()
+        learned = list(filter(config.is_learned, variants))
         # Beside the experts one more that is being read, or the merged deltas of one that is scaled anew.
         held = [self.module, self._theta_0(), vectors, self.share * self.whole]
         passing, kept = self._forward(), 0.0
@@ -243,7 +247,7 @@ class _Needs:
     def stage(self, name: str) -> Need:
         """Of a stage that neither trains experts nor merges."""
         config, tasks = self.config, list(self.config.tasks)
-        if name in ("data", "lengths", "tables", "figures", "report", "compare"):
+        if name in ("data", "lengths", "records", "tables", "figures", "report", "compare"):
             return Need(2 * LIBRARIES, 0, 60)
         if name == "base" and config.base.source == "miniature":
             made = config.base.miniature
@@ -325,20 +329,25 @@ class _Needs:
 
     def _scored(self, tasks: Sequence[str]) -> float:
         """Scoring one model on test splits."""
-        counts = [self.config.task(task).sizes.test for task in tasks]
-        return sum(self._seconds(n, 1, math.ceil(n / self.config.evaluation.batch_size)) for n in counts)
+        return sum(self.scoring[task] for task in tasks)
 
     def _merge(self, variant: Variant, case: Case) -> float:
         """One merge, learned and scored."""
-        seconds = 1 + self._scored(case.judged)
+        key = variant.name, len(case.tasks)
+        if key not in self.fitting:  # one of a hundred thousand merges, of some sizes
+            self.fitting[key] = self._fit(variant, len(case.tasks))
+        return 1 + self._scored(case.judged) + self.fitting[key]
+
+    def _fit(self, variant: Variant, count: int) -> float:
+        """Learning the coefficients of so many experts."""
         if not self.config.is_learned(variant):
-            return seconds
+            return 0.0
         # What is tuned of them is no number yet: the defaults stand for it.
         own = {key: value for key, value in self.config.params(variant).items() if not is_tuned(value)}
         params, at_once = {**sources.known()[variant.method].defaults, **own}, self.config.learning.batch_size
         inputs = params["inputs"] or (200 if params["level"] == "task" else 400)
         steps: int = params["epochs"] * math.ceil(inputs / at_once)
-        return seconds + steps * self._seconds(at_once * len(case.tasks), 3, 2)
+        return steps * self._seconds(at_once * count, 3, 2)
 
 
 def _mb(count: float) -> int:

@@ -7,9 +7,11 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TextIO
 
 from remerge.config import Config
+from remerge.journal import shares_of
 
 OFTEN, SELDOM = 1.0, 60.0
 """Seconds from line to line: on a terminal, where each takes the place of the one before, and in a file."""
@@ -107,7 +109,7 @@ class Screen:
     def merges(self) -> int:
         """The merges that are recorded, those of unfinished groups by their journals."""
         return sum(
-            count if os.path.exists(record) else min(count, _lines(journal))
+            count if record.exists() else min(count, sum(map(_lines, [journal, *shares_of(journal)])))
             for count, record, journal in self.groups
         )
 
@@ -144,13 +146,13 @@ class Screen:
         return f"{minutes}:{seconds:02}"
 
 
-def _groups(config: Config) -> Sequence[tuple[int, str, str]]:
+def _groups(config: Config) -> Sequence[tuple[int, Path, Path]]:
     """Of each group of merges: how many, the file of its records, its journal."""
     return [
         (
             len(config.cases(plan)[group]) * variant.seeds,
-            f"{config.folder}/merges/{variant.name}/{group}.jsonl",
-            f"{config.folder}/journal/merges/{variant.name}/{group}.jsonl",
+            config.folder / f"merges/{variant.name}/{group}.jsonl",
+            config.folder / f"journal/merges/{variant.name}/{group}.jsonl",
         )
         for variant in config.merge.variants
         for group, plan in config.groups(variant).items()
@@ -159,12 +161,12 @@ def _groups(config: Config) -> Sequence[tuple[int, str, str]]:
 
 def stage_of(rule: str) -> str:
     """The stage of a rule."""
-    return "merges" if rule.startswith("merge_") else rule
+    return {"merge": "merges", "select": "selection"}.get(rule.partition("_")[0], rule)
 
 
-def _lines(journal: str) -> int:
+def _lines(journal: Path) -> int:
     try:
-        with open(journal, "rb") as file:
+        with journal.open("rb") as file:
             return sum(1 for _ in file)
     except OSError:
         return 0

@@ -33,6 +33,10 @@ def mine(deltas: Deltas, *, share: Scale = 0.5) -> Merged:
 '''
 
 
+def names(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     made = Project(tmp_path_factory.mktemp("project"))
@@ -81,22 +85,39 @@ def test_a_stage_runs_by_hand_with_the_rule_s_line(project):
         assert (project.results / "merges/average/2.jsonl").read_bytes() == before
 
 
-def test_a_job_a_size_makes_the_same_records(project):
-    """On a cluster; the choice of a variant's parameters is then a job of its own."""
-    before, target = project.scores(), "results/seconds/merges/divmerge@level=task/3.jsonl"
-    kept = [project.results / name for name in ("merges", "selection", "journal")]
-    for folder in kept:
-        folder.rename(folder.with_suffix(".kept"))
+def test_shards_make_the_same_records(project):
+    """On a cluster; the choice of a variant's parameters is then dealt out before its merges."""
+    made = [project.results / name for name in ("merges", "selection", "journal/merges", "journal/selection")]
+    before, journals = project.scores(), [names(folder) for folder in made[2:]]
+    selected = next(made[1].glob("*.json")).read_bytes()
+    for folder in made:
+        shutil.rmtree(folder)
+    sharded = ("--config", "shards=2")
+    done = project.run(*sharded)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert project.scores() == before
+    assert next(made[1].glob("*.json")).read_bytes() == selected
+    # The journals of all shares have become one.
+    assert [names(folder) for folder in made[2:]] == journals
+    assert not project.planned(*sharded)
+    line = [sys.executable, "-m", "remerge", "verify", "results/seconds"]
+    checked = subprocess.run(line, cwd=project.folder, env=project.environment, capture_output=True)
+    assert checked.returncode == 0, checked.stdout
+    file = project.folder / "src/remerge/methods/linear/average.py"
+    text = file.read_text()
     try:
-        done = project.run("--config", "batches=sizes", "--", target)
-        assert done.returncode == 0, done.stderr[-2000:]
-        made = project.scores()[target.removeprefix("results/seconds/")]
-        assert made == before[target.removeprefix("results/seconds/")]
-        assert sorted(path.name for path in project.results.glob("merges/*/*")) == ["3.jsonl"]
+        file.write_text(text + "\n# edited\n")
+        rules = {rule for rule in project.planned(*sharded) if rule.startswith(("merge", "select"))}
+        assert rules == {"merge_average", "merge_average_share"}
     finally:
-        for folder in kept:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.with_suffix(".kept").rename(folder)
+        file.write_text(text)
+        os.utime(file, (0, 0))
+    # One process makes nothing again of what several made.
+    kept = (made[2] / "average/2.jsonl").read_bytes()
+    done = project.run()
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert project.scores() == before
+    assert (made[2] / "average/2.jsonl").read_bytes() == kept
 
 
 def test_a_merge_is_exported_on_demand(project):

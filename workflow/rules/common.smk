@@ -1,8 +1,10 @@
 """The configuration, and what every rule file uses."""
 
+import math
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from remerge import config as configuration

@@ -2,15 +2,12 @@
 
 A rule for each batch: what it makes, and the files that this follows from. Reads base.json, experts/, data/, scores/,
 references/, statistics/, external/; writes selection/<variant>.json, of other plans than the subsets'
-selection/<plan>/<variant>.json, and merges/<variant>/<group>.jsonl.
+selection/<plan>/<variant>.json, and merges/<variant>/<group>.jsonl. Where several jobs share in a batch, a rule for
+these too: they write to journals.
 """
 
-BATCHES = {}
-"""Batches by the name of their rule: a method's name, numbered if it has several."""
-for method in dict.fromkeys(batch.method for batch in batches(CONFIG).values()):
-    own = [batch for batch in batches(CONFIG).values() if batch.method == method]
-    for k, batch in enumerate(own, 1):
-        BATCHES[f"merge_{method}" if len(own) == 1 else f"merge_{method}_{k}"] = batch
+BATCHES = named_batches()
+"""Batches by the name of their rule: merge_<method>, numbered if it has several; select_<method> where that is apart."""
 
 RECORDS["selection"] = [selection_of(*choice) for batch in BATCHES.values() for choice in batch.choices]
 RECORDS["merges"] = [
@@ -18,6 +15,35 @@ RECORDS["merges"] = [
 ]
 
 for rule_name, batch in BATCHES.items():
+    shares = [str(k) for k, _ in enumerate(batch.shares(CONFIG), 1)]
+    need = of_stage("records") if shares else of_batch(batch, 1)
+    if shares:
+        need_of_share = of_batch(batch, len(shares))
+
+        rule:
+            name:
+                f"{rule_name}_share"
+            input:
+                read_for(batch),
+                code_of(batch.method),
+            output:
+                temp(touch(f"{B}/journal/shares/{batch.name}/{{share}}")),
+            log:
+                f"{B}/logs/merges/{batch.name}_{{share}}.log",
+            wildcard_constraints:
+                share=any_of(shares),
+            threads: CONFIG.threads
+            resources:
+                gpu=GPU,
+                mem_mb=memory(need_of_share),
+                runtime=minutes(need_of_share),
+            params:
+                settings=settings_of(batch),
+                batch=batch.name,
+            message:
+                f"Merges by {batch.name}, share {{wildcards.share}} of {len(shares)}"
+            shell:
+                f"python -m remerge share {RUN} {{params.batch:q}} {{wildcards.share}} {LOG}"
 
     rule:
         name:
@@ -25,15 +51,16 @@ for rule_name, batch in BATCHES.items():
         input:
             read_for(batch),
             code_of(batch.method),
+            expand(f"{B}/journal/shares/{batch.name}/{{share}}", share=shares),
         output:
             made_by(batch),
         log:
             f"{B}/logs/merges/{batch.name}.log",
         threads: CONFIG.threads
         resources:
-            gpu=GPU,
-            mem_mb=memory(of_batch(batch)),
-            runtime=minutes(of_batch(batch)),
+            gpu=0 if shares else GPU,
+            mem_mb=memory(need),
+            runtime=minutes(need),
         params:
             settings=settings_of(batch),
             batch=batch.name,

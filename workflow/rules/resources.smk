@@ -15,10 +15,10 @@ def of_expert(wildcards):
     return needs.of_expert(CONFIG, wildcards.task, gpu=GPU > 0)
 
 
-def of_batch(batch):
-    """What a batch needs."""
+def of_batch(batch, jobs):
+    """What each of so many jobs needs that make a batch."""
     need = needs.of_batch(CONFIG, batch, gpu=GPU > 0)
-    return lambda wildcards: need
+    return lambda wildcards: replace(need, minutes=math.ceil(need.minutes / jobs))
 
 
 def memory(need):

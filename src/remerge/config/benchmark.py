@@ -1,8 +1,9 @@
 """The configuration of one benchmark, and what follows from it: its merges, its models, its places."""
 
+from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, create_model, field_validator, model_validator
 
@@ -38,6 +39,12 @@ Plans: Any = create_model(
 )
 
 
+@cache
+def _cases(kind: type[Plan], said: str, tasks: tuple[str, ...], seed: int) -> dict[str, list[Case]]:
+    """A plan's merges: every rule asks for them, and there may be a hundred thousand."""
+    return kind.model_validate_json(said).cases(tasks, seed)
+
+
 class Config(Section):
     """One benchmark."""
 
@@ -48,10 +55,11 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
     threads: Count = Field(1, description="CPU threads of a job; they fix the bytes")
-    batches: Literal["methods", "sizes"] = Field(
-        "methods",
-        description="what one process makes: all merges of a method (of one that learns, of a variant) with "
-        "the choice of their parameters, or, for a cluster, one size; no result follows from it",
+    shards: Count = Field(
+        1,
+        description="how many jobs make the merges of a method (of one that learns, of a variant): one, with "
+        "the choice of their parameters, or, for a cluster, the choice first and then the merges, dealt out "
+        "among so many; no result follows from it",
     )
     base: Base
     parameters: Annotated[float, Field(gt=0, le=1e7)] | None = Field(
@@ -103,7 +111,8 @@ class Config(Section):
 
     def cases(self, plan: str) -> dict[str, list[Case]]:
         """The merges of a plan, by group."""
-        return self.planned[plan].cases(list(self.tasks), self.seed)
+        asked = self.planned[plan]
+        return _cases(type(asked), asked.model_dump_json(), tuple(self.tasks), self.seed)
 
     def groups(self, variant: Variant) -> dict[str, str]:
         """The groups of merges that a variant makes, each with its plan."""

@@ -26,15 +26,21 @@ from remerge.tasks import Row, pairs, read_split, shuffled
 
 
 class Workspace(Models):
-    """Everything a stage reads of one benchmark."""
+    """Everything a stage reads of one benchmark.
 
-    def __init__(self, config: Config) -> None:
+    Args:
+        config: of the benchmark.
+        share: the number of this process, if it is one of several that make a batch.
+    """
+
+    def __init__(self, config: Config, share: int | None = None) -> None:
         super().__init__(config)
+        self.share = share
         self._splits: dict[tuple[str, str], Split] = {}
 
     def journal(self, kind: Any, *parts: str) -> Journal:
         """A journal of this benchmark, of records of a type."""
-        return Journal(self.journal_file(*parts), kind)
+        return Journal(self.journal_file(*parts), kind, self.share)
 
     def journal_file(self, *parts: str) -> Path:
         """Where a journal lies."""

@@ -13,6 +13,7 @@ from remerge.config import Config, Variant, digest
 from remerge.contents import of_model
 from remerge.errors import UserError
 from remerge.files import write_text
+from remerge.journal import Journal
 from remerge.learn import Fit, evenly
 from remerge.methods import find
 from remerge.plans import Case
@@ -36,18 +37,35 @@ def run(config: Config, variant: str, group: str) -> None:
 
 def make(bench: Bench, variant: Variant, group: str) -> None:
     """Merge and score a group of merges by a variant that makes it, and write the records."""
-    lines = [merge.sealed() for merge in made(bench, variant, group)]
+    journal = _journal(bench, variant, group)
+    lines = [merge.sealed() for merge in _kept(bench, variant, group, journal)]
     text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
     write_text(Merge.place(bench.config.folder, variant=variant.name, group=group), text)
+    journal.settle()
+
+
+def keep(bench: Bench, variant: Variant, group: str, part: slice) -> None:
+    """Merge and score a part of a group's merges; they are kept in the journal alone."""
+    _kept(bench, variant, group, _journal(bench, variant, group), part)
 
 
 def made(bench: Bench, variant: Variant, group: str) -> list[Merge]:
     """The records of a group of merges, those of an earlier run from the journal."""
+    return _kept(bench, variant, group, _journal(bench, variant, group))
+
+
+def _journal(bench: Bench, variant: Variant, group: str) -> Journal:
+    return bench.space.journal(Merge, "merges", variant.name, group)
+
+
+def _kept(
+    bench: Bench, variant: Variant, group: str, journal: Journal, part: slice = slice(None)
+) -> list[Merge]:
+    """The records of a part of a group's merges."""
     config, plan = bench.config, bench.config.groups(variant)[group]
     own = _External(bench, variant) if variant.name in config.external else _Own(bench, variant, plan)
-    journal = bench.space.journal(Merge, "merges", variant.name, group)
     lines = []
-    for case in tqdm(config.cases(plan)[group], desc=f"{variant.name}, {group}", mininterval=1):
+    for case in tqdm(config.cases(plan)[group][part], desc=f"{variant.name}, {group}", mininterval=1):
         for seed in range(config.seed, config.seed + variant.seeds):
             lines.append(journal.recall(own.key(case, seed), partial(own.record, case, seed)))
     return [Merge.model_validate(line) for line in lines]

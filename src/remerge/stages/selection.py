@@ -10,7 +10,7 @@ from tqdm import tqdm
 from remerge.config import Config, Variant
 from remerge.errors import Diverged, UserError
 from remerge.methods import Method, find
-from remerge.plans import Case
+from remerge.plans import Case, Unmerged
 from remerge.records import Point, Selection
 from remerge.stages._bench import Bench
 from remerge.stages._keys import key_of_merge
@@ -29,61 +29,93 @@ def run(config: Config, variant: str, plan: str) -> None:
 
 def choose(bench: Bench, variant: Variant, plan: str) -> None:
     """Choose the parameters of a variant that is tuned for a plan, and write the record."""
-    made(bench, variant, plan).write(bench.config.folder, plan=plan, variant=variant.name)
+    trials = _Trials(bench, variant, plan)
+    trials.chosen().write(bench.config.folder, plan=plan, variant=variant.name)
+    trials.journal.settle()
+
+
+def keep(bench: Bench, variant: Variant, plan: str, part: slice) -> None:
+    """Take a part of the trials of a choice; their merits are kept in the journal alone."""
+    _Trials(bench, variant, plan).merits(part)
 
 
 def made(bench: Bench, variant: Variant, plan: str) -> Selection:
     """The record of a choice, merits of an earlier run from the journal."""
-    config, method = bench.config, find(variant.method)
-    asked = config.planned[plan]
-    cases = asked.tuning(config.cases(plan))
-    unmerged = bench.unmerged("validation")
-    journal = bench.space.journal(FiniteFloat | None, "selection", plan, variant.name)
-    points = config.grid(variant)
-    settings = [method.settings({**config.params(variant), **point}) for point in points]
-    found: list[dict[str, float | None]] = [{} for _ in points]
-    # Points that differ in scale alone follow one another, for they are merged once.
-    rest = [{key: value for key, value in setting.items() if key != "scale"} for setting in settings]
-    order = sorted(range(len(points)), key=lambda k: rest.index(rest[k]))
+    return _Trials(bench, variant, plan).chosen()
 
-    def merit(
-        write: Callable[[Mapping[str, Any]], None], setting: Mapping[str, Any], case: Case
+
+class _Trials:
+    """Every point of a variant's grid on every merge that it is tuned on; merits are kept in a journal."""
+
+    def __init__(self, bench: Bench, variant: Variant, plan: str) -> None:
+        config = bench.config
+        self.bench, self.variant, self.method = bench, variant, find(variant.method)
+        self.plan, self.name = config.planned[plan], plan
+        self.cases = self.plan.tuning(config.cases(plan))
+        self.points = config.grid(variant)
+        self.settings = [self.method.settings({**config.params(variant), **point}) for point in self.points]
+        self.journal = bench.space.journal(FiniteFloat | None, "selection", plan, variant.name)
+
+    def merits(self, part: slice = slice(None)) -> dict[tuple[str, int], float | None]:
+        """The merit of each trial of a part: a merge's name and a point's place; None where it diverges."""
+        # Points that differ in scale alone follow one another, for they are merged once.
+        rest = [{key: value for key, value in setting.items() if key != "scale"} for setting in self.settings]
+        order = sorted(range(len(self.points)), key=lambda k: rest.index(rest[k]))
+        found: dict[tuple[str, int], float | None] = {}
+        unmerged, write, last = self.bench.unmerged("validation"), None, None
+        trials = [(case, k) for case in self.cases for k in order][part]
+        for case, k in tqdm(trials, desc=f"select {self.variant.name}", mininterval=1):
+            if write is None or case != last:
+                write, last = _Writer(self.bench, self.method, case), case
+            setting, seed = self.settings[k], self.bench.config.seed
+            key = key_of_merge(self.bench, self.variant, self.method, setting, case, "validation", seed)
+            merit = partial(self._merit, write, setting, case, unmerged)
+            found[case.name, k] = self.journal.recall(key, merit)
+        return found
+
+    def _merit(
+        self,
+        write: Callable[[Mapping[str, Any]], None],
+        setting: Mapping[str, Any],
+        case: Case,
+        unmerged: Unmerged,
     ) -> float | None:
         try:
             write(setting)
         except Diverged:
             return None
-        scores = bench.scores(case.judged, "validation")
-        return asked.merit(case, {task: score["value"] for task, score in scores.items()}, unmerged)
+        scores = self.bench.scores(case.judged, "validation")
+        return self.plan.merit(case, {task: score["value"] for task, score in scores.items()}, unmerged)
 
-    with tqdm(total=len(points) * len(cases), desc=f"select {variant.name}", mininterval=1) as bar:
-        for case in cases:
-            write = _Writer(bench, method, case)
-            for k in order:
-                key = key_of_merge(bench, variant, method, settings[k], case, "validation", config.seed)
-                found[k][case.name] = journal.recall(key, partial(merit, write, settings[k], case))
-                bar.update()
-    grid, diverged = [], []
-    for point, merits in zip(points, found, strict=True):
-        told = {name: merit for name, merit in merits.items() if merit is not None}
-        if len(told) == len(merits):
-            grid.append(Point(params=point, validation=told, mean=sum(told.values()) / len(told)))
-        else:
-            diverged.append(point)
-    if not grid:
-        raise UserError(f"{variant.name}: a merge diverges at every point of the grid: try smaller values")
-    best = max(grid, key=lambda point: point.mean)
-    return Selection(
-        benchmark=config.benchmark,
-        variant=variant.name,
-        method=method.name,
-        plan=plan,
-        params=settings[points.index(best.params)],
-        subsets=[case.name for case in cases],
-        grid=grid,
-        chosen=best.params,
-        diverged=diverged,
-    )
+    def chosen(self) -> Selection:
+        """The record: the whole grid, and the best of its points.
+
+        Raises:
+            UserError: a merge diverges at every one.
+        """
+        grid, diverged, merits = [], [], self.merits()
+        for k, point in enumerate(self.points):
+            tried = {case.name: merits[case.name, k] for case in self.cases}
+            told = {name: merit for name, merit in tried.items() if merit is not None}
+            if len(told) == len(tried):
+                grid.append(Point(params=point, validation=told, mean=sum(told.values()) / len(told)))
+            else:
+                diverged.append(point)
+        if not grid:
+            why = "a merge diverges at every point of the grid: try smaller values"
+            raise UserError(f"{self.variant.name}: {why}")
+        best = max(grid, key=lambda point: point.mean)
+        return Selection(
+            benchmark=self.bench.config.benchmark,
+            variant=self.variant.name,
+            method=self.method.name,
+            plan=self.name,
+            params=self.settings[self.points.index(best.params)],
+            subsets=[case.name for case in self.cases],
+            grid=grid,
+            chosen=best.params,
+            diverged=diverged,
+        )
 
 
 class _Writer:

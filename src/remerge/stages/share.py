@@ -1,0 +1,20 @@
+"""A share of a batch: trials and merges, kept in journals from which the batch writes its records."""
+
+from remerge.batches import batch_of
+from remerge.config import Config
+from remerge.errors import UserError
+from remerge.stages import merges, selection
+from remerge.stages._bench import Bench
+from remerge.stages._workspace import Workspace
+
+
+def run(config: Config, batch: str, share: int) -> None:
+    """Make one share of a batch, from 1 on; `remerge batch` writes the records when all are made."""
+    shares = batch_of(config, batch).shares(config)
+    if not 1 <= share <= len(shares):
+        raise UserError(f"batch {batch} has {len(shares)} shares, counted from 1: there is no {share}")
+    own, bench = shares[share - 1], Bench(config, Workspace(config, share))
+    for plan, variant, part in own.choices:
+        selection.keep(bench, variant, plan, part)
+    for variant, group, part in own.merges:
+        merges.keep(bench, variant, group, part)
