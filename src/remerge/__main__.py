@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from remerge import config as configuration
-from remerge import needs
+from remerge import devices, needs
 from remerge.errors import UserError
 from remerge.files import check_writable
 from remerge.runs import end_with_the_run
@@ -57,12 +57,14 @@ def _stage(name: str, arguments: list[str]) -> Handler:
     def handle(parsed: argparse.Namespace) -> None:
         # First, for most mistakes are seen here: what a stage imports may take seconds.
         config = configuration.load(parsed.config)
-        end_with_the_run()
+        values = [getattr(parsed, argument) for argument in arguments]
+        if end_with_the_run() and config.device in ("auto", "cuda"):
+            devices.take(needs.of_job(config, name, values, gpu=True).device)
         check_writable(config.folder)
         stage = importlib.import_module(f"remerge.stages.{name}")
         if "torch" in sys.modules:
             _prepare(config.threads)
-        stage.run(config, *[getattr(parsed, argument) for argument in arguments])
+        stage.run(config, *values)
 
     return handle
 

@@ -8,9 +8,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from remerge import sources
-from remerge.batches import Batch, batches
+from remerge.batches import Batch, batch_of, batches
 from remerge.config import Config, Variant
 from remerge.headers import weights
 from remerge.plans import Case
@@ -130,6 +131,22 @@ def of_expert(config: Config, task: str, gpu: bool = False) -> Need:
 def of_stage(config: Config, name: str, gpu: bool = False) -> Need:
     """What a job of any other stage needs, by its name."""
     return _Needs(config, gpu).stage(name)
+
+
+def of_job(config: Config, stage: str, arguments: Sequence[Any], gpu: bool = False) -> Need:
+    """What the job of a rule needs, by its stage and the arguments of its command.
+
+    Raises:
+        UserError: it is of no task or batch of the benchmark.
+    """
+    if stage == "experts":
+        return of_expert(config, arguments[0], gpu)
+    if stage in ("batch", "share"):
+        batch = batch_of(config, arguments[0])
+        if stage == "share" or not batch.shares(config):
+            return of_batch(config, batch, gpu)
+        stage = "records"  # which others computed
+    return of_stage(config, stage, gpu)
 
 
 @dataclass(frozen=True)

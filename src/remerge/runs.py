@@ -95,15 +95,18 @@ def _locked(file: Path) -> int:
         os.close(held)
 
 
-def end_with_the_run() -> None:
+def end_with_the_run() -> bool:
     """End this process when the run that started it is gone: a later run would make the same files.
 
     A job that a cluster started is another machine's, and goes on.
+
+    Returns:
+        Whether a run on this machine started it.
     """
     pid = int(os.environ.get(RUN, "0"))
     above = {process.pid: process for process in psutil.Process().parents()}
     if pid not in above:
-        return
+        return False
 
     def watch() -> None:
         while above[pid].is_running() and above[pid].status() != psutil.STATUS_ZOMBIE:
@@ -112,3 +115,4 @@ def end_with_the_run() -> None:
         os._exit(130)
 
     threading.Thread(target=watch, daemon=True).start()
+    return True

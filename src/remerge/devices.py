@@ -1,0 +1,103 @@
+"""The GPUs of a machine, given out to the jobs of its runs: each sees one, alone or beside others that fit.
+
+Jobs agree by files in a folder of the user's. Each is locked while its job lives, however that ends, and is
+called by device, megabytes and process.
+"""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+"""The variable by which a process sees some devices only."""
+
+SECONDS = 1.0
+"""After which a job that waits looks again."""
+
+HELD: list[int] = []
+"""Of this process, until it ends."""
+
+
+def take(memory: int) -> None:
+    """See one device from now on: a free one, or that with most room, once so many megabytes fit there.
+
+    A job that is larger than any device waits for a free one. Where there are none, or the job needs none,
+    nothing is done.
+    """
+    devices = _devices()
+    if not devices or not memory:
+        return
+    folder = Path(tempfile.gettempdir(), f"remerge-gpus-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    waits = False
+    while not (found := _try(memory, devices, folder)):
+        if not waits:
+            print(f"remerge: waits for {memory} MB of a GPU", file=sys.stderr, flush=True)
+        waits = True
+        time.sleep(SECONDS)
+    os.environ[VISIBLE] = found
+
+
+def _devices() -> dict[str, int]:
+    """The devices that are visible, each with its megabytes; 0 where nobody says."""
+    told: dict[str, int] = {}
+    names: dict[str, str] = {}
+    if command := shutil.which("nvidia-smi"):
+        asked = [command, "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
+        done = subprocess.run(asked, capture_output=True, text=True)
+        for line in done.stdout.splitlines() if done.returncode == 0 else []:
+            index, name, total = (part.strip() for part in line.split(","))
+            told[name], names[index] = int(total) if total.isdigit() else 0, name
+    if VISIBLE not in os.environ:
+        return told
+    seen = [name.strip() for name in os.environ[VISIBLE].split(",") if name.strip()]
+    return {names.get(name, name): told.get(names.get(name, name), 0) for name in seen if name != "-1"}
+
+
+def _try(memory: int, devices: dict[str, int], folder: Path) -> str | None:
+    """Take a device if a job fits on one."""
+    with _locked(folder):
+        held: dict[str, list[int]] = {name: [] for name in devices}
+        for file in folder.glob("*~*~*"):
+            name, megabytes, _ = file.name.rsplit("~", 2)
+            if _is_alive(file):
+                held.setdefault(name, []).append(int(megabytes))
+        room = {name: total - sum(held[name]) for name, total in devices.items()}
+        best = max(devices, key=lambda name: (not held[name], room[name]))
+        if held[best] and room[best] < memory:
+            return None
+        mine = os.open(folder / f"{best}~{memory}~{os.getpid()}", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(mine, fcntl.LOCK_EX)
+        HELD.append(mine)
+        return best
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _is_alive(file: Path) -> bool:
+    """Whether the job of a file lives; the file of one that does not goes."""
+    held = os.open(file, os.O_RDWR)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        file.unlink()
+        return False
+    finally:
+        os.close(held)
