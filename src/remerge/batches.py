@@ -91,9 +91,10 @@ def batch_of(config: Config, name: str) -> Batch:
 
 
 def _work_of_choice(config: Config, plan: str, variant: Variant) -> list[int]:
-    """What each trial of a choice costs, in experts merged and judged on."""
+    """What each trial of a choice costs, in experts merged and judged on; a search is one piece."""
     cases = config.planned[plan].tuning(config.cases(plan))
-    return [len(case.tasks) + len(case.judged) for case in cases for _ in config.grid(variant)]
+    work = [len(case.tasks) + len(case.judged) for case in cases for _ in range(config.trials(variant))]
+    return [sum(work)] if config.is_searched(variant) else work
 
 
 def _work_of_merges(config: Config, variant: Variant, group: str) -> list[int]:

@@ -288,7 +288,7 @@ class _Needs:
         config = self.config
         cases = {plan: config.cases(plan) for plan in config.planned}
         for plan, variant in batch.choices:
-            points = len(config.grid(variant))
+            points = config.trials(variant)
             yield from ((variant, case, points) for case in config.planned[plan].tuning(cases[plan]))
         groups = {variant.name: config.groups(variant) for variant, _ in batch.merges}
         for variant, group in batch.merges:

@@ -11,15 +11,17 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Con
 
 import remerge
 from remerge import learn, miniature
+from remerge.batches import batches
 from remerge.checkpoints.models import held, state_of
 from remerge.config import dump, load, validate
+from remerge.config.sections import Tune
 from remerge.errors import UserError
 from remerge.families import family
 from remerge.measures.references import divergences
 from remerge.measures.score import accuracy
 from remerge.methods import find, prepare
 from remerge.records import Selection
-from remerge.stages import _code, data, experts, merges, references, selection, statistics
+from remerge.stages import _code, data, experts, merges, references, selection, share, statistics
 from remerge.stages import base as base_stage
 from remerge.stages._bench import Bench
 from remerge.stages._workspace import Workspace
@@ -236,6 +238,35 @@ def with_(config, variants, **changes):
     raw["merge"]["variants"] = variants
     raw |= changes
     return validate(raw, Path("b.yaml"))
+
+
+def test_a_search_tries_some_of_a_large_grid_and_goes_on_where_it_was_cut_short(bench):
+    scales = [round(0.05 * k, 2) for k in range(1, 41)]
+    variants = [{"task_arithmetic": {"scale": {"tune": scales}}}]
+    config = with_(bench, variants).model_copy(update={"tune": Tune(search="tpe", trials=12)})
+    name, journal = "task_arithmetic@tuned", config.folder / "journal/selection/subsets"
+    selection.run(config, name, "subsets")
+    file = config.folder / f"selection/{name}.json"
+    found, lines = json.loads(file.read_text()), (journal / f"{name}.jsonl").read_text().splitlines()
+    tried = [point["params"]["scale"] for point in found["grid"]]
+    assert tried == sorted(tried) and 1 < len(tried) <= 12 and len(lines) == len(tried)
+    best = max(point["mean"] for point in found["grid"])
+    assert found["chosen"] == next(p["params"] for p in found["grid"] if p["mean"] == best)
+    (journal / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines[:4]))
+    selection.run(config, name, "subsets")
+    assert json.loads(file.read_text()) == found
+    assert len((journal / f"{name}.jsonl").read_text().splitlines()) == len(lines)
+    # One process makes a search, though several share in the rest.
+    (journal / f"{name}.jsonl").unlink()
+    sharing = config.model_copy(update={"shards": 3})
+    assert len(batches(sharing)["select/task_arithmetic"].shares(sharing)) == 1
+    share.run(sharing, "select/task_arithmetic", 1)
+    assert len((journal / f"{name}~1.jsonl").read_text().splitlines()) == len(lines)
+    selection.run(sharing, name, "subsets")
+    assert json.loads(file.read_text()) == found
+    # A grid of no more points is tried whole.
+    few = config.model_copy(update={"tune": Tune(search="tpe", trials=40)})
+    assert not few.is_searched(few.merge.variants[0]) and few.trials(few.merge.variants[0]) == 40
 
 
 def test_a_grid_is_tuned_scales_by_rescaling_one_merge(bench):

@@ -148,6 +148,7 @@ def settings_of(batch):
     variants = [variant for _, variant in batch.choices] + [variant for variant, _ in batch.merges]
     each = {variant.name: [variant, CONFIG.params(variant)] for variant in variants}
     parts = [CONFIG.learning, CONFIG.merge.delta_dtype, CONFIG.seed, CONFIG.plans]
+    parts += [CONFIG.tune] if any(map(CONFIG.is_searched, variants)) else []
     parts += [CONFIG.evaluation.watch] if any(map(CONFIG.is_learned, variants)) else []
     return configuration.digest(each, parts)
 

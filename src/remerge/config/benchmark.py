@@ -20,6 +20,7 @@ from remerge.config.sections import (
     Statistics,
     Task,
     TaskName,
+    Tune,
     Variant,
     unknown,
 )
@@ -70,6 +71,7 @@ class Config(Section):
     tasks: dict[TaskName, Task] = Field(min_length=2)
     finetune: Finetune = Finetune()
     merge: Merge
+    tune: Tune = Tune()
     plans: Plans = Plans()
     rules: list[Path] = Field(
         [],
@@ -144,6 +146,14 @@ class Config(Section):
         """The values of the parameters that are tuned, every combination in order; one empty if none is."""
         tuned = {key: value[TUNE] for key, value in self.params(variant).items() if is_tuned(value)}
         return [dict(zip(tuned, values, strict=True)) for values in product(*tuned.values())]
+
+    def is_searched(self, variant: Variant) -> bool:
+        """Whether a variant's grid is larger than what is tried of it."""
+        return self.tune.search == "tpe" and len(self.grid(variant)) > self.tune.trials
+
+    def trials(self, variant: Variant) -> int:
+        """How many points of a variant's grid are tried."""
+        return self.tune.trials if self.is_searched(variant) else len(self.grid(variant))
 
     def is_tuned(self, variant: Variant) -> bool:
         """Whether a parameter of a variant is chosen on validation scores."""

@@ -297,6 +297,17 @@ class Merge(Section):
         return self
 
 
+class Tune(Section):
+    """How the values of tuned parameters are chosen."""
+
+    search: Literal["grid", "tpe"] = Field(
+        "grid",
+        description="grid: every combination is tried; tpe: of a larger grid so many trials, each proposed "
+        "by what those before reached; the values of a list stand in order",
+    )
+    trials: Count = Field(60, description="of tpe, for each plan; repeated ones count")
+
+
 class Learning(Section):
     """How coefficients are learned (DivMerge, Table 9), beside the learned methods' own parameters."""
 

@@ -1,8 +1,8 @@
 """The parameters that a configuration leaves open, chosen on validation scores."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import FiniteFloat
 from tqdm import tqdm
@@ -10,10 +10,13 @@ from tqdm import tqdm
 from remerge.config import Config, Variant
 from remerge.errors import Diverged, UserError
 from remerge.methods import Method, find
-from remerge.plans import Case, Unmerged
+from remerge.plans import Case
 from remerge.records import Point, Selection
 from remerge.stages._bench import Bench
 from remerge.stages._keys import key_of_merge
+from remerge.variants import TUNE, is_tuned
+
+Trial = TypeVar("Trial")
 
 
 def run(config: Config, variant: str, plan: str) -> None:
@@ -54,38 +57,58 @@ class _Trials:
         self.cases = self.plan.tuning(config.cases(plan))
         self.points = config.grid(variant)
         self.settings = [self.method.settings({**config.params(variant), **point}) for point in self.points]
+        self.unmerged = bench.unmerged("validation")
         self.journal = bench.space.journal(FiniteFloat | None, "selection", plan, variant.name)
+        self._writer: _Writer | None = None
 
     def merits(self, part: slice = slice(None)) -> dict[tuple[str, int], float | None]:
-        """The merit of each trial of a part: a merge's name and a point's place; None where it diverges."""
+        """The merit of each trial of a part: a merge's name and a point's place; None where it diverges.
+
+        A search has one part, for what it tries next follows from what it has found.
+        """
+        if self.bench.config.is_searched(self.variant):
+            return self._searched()
         # Points that differ in scale alone follow one another, for they are merged once.
         rest = [{key: value for key, value in setting.items() if key != "scale"} for setting in self.settings]
         order = sorted(range(len(self.points)), key=lambda k: rest.index(rest[k]))
-        found: dict[tuple[str, int], float | None] = {}
-        unmerged, write, last = self.bench.unmerged("validation"), None, None
         trials = [(case, k) for case in self.cases for k in order][part]
-        for case, k in tqdm(trials, desc=f"select {self.variant.name}", mininterval=1):
-            if write is None or case != last:
-                write, last = _Writer(self.bench, self.method, case), case
-            setting, seed = self.settings[k], self.bench.config.seed
-            key = key_of_merge(self.bench, self.variant, self.method, setting, case, "validation", seed)
-            merit = partial(self._merit, write, setting, case, unmerged)
-            found[case.name, k] = self.journal.recall(key, merit)
+        return {(case.name, k): self._tried(case, k) for case, k in self._bar(trials)}
+
+    def _searched(self) -> dict[tuple[str, int], float | None]:
+        """The merits of the points that a search tries, on all merges."""
+        from remerge.search import Search  # which takes a second to import, and few need it
+
+        config = self.bench.config
+        sizes = [len(value[TUNE]) for value in config.params(self.variant).values() if is_tuned(value)]
+        search, found = Search(sizes, config.seed), dict[tuple[str, int], float | None]()
+        for _ in self._bar(range(config.tune.trials)):
+            trial, k = search.ask()
+            merits = [self._tried(case, k) for case in self.cases]
+            found |= {(case.name, k): merit for case, merit in zip(self.cases, merits, strict=True)}
+            told = [merit for merit in merits if merit is not None]
+            search.tell(trial, sum(told) / len(told) if len(told) == len(merits) else None)
         return found
 
-    def _merit(
-        self,
-        write: Callable[[Mapping[str, Any]], None],
-        setting: Mapping[str, Any],
-        case: Case,
-        unmerged: Unmerged,
-    ) -> float | None:
+    def _bar(self, trials: Collection[Trial]) -> "tqdm[Trial]":
+        return tqdm(trials, desc=f"select {self.variant.name}", mininterval=1)
+
+    def _tried(self, case: Case, k: int) -> float | None:
+        """The merit of a point on a merge, that of an earlier run from the journal."""
+        setting, seed = self.settings[k], self.bench.config.seed
+        key = key_of_merge(self.bench, self.variant, self.method, setting, case, "validation", seed)
+        value: float | None = self.journal.recall(key, partial(self._merit, setting, case))
+        return value
+
+    def _merit(self, setting: Mapping[str, Any], case: Case) -> float | None:
+        if self._writer is None or self._writer.case != case:
+            self._writer = _Writer(self.bench, self.method, case)
         try:
-            write(setting)
+            self._writer(setting)
         except Diverged:
             return None
         scores = self.bench.scores(case.judged, "validation")
-        return self.plan.merit(case, {task: score["value"] for task, score in scores.items()}, unmerged)
+        values = {task: score["value"] for task, score in scores.items()}
+        return self.plan.merit(case, values, self.unmerged)
 
     def chosen(self) -> Selection:
         """The record: the whole grid, and the best of its points.
@@ -94,8 +117,8 @@ class _Trials:
             UserError: a merge diverges at every one.
         """
         grid, diverged, merits = [], [], self.merits()
-        for k, point in enumerate(self.points):
-            tried = {case.name: merits[case.name, k] for case in self.cases}
+        for k in sorted({k for _, k in merits}):
+            point, tried = self.points[k], {case.name: merits[case.name, k] for case in self.cases}
             told = {name: merit for name, merit in tried.items() if merit is not None}
             if len(told) == len(tried):
                 grid.append(Point(params=point, validation=told, mean=sum(told.values()) / len(told)))
