@@ -117,6 +117,21 @@ class Text:
         """Prompts and answers as tokens."""
         raise NotImplementedError
 
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The logits at the judged positions, float32 ``[N, V]``: as the model makes them, of these alone."""
+        whole: Any = model
+
+        def judged(decoder: nn.Module, given: object, output: Any) -> Any:
+            output.last_hidden_state = output.last_hidden_state[batch.positions].unsqueeze(0)
+            return output
+
+        hook = whole.get_decoder().register_forward_hook(judged)
+        try:
+            logits: Tensor = whole(**batch.inputs, use_cache=False).logits
+        finally:
+            hook.remove()
+        return logits.squeeze(0).float()
+
     def masks(self, batch: Batch) -> Sequence[Tensor]:
         """What of the inputs is no padding."""
         return [mask for name, mask in batch.inputs.items() if name.endswith("attention_mask")]

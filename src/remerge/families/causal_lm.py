@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoModelForCausalLM
 
 from remerge.errors import UserError
@@ -57,13 +57,6 @@ class CausalLM(Text):
         return Batch(
             {"input_ids": ids.to(device)}, (rows, columns), targets, rows, [e.task for e in examples]
         )
-
-    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The logits at the judged positions, float32 ``[N, V]``: the head runs on these alone."""
-        body: Any = model
-        hidden = body.base_model(**batch.inputs, use_cache=False).last_hidden_state
-        logits: Tensor = body.get_output_embeddings()(hidden[batch.positions])
-        return logits.float()
 
     def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
         """Each prompt's greedy answer with its end token."""

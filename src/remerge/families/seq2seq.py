@@ -57,12 +57,6 @@ class Seq2Seq(Text):
         decoder[batch.positions] = 1
         return [batch.inputs["attention_mask"], decoder]
 
-    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The logits at the judged positions, float32 ``[N, V]``."""
-        whole: Any = model
-        logits: Tensor = whole(**batch.inputs, use_cache=False).logits[batch.positions]
-        return logits.float()
-
     def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
         """Each prompt's greedy answer with its end token."""
         return self.decode(model, examples, left=False, longest=ANSWER_TOKENS)

@@ -1,0 +1,80 @@
+"""The logits at the judged positions are those of the model's own forward pass, whatever its head makes."""
+
+import pytest
+import torch
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GraniteConfig,
+    GraniteForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from remerge.families import Batch
+from remerge.families._text import Text
+
+SHAPE = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+WORDS = {"vocab_size": 40, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+DECODERS = {
+    "gemma2": (Gemma2ForCausalLM, Gemma2Config(**SHAPE, **WORDS, head_dim=8, final_logit_softcapping=0.5)),
+    "cohere": (CohereForCausalLM, CohereConfig(**SHAPE, **WORDS, logit_scale=0.0625)),
+    "granite": (GraniteForCausalLM, GraniteConfig(**SHAPE, **WORDS, logits_scaling=8.0)),
+    "gpt2": (GPT2LMHeadModel, GPT2Config(n_embd=16, n_layer=2, n_head=2, **WORDS)),
+    "phi": (PhiForCausalLM, PhiConfig(**SHAPE, **WORDS)),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config(**SHAPE, **WORDS, tie_word_embeddings=True)),
+}
+START = {"decoder_start_token_id": 0, **WORDS}
+T5_SHAPE = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2}
+BART_SHAPE = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 24}
+BART_HEADS = {"decoder_ffn_dim": 24, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+ENCODER_DECODERS = {
+    "t5": (T5ForConditionalGeneration, T5Config(**T5_SHAPE, **START, tie_word_embeddings=True)),
+    "t5 untied": (T5ForConditionalGeneration, T5Config(**T5_SHAPE, **START, tie_word_embeddings=False)),
+    "bart": (BartForConditionalGeneration, BartConfig(**BART_SHAPE, **BART_HEADS, **START)),
+}
+
+
+def made(kind, config):
+    torch.manual_seed(0)
+    model = kind(config).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.3 * torch.randn(parameter.shape)
+    return model
+
+
+def of_a_batch(model, inputs):
+    rows, columns = torch.tensor([[0, 0, 1], [1, 3, 2]])
+    batch = Batch(inputs, (rows, columns), torch.zeros(3), rows, ["a", "b"])
+    found = Text.logits(object.__new__(Text), model, batch)
+    expected = model(**inputs).logits[rows, columns]
+    assert found.shape == (3, 40)
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert not model.get_decoder()._forward_hooks
+    return found
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_decoders_logits(name):
+    ids = torch.randint(3, 40, (2, 4), generator=torch.Generator().manual_seed(1))
+    found = of_a_batch(made(*DECODERS[name]), {"input_ids": ids})
+    if name == "gemma2":
+        assert float(found.detach().abs().max()) <= 0.5
+
+
+@pytest.mark.parametrize("name", ENCODER_DECODERS)
+def test_an_encoder_decoders_logits(name):
+    draw = torch.Generator().manual_seed(1)
+    ids, answers = (torch.randint(3, 40, (2, length), generator=draw) for length in (6, 4))
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": answers}
+    of_a_batch(made(*ENCODER_DECODERS[name]), inputs)
