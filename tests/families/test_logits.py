@@ -24,7 +24,8 @@ from transformers import (
 from remerge.families import Batch
 from remerge.families._text import Text
 
-SHAPE = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+HEADS = {"num_attention_heads": 2, "num_key_value_heads": 2}
+SHAPE = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, **HEADS}
 WORDS = {"vocab_size": 40, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 DECODERS = {
     "gemma2": (Gemma2ForCausalLM, Gemma2Config(**SHAPE, **WORDS, head_dim=8, final_logit_softcapping=0.5)),

@@ -19,6 +19,16 @@ from slurm.cluster import Cluster, lacking
 # The profile asks for the first status after 40 seconds, which is as long as these jobs.
 QUICK = {"slurm": ["--slurm-init-seconds-before-status-checks", "2"], "cluster-generic": []}
 
+# Longer than the minute it is given, and than Slurm takes to see it.
+SLOW_AT_FIRST = """
+
+import time
+
+if not Path("begun").exists():
+    Path("begun").touch()
+    time.sleep(300)
+"""
+
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
@@ -41,8 +51,18 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 class Submitted:
     """A run of a copy of the project on a cluster."""
 
-    def __init__(self, folder: Path, cluster: Cluster, *arguments: str, profile: str = "slurm") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        cluster: Cluster,
+        *arguments: str,
+        profile: str = "slurm",
+        slow_at_first: str | None = None,
+    ) -> None:
         self.cluster, self.project = cluster, Project(folder)
+        if slow_at_first:
+            stage = self.project.folder / f"src/remerge/stages/{slow_at_first}.py"
+            stage.write_text(stage.read_text() + SLOW_AT_FIRST)
         # Two pretended GPUs are given out, and models run on the CPU.
         self.project.write(settings() | {"device": "cpu"})
         self.log = folder / "said.log"
@@ -65,8 +85,8 @@ class Submitted:
         )
 
     def queued(self) -> list[list[str]]:
-        """Of each job in the queue: number, requested memory, comment and name (in one the rule), state."""
-        lines = self.cluster.ask("squeue", "-h", "-o", "%i|%m|%k %j|%T").splitlines()
+        """Of each job in the queue: number, memory, comment and name (in one the rule), state, time limit."""
+        lines = self.cluster.ask("squeue", "-h", "-o", "%i|%m|%k %j|%T|%l").splitlines()
         return [line.split("|") for line in lines]
 
     def job(self, rule: str) -> list[str]:
@@ -78,6 +98,14 @@ class Submitted:
             assert self.running.poll() is None, self.said()
             time.sleep(0.2)
         raise TimeoutError(rule)
+
+    def asked(self, rule: str, column: int) -> list[str]:
+        """What the jobs of a rule ask for, one after the other, until the run ends."""
+        found = [self.job(rule)[column]]
+        while self.running.poll() is None:
+            found += [job[column] for job in self.queued() if rule in job[2] and job[column] != found[-1]]
+            time.sleep(0.5)
+        return found
 
     def submissions(self, rule: str) -> int:
         """How often jobs of a rule were submitted."""
@@ -115,13 +143,17 @@ def test_a_job_that_is_cancelled_is_made_again(
 
 def test_a_job_over_its_memory_gets_more(tmp_path: Path, cluster: Cluster, expected: dict[str, Any]) -> None:
     run = Submitted(tmp_path, cluster, "--set-resources", "scores:mem_mb=attempt*350")
-    asked = [run.job("scores")[1]]
-    while run.running.poll() is None:
-        asked += [job[1] for job in run.queued() if "scores" in job[2] and job[1] != asked[-1]]
-        time.sleep(0.5)
+    asked = run.asked("scores", column=1)
     assert run.end() == expected
     assert asked == [f"{350 * attempt}M" for attempt in range(1, run.submissions("scores") + 1)]
     assert len(asked) > 1
+
+
+def test_a_job_over_its_time_gets_more(tmp_path: Path, cluster: Cluster, expected: dict[str, Any]) -> None:
+    run = Submitted(tmp_path, cluster, "--set-resources", "scores:runtime=attempt", slow_at_first="scores")
+    asked = run.asked("scores", column=4)
+    assert run.end() == expected
+    assert asked == ["1:00", "2:00"]
 
 
 def test_a_controller_that_is_killed_and_started_again_goes_on(
@@ -129,6 +161,7 @@ def test_a_controller_that_is_killed_and_started_again_goes_on(
 ) -> None:
     run = Submitted(tmp_path, cluster)
     run.job("experts")
+    time.sleep(6)  # A controller saves what it knows within 5 seconds; jobs that it had not saved are lost.
     cluster.kill_controller()
     time.sleep(3)
     cluster.start_controller()
