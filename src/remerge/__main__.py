@@ -18,6 +18,7 @@ from remerge import devices, needs
 from remerge.errors import UserError
 from remerge.files import check_writable
 from remerge.runs import end_with_the_run
+from remerge.stages._cost import recorded
 from remerge.versions import version_of
 
 Handler = Callable[[argparse.Namespace], int | None]
@@ -63,17 +64,18 @@ def _stage(name: str, arguments: list[str]) -> Handler:
         check_writable(config.folder)
         stage = importlib.import_module(f"remerge.stages.{name}")
         if "torch" in sys.modules:
-            _prepare(config.threads)
-        stage.run(config, *values)
+            _prepare(config)
+        with recorded(config, name, values):
+            stage.run(config, *values)
 
     return handle
 
 
-def _prepare(threads: int) -> None:
+def _prepare(config: configuration.Config) -> None:
     from remerge.checkpoints.models import prepare_process
 
     _quiet()
-    prepare_process(threads)
+    prepare_process(config.threads, tf32=config.base.dtype == "tf32")
 
 
 def _quiet() -> None:
@@ -136,7 +138,7 @@ def _verify(parsed: argparse.Namespace) -> int:
     run = Run(Path(folder.parent.name, folder.name))
     if run.results != run.config.folder:
         raise UserError(f"{parsed.results} is not results/{run.benchmark}: name the folder of a run")
-    _prepare(run.config.threads)
+    _prepare(run.config)
     found = verify(run)
     for kind, lines in (("corrupt", found.corrupt), ("stale", found.stale)):
         for line in lines:

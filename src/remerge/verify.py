@@ -11,6 +11,7 @@ from remerge.contents import digest_of
 from remerge.errors import Stale, UserError
 from remerge.records import (
     Alignment,
+    Cost,
     Divergences,
     Made,
     Merge,
@@ -113,6 +114,8 @@ def _records(run: Run) -> dict[Path, Callable[[], Any]]:
     for task in config.tasks:
         add(Divergences, partial(run.divergences, task), model=task)
         add(Reference, partial(run.reference, task), task=task)
+    for job in run.jobs:
+        add(Cost, partial(run.cost, job), job=job)
     add(Weights, lambda: run.weights)
     add(Alignment, lambda: run.alignment)
     for variant in config.merge.variants:

@@ -13,6 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, Repo
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from remerge import passes
 from remerge.checkpoints.architecture import INNER, on_meta
 from remerge.checkpoints.reading import Checkpoint
 from remerge.checkpoints.stored import (
@@ -100,6 +101,7 @@ def load_whole(auto: Any, folder: Path, dtype: torch.dtype, may_lack: Sequence[s
             )
     must_be_numbers(folder, dict(model.named_parameters()))
     model.eval()
+    model.register_forward_hook(passes.counted)
     whole: nn.Module = model
     return whole
 
@@ -173,10 +175,12 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def prepare_process(threads: int) -> None:
-    """Make arithmetic repeatable and quiet: fixed threads, no subnormals, deterministic kernels."""
+def prepare_process(threads: int, tf32: bool) -> None:
+    """Make arithmetic repeatable: fixed threads, no subnormals, deterministic kernels, TF32 only if asked."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32  # which torch would take for convolutions, unasked
     torch.use_deterministic_algorithms(True, warn_only=True)

@@ -59,8 +59,10 @@ class Base(Section):
     )
     source: str = Field(description="a hub id, a local folder, or `miniature`, trained here")
     revision: str | None = Field(None, description="commit or tag on the hub")
-    dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of computations on a GPU; a CPU computes in float32"
+    dtype: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32",
+        description="of computations on a GPU: tf32 is float32 whose products are of factors rounded to ten "
+        "bits; a CPU computes in float32",
     )
     vocabulary: Literal["same", "common"] = Field(
         "same", description="of experts with added tokens: refuse them, or cut the rows that the base lacks"

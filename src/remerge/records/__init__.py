@@ -5,6 +5,7 @@ against that; a wrong file is refused by its name, line and key. Neither torch n
 """
 
 from remerge.records._record import Record as Record
+from remerge.records.costs import Cost as Cost
 from remerge.records.data import Data as Data
 from remerge.records.data import Lengths as Lengths
 from remerge.records.data import Prompts as Prompts

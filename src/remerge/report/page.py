@@ -14,8 +14,9 @@ from remerge.files import write_text
 from remerge.launch import project
 from remerge.records import Lengths, Model
 from remerge.report.answer import BEST, outcome
+from remerge.report.costs import costs
 from remerge.report.examples import answered
-from remerge.report.labels import MODELS, duration, task_label
+from remerge.report.labels import MODELS, task_label
 from remerge.report.make import made, place
 from remerge.report.run import Run
 from remerge.report.table import MISSING, number
@@ -82,7 +83,7 @@ def context(run: Run) -> dict[str, Any]:
         "seen": _seen(run),
         "remarks": _remarks(run),
         "answered": answered(run),
-        "stages": _stages(run),
+        "costs": costs(run),
         "checked": look(run),
         "versions": list(versions(PACKAGES).items()),
         "config": (run.results / "config.yaml").read_text(),
@@ -202,22 +203,6 @@ def _remarks(run: Run) -> list[dict[str, str]]:
     if run.lengths:
         found = {task: [*said, *run.lengths.remarks(task)] for task, said in found.items()}
     return [{"label": task_label(task), "said": "; ".join(said)} for task, said in found.items() if said]
-
-
-def _stages(run: Run) -> list[tuple[str, str]]:
-    """The recorded seconds of each stage, added up over its jobs."""
-    merges = [merge.seconds for merge in run.every_merge()]
-    references = [reference for task in run.tasks if (reference := run.reference(task))]
-    stages = {
-        "base": run.model("base").seconds,
-        "experts and multitask": sum(run.model(name).seconds for name in run.config.models[1:]),
-        **({"references": sum(reference.seconds for reference in references)} if references else {}),
-        "merging weights": sum(spent.merge for spent in merges),
-        "fitting coefficients": sum(spent.fit for spent in merges),
-        "scoring merges": sum(spent.evaluate for spent in merges),
-    }
-    stages["total"] = sum(stages.values())
-    return [(name, duration(seconds)) for name, seconds in stages.items()]
 
 
 def _whole(value: float) -> str:

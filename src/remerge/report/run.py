@@ -23,6 +23,7 @@ from remerge.errors import UserError
 from remerge.outcomes import unpack
 from remerge.records import (
     Alignment,
+    Cost,
     Data,
     Divergence,
     Divergences,
@@ -130,6 +131,16 @@ class Run:
         """The size and cost of an expert's kept answers, where the run needed them."""
         made = Reference.place(self.results, task=task).exists()
         return Reference.read(self.results, task=task) if made else None
+
+    @property
+    def jobs(self) -> list[str]:
+        """The jobs of which is recorded what they took."""
+        folder = self.results / "costs"
+        return sorted(str(file.relative_to(folder).with_suffix("")) for file in folder.rglob("*.json"))
+
+    def cost(self, job: str) -> Cost:
+        """What a job took."""
+        return Cost.read(self.results, job=job)
 
     def selections(self) -> list[tuple[Variant, Selection]]:
         """The grids of all tuned variants and their choices, for each plan that they are part of."""

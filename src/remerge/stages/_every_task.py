@@ -51,7 +51,7 @@ def on_every_task(
             # A task is read through its own expert's head, and compared with that expert.
             follows: list[Any] = [base, prints[model], prints[task], inputs[task]]
             follows += [config.evaluation.batch_size, inputs if joint else {}]
-            key = digest(follows, str(space.dtype), code(config, *more))
+            key = digest(follows, space.precision, code(config, *more))
             found[task] = journals[model].recall(key, partial(measured, load, task))
         everything[model] = found
     return everything

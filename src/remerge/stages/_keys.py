@@ -26,7 +26,7 @@ def key_of_merge(
         bench.space.contents("base", *case.tasks, *case.judged),
         dict(case.signs),
         _inputs(bench, case.judged, split),
-        [method.name, settings, str(bench.space.dtype), config.evaluation.batch_size],
+        [method.name, settings, bench.space.precision, config.evaluation.batch_size],
     ]
     if method.needs.statistics:
         parts += [_inputs(bench, case.tasks, "train"), config.statistics.inputs, config.seed]
@@ -47,7 +47,7 @@ def key_of_external(bench: Bench, print_of: str, case: Case) -> str:
         print_of,
         bench.space.contents("base", *case.judged),
         _inputs(bench, case.judged, "test"),
-        [str(bench.space.dtype), config.evaluation.batch_size],
+        [bench.space.precision, config.evaluation.batch_size],
     ]
     return digest(parts, code(config))
 

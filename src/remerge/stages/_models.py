@@ -42,9 +42,13 @@ class Models:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What models compute in: the configured type on a GPU, float32 on a CPU."""
-        on_gpu = self.device.type == "cuda"
-        return getattr(torch, self.config.base.dtype) if on_gpu else torch.float32
+        """What models are held in to compute."""
+        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+
+    @property
+    def precision(self) -> str:
+        """What models compute in: as configured on a GPU, float32 on a CPU."""
+        return self.config.base.dtype if self.device.type == "cuda" else "float32"
 
     @cached_property
     def family(self) -> Family:

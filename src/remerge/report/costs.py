@@ -1,0 +1,38 @@
+"""What a run took, as the page shows it: a row a stage, of merges a row a batch."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from remerge.records import Cost
+from remerge.report.labels import duration
+from remerge.report.run import Run
+from remerge.report.table import MISSING, number
+
+MERGING = ("batch", "share")
+"""The stages that merge; a batch is called by its method or variant."""
+
+
+def costs(run: Run) -> list[dict[str, str]]:
+    """The rows, those that took longest first, and what all took together; none without records."""
+    of: dict[str, list[Cost]] = {}
+    for job in run.jobs:
+        stage, *rest = job.split("/")
+        batch = rest[:-1] if stage == "share" else rest
+        label = f"merges: {'/'.join(batch)}" if stage in MERGING else stage
+        of.setdefault(label, []).append(run.cost(job))
+    longest = sorted(of, key=lambda label: -sum(cost.seconds for cost in of[label]))
+    rows = [_row(label, of[label]) for label in longest]
+    return [*rows, _row("total", [cost for some in of.values() for cost in some])] if rows else []
+
+
+def _row(label: str, some: Sequence[Cost]) -> dict[str, Any]:
+    gpu = max(cost.gpu for cost in some)
+    return {
+        "label": label,
+        "jobs": f"{len(some):,}",
+        "seconds": duration(sum(cost.seconds for cost in some)),
+        "cpu": duration(sum(cost.cpu for cost in some)),
+        "memory": number(max(cost.memory for cost in some) / 1e9, 2),
+        "gpu": number(gpu / 1e9, 2) if gpu else MISSING,
+        "passes": f"{sum(cost.passes for cost in some):,}",
+    }

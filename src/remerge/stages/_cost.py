@@ -1,0 +1,32 @@
+"""What a job takes, recorded when it ends well."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from remerge import passes
+from remerge.config import Config
+from remerge.records import Cost
+from remerge.stages._memory import most
+
+SHOW = ("tables", "figures", "report")
+"""Stages that show what the others took."""
+
+
+@contextmanager
+def recorded(config: Config, stage: str, arguments: Sequence[Any]) -> Iterator[None]:
+    """Record what the job of a stage takes, by its arguments."""
+    started = time.perf_counter()
+    yield
+    if stage in SHOW:
+        return
+    job, (memory, of_gpu) = "/".join(map(str, [stage, *arguments])), most()
+    Cost(
+        job=job,
+        seconds=round(time.perf_counter() - started, 3),
+        cpu=round(time.process_time(), 3),
+        memory=memory,
+        gpu=of_gpu,
+        passes=passes.made(),
+    ).write(config.folder, job=job)
