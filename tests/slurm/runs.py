@@ -23,6 +23,7 @@ QUICK = {"slurm": ["--slurm-init-seconds-before-status-checks", "2"], "cluster-g
 SLOW_AT_FIRST = """
 
 import time
+from pathlib import Path
 
 if not Path("begun").exists():
     Path("begun").touch()
