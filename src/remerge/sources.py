@@ -220,9 +220,18 @@ def _literal(file: Path, what: str, node: ast.expr) -> Any:
         ) from None
 
 
-def _imported(file: Path) -> Iterator[Path]:
-    """The files of remerge that a file imports."""
-    for node in _run(_parsed(file)):
+def _imported(file: Path) -> tuple[Path, ...]:
+    """The files of remerge that a file imports, each once."""
+    return _imports(file, file.stat().st_mtime_ns)
+
+
+@cache
+def _imports(file: Path, modified: int) -> tuple[Path, ...]:
+    return tuple(dict.fromkeys(_named(file, _parse(file, modified))))
+
+
+def _named(file: Path, code: ast.Module) -> Iterator[Path]:
+    for node in _run(code):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

@@ -19,6 +19,9 @@ from slurm.cluster import Cluster, lacking
 # The profile asks for the first status after 40 seconds, which is as long as these jobs.
 QUICK = {"slurm": ["--slurm-init-seconds-before-status-checks", "2"], "cluster-generic": []}
 
+PATIENCE = 900
+"""Seconds, for a machine that does other things too."""
+
 # Longer than the minute it is given, and than Slurm takes to see it.
 SLOW_AT_FIRST = """
 
@@ -92,12 +95,12 @@ class Submitted:
 
     def job(self, rule: str) -> list[str]:
         """The first running job of a rule."""
-        for _ in range(600):
+        for _ in range(PATIENCE):
             found = [job for job in self.queued() if rule in job[2] and job[3] == "RUNNING"]
             if found:
                 return found[0]
             assert self.running.poll() is None, self.said()
-            time.sleep(0.2)
+            time.sleep(1)
         raise TimeoutError(rule)
 
     def asked(self, rule: str, column: int) -> list[str]:
@@ -118,7 +121,7 @@ class Submitted:
 
     def end(self) -> dict[str, Any]:
         """The records, when the run has ended well."""
-        assert self.running.wait(timeout=900) == 0, self.said()
+        assert self.running.wait(timeout=PATIENCE) == 0, self.said()
         assert (self.project.results / "report.html").exists()
         return self.project.scores()
 

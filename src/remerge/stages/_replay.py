@@ -1,7 +1,7 @@
 """Every stage of a run once more, from its journal alone: what today's code would not make again is stale."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -145,9 +145,9 @@ def _check_records(run: Run, space: Workspace, found: Findings) -> None:
 def _check_exhibits(run: Run, found: Findings) -> None:
     """Tables and figures, against what the records make today."""
     for exhibit in exhibits.of(run.config).values():
-        files = [path for path in place(run, exhibit, "*").parent.glob(f"{exhibit.name}.*")]
-        for path in sorted(files):
+        now = cache(partial(printed, exhibit, run))
+        for path in sorted(place(run, exhibit, "*").parent.glob(f"{exhibit.name}.*")):
             with found.of(path):
-                if printed(exhibit, run).get(path.suffix[1:]) != path.read_bytes():
+                if now().get(path.suffix[1:]) != path.read_bytes():
                     changed = "is not what today's records and code make"
                     raise Stale(f"{path} {changed}: delete it and run again")
