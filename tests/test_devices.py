@@ -91,3 +91,13 @@ def test_a_job_that_needs_none_and_a_machine_without_are_left_alone(jobs: Jobs) 
     assert jobs.sees(0, CUDA_VISIBLE_DEVICES="0,1") == "0,1"
     if not Path("/dev/nvidia0").exists():
         assert jobs.sees(100) == "None"
+
+
+def test_a_folder_that_somebody_else_made_is_refused(jobs: Jobs) -> None:
+    jobs.pretend()
+    (jobs.folder / "elsewhere").mkdir()
+    (jobs.folder / f"remerge-gpus-{os.getuid()}").symlink_to("elsewhere")
+    job = jobs.start(1_000)
+    _, said_of_it = job.communicate()
+    assert job.returncode and "is not a folder of this user's: remove it, or set TMPDIR" in said_of_it
+    assert not [*(jobs.folder / "elsewhere").iterdir()]

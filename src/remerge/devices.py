@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from remerge.errors import UserError
+
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 """The variable by which a process sees some devices only."""
 
@@ -30,12 +32,17 @@ def take(memory: int) -> None:
 
     A job that is larger than any device waits for a free one. Where there are none, or the job needs none,
     nothing is done.
+
+    Raises:
+        UserError: the folder of the files is somebody else's.
     """
     devices = _devices()
     if not devices or not memory:
         return
     folder = Path(tempfile.gettempdir(), f"remerge-gpus-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise UserError(f"{folder} is not a folder of this user's: remove it, or set TMPDIR")
     waits = False
     while not (found := _try(memory, devices, folder)):
         if not waits:
