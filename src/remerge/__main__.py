@@ -95,6 +95,13 @@ def _merge(parsed: argparse.Namespace) -> None:
     )
 
 
+def _mergekit(parsed: argparse.Namespace) -> None:
+    from remerge.folders.standalone import merge_recipe
+
+    _quiet()
+    merge_recipe(parsed.file, parsed.out, parsed.device)
+
+
 def _push(parsed: argparse.Namespace) -> None:
     from remerge.folders.push import push
 
@@ -255,13 +262,18 @@ def _add_yours(commands: _Commands) -> None:
     demo = commands.add("demo", _demo, text)
     demo.add_argument("name", nargs="?", default="demo", help="another one, such as t5 or lora")
     merge = commands.add("merge", _merge, "merge checkpoints into a new folder, without a pipeline")
+    text = "merge as a configuration of mergekit's says, where a method of remerge's makes the same"
+    recipe = commands.add("mergekit", _mergekit, text, file=Path)
+    for command in (merge, recipe):
+        command.add_argument("--out", required=True, type=Path, help="a folder that is not there yet")
+        command.add_argument(
+            "--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute"
+        )
     merge.add_argument("--method", required=True, help="one that `remerge methods` lists")
     merge.add_argument("--base", required=True, help="a folder or hub id")
     merge.add_argument("--expert", required=True, action="append", help="the same; once for each expert")
-    merge.add_argument("--out", required=True, type=Path, help="a folder that is not there yet")
     merge.add_argument("--param", default=[], action="append", metavar="NAME=VALUE", help="of the method")
     merge.add_argument("--dtype", choices=["float32", "bfloat16"], help="of the weights; default: the base's")
-    merge.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
     listed = commands.add("methods", _methods, "list merge methods, their parameters and sources")
     listed.add_argument("method", nargs="*", help="of these alone; default: all")
     form = listed.add_mutually_exclusive_group()

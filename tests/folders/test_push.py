@@ -9,6 +9,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from remerge.__main__ import main
+from remerge.folders.recipe import RECIPE
 from remerge.folders.standalone import merge_folders
 
 
@@ -32,14 +33,15 @@ def calls(monkeypatch):
     return found
 
 
-def test_a_merge_goes_up_without_a_recipe_of_local_folders(merged, calls, capsys):
-    (merged / "mergekit.yml").write_text(yaml.safe_dump({"models": [{"model": "/home/me/cola"}]}))
+@pytest.mark.parametrize("place", ["/home/me/cola", "results/w/experts/cola", "./cola", "cola"])
+def test_a_merge_goes_up_without_a_recipe_of_local_folders(merged, calls, capsys, place):
+    (merged / RECIPE).write_text(yaml.safe_dump({"models": [{"model": place}]}))
     assert main(["push", "merged", "me/merged", "--private"]) == 0
     assert capsys.readouterr().out == "https://huggingface.co/me/merged\n"
     (made, how), upload = calls
     assert (made, how["private"]) == ("me/merged", True)
-    assert upload["repo_id"] == "me/merged" and upload["ignore_patterns"] == ["mergekit.yml"]
-    (merged / "mergekit.yml").write_text(yaml.safe_dump({"models": [{"model": "google-t5/t5-base"}]}))
+    assert upload["repo_id"] == "me/merged" and upload["ignore_patterns"] == [RECIPE]
+    (merged / RECIPE).write_text(yaml.safe_dump({"models": [{"model": "google-t5/t5-base"}]}))
     assert main(["push", "merged", "me/merged"]) == 0
     assert calls[-1]["ignore_patterns"] is None
 

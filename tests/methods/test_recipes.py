@@ -14,6 +14,7 @@ RECIPES = [
     ("slerp", {"t": 0.3, "of": "weights"}),
     ("multi_slerp", {"weights": [0.9, 0.3]}),
     ("ties", {"scope": "tensor", "density": 0.3, "scale": 0.8}),
+    ("ties", {"scope": "tensor", "density": 0.3, "scale": 0.4, "aggregate": "sum"}),
 ]
 
 
@@ -37,7 +38,6 @@ def test_a_recipe_makes_the_merge(base, experts, method, params):
         ("slerp", {}),
         ("karcher", {"of": "weights"}),
         ("ties", {}),
-        ("ties", {"scope": "tensor", "aggregate": "sum"}),
         ("ties", {"scope": "tensor", "scale": [0.5, 1.0]}),
         *((name, {}) for name in ("dare", "dare_ties", "breadcrumbs", "della", "drm_h", "drm_v", "knots")),
         *((name, {}) for name in ("tsv_m", "iso_c", "fisher", "regmean", "divmerge", "adamerging")),

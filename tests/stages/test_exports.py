@@ -30,6 +30,7 @@ from remerge.checkpoints.stored import stored_tensors
 from remerge.config import load
 from remerge.errors import UserError
 from remerge.files import write_folder
+from remerge.folders.recipe import RECIPE
 from remerge.stages import base as base_stage
 from remerge.stages import experts as experts_stage
 from remerge.stages._bench import Bench
@@ -205,10 +206,10 @@ def test_mergekit_makes_the_same_weights(world, expert_folders, tmp_path, method
     config, variant = world({method: params}), name_of(method, params)
     scored(config, variant, coefficients)
     folder = exported(variant)
-    recipe = MergeConfiguration.model_validate(yaml.safe_load((folder / "mergekit.yml").read_text()))
+    recipe = MergeConfiguration.model_validate(yaml.safe_load((folder / RECIPE).read_text()))
     run_merge(recipe, str(tmp_path / "mergekit"), MergeOptions(copy_tokenizer=False, quiet=True))
     close(loaded(tmp_path / "mergekit"), loaded(folder), atol=1e-5)
-    assert "`mergekit.yml` makes the same merge" in (folder / "README.md").read_text()
+    assert "`mergekit_config.yml` makes the same merge" in (folder / "README.md").read_text()
 
 
 def test_mergekit_is_pointed_to_what_was_merged(world, expert_folders, folder):
@@ -220,7 +221,7 @@ def test_mergekit_is_pointed_to_what_was_merged(world, expert_folders, folder):
     for part in (cola, words):
         part.save_pretrained(folder.parent / "cola")
     world({"task_arithmetic": {}}, vocabulary="common", revision="v1")
-    recipe = yaml.safe_load((exported("task_arithmetic") / "mergekit.yml").read_text())
+    recipe = yaml.safe_load((exported("task_arithmetic") / RECIPE).read_text())
     assert recipe["base_model"] == f"{folder.resolve()}@v1"
     sources = [str(folder.parent / "mnli"), "results/w/experts/cola"]
     assert sorted(model["model"] for model in recipe["models"]) == sorted(sources)
@@ -235,7 +236,7 @@ def test_mergekit_is_pointed_to_what_was_merged(world, expert_folders, folder):
 def test_what_mergekit_cannot_say_has_no_recipe(world, expert_folders, method, params):
     world({method: params})
     folder = exported(name_of(method, params))
-    assert not (folder / "mergekit.yml").exists()
+    assert not (folder / RECIPE).exists()
     assert "mergekit 0.1.5 cannot express this merge exactly" in (folder / "README.md").read_text()
 
 
@@ -338,7 +339,7 @@ def test_heads_of_the_subset_go_with_it(world, folder, base, adapted):
         found = state_of(PeftModel.from_pretrained(body, made).merge_and_unload() if adapted else body)
         assert torch.equal(found.pop("score.weight"), heads[task])
         close(found, base)
-    assert not (made / "mergekit.yml").exists()
+    assert not (made / RECIPE).exists()
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,10 @@ FILES = [*BESIDE, "*.safetensors", "*.py", "LICENSE*"]
 def locate(source: str, revision: str | None = None) -> Path:
     """The folder of a local or hub model; hub files are fetched once and then found offline.
 
+    Args:
+        source: a folder, or a hub id, which may name a revision: ``name/model@revision``.
+        revision: the same, said apart.
+
     Raises:
         UserError: no such folder, no such hub id, or it is not in the cache and the hub is out of reach.
     """
@@ -43,8 +47,9 @@ def locate(source: str, revision: str | None = None) -> Path:
         return Path(source)
     if is_place(source):
         raise UserError(f"{source}: no such folder")
+    name, _, own = source.partition("@")
     try:
-        return Path(snapshot_download(source, revision=revision, allow_patterns=FILES))
+        return Path(snapshot_download(name, revision=revision or own or None, allow_patterns=FILES))
     except (LocalEntryNotFoundError, RepositoryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         cause = type(error).__name__
         raise UserError(

@@ -45,7 +45,7 @@ def load(*paths: Path, over: Mapping[str, Any] | None = None) -> Config:
     """
     whole: dict[str, Any] = {}
     for path in paths:
-        whole = _laid_over(whole, _whole(_parsed(path), path, []))
+        whole = _laid_over(whole, _whole(read_yaml(path), path, []))
     return _checked(_laid_over(whole, _whole(dict(over or {}), paths[-1], [])), paths[-1])
 
 
@@ -62,7 +62,12 @@ def _checked(whole: dict[str, Any], where: Path) -> Config:
     return config
 
 
-def _parsed(path: Path) -> Any:
+def read_yaml(path: Path) -> Any:
+    """What a file of YAML says, as plain values.
+
+    Raises:
+        UserError: it cannot be read, is longer than a configuration ever is, or is not YAML.
+    """
     try:
         with path.open("rb") as file:
             read = file.read(LONGEST + 1)
@@ -93,7 +98,7 @@ def _whole(raw: Any, where: Path, through: list[Path]) -> dict[str, Any]:
     through, below = [*through, where.resolve()], where.parent / raw[INCLUDE]
     if below.resolve() in through:
         raise UserError(f"{where}: {INCLUDE}: {raw[INCLUDE]} includes this file again")
-    return _laid_over(_whole(_parsed(below), below, through), own)
+    return _laid_over(_whole(read_yaml(below), below, through), own)
 
 
 def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

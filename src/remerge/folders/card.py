@@ -1,4 +1,4 @@
-"""What goes with the weights of a merge: the model card, and mergekit's recipe where it has one."""
+"""The model card that goes with the weights of a merge."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from remerge.files import read_json
-from remerge.methods import Method, find
+from remerge.methods import Method
 
 HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 """An id on the hub: somebody's name and the model's."""
@@ -60,7 +60,7 @@ def hub_id(source: str) -> str | None:
     """A model's id on the hub: of a local folder the one that it was loaded from, where it says so."""
     folder = Path(source)
     if not folder.is_dir():
-        return source
+        return source.partition("@")[0]
     for file in ("config.json", "adapter_config.json"):
         name = read_json(folder / file).get("_name_or_path") if (folder / file).is_file() else None
         if name and HUB.fullmatch(name) and not Path(name).is_dir():
@@ -70,7 +70,8 @@ def hub_id(source: str) -> str | None:
 
 def shown(source: str) -> str:
     """How a model is called where others may read it: by its id, or by its folder's name."""
-    return hub_id(source) or Path(source).name
+    folder = Path(source)
+    return (hub_id(source) or folder.name) if folder.is_dir() else source
 
 
 def markdown(rows: Sequence[Sequence[Any]]) -> str:
@@ -88,56 +89,3 @@ def coefficient_table(coefficients: Coefficients) -> str:
         for layer in layers
     ]
     return markdown([("coefficient", *coefficients), *rows])
-
-
-def mergekit_recipe(
-    method: Method,
-    settings: Mapping[str, Any],
-    base: str,
-    experts: Mapping[str, str],
-    coefficients: Coefficients,
-    dtype: str,
-) -> dict[str, Any] | None:
-    """The configuration with which mergekit 0.1.5 makes the same merge, or None if it has no such method.
-
-    Args:
-        method: how the experts were merged.
-        settings: all its parameters.
-        base: the base's hub id or folder.
-        experts: the same of each expert, in the order of the merge.
-        coefficients: what was learned, empty for methods that learn nothing.
-        dtype: in which the merge is stored.
-    """
-    if method.learned:
-        if settings["over"] not in ("", "none"):
-            return None
-        method, settings = _as_given(coefficients)
-    recipe = method.mergekit(list(experts), **settings)
-    if recipe is None:
-        return None
-    weights = [{"weight": weight} for weight in recipe.weights] or [{}] * len(experts)
-    first = next(iter(experts.values()))
-    written = {
-        "merge_method": recipe.name,
-        "base_model": {"base": base, "first": first, "none": None}[recipe.base],
-        "models": [
-            {"model": source, **({"parameters": own} if own else {})}
-            for source, own in zip(experts.values(), weights, strict=True)
-        ],
-        "parameters": recipe.parameters,
-        "dtype": "float32",
-        "out_dtype": dtype,
-    }
-    return {key: value for key, value in written.items() if value}
-
-
-def _as_given(coefficients: Coefficients) -> tuple[Method, dict[str, Any]]:
-    """The method that makes the merge of learned coefficients, and its settings."""
-    first = next(iter(coefficients.values()))
-    if not isinstance(first, Mapping):
-        return find("task_arithmetic"), {"scale": coefficients}
-    by_layer = {
-        layer: {expert: c[layer] for expert, c in coefficients.items() if isinstance(c, Mapping)}
-        for layer in first
-    }
-    return find("layerwise"), {"scale": by_layer}

@@ -11,8 +11,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineMod
 from remerge.checkpoints.stored import weight_files
 from remerge.errors import UserError
 from remerge.files import read_json
-
-RECIPE = "mergekit.yml"
+from remerge.folders.card import HUB
+from remerge.folders.recipe import RECIPE
 
 
 def push(folder: Path, repository: str, private: bool = False) -> str:
@@ -38,7 +38,7 @@ def push(folder: Path, repository: str, private: bool = False) -> str:
                 raise UserError(f"{file} names {text}, which is of this machine: put a hub id in its place")
     # A recipe of local folders is of no use elsewhere, and tells where they lie.
     recipe = folder / RECIPE
-    local = recipe.is_file() and any(map(_is_here, _texts(yaml.safe_load(recipe.read_text()))))
+    local = recipe.is_file() and not all(map(_is_hub_id, _models(yaml.safe_load(recipe.read_text()))))
     try:
         api = HfApi()
         address = api.create_repo(repository, private=private, exist_ok=True)
@@ -75,3 +75,14 @@ def _texts(value: Any) -> Iterator[str]:
 def _is_here(text: str) -> bool:
     """Whether a text is a place on this machine."""
     return text[:1] in ("/", "~") or text[:2] == "./" or text[:3] == "../"
+
+
+def _models(recipe: Any) -> Iterator[str]:
+    """The models that a recipe names."""
+    if base := recipe.get("base_model"):
+        yield str(base)
+    yield from (str(entry["model"]) for entry in recipe["models"])
+
+
+def _is_hub_id(source: str) -> bool:
+    return HUB.fullmatch(source.partition("@")[0]) is not None and not Path(source).is_dir()

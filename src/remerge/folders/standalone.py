@@ -1,11 +1,12 @@
 """One merge without a pipeline: checkpoint folders in, a checkpoint folder out, of any architecture."""
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
@@ -17,8 +18,10 @@ from remerge.errors import UserError
 from remerge.files import write_folder
 from remerge.folders.card import model_card, shown
 from remerge.folders.experts import Expert, deltas_of, kept, read_base, read_expert, say, tied_by_value
+from remerge.folders.mergekit import read_recipe
 from remerge.folders.output import copied, copy, stored_dtype, write_weights
-from remerge.methods import find
+from remerge.folders.recipe import HINT, RECIPE, recipe_of
+from remerge.methods import Method, find
 
 
 def merge_folders(
@@ -72,7 +75,13 @@ def merge_folders(
         again += [f"--expert {shown(expert)}" for expert in experts]
         again += [f"--param {param!r}" for param in params]
         again += [*([f"--dtype {dtype}"] if dtype else []), "--out …"]
-        sections = [*_beside(folder, read), "```sh\n" + " \\\n  ".join(again) + "\n```"]
+        recipe = None
+        if whole.model is not None and not still and all(e.whole and not e.own for e in read.values()):
+            recipe = _recipe(
+                chosen, settings, base, sources, {stored_dtype(t, dtype) for t in theta.values()}
+            )
+        sections = [*_beside(folder, read), *([HINT] if recipe else [])]
+        sections.append("```sh\n" + " \\\n  ".join(again) + "\n```")
         card = model_card(out.name, base, sources, chosen, settings, sections)
 
         def save(target: Path) -> None:
@@ -82,11 +91,29 @@ def merge_folders(
                 if expert.own:
                     (target / "heads").mkdir(exist_ok=True)
                     save_file({n: t.clone() for n, t in expert.own.items()}, target / _head(name))
+            if recipe:
+                (target / RECIPE).write_text(yaml.safe_dump(recipe, sort_keys=False))
             (target / "README.md").write_text(card)
 
         write_folder(out, save)
     except torch.OutOfMemoryError:
         raise UserError(f"{place}: base and experts do not fit its memory: use --device cpu") from None
+
+
+def merge_recipe(file: Path, out: Path, device: str = "auto") -> None:
+    """Merge as a configuration of mergekit's says.
+
+    Args:
+        file: the configuration.
+        out: a folder that does not exist, or is empty.
+        device: where to compute.
+
+    Raises:
+        UserError: what the file asks for is not what a method of ours makes, or as in `merge_folders`.
+    """
+    given = read_recipe(file)
+    params = [f"{name}={value!r}" for name, value in given.params.items()]
+    merge_folders(given.method, given.base, given.experts, out, params, given.dtype, device)
 
 
 def _parameter(written: str) -> tuple[str, Any]:
@@ -119,6 +146,29 @@ def _beside(base: Path, experts: Mapping[str, Expert]) -> list[str]:
             "expert's class, then `model.load_state_dict(load_file(file), strict=False)`."
         )
     return told
+
+
+def _recipe(
+    method: Method,
+    settings: Mapping[str, Any],
+    base: str,
+    experts: Mapping[str, str],
+    dtypes: Collection[torch.dtype],
+) -> dict[str, Any] | None:
+    """mergekit's recipe of a merge of whole models in which nothing is kept apart.
+
+    mergekit would merge heads, add adapters in a precision of its own, and writes one dtype throughout.
+    """
+    if len(dtypes) > 1:
+        return None
+    (dtype,) = dtypes
+    found = {name: _anywhere(source) for name, source in experts.items()}
+    return recipe_of(method, settings, _anywhere(base), found, {}, str(dtype).removeprefix("torch."))
+
+
+def _anywhere(source: str) -> str:
+    """A model by its hub id, or by its folder, which is found from any other."""
+    return str(Path(source).resolve()) if Path(source).is_dir() else source
 
 
 def _head(expert: str) -> Path:

@@ -13,7 +13,8 @@ from remerge.checkpoints.stored import is_adapter
 from remerge.config import Config
 from remerge.deltas import Combined, LowRank
 from remerge.files import is_place, read_json, write_folder, write_json
-from remerge.folders.card import Coefficients, coefficient_table, markdown, mergekit_recipe, model_card
+from remerge.folders.card import Coefficients, coefficient_table, markdown, model_card
+from remerge.folders.recipe import HINT, RECIPE, recipe_of
 from remerge.methods import Method
 from remerge.records import Merge
 from remerge.stages._again import again, coefficients_in
@@ -54,7 +55,7 @@ def run(config: Config, variant: str, subset: str) -> None:
     # mergekit would merge heads, and add adapters in a precision of its own.
     if config.base.speaks and not any(adapters):
         exact = f"{base}@{config.base.revision}" if config.base.revision else base
-        recipe = mergekit_recipe(method, settings, exact, _loadable(bench, experts), coefficients, dtype)
+        recipe = recipe_of(method, settings, exact, _loadable(bench, experts), coefficients, dtype)
     sections = [
         *([coefficient_table(coefficients)] if coefficients else []),
         _scores(bench, record) if record else "It was not scored.",
@@ -79,7 +80,7 @@ def run(config: Config, variant: str, subset: str) -> None:
             file = folder / "adapter_config.json"
             write_json(file, {**read_json(file), "base_model_name_or_path": base})
         if recipe:
-            (folder / "mergekit.yml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+            (folder / RECIPE).write_text(yaml.safe_dump(recipe, sort_keys=False))
         (folder / "README.md").write_text(card)
 
     write_folder(config.folder / "exports" / variant / subset, save)
@@ -182,9 +183,9 @@ def _hints(bench: Bench, *, adapted: bool, mergekit: bool) -> list[str]:
             "`model.load_state_dict(load_file('heads/<task>.safetensors'), strict=False)`."
         )
     if mergekit:
-        hints.append("`mergekit.yml` makes the same merge with mergekit 0.1.5.")
+        hints.append(HINT)
     else:
-        hints.append("mergekit 0.1.5 cannot express this merge exactly: there is no `mergekit.yml`.")
+        hints.append(f"mergekit 0.1.5 cannot express this merge exactly: there is no `{RECIPE}`.")
     return hints
 
 

@@ -12,9 +12,10 @@ def recipe(
 ) -> Recipe | None:
     """mergekit's own, which trims each tensor; it differs where magnitudes tie with the smallest kept."""
     lam = set(per_expert(scale, experts, "ties: scale"))
-    if scope == "model" or aggregate == "sum" or len(lam) > 1:
+    if scope == "model" or len(lam) > 1:
         return None
-    return Recipe("ties", [1.0] * len(experts), {"density": density, "lambda": lam.pop()})
+    parameters = {"density": density, "lambda": lam.pop(), "normalize": aggregate == "mean"}
+    return Recipe("ties", [1.0] * len(experts), parameters)
 
 
 @method(label="TIES", citation="Yadav et al., 2023, arXiv:2306.01708", mergekit=recipe)

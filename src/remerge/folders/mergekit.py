@@ -1,0 +1,261 @@
+"""Configurations of mergekit's, as people have them: read where a method of remerge's makes the same."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from remerge.config.reading import read_yaml
+from remerge.errors import UserError
+
+KEYS = {
+    "merge_method": "",
+    "base_model": "",
+    "models": "",
+    "parameters": "",
+    "dtype": "",
+    "out_dtype": "",
+    "tokenizer_source": "",
+    "slices": "only whole models are merged: list them under models",
+    "modules": "only whole models are merged: list them under models",
+    "tokenizer": "the tokenizer is the base's: leave the key out",
+    "chat_template": "the chat template is the base's: leave the key out",
+}
+"""The keys of a file, and what is to be done about those that remerge cannot follow."""
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Given:
+    """A merge that a file of mergekit's asks for, in remerge's words.
+
+    Attributes:
+        method: how to merge.
+        base: a folder or hub id.
+        experts: the same for each expert.
+        params: the method's parameters.
+        dtype: of the merged weights; the base's if None.
+    """
+
+    method: str
+    base: str
+    experts: list[str]
+    params: dict[str, Any]
+    dtype: str | None
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """The parameters in a file: of all models together, and each model's own before them.
+
+    A method takes them one by one; what is left over in the end was not understood.
+    """
+
+    where: Path
+    shared: dict[str, Any]
+    models: dict[str, dict[str, Any]]
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """A number that all models share."""
+        value = self.shared.pop(key, default)
+        if value is None:
+            raise UserError(f"{self.where}: parameters.{key} is missing")
+        return self._number(f"parameters.{key}", value)
+
+    def numbers(self, key: str, default: float | None = None) -> list[float]:
+        """A number of each model."""
+        shared = self.shared.pop(key, default)
+        found = {model: own.pop(key, shared) for model, own in self.models.items()}
+        for model, value in found.items():
+            if value is None:
+                raise UserError(f"{self.where}: {key} of {model} is missing: give it under its parameters")
+        return [self._number(f"{key} of {model}", value) for model, value in found.items()]
+
+    def same(self, key: str, default: float | None, why: str) -> float:
+        """A number of each model that must be the same for all."""
+        values = self.numbers(key, default)
+        if len(set(values)) > 1:
+            raise UserError(f"{self.where}: {key}: {why}: give all models the same")
+        return values[0]
+
+    def flag(self, key: str, default: bool) -> bool:
+        """Whether something is done, for all models."""
+        value = self.shared.pop(key, default)
+        if not isinstance(value, bool):
+            raise UserError(f"{self.where}: parameters.{key}: must be true or false, not {str(value)[:60]!r}")
+        return value
+
+    def done(self, method: str) -> None:
+        """Refuse what is left over."""
+        left = [(f"parameters.{key}", key) for key in self.shared]
+        left += [(f"{key} of {model}", key) for model, own in self.models.items() for key in own]
+        for place, key in left:
+            raise UserError(f"{self.where}: {place}: remerge's {method} takes no {key}: leave it out")
+
+    def _number(self, place: str, value: Any) -> float:
+        if isinstance(value, list | dict):
+            raise UserError(
+                f"{self.where}: {place}: values by layer or by tensor's name are not read: give one number"
+            )
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise UserError(f"{self.where}: {place}: must be a number, not {str(value)[:60]!r}")
+        return number
+
+
+def read_recipe(where: Path) -> Given:
+    """The merge that a file of mergekit's asks for.
+
+    Sums are in float32 whatever ``dtype`` says; it names what the weights are written in.
+
+    Raises:
+        UserError: it is no such file, or asks for what remerge does not do in the same way; the line names
+            the key.
+    """
+    raw = read_yaml(where)
+    if not isinstance(raw, dict):
+        raise UserError(f"{where}: not a mapping of keys")
+    for key, value in raw.items():
+        remedy = KEYS.get(key, f"unknown key (of {', '.join(k for k, r in KEYS.items() if not r)})")
+        if remedy and value is not None:
+            raise UserError(f"{where}: {key}: {remedy}")
+    name = str(raw.get("merge_method"))
+    if name not in METHODS:
+        raise UserError(
+            f"{where}: merge_method: {name[:60]!r} is none of those that both make alike, "
+            f"{', '.join(METHODS)}: see `remerge methods` for remerge's own"
+        )
+    if raw.get("tokenizer_source") not in (None, "base"):
+        raise UserError(
+            f"{where}: tokenizer_source: the tokenizer is the base's: write base, or leave it out"
+        )
+    dtype = raw.get("out_dtype") or raw.get("dtype")
+    if dtype is not None and dtype not in DTYPES:
+        key = "out_dtype" if raw.get("out_dtype") else "dtype"
+        raise UserError(f"{where}: {key}: must be one of {', '.join(DTYPES)}, not {str(dtype)[:60]!r}")
+    base = None if raw.get("base_model") is None else _source(where, "base_model", raw["base_model"])
+    models = _models(where, raw)
+    if name == "linear":
+        if base is not None and base not in models:
+            raise UserError(
+                f"{where}: base_model: linear would merge it too: list it in models, or leave it out"
+            )
+    elif base is None:
+        raise UserError(f"{where}: base_model is missing: {name} starts from it: name it")
+    else:
+        own = models.pop(base, {})
+        models = {base: own, **models} if name == "slerp" else models
+    settings = _Settings(where, _mapping(where, "parameters", raw.get("parameters")), models)
+    if not models:
+        raise UserError(f"{where}: models: none but the base: list the experts")
+    method, params = METHODS[name](settings)
+    settings.done(method)
+    return Given(method, base or next(iter(models)), list(models), params, dtype)
+
+
+def _models(where: Path, raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The models of a file and their own parameters, in its order."""
+    listed = raw.get("models")
+    if not isinstance(listed, list) or not listed:
+        raise UserError(f"{where}: models: must be a list of models, each `model: folder or hub id`")
+    found: dict[str, dict[str, Any]] = {}
+    for i, entry in enumerate(listed):
+        entry = _mapping(where, f"models.{i}", entry)
+        source = _source(where, f"models.{i}.model", entry.pop("model", None))
+        own = _mapping(where, f"models.{i}.parameters", entry.pop("parameters", None))
+        if entry:
+            raise UserError(f"{where}: models.{i}: unknown key {min(map(str, entry))} (of model, parameters)")
+        if source in found:
+            raise UserError(f"{where}: models.{i}: {source} is listed twice: give it one weight")
+        found[source] = own
+    return found
+
+
+def _mapping(where: Path, key: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict | None):
+        raise UserError(f"{where}: {key}: must be a mapping of keys, not {str(value)[:60]!r}")
+    return dict(value or {})
+
+
+def _source(where: Path, key: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise UserError(f"{where}: {key}: must be a folder or hub id, not {str(value)[:60]!r}")
+    if "+" in value:
+        raise UserError(
+            f"{where}: {key}: {value}: give the adapter alone: `remerge merge` adds it to its base"
+        )
+    return value
+
+
+def _linear(given: _Settings) -> tuple[str, dict[str, Any]]:
+    weights = given.numbers("weight")
+    total = math.fsum(weights)
+    if not given.flag("normalize", True) and not math.isclose(total, 1):
+        raise UserError(f"{given.where}: parameters.normalize: the weights sum to {total:g}: make it 1")
+    if min(weights) < 0:
+        raise UserError(f"{given.where}: weight: {min(weights):g} is negative: merge by task_arithmetic")
+    if total == 0:
+        raise UserError(f"{given.where}: weight: all are 0: give one model a weight")
+    return "average", {"weights": [weight / total for weight in weights]}
+
+
+def _task_arithmetic(given: _Settings) -> tuple[str, dict[str, Any]]:
+    weights, scale = given.numbers("weight"), given.number("lambda", 1.0)
+    given.flag("int8_mask", False)  # of memory alone
+    if given.flag("normalize", False):
+        scale /= _divisor(given, weights)
+    return "task_arithmetic", {"scale": [scale * weight for weight in weights]}
+
+
+def _ties(given: _Settings) -> tuple[str, dict[str, Any]]:
+    weight = given.same("weight", None, "signs are elected before any weighting")
+    density = given.same("density", 1.0, "every task vector keeps the same share")
+    scale = given.number("lambda", 1.0)
+    given.flag("int8_mask", False)  # of memory alone
+    if given.flag("rescale", False):
+        raise UserError(f"{given.where}: parameters.rescale: what is kept is not rescaled: write false")
+    if weight <= 0:
+        raise UserError(f"{given.where}: weight: {weight:g} elects other signs: give a positive number")
+    mean = given.flag("normalize", True)
+    params = {"density": density, "scale": scale if mean else scale * weight, "scope": "tensor"}
+    return "ties", params if mean else {**params, "aggregate": "sum"}
+
+
+def _slerp(given: _Settings) -> tuple[str, dict[str, Any]]:
+    if len(given.models) != 2:
+        raise UserError(f"{given.where}: models: slerp takes the base and one other, not {len(given.models)}")
+    return "slerp", {"t": given.number("t"), "of": "weights"}
+
+
+def _multislerp(given: _Settings) -> tuple[str, dict[str, Any]]:
+    weights = given.numbers("weight")
+    if not given.flag("normalize_weights", True):
+        raise UserError(
+            f"{given.where}: parameters.normalize_weights: the weights are normalised: write true"
+        )
+    if min(weights) < 0:
+        raise UserError(f"{given.where}: weight: {min(weights):g} is negative: give numbers from 0")
+    total = _divisor(given, weights)
+    return "multi_slerp", {"weights": [weight / total for weight in weights]}
+
+
+def _divisor(given: _Settings, weights: Sequence[float]) -> float:
+    total = math.fsum(weights)
+    if abs(total) < 1e-8:
+        raise UserError(f"{given.where}: weight: they sum to 0 and cannot be normalised: change one")
+    return total
+
+
+METHODS: Mapping[str, Callable[[_Settings], tuple[str, dict[str, Any]]]] = {
+    "linear": _linear,
+    "task_arithmetic": _task_arithmetic,
+    "ties": _ties,
+    "slerp": _slerp,
+    "multislerp": _multislerp,
+}
+"""The methods that both make alike, by mergekit's names: from settings to remerge's method and parameters."""

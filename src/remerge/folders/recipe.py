@@ -1,0 +1,65 @@
+"""A merge in mergekit's words, to lie beside the merge."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from remerge.folders.card import Coefficients
+from remerge.methods import Method, find
+
+RECIPE = "mergekit_config.yml"
+"""The file beside a merge; mergekit gives its own the same name."""
+
+HINT = f"`{RECIPE}` makes the same merge with mergekit 0.1.5; on the hub it lies only if all its models do."
+
+
+def recipe_of(
+    method: Method,
+    settings: Mapping[str, Any],
+    base: str,
+    experts: Mapping[str, str],
+    coefficients: Coefficients,
+    dtype: str,
+) -> dict[str, Any] | None:
+    """The configuration with which mergekit 0.1.5 makes the same merge, or None if it has no such method.
+
+    Args:
+        method: how the experts were merged.
+        settings: all its parameters.
+        base: the base's hub id or folder.
+        experts: the same of each expert, in the order of the merge.
+        coefficients: what was learned, empty for methods that learn nothing.
+        dtype: in which the merge is stored.
+    """
+    if method.learned:
+        if settings["over"] not in ("", "none"):
+            return None
+        method, settings = _as_given(coefficients)
+    recipe = method.mergekit(list(experts), **settings)
+    if recipe is None:
+        return None
+    weights = [{"weight": weight} for weight in recipe.weights] or [{}] * len(experts)
+    first = next(iter(experts.values()))
+    written = {
+        "merge_method": recipe.name,
+        "base_model": {"base": base, "first": first, "none": None}[recipe.base],
+        "models": [
+            {"model": source, **({"parameters": own} if own else {})}
+            for source, own in zip(experts.values(), weights, strict=True)
+        ],
+        "parameters": recipe.parameters,
+        "dtype": "float32",
+        "out_dtype": dtype,
+    }
+    return {key: value for key, value in written.items() if value}
+
+
+def _as_given(coefficients: Coefficients) -> tuple[Method, dict[str, Any]]:
+    """The method that makes the merge of learned coefficients, and its settings."""
+    first = next(iter(coefficients.values()))
+    if not isinstance(first, Mapping):
+        return find("task_arithmetic"), {"scale": coefficients}
+    by_layer = {
+        layer: {expert: c[layer] for expert, c in coefficients.items() if isinstance(c, Mapping)}
+        for layer in first
+    }
+    return find("layerwise"), {"scale": by_layer}

@@ -1,0 +1,262 @@
+"""mergekit's files: what is read of one is what mergekit makes of it; what is written makes it again."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from mergekit.config import MergeConfiguration
+from mergekit.merge import run_merge
+from mergekit.options import MergeOptions
+from safetensors.torch import load_file
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from remerge.__main__ import main
+from remerge.folders.recipe import RECIPE
+
+PAIR = [{"model": "cola"}, {"model": "mnli"}]
+DIFFERENCES = {"base_model": "model", "models": PAIR}
+
+
+def weighed(*weights, **more):
+    return [
+        {"model": model, "parameters": {"weight": weight, **more}}
+        for model, weight in zip(("cola", "mnli", "sst2"), weights, strict=False)
+    ]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, expert_folders, tokenizer):
+    monkeypatch.chdir(tmp_path)
+    for expert in expert_folders:
+        tokenizer.save_pretrained(expert)
+
+
+def merged(raw):
+    Path("mergekit.yml").write_text(yaml.safe_dump(raw))
+    return main(["mergekit", "mergekit.yml", "--out", "merged"])
+
+
+def theirs(raw):
+    recipe = MergeConfiguration.model_validate(raw)
+    run_merge(recipe, "theirs", MergeOptions(copy_tokenizer=False, write_model_card=False, quiet=True))
+    return load_file("theirs/model.safetensors")
+
+
+def close(found, expected, atol=1e-5):
+    assert set(found) == set(expected)
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype
+        torch.testing.assert_close(found[name], tensor, atol=atol, rtol=0)
+
+
+FILES = {
+    "linear": {"merge_method": "linear", "models": weighed(1, 3)},
+    "linear, sum 1": {
+        "merge_method": "linear",
+        "models": weighed(0.3, 0.7),
+        "parameters": {"normalize": False},
+    },
+    "linear, with the base": {
+        "merge_method": "linear",
+        "base_model": "model",
+        "models": [{"model": "model"}, *weighed(0.5, 1)],
+        "parameters": {"weight": 2},
+    },
+    "task arithmetic": {
+        "merge_method": "task_arithmetic",
+        "base_model": "model",
+        "models": [{"model": "model"}, *weighed(0.5, "-4e-1", 0.2)],
+        "parameters": {"lambda": 0.9, "int8_mask": True},
+        "tokenizer_source": "base",
+    },
+    "task arithmetic, normalised": {
+        "merge_method": "task_arithmetic",
+        "base_model": "model",
+        "models": weighed(0.5, 0.4),
+        "parameters": {"normalize": True},
+    },
+    "ties": {
+        "merge_method": "ties",
+        **DIFFERENCES,
+        "parameters": {"weight": 0.3, "density": 0.4, "lambda": 0.7},
+    },
+    "ties, sums": {
+        "merge_method": "ties",
+        "base_model": "model",
+        "models": weighed(0.5, 0.5, 0.5, density=0.6),
+        "parameters": {"normalize": False},
+    },
+    "ties of everything": {"merge_method": "ties", "base_model": "model", "models": weighed(1, 1)},
+    "slerp": {
+        "merge_method": "slerp",
+        "base_model": "mnli",
+        "models": PAIR,
+        "parameters": {"t": 0.3},
+    },
+    "multislerp": {"merge_method": "multislerp", "base_model": "model", "models": weighed(0.9, 0.3)},
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_it_makes_what_mergekit_makes(here, name):
+    raw = {**FILES[name], "dtype": "float32"}
+    assert merged(raw) == 0
+    found = load_file("merged/model.safetensors")
+    close(found, theirs(raw))
+    # What is written beside the merge makes it once more, here and there.
+    again = yaml.safe_load(Path("merged", RECIPE).read_text())
+    close(theirs(again), found)
+    assert main(["mergekit", f"merged/{RECIPE}", "--out", "again"]) == 0
+    close(load_file("again/model.safetensors"), found, 1e-6)
+
+
+def test_weights_are_written_in_the_dtype_that_it_names(here):
+    raw = {**FILES["linear"], "dtype": "float32", "out_dtype": "bfloat16"}
+    assert merged(raw) == 0
+    assert yaml.safe_load(Path("merged", RECIPE).read_text())["out_dtype"] == "bfloat16"
+    close(load_file("merged/model.safetensors"), theirs(raw), 0.01)
+
+
+def test_another_architecture(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    size = {"vocab_size": 40, "d_model": 8, "d_kv": 4, "d_ff": 12, "num_layers": 2, "num_heads": 2}
+    # mergekit knows T5 1.1 alone.
+    config = T5Config(**size, feed_forward_proj="gated-gelu", decoder_start_token_id=0)
+    for seed, name in enumerate(("model", "cola", "mnli")):
+        torch.manual_seed(seed)
+        T5ForConditionalGeneration(config).save_pretrained(name)
+    line = ["--method", "task_arithmetic", "--base", "model", "--expert", "cola", "--expert", "mnli"]
+    assert main(["merge", *line, "--out", "merged"]) == 0
+    theirs(yaml.safe_load(Path("merged", RECIPE).read_text()))
+    ours, other = (AutoModelForSeq2SeqLM.from_pretrained(f).state_dict() for f in ("merged", "theirs"))
+    close(ours, other)
+
+
+def test_of_heads_and_of_what_only_remerge_makes_nothing_is_written(here):
+    line = ["--base", "model", "--expert", "cola", "--expert", "mnli"]
+    assert main(["merge", "--method", "dare", *line, "--out", "drawn"]) == 0
+    for name in ("cola", "mnli"):
+        model = AutoModelForSequenceClassification.from_pretrained(name, num_labels=2)
+        model.save_pretrained(name)
+    AutoModelForCausalLM.from_pretrained("model").save_pretrained("model")
+    assert main(["merge", "--method", "average", *line, "--out", "headed"]) == 0
+    for folder in ("drawn", "headed"):
+        assert not Path(folder, RECIPE).exists()
+        assert RECIPE not in Path(folder, "README.md").read_text()
+
+
+TIES = {"merge_method": "ties", **DIFFERENCES}
+PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        ([], "mergekit.yml: not a mapping of keys"),
+        (
+            {**PLAIN, "merge_method": "passthrough"},
+            "merge_method: 'passthrough' is none of those that both make",
+        ),
+        ({**PLAIN, "merge_method": "dare_ties"}, "see `remerge methods` for remerge's own"),
+        ({**PLAIN, "merge_method": ["linear"]}, "merge_method: \"['linear']\" is none"),
+        ({"models": PAIR}, "merge_method: 'None' is none"),
+        (
+            {**PLAIN, "slices": [{"sources": []}]},
+            "slices: only whole models are merged: list them under models",
+        ),
+        ({**PLAIN, "modules": {}}, "modules: only whole models"),
+        ({**PLAIN, "tokenizer": {"source": "union"}}, "tokenizer: the tokenizer is the base's"),
+        ({**PLAIN, "tokenizer_source": "union"}, "tokenizer_source: the tokenizer is the base's: write base"),
+        ({**PLAIN, "chat_template": "auto"}, "chat_template: the chat template is the base's"),
+        ({**PLAIN, "methode": 1}, "methode: unknown key (of merge_method, base_model, models"),
+        ({**PLAIN, "dtype": "int8"}, "dtype: must be one of float32, bfloat16, float16, not 'int8'"),
+        ({**PLAIN, "out_dtype": 16}, "out_dtype: must be one of"),
+        ({**PLAIN, "base_model": "model"}, "base_model: linear would merge it too: list it in models"),
+        ({**PLAIN, "base_model": {"model": "a"}}, "base_model: must be a folder or hub id"),
+        ({**TIES, "base_model": None}, "base_model is missing: ties starts from it"),
+        ({**TIES, "models": []}, "models: must be a list of models"),
+        ({**TIES, "models": ["cola"]}, "models.0: must be a mapping of keys, not 'cola'"),
+        ({**TIES, "models": [{"parameters": {}}]}, "models.0.model: must be a folder or hub id, not 'None'"),
+        (
+            {**TIES, "models": [{"model": "cola", "weight": 1}]},
+            "models.0: unknown key weight (of model, param",
+        ),
+        ({**TIES, "models": [*PAIR, *PAIR]}, "models.2: cola is listed twice"),
+        ({**TIES, "models": [{"model": "model"}]}, "models: none but the base"),
+        ({**TIES, "models": [{"model": "cola+lora"}]}, "models.0.model: cola+lora: give the adapter alone"),
+        (TIES, "weight of cola is missing"),
+        ({**TIES, "models": weighed(0.5, 0.4)}, "weight: signs are elected before any weighting"),
+        ({**TIES, "models": weighed(-1, -1)}, "weight: -1 elects other signs"),
+        ({**TIES, "models": weighed(1, 1, density=0)}, "density is float in (0, 1], not 0"),
+        (
+            {**TIES, "models": weighed(1, 1, gamma=0)},
+            "gamma of cola: remerge's ties takes no gamma: leave it",
+        ),
+        (
+            {**TIES, "models": [*weighed(1, density=0.3), *weighed(1, 1, density=0.5)[1:]]},
+            "density: every task vector keeps the same share",
+        ),
+        (
+            {**TIES, "models": weighed(1, 1), "parameters": {"rescale": True}},
+            "parameters.rescale: what is kept",
+        ),
+        (
+            {**TIES, "models": weighed(1, 1), "parameters": {"normalize": 1}},
+            "normalize: must be true or false",
+        ),
+        (
+            {**TIES, "models": weighed(1, 1), "parameters": {"lamda": 1}},
+            "parameters.lamda: remerge's ties takes",
+        ),
+        (
+            {**TIES, "models": weighed([0, 1], 1)},
+            "weight of cola: values by layer or by tensor's name are not",
+        ),
+        (
+            {**TIES, "models": weighed([{"filter": "mlp", "value": 1}], 1)},
+            "weight of cola: values by layer or by tensor's name are not read: give one number",
+        ),
+        ({**TIES, "models": weighed("much", 1)}, "weight of cola: must be a number, not 'much'"),
+        ({**TIES, "models": weighed(float("nan"), 1)}, "weight of cola: must be a number, not 'nan'"),
+        ({**TIES, "models": weighed(True, 1)}, "weight of cola: must be a number, not 'True'"),
+        ({**PLAIN, "models": weighed(-1, 3)}, "weight: -1 is negative: merge by task_arithmetic"),
+        ({**PLAIN, "models": weighed(0, 0)}, "weight: all are 0"),
+        (
+            {**PLAIN, "parameters": {"normalize": False}},
+            "parameters.normalize: the weights sum to 2: make it 1",
+        ),
+        ({**TIES, "merge_method": "slerp"}, "models: slerp takes the base and one other, not 3"),
+        ({"merge_method": "slerp", "base_model": "cola", "models": PAIR}, "parameters.t is missing"),
+        (
+            {**TIES, "merge_method": "multislerp", "models": weighed(1, -2)},
+            "weight: -2 is negative: give numbers from 0",
+        ),
+        (
+            {
+                **TIES,
+                "merge_method": "multislerp",
+                "models": weighed(1, 1),
+                "parameters": {"normalize_weights": False},
+            },
+            "parameters.normalize_weights: the weights are normalised: write true",
+        ),
+        (
+            {**PLAIN, "models": [{"model": "./missing", "parameters": {"weight": 1}}]},
+            "./missing: no such folder",
+        ),
+    ],
+)
+def test_what_is_not_the_same_is_one_line(here, capsys, raw, words):
+    before = sorted(Path().iterdir())
+    assert merged(raw) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("remerge:")]
+    assert words in line
+    Path("mergekit.yml").unlink()
+    assert sorted(Path().iterdir()) == before
