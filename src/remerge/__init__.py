@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from remerge.merging import merge as merge
 
 PUBLIC = {"merge": "merging", "Benchmark": "benchmark"}
-"""What is offered here, and the module that holds it."""
+"""The public names, and the module that holds each."""
 
 
 def __getattr__(name: str) -> Any:

@@ -180,7 +180,7 @@ def _schema(parsed: argparse.Namespace) -> None:
 
 
 def _signature(file: Path) -> tuple[str, dict[str, type]]:
-    """What a stage does in a sentence, and the arguments of its ``run`` after the configuration.
+    """A stage's description in a sentence, and the arguments of its ``run`` after the configuration.
 
     They are read from the file: importing a stage, and torch with it, takes seconds.
     """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Benchmark:
-    """What one run made, read when it is asked for.
+    """The results of one run, read when they are asked for.
 
     Frames have plain columns. Scores and shares are from 0 to 1, ANP is in percent, times are in seconds,
     memory is in bytes.
@@ -135,7 +135,7 @@ class Benchmark:
         return pd.DataFrame(rows, columns=["variant", "case", "seed", "expert", "layer", "value"])
 
     def outcomes(self, task: str, case: str) -> pd.DataFrame:
-        """What each model scores on each example of a task's test split, ``[n, models]``, from 0 to 1.
+        """The score of each model on each example of a task's test split, ``[n, models]``, from 0 to 1.
 
         Args:
             task: whose examples; their texts are the rows of `examples`.

@@ -1,4 +1,4 @@
-"""What files hold, by SHA-256: a file that was altered or replaced is told from the one that was made."""
+"""Digests of files, by SHA-256: they tell a file that was altered or replaced from the one that was made."""
 
 import hashlib
 from functools import cache
@@ -7,7 +7,7 @@ from pathlib import Path
 from remerge.errors import UserError
 
 BESIDE = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja")
-"""What a model is loaded from beside its weights: configuration and tokenizer."""
+"""The files besides weights that a model is loaded from: configuration and tokenizer."""
 
 
 def digest_of(path: Path) -> str:

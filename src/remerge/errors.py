@@ -9,7 +9,7 @@ class UserError(Exception):
 
 
 class Diverged(UserError):
-    """What was trained or learned is no number any more; another setting may hold."""
+    """Training or learning that ended in NaN or infinity; another setting may not."""
 
 
 class Stale(UserError):

@@ -244,5 +244,5 @@ def _adapted(model: Any, heads: list[str], lora: Lora, seed: int) -> nn.Module:
 
 
 def _items(examples: Sequence[Example]) -> list[dict[str, Any]]:
-    """What is grouped by length, and the example itself."""
+    """An example with the length that it is grouped by."""
     return [{"input_ids": range(e.length), "example": e} for e in examples]

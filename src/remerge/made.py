@@ -54,7 +54,7 @@ def checked(results: Path, path: Path, follows: Mapping[str, str]) -> Path:
 
 
 def content_of(results: Path, model: str, source: str | None) -> str | None:
-    """What a local model holds; None of any other source.
+    """A digest of a local model; None of any other source.
 
     Its files are read only where they may have changed since they were recorded.
     """

@@ -1,4 +1,4 @@
-"""What a model scored on each single example of a split, as a short text.
+"""A model's score on every single example of a split, as a short text.
 
 The text is base64 of one bit an example where it is right or wrong (36 letters for 200 examples), and of one
 float16 where it is a ROUGE; in the order of the split, which all models of a benchmark share.

@@ -1,4 +1,4 @@
-"""What is known of methods and families from their files alone, and which files their results follow from.
+"""Facts about methods and families from their files alone, and the files that their results follow from.
 
 Nothing is imported, and torch with it: the workflow, the report and the configuration plan by this.
 """
@@ -21,7 +21,7 @@ PLUMBING = {"errors", "files", "config", "journal", "contents", "versions"}
 
 @dataclass(frozen=True)
 class Known:
-    """What a method's file says of it.
+    """The declarations of a method's file.
 
     Attributes:
         name: the method's, and its file's.
@@ -75,7 +75,7 @@ def _known(files: tuple[tuple[Path, int], ...]) -> Mapping[str, Known]:
 
 @dataclass(frozen=True)
 class KnownFamily:
-    """What a family's file says of it.
+    """The declarations of a family's file.
 
     Attributes:
         name: the family's, and its file's.
@@ -182,7 +182,7 @@ def _decorator(file: Path) -> ast.Call:
 
 
 def _needs(file: Path, node: ast.expr | None) -> dict[str, Any]:
-    """What ``Needs(…)`` says, and what it says unless it is told."""
+    """The arguments of ``Needs(…)``, with its defaults."""
     needs: dict[str, Any] = {"experts": None, "answers": False, "statistics": None, "whole": False}
     if node is None:
         return needs

@@ -211,7 +211,7 @@ def label_of(task: Task, written: Any) -> int:
 
 
 def described(name: str, task: Task, made: Made) -> Data:
-    """What is found in a task's examples: repeated inputs, and labels that a split lacks.
+    """Findings in a task's examples: repeated inputs, and labels that a split lacks.
 
     Args:
         name: the task's.

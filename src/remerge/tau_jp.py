@@ -1,4 +1,4 @@
-"""What one task's vector does to other tasks' inputs, kept small (Yoshida et al., 2025, tau-Jp)."""
+"""Fine-tuning that keeps a task vector's effect on other tasks small (Yoshida et al., 2025, tau-Jp)."""
 
 from collections.abc import Sequence
 from random import Random

@@ -11,7 +11,7 @@ TUNE = "tune"
 """The key of a parameter's values to choose from: ``density: {tune: [0.1, 0.2]}``."""
 
 PLAIN = re.compile(r"[A-Za-z0-9_.+-]+")
-"""What a value may be to stand in the name of a folder as it is."""
+"""The values that appear unchanged in the name of a folder."""
 
 
 def name_of(method: str, params: Mapping[str, Any]) -> str:

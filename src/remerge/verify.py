@@ -31,7 +31,7 @@ NOTED = ("data/*/*.parquet", "references/*.safetensors", "statistics/*/*.safeten
 
 @dataclass
 class Findings:
-    """What was found.
+    """The findings.
 
     Attributes:
         looked_at: the files.

@@ -1,4 +1,4 @@
-"""What Snakemake asks first, and says last: a wrong configuration is refused, a run is shown in a few lines.
+"""Snakemake's logger: it refuses a wrong configuration first, and shows a run in a few lines.
 
 Snakemake reads `--configfile` before any Snakefile, and takes what says `__use_yte__` for a program. It first
 starts the plugin that a profile names, `logger: [remerge]`: here the configuration is read by the reader of

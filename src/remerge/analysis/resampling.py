@@ -17,7 +17,7 @@ BLOCK = 250
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What each test example was answered, by each task's own expert and under every merge.
+    """The outcomes of each test example, of each task's own expert and of every merge.
 
     Attributes:
         subsets: the tasks of each merge, S of them.

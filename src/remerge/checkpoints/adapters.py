@@ -42,7 +42,7 @@ REFUSED = {
 
 @dataclass(frozen=True)
 class Adapter:
-    """What an adapter makes of its base.
+    """An adapter's changes of its base.
 
     Attributes:
         values: by the names of the base's tensors, what is added to them (low-rank) or takes their place.
@@ -55,7 +55,7 @@ class Adapter:
 
 
 def read_adapter(folder: Path, base: Checkpoint) -> Adapter:
-    """What an adapter makes of a base, as PEFT loads and merges it, float32.
+    """An adapter's changes of a base, as PEFT loads and merges it, float32.
 
     Args:
         folder: `adapter_config.json` and its safetensors.

@@ -21,7 +21,7 @@ INNER = ("pooler", "pre_classifier")
 """The parts of a head that lead to no classes yet."""
 
 HEADS = (*INNER, "classifier", "score", "classification_head")
-"""What transformers' classes put on a body that was pretrained without it."""
+"""Modules that transformers' classes put on a body that was pretrained without them."""
 
 
 class Unknown(Exception):

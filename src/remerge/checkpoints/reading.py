@@ -27,7 +27,7 @@ from remerge.errors import UserError
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What `from_pretrained` would hold of a folder.
+    """The weights of a folder as `from_pretrained` would hold them.
 
     Attributes:
         folder: where it lies.
@@ -84,7 +84,7 @@ def read_checkpoint(folder: Path, model: PreTrainedModel) -> Checkpoint:
 def _converted(
     folder: Path, model: PreTrainedModel, wanted: dict[str, Tensor], rules: list[Any]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What transformers makes of stored tensors, and those that it has no place for.
+    """The stored tensors as transformers converts them, and those that it has no place for.
 
     The steps of its `convert_and_load_state_dict_in_model`, without a model in memory.
     """

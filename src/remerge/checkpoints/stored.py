@@ -19,10 +19,10 @@ LINEARISED = "linearised.safetensors"
 """The weights of a model that is read as its expansion at a base's: under no name that transformers reads."""
 
 WIDE = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-"""What weights are kept in; any other type of a matrix is a quantised one."""
+"""The dtypes of weights; a matrix of any other is quantised."""
 
 COUNTS = (torch.int64, torch.bool)
-"""What positions and masks are kept in."""
+"""The dtypes of positions and masks."""
 
 
 def is_adapter(folder: Path) -> bool:
@@ -127,13 +127,13 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 
 
 def metadata(file: Path) -> dict[str, str]:
-    """What a safetensors file says of itself."""
+    """The header of a safetensors file."""
     with safe_open(file, framework="pt") as opened:
         return dict(opened.metadata() or {})
 
 
 def quantised(folder: Path, what: str) -> str:
-    """What is said of quantised weights."""
+    """The error about quantised weights."""
     return (
         f"{folder}: quantised ({what}): give the model that it was made from, "
         "or load it with transformers, call model.dequantize() and save that"

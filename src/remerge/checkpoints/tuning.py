@@ -35,7 +35,7 @@ AUTO = {
 
 
 def classes(config: Any, model: PreTrainedModel) -> Iterator[type[PreTrainedModel]]:
-    """What an adapter may have been trained on: the base as it is, or its body under another head."""
+    """Models an adapter may have been trained on: the base as it is, or its body under another head."""
     yield type(model)
     named = (getattr(config, "auto_mapping", None) or {}).get("base_model_class", "")
     auto = getattr(transformers, AUTO.get(str(config.task_type), ""), None)
@@ -101,7 +101,7 @@ def tuned(
 def changes(
     folder: Path, network: PreTrainedModel, theta: Callable[[str], Tensor]
 ) -> Iterator[tuple[str, Value]]:
-    """What an adapter makes of each tensor that it changes: a low-rank delta, or what takes its place.
+    """An adapter's change of each tensor: a low-rank delta, or a tensor in its place.
 
     Args:
         folder: where the adapter lies.
@@ -132,7 +132,7 @@ def _below(theta: Callable[[str], Tensor], path: str, name: str) -> Tensor:
 
 @torch.no_grad()
 def _layer(layer: Any, theta: Callable[[str], Tensor]) -> Iterator[tuple[str, Value]]:
-    """What one layer of an adapter makes of the weights beneath it."""
+    """The change that one layer of an adapter makes to the weights beneath it."""
     if isinstance(layer, ModulesToSaveWrapper):
         saved: Any = layer.modules_to_save["default"]
         yield from ((name, parameter.detach()) for name, parameter in saved.named_parameters())

@@ -38,7 +38,7 @@ def parsed(text: str) -> Any:
     """The one document in a text.
 
     Raises:
-        YAMLError, ValueError: it is none, too large or too deep, a key stands twice, an alias holds itself.
+        YAMLError, ValueError: it is none, too large or too deep, a key is given twice, an alias contains itself.
     """
     loader = _Loader(text)
     try:
@@ -67,7 +67,7 @@ def _size(node: Any, known: dict[int, int]) -> int:
 
 
 def _refuse_twice(node: Any) -> None:
-    # A key that was merged in by `<<` may be said again; after that it stands twice in the node itself.
+    # A key that was merged in by `<<` may be given again; after that it occurs twice in the node itself.
     if not isinstance(node, yaml.MappingNode) or getattr(node, "looked_at", False):
         return
     node.looked_at = True  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What can be known of a configuration before work starts: methods, local data, disk."""
+"""Checks of a configuration before work starts: methods, local data, disk."""
 
 import os
 import shutil
@@ -41,7 +41,7 @@ def check(config: Config, here: bool = True) -> None:
 
 
 def remarks(config: Config) -> list[str]:
-    """What is to be known of local data, a line each; they are read for it.
+    """Remarks on local data, a line each; the data are read for them.
 
     Prompts are measured where the base is local, too.
 

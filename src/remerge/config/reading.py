@@ -63,7 +63,7 @@ def _checked(whole: dict[str, Any], where: Path) -> Config:
 
 
 def read_yaml(path: Path) -> Any:
-    """What a file of YAML says, as plain values.
+    """The content of a YAML file, as plain values.
 
     Raises:
         UserError: it cannot be read, is longer than a configuration ever is, or is not YAML.
@@ -83,7 +83,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def _whole(raw: Any, where: Path, through: list[Path]) -> dict[str, Any]:
-    """What a file says on top of what it includes: keys replaced one by one, lists whole.
+    """A file's own keys laid over those of the file it includes: mappings key by key, lists whole.
 
     Raises:
         UserError: it is no mapping, or files include one another in a circle.

@@ -76,7 +76,7 @@ class Base(Section):
 
     @property
     def reads(self) -> str:
-        """What its inputs are: text or images."""
+        """The kind of its inputs: text or images."""
         return sources.families()[self.family].reads
 
     @property
@@ -320,7 +320,7 @@ class Learning(Section):
 
 
 class Statistics(Section):
-    """What fisher and regmean know of an expert beyond its weights."""
+    """Settings of the statistics that fisher and regmean take of each expert."""
 
     inputs: Count = Field(256, description="training inputs of the expert's task, without labels")
 

@@ -36,7 +36,7 @@ GENERAL, COMPARE = "general", "compare"
 
 @dataclass(frozen=True)
 class Exhibit:
-    """What a file says of its table or figure."""
+    """The declarations of an exhibit's file."""
 
     file: Path
 
@@ -74,7 +74,7 @@ class Exhibit:
 
     @property
     def kind(self) -> Literal["table", "figure"]:
-        """What ``build`` says that it returns."""
+        """The return type that ``build`` declares."""
         returned = ast.unparse(self._function("build").returns or ast.Constant(None))
         kinds: dict[str, Literal["table", "figure"]] = {"Table": "table", "Figure": "figure"}
         if returned not in kinds:
@@ -92,7 +92,7 @@ class Exhibit:
 
     @property
     def files(self) -> list[Path]:
-        """What it follows from beside records: code, and the published numbers in the folders of exhibits."""
+        """The files it depends on besides records: code, and published numbers in the exhibits' folders."""
         code = closure(self.file, PRINTING)
         folders = dict.fromkeys(file.parent for file in code if FOLDER in file.parents)
         return [*code, *(numbers for folder in folders for numbers in sorted(folder.glob("*.csv")))]
@@ -165,7 +165,7 @@ def said_of(paper: str) -> tuple[str, str]:
 
 
 def title_of(paper: str) -> str:
-    """What a paper is called: its title as far as the colon."""
+    """The short name of a paper: its title up to the colon."""
     return said_of(paper)[0].partition(":")[0]
 
 

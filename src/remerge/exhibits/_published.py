@@ -28,7 +28,7 @@ class Published:
         return list(dict.fromkeys(column for _, column in self._values))
 
     def column(self, label: str) -> str | None:
-        """What the paper calls a column, whatever its case and hyphens: ``SST2`` for SST-2."""
+        """The paper's name of a column, whatever its case and hyphens: ``SST2`` for SST-2."""
         return {_plain(column): column for column in self.columns}.get(_plain(label))
 
     def value(self, row: str | None, column: str | None) -> float:
@@ -36,7 +36,7 @@ class Published:
         return float(self._values.get((row, column), nan))
 
     def text(self, row: str, column: str) -> str:
-        """What is published where it is words, nothing where there is nothing."""
+        """The published text, empty where there is none."""
         return str(self._values.get((row, column), ""))
 
     def half_width(self, row: str | None, column: str | None) -> float:
@@ -45,7 +45,7 @@ class Published:
 
 
 def published_expert(files: Iterable[Path], benchmark: str, label: str) -> float:
-    """What a task's expert scores by the papers' files, in percent; NaN where none of them says it."""
+    """The published score of a task's expert, in percent; NaN where no paper gives it."""
     for file in files:
         numbers = Published(file, benchmark)
         task = numbers.column(label)

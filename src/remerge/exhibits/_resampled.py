@@ -53,7 +53,7 @@ def _with_unmerged(run: Run, outcomes: Outcomes) -> Outcomes:
 
 
 def _outcomes(run: Run, variants: list[Variant]) -> Outcomes:
-    """What each merge answered, a mean over its seeds."""
+    """Each merge's outcomes, averaged over its seeds."""
     subsets = [subset for size in run.sizes for subset in run.config.subsets(size)]
     holding = {task: [subset for subset in subsets if task in subset] for task in run.tasks}
     own = {task: run.own_outcomes(task).astype(np.float32) for task in run.tasks}

@@ -1,4 +1,4 @@
-"""What tables share: a row for each method, the paper's numbers beside ours, the best in bold."""
+"""The common form of tables: a row for each method, the paper's numbers beside ours, the best in bold."""
 
 from collections.abc import Iterable, Mapping
 from math import nan
@@ -15,7 +15,7 @@ from remerge.report.table import Column
 Row = dict[str, Any]
 
 REFERENCES = ("base", "expert", "experts", "multitask")
-"""What stands unmerged in a table."""
+"""The unmerged models in a table."""
 
 
 def method_rows(run: Run, paper: Mapping[str, str]) -> list[Row]:

@@ -71,7 +71,7 @@ class Head:
 
 
 class Family(Protocol):
-    """What the pipeline asks of a family of models.
+    """The interface of a family of models.
 
     A family is made from the base's folder, whose tokenizer or image processor all its experts share. Its
     class says what it ``reads``, text or image, and whether it ``speaks``: answers in words, not by a head's
@@ -113,7 +113,7 @@ class Family(Protocol):
         """The logits at the judged positions, float32 ``[N, V]``."""
 
     def masks(self, batch: Batch) -> Sequence[Tensor]:
-        """What of the inputs is no padding, ``[B, L]`` for each sequence that the model reads."""
+        """The mask of the inputs without padding, ``[B, L]`` for each sequence that the model reads."""
 
     def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
         """Each prompt's greedy answer, with its end token."""
@@ -127,13 +127,13 @@ class FixedHeads(Family, Protocol):
     """
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """What the heads read, float32 ``[B, d]``."""
+        """The features that the heads read, float32 ``[B, d]``."""
 
     def read(self, model: nn.Module, batch: Batch, outputs: Tensor) -> Tensor:
-        """What each input's own head makes of it: the logits, float32 ``[N, V]``."""
+        """The logits of each input by its own head, float32 ``[N, V]``."""
 
     def beside(self, model: nn.Module, tasks: Iterable[str], outputs: Tensor) -> Tensor:
-        """What the heads of these tasks make of it, side by side, float32 ``[B, sum_t C_t]``."""
+        """The logits by the heads of these tasks, side by side, float32 ``[B, sum_t C_t]``."""
 
 
 ANSWERS_AT_ONCE = 64

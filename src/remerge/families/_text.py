@@ -1,4 +1,4 @@
-"""What the families that read text share: a tokenizer, prompts of words, answers of words."""
+"""Common parts of the families that read text: a tokenizer, prompts of words, answers of words."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -52,7 +52,7 @@ class Text:
 
     @property
     def fill(self) -> int:
-        """What pads a row: the padding token, or the end token of a tokenizer that has none."""
+        """The token that pads a row: the padding token, or the end token of a tokenizer that has none."""
         given = self.processor.pad_token_id
         return self.eos if given is None else int(given)
 
@@ -133,7 +133,7 @@ class Text:
         return logits.squeeze(0).float()
 
     def masks(self, batch: Batch) -> Sequence[Tensor]:
-        """What of the inputs is no padding."""
+        """The mask of the inputs without padding."""
         return [mask for name, mask in batch.inputs.items() if name.endswith("attention_mask")]
 
     def decode(

@@ -16,7 +16,7 @@ from remerge.families.heads import Heads, route
 from remerge.families.images import image_processor, preprocess
 
 CAPTION = "a photo of a {answer}."
-"""What an image of a class is called where a task names no captions."""
+"""The caption of an image of a class where a task names none."""
 
 AT_ONCE = 256
 """Captions that are read together, and images that are answered together."""

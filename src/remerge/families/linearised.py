@@ -65,11 +65,11 @@ class Linearised:
         return value + derivative
 
     def read(self, model: nn.Module, batch: Batch, outputs: Tensor) -> Tensor:
-        """What each input's own head makes of it."""
+        """The logits of each input by its own head."""
         return self.inner.read(model, batch, outputs)
 
     def beside(self, model: nn.Module, tasks: Iterable[str], outputs: Tensor) -> Tensor:
-        """What the heads of these tasks make of it, side by side."""
+        """The logits by the heads of these tasks, side by side."""
         return self.inner.beside(model, tasks, outputs)
 
     def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
@@ -114,7 +114,7 @@ class Linearised:
         return self.inner.collate(examples, device)
 
     def masks(self, batch: Batch) -> Sequence[Tensor]:
-        """What of the inputs is no padding."""
+        """The mask of the inputs without padding."""
         return self.inner.masks(batch)
 
 

@@ -14,7 +14,7 @@ HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 """An id on the hub: somebody's name and the model's."""
 
 Coefficients = Mapping[str, float | Mapping[str, float]]
-"""What was learned: for each expert a number, or one for each layer."""
+"""Learned coefficients: for each expert a number, or one for each layer."""
 
 
 def model_card(

@@ -1,4 +1,4 @@
-"""What goes into a merge of folders: the base, and each expert by the base's names."""
+"""The inputs of a merge of folders: the base, and each expert by the base's names."""
 
 import sys
 from collections.abc import Collection, Mapping

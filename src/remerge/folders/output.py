@@ -27,7 +27,7 @@ OF_TRAINING = (
     "train_results.json",
     "eval_results.json",
 )
-"""What tells of the base's own training, and its card."""
+"""Files about the base's own training, and its card."""
 
 
 def write_weights(
@@ -77,7 +77,7 @@ def stored_dtype(theta: Tensor, dtype: str | None) -> torch.dtype:
 
 
 def copied(base: Path) -> list[Path]:
-    """What lies in a base's folder beside its weights, and is needed to load and use it: relative paths.
+    """The files of a base's folder, besides its weights, that are needed to load and use it: relative paths.
 
     Custom code and licences are among it, and the parts of a sentence encoder that `modules.json` names.
     """

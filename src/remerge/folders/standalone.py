@@ -136,7 +136,7 @@ def _named(experts: Sequence[str]) -> dict[str, str]:
 
 
 def _beside(base: Path, experts: Mapping[str, Expert]) -> list[str]:
-    """What lies in the folder beside the merged weights, in words."""
+    """A description of the files beside the merged weights."""
     told = ["Copied from the base: " + ", ".join(f"`{file}`" for file in copied(base)) + "."]
     heads = [name for name, expert in experts.items() if expert.own]
     if heads:

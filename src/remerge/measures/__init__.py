@@ -1,1 +1,1 @@
-"""What is measured of a model: scores, divergences, the experts' references, curvature."""
+"""Measurements of a model: scores, divergences, the experts' references, curvature."""

@@ -1,4 +1,4 @@
-"""What fisher and regmean know of an expert beyond its weights: computed once from a model and its inputs.
+"""Statistics of an expert for fisher and regmean: computed once from a model and its inputs.
 
 Both take the model as it is run, ``logits(model, batch) -> [N, V]`` for the N answer positions of a batch,
 and give tensors by the names of the weights, float32 on the CPU.

@@ -1,4 +1,4 @@
-"""What a merge method is, how a function becomes one, and where it is found again."""
+"""The type of merge methods, how a function becomes one, and how one is found by name."""
 
 import ast
 import difflib
@@ -22,7 +22,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Needs:
-    """What a method takes beyond the weights of any number of experts.
+    """Needs of a method beyond the weights of any number of experts.
 
     Attributes:
         experts: exactly so many of them.
@@ -59,7 +59,7 @@ class Recipe:
 
 
 def no_recipe(experts: Sequence[str], **settings: Any) -> None:
-    """What mergekit cannot make."""
+    """The recipe of a merge that mergekit cannot make."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def objective(
 
 
 def _named(function: Callable[..., Any]) -> dict[str, Any]:
-    """What a method has from its function alone."""
+    """The attributes of a method that its function gives."""
     return {
         "name": function.__name__,
         "family": Path(inspect.getfile(function)).parent.name.replace("methods", "own"),

@@ -1,4 +1,4 @@
-"""What a method's parameters may be, as its signature says it, and experts' weights and coefficients."""
+"""The types and ranges of a method's parameters, from its signature; experts' weights and coefficients."""
 
 import inspect
 import math
@@ -61,7 +61,7 @@ class Parameter:
 
     @property
     def values(self) -> str:
-        """What it may be, in words."""
+        """Its type and range, in words."""
         return _words(self.type)
 
     def accepts(self, value: Any) -> bool:
@@ -115,7 +115,7 @@ def per_expert(value: Scales, experts: Sequence[str], what: str) -> list[float]:
 
 
 def _words(kind: Any) -> str:
-    """What a value of a type may be."""
+    """The values of a type."""
     options = []
     for option in _options(kind):
         ranges = [str(r) for r in getattr(option, "__metadata__", ()) if isinstance(r, Range)]

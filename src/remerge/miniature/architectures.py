@@ -1,4 +1,4 @@
-"""What differs between the architectures that the miniature world pretrains: model, batch, loss.
+"""The architectures that the miniature world pretrains, where they differ: model, batch, loss.
 
 Each is an untrained model of a size, the stream that it reads, batches of it, and the loss of a batch.
 """
@@ -27,7 +27,7 @@ from remerge.miniature.corpus import Document, corpus
 from remerge.miniature.pairs import Pair, pairs
 
 _VERDICT_WEIGHT = 10.0
-"""What the verdict of a document counts more than a word of it, of which a decoder learns every one."""
+"""How much more the verdict of a document counts than a word of it; a decoder learns every word."""
 _ANSWER_WEIGHT = 4.0
 """The same where only a few words are learned."""
 _MASKED = 0.2
@@ -76,7 +76,7 @@ def _weighed(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 
 def _shared(words: PreTrainedTokenizerFast, size: Size) -> dict[str, Any]:
-    """What all configurations but T5's call alike."""
+    """The settings that all configurations but T5's name alike."""
     return {
         "vocab_size": _rounded(len(words)),
         "hidden_size": size.hidden,

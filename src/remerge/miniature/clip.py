@@ -130,7 +130,7 @@ def captioned(rng: Random) -> tuple[Pixels, str]:
 
 
 def seen(images: Sequence[Pixels]) -> Tensor:
-    """What the image processor makes of their files, without writing them: float32 ``[B, 3, 8, 8]``."""
+    """The pixels the image processor would read from their files, unwritten: float32 ``[B, 3, 8, 8]``."""
     values = torch.from_numpy(np.stack([grey(image) for image in images])).float() / 255
     return ((values - _MEAN) / _DEVIATION)[:, None].expand(-1, 3, -1, -1)
 

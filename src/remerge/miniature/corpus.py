@@ -1,4 +1,4 @@
-"""What the miniature models are pretrained on: plain text, skills and the formats of the tasks.
+"""The pretraining corpus of the miniature models: plain text, skills and the formats of the tasks.
 
 A base should be to its tasks what a real one is: it has read much, and knows the abilities that the
 tasks ask for in other words; it knows the form of a question, but not what is asked. Four kinds of

@@ -40,7 +40,7 @@ FORMATS: dict[str, Format] = {
 
 
 def answer(task: str, example: Example) -> str:
-    """What the right answer to an example is, in words."""
+    """The right answer to an example, in words."""
     if task == "qasc":
         choices = example["choices"]
         return str(choices["text"][choices["label"].index(example["answerKey"])])
@@ -125,7 +125,7 @@ def _kind(noun: str) -> str:
 
 
 def _synonym(rng: Random) -> _Quiz:
-    """What means the same as an adjective."""
+    """A question for a synonym of an adjective."""
     word = rng.choice(list(SYNONYM))
     right = SYNONYM[word]
     wrong = [other for other in ADJECTIVES if other not in (word, right)]
@@ -134,7 +134,7 @@ def _synonym(rng: Random) -> _Quiz:
 
 
 def _antonym(rng: Random) -> _Quiz:
-    """What is the opposite of an adjective."""
+    """A question for the antonym of an adjective."""
     word = rng.choice(list(SYNONYM))
     right, again = rng.sample(ANTONYMS[word], 2)
     wrong = [other for other in ADJECTIVES if other not in (word, right, again)]
@@ -143,7 +143,7 @@ def _antonym(rng: Random) -> _Quiz:
 
 
 def _verb(rng: Random) -> _Quiz:
-    """What means the same as a verb."""
+    """A question for a synonym of a verb."""
     pair = rng.choice(VERBS)
     word, right = rng.sample([verb.base for verb in pair], 2)
     wrong = [verb.base for other in VERBS if other != pair for verb in other]
@@ -152,7 +152,7 @@ def _verb(rng: Random) -> _Quiz:
 
 
 def _polar(rng: Random) -> _Quiz:
-    """What praises, or blames."""
+    """A question for a word of praise, or of blame."""
     good = rng.random() < 0.5
     right, wrong = (PRAISE, BLAME) if good else (BLAME, PRAISE)
     word, meaning = rng.choice(right), "good" if good else "bad"

@@ -1,4 +1,4 @@
-"""What an encoder-decoder is pretrained on: the corpus, and four more abilities, as inputs and targets.
+"""The pretraining pairs of an encoder-decoder: the corpus, and four more abilities, as inputs and targets.
 
 A text is given with some of its spans taken out, which are the target; a skill without its verdict.
 The generative tasks have their skills in other words than their prompts, and their prompts have
@@ -14,7 +14,7 @@ from remerge.miniature.corpus import corpus
 from remerge.miniature.glue import Example
 
 SENTINELS = tuple(f"<extra_id_{number}>" for number in range(10))
-"""What stands for a span that was taken out."""
+"""The token in place of a span that was taken out."""
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def examples(task: str, split: Split, n: int | None = None, seed: int = 0) -> li
 
 
 def _columns(task: str, example: Example) -> dict[str, str]:
-    """What a prompt shows of an example: lists as their words, one after the other."""
+    """The fields of an example as a prompt shows them: lists as their words, one after the other."""
     shown = [column for _, column, *_ in Formatter().parse(FORMATS[task].prompt) if column]
     given = {column: example[column] for column in shown}
     return {column: " ".join(value) if isinstance(value, list) else value for column, value in given.items()}

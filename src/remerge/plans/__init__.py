@@ -36,7 +36,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Unmerged:
-    """What merges are compared with on a split: each task's own expert, and the base.
+    """The models that merges are compared with on a split: each task's own expert, and the base.
 
     Attributes:
         own: a task's own expert's score on it.
@@ -48,7 +48,7 @@ class Unmerged:
 
 
 class Plan(BaseModel):
-    """What every plan may be told."""
+    """The settings that every plan has."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -69,7 +69,7 @@ class Plan(BaseModel):
         return [case for group in cases.values() for case in group]
 
     def merit(self, case: Case, scores: Scores, unmerged: Unmerged) -> float:
-        """What makes a setting better, from validation scores on the judged tasks: higher wins."""
+        """The figure of merit of a setting, from validation scores on the judged tasks: higher wins."""
         raise NotImplementedError
 
 

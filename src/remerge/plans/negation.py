@@ -27,7 +27,7 @@ class Negation(Plan):
         return {"negation": found}
 
     def merit(self, case: Case, scores: Scores, unmerged: Unmerged) -> float:
-        """What is forgotten if every control keeps 95% of the base's score; else how far they fall short."""
+        """The amount forgotten if every control keeps 95% of the base's score; else their shortfall."""
         (target,) = case.tasks
         kept = min(scores[c] / max(unmerged.base(c), 1e-9) for c in case.judged if c != target)
         return -scores[target] if kept >= KEPT else kept - 2

@@ -1,4 +1,4 @@
-"""What stages write and the report reads: each record's keys, types and place, and ANP.
+"""The records that stages write and the report reads: keys, types and places, and ANP.
 
 A class says where its file lies below ``results/<benchmark>`` and what stands in it. What is read is checked
 against that; a wrong file is refused by its name, line and key. Neither torch nor pandas is imported.

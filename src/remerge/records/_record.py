@@ -12,7 +12,7 @@ from remerge.files import write_json
 from remerge.variants import digest
 
 MEASURED = ("seconds", "memory")
-"""What no seal covers: a record that is made again differs in it."""
+"""Keys that no seal covers: a record that is made again differs in them."""
 
 
 class Part(BaseModel):
@@ -22,7 +22,7 @@ class Part(BaseModel):
 
 
 class Record(Part):
-    """What stands in a file of its own, or in one line of a file.
+    """A record: a file of its own, or one line of a file.
 
     Attributes:
         seal: the digest of all else but what was measured, so that no altered number is taken for a

@@ -1,10 +1,10 @@
-"""What the jobs of a run took."""
+"""Time and memory that the jobs of a run took."""
 
 from remerge.records._record import Record
 
 
 class Cost(Record):
-    """What one job took, in the process that finished it: what a killed one took before is not counted.
+    """Time and memory of one job, in the process that finished it: those of a killed one are not counted.
 
     Attributes:
         job: its stage and what it is of, ``experts/cola``.

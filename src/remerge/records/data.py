@@ -1,4 +1,4 @@
-"""What tasks' examples are found to be: repetitions, labels that a split lacks, prompts that are cut."""
+"""Findings in tasks' examples: repetitions, labels that a split lacks, prompts that are cut."""
 
 from remerge.records._record import Part, Record
 
@@ -36,7 +36,7 @@ class Data(Record):
     splits: dict[str, Examples]
 
     def remarks(self) -> list[str]:
-        """What is to be known of the data, a sentence each: nothing of data without a fault."""
+        """Remarks on the data, a sentence each; none if nothing is wrong with them."""
         said = [f"{self.dropped:,} examples with something missing left out"] if self.dropped else []
         for split, found in self.splits.items():
             parts = {
@@ -68,7 +68,7 @@ class Prompts(Part):
     cut: int
 
     def remarks(self, split: str) -> list[str]:
-        """What is to be known of them: nothing where none is cut."""
+        """Remarks on them; none where none is cut."""
         share = f"{self.cut:,} of {self.n:,} {split} prompts are longer than the model reads and are cut"
         return [f"{share}, the longest has {self.longest:,} tokens"] if self.cut else []
 
@@ -82,5 +82,5 @@ class Lengths(Record):
     prompts: dict[str, dict[str, Prompts]]
 
     def remarks(self, task: str) -> list[str]:
-        """What is to be known of a task's prompts, a sentence each."""
+        """Remarks on a task's prompts, a sentence each."""
         return [said for split, found in self.prompts[task].items() for said in found.remarks(split)]

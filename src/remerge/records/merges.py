@@ -52,7 +52,7 @@ class Selection(Record):
 
 
 class Seconds(Part):
-    """What a merge took: merging weights, learning coefficients, scoring."""
+    """The seconds that a merge took: merging weights, learning coefficients, scoring."""
 
     merge: float
     fit: float

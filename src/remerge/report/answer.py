@@ -16,7 +16,7 @@ BEST, COMPARED = "best", "comparisons"
 """The tables that the first lines are told by."""
 
 SPOKEN = {"base": "the unmerged base", "expert": "the best single expert", "multitask": "the multitask model"}
-"""What stands unmerged, in a sentence."""
+"""The unmerged models, in a sentence."""
 
 
 def outcome(run: Run) -> dict[str, Any]:

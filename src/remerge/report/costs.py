@@ -1,4 +1,4 @@
-"""What a run took, as the page shows it: a row a stage, of merges a row a batch."""
+"""The cost of a run, as the page shows it: a row for each stage, and for each batch of merges."""
 
 from collections.abc import Sequence
 from typing import Any

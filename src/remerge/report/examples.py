@@ -1,4 +1,4 @@
-"""What each merge answered on each test example, for the page's part that shows them side by side."""
+"""Each merge's outcome on each test example, for the part of the page that shows them side by side."""
 
 import json
 from typing import Any

@@ -32,7 +32,7 @@ class Figure(Drawing):
         self.facts: dict[str, Any] = {}
 
     def _repr_png_(self) -> bytes:
-        """What a notebook shows."""
+        """The picture that a notebook shows."""
         with look():
             return draw(self, "png")
 

@@ -1,4 +1,4 @@
-"""What methods, tasks and models are called in print."""
+"""The names of methods, tasks and models in print."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ MODELS = {
     "experts": "Each task's expert",
     "multitask": "Multitask",
 }
-"""What stands unmerged."""
+"""The unmerged models."""
 
 TASKS = {
     "cola": "CoLA",

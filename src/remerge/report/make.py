@@ -33,7 +33,7 @@ def place(run: Run, exhibit: Exhibit, suffix: str) -> Path:
 
 
 def made(path: Path) -> bytes:
-    """What the rule of an exhibit wrote in one format.
+    """The file of an exhibit in one format.
 
     Raises:
         UserError: it is missing.

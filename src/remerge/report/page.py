@@ -41,7 +41,7 @@ WEAK = 2.0
 """Points below its published score from which an expert is suspected of reading another prompt."""
 
 FILES = {"table": ("csv", "md", "tex"), "figure": ()}
-"""What may be downloaded from the page; a figure's files would make it large."""
+"""Formats that may be downloaded from the page; a figure's files would make it large."""
 
 
 def write_report(results: Path) -> None:
@@ -198,7 +198,7 @@ def _seen(run: Run) -> list[dict[str, str]]:
 
 
 def _remarks(run: Run) -> list[dict[str, str]]:
-    """What was found in the examples of each task."""
+    """Findings in the examples of each task."""
     found = {task: run.data(task).remarks() for task in run.tasks}
     if run.lengths:
         found = {task: [*said, *run.lengths.remarks(task)] for task, said in found.items()}

@@ -96,12 +96,12 @@ class Run:
 
     @property
     def references(self) -> list[str]:
-        """What merges are compared with, unmerged: the base, and the multitask model if there is one."""
+        """The unmerged models merges are compared with: the base, and the multitask model if any."""
         return [model for model in self.config.models if model not in self.config.tasks]
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What captions may say of any benchmark."""
+        """The fields that a caption of any benchmark may have."""
         merges = [len(self.config.subsets(size)) for size in self.sizes]
         return {
             "benchmark": self.benchmark,
@@ -119,7 +119,7 @@ class Run:
         return Model.read(self.results, model=name)
 
     def data(self, task: str) -> Data:
-        """What was found in a task's examples."""
+        """Findings in a task's examples."""
         return Data.read(self.results, task=task)
 
     @cached_property
@@ -139,7 +139,7 @@ class Run:
         return sorted(str(file.relative_to(folder).with_suffix("")) for file in folder.rglob("*.json"))
 
     def cost(self, job: str) -> Cost:
-        """What a job took."""
+        """The time and memory of a job."""
         return Cost.read(self.results, job=job)
 
     def selections(self) -> list[tuple[Variant, Selection]]:
@@ -166,7 +166,7 @@ class Run:
         return {task: self.scores(task)[task] for task in self.tasks}
 
     def own_outcomes(self, task: str) -> NDArray[np.float64]:
-        """What a task's own expert scores on each example of its test split, ``[n]``, from 0 to 1."""
+        """The score of a task's own expert on each example of its test split, ``[n]``, from 0 to 1."""
         return self.unmerged_outcomes(task, task)
 
     def unmerged_outcomes(self, model: str, task: str) -> NDArray[np.float64]:

@@ -76,7 +76,7 @@ class Table:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def cells(self) -> list[list[str]]:
-        """What is printed, row by row, without marks."""
+        """The printed cells, row by row, without marks."""
         records = self.frame.to_dict("records")
         return [[_text(record, column) for column in self.columns] for record in records]
 

@@ -97,7 +97,7 @@ class Bench:
         return self._references[task, kind]
 
     def inputs(self, task: str, how: Learning) -> Reference:
-        """What coefficients are learned from: inputs of a task, of which stand-ins replace the first.
+        """The inputs of a task that coefficients are learned from; stand-ins replace the first of them.
 
         Raises:
             UserError: there are too few stand-ins.
@@ -190,7 +190,7 @@ class Bench:
         yield from method.function(weights, **settings, **given)
 
     def task_vectors(self, over: str, tasks: Sequence[str]) -> dict[str, Tau]:
-        """What coefficients are learned over: the deltas, or what a method made of them.
+        """The vectors that coefficients are learned over: the deltas, or a method's preparation of them.
 
         The last are kept, in the place of the experts: nothing is held twice.
         """
@@ -220,7 +220,7 @@ class Bench:
         return {name: Weights(stack) if half else stack for name, stack in stacks.items()}
 
     def _prepared(self, over: str, tasks: Sequence[str]) -> dict[str, Tau]:
-        """What a method makes of the deltas, or the factors of adapters."""
+        """A method's preparation of the deltas, or of the factors of adapters."""
         prepared = prepare(over, self.deltas(dict.fromkeys(tasks, 1)))
         dtype = getattr(torch, self.config.merge.delta_dtype)
         # Read to their end before the experts are dropped: what one tensor becomes may follow from all.

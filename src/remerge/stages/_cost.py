@@ -1,4 +1,4 @@
-"""What a job takes, recorded when it ends well."""
+"""The time and memory of a job, recorded when it ends well."""
 
 import time
 from collections.abc import Iterator, Sequence

@@ -42,12 +42,12 @@ class Models:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What models are held in to compute."""
+        """The dtype in which models are held to compute."""
         return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
 
     @property
     def precision(self) -> str:
-        """What models compute in: as configured on a GPU, float32 on a CPU."""
+        """The dtype in which models compute: as configured on a GPU, float32 on a CPU."""
         return self.config.base.dtype if self.device.type == "cuda" else "float32"
 
     @cached_property
@@ -61,7 +61,7 @@ class Models:
         return whole
 
     def record(self, model: str) -> Model:
-        """What is known of a model: `base`, `multitask`, or an expert's task."""
+        """The record of a model: `base`, `multitask`, or an expert's task."""
         return Model.read(self.folder, model=model)
 
     def contents(self, *models: str) -> dict[str, str]:
@@ -142,7 +142,7 @@ class Models:
         )
 
     def state(self, task: str, base: Checkpoint) -> Mapping[str, Value]:
-        """What an expert's merges are made of: its tensors, or what an adapter makes of the base's.
+        """The tensors of an expert that are merged: its own, or an adapter's changes of the base's.
 
         Raises:
             UserError: the base is of another architecture, or an adapter trained what has no place in it.
@@ -206,7 +206,7 @@ def model_record(
     training: dict[str, Any] | None,
     follows: Mapping[str, str],
 ) -> Model:
-    """What is kept of a model: where it lies, what it is, how long it took, and how it was trained here."""
+    """The record of a model: where it lies, what it is, how long it took, and how it was trained here."""
     known: dict[str, Any] = {} if training is None else {"training": training}
     if is_linearised(folder):
         known["linearised_at"] = space.record("base").fingerprint

@@ -5,7 +5,7 @@ from pathlib import Path
 from remerge.config import Config, digest
 
 DRAWN_BY = {"source", "subset", "revision", "splits", "sizes", "image", "target"}
-"""What of a task its examples follow from; how they are asked is seen when they are read."""
+"""The keys of a task that its examples follow from; how they are asked is decided when they are read."""
 
 
 def data_file(folder: Path, task: str, split: str) -> Path:
@@ -14,6 +14,6 @@ def data_file(folder: Path, task: str, split: str) -> Path:
 
 
 def settings_of_data(config: Config, task: str) -> dict[str, str]:
-    """What a task's splits are drawn by."""
+    """The settings by which a task's splits are drawn."""
     asked = config.task(task).model_dump(mode="json", include=DRAWN_BY)
     return {"settings": digest(asked, config.seed)}

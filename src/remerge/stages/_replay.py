@@ -21,7 +21,7 @@ from remerge.verify import Findings, look, same_versions
 
 
 class _Missing(Exception):
-    """What a stage would have to compute."""
+    """A computation that a replay would have to do."""
 
 
 class _Kept(Journal):
@@ -97,7 +97,7 @@ def _check_noted(run: Run, space: Workspace, found: Findings) -> None:
 
 
 def _check_records(run: Run, space: Workspace, found: Findings) -> None:
-    """What stages make again from their journals, against what they wrote."""
+    """The outputs of stages, made again from their journals and compared with the files."""
     config, bench = run.config, Bench(run.config, space)
 
     def check(path: Path, make: Callable[[], Sequence[Record]], read: Callable[[], Sequence[Record]]) -> None:

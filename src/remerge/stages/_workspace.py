@@ -105,11 +105,11 @@ class Workspace(Models):
         return load_reference(checked(self.folder, self.reference_file(task, kind), follows), inputs)
 
     def reference_follows(self, task: str, inputs: Sequence[Example]) -> dict[str, str]:
-        """What the reference of a task's expert on some inputs is made from."""
+        """The origins of a reference: a task's expert on some inputs."""
         return self._follows(task, inputs, Path(references.__file__))
 
     def _follows(self, task: str, inputs: Sequence[Example], measure: Path, *settings: Any) -> dict[str, str]:
-        """What a file that says how a task's expert answers is made from, each part by a digest.
+        """The origins of a file of an expert's answers on a task, each by a digest.
 
         Args:
             task: whose expert.
@@ -132,7 +132,7 @@ class Workspace(Models):
         return {**given, **self.selection(variant, plan).chosen}
 
     def selection(self, variant: Variant, plan: str) -> Selection:
-        """What was chosen of a variant's tuned parameters for a plan."""
+        """The choice of a variant's tuned parameters for a plan."""
         name = self.config.benchmark
         return Selection.read(self.folder, plan=plan, variant=variant.name, benchmark=name)
 
@@ -145,7 +145,7 @@ class Workspace(Models):
         return self.split(task, "train").examples[: self.config.statistics.inputs]
 
     def statistics_follow(self, task: str) -> dict[str, str]:
-        """What statistics of a task's expert are made from."""
+        """The origins of the statistics of a task's expert."""
         inputs = self.statistics_inputs(task)
         return self._follows(task, inputs, Path(curvature.__file__), self.config.seed)
 

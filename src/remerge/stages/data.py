@@ -18,6 +18,6 @@ def run(config: Config, task: str) -> None:
 
 
 def follows(config: Config, task: str) -> dict[str, str]:
-    """What the splits of a task follow from, each part by a digest."""
+    """The inputs that a task's splits follow from, each by a digest."""
     sources = digest(contents.of_source(config.task(task).source))
     return {"sources": sources, **settings_of_data(config, task)}

@@ -56,7 +56,7 @@ def run(config: Config, task: str) -> None:
 
 
 def follows(space: Workspace, task: str) -> dict[str, str]:
-    """What an expert that is trained here follows from, each part by a digest; nothing of an existing one."""
+    """The inputs of an expert's training here, each by a digest; empty for an existing expert."""
     config = space.config
     if _source(config, task) is not None:
         return {}

@@ -1,4 +1,4 @@
-"""What some methods need of an expert beyond its weights: Fisher information, Gram matrices."""
+"""Statistics of an expert that some methods need beyond its weights: Fisher information, Gram matrices."""
 
 from pathlib import Path
 

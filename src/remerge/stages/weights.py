@@ -1,4 +1,4 @@
-"""What experts' weights say of merging them, without running a model.
+"""Properties of experts' weights that bear on merging them, without running a model.
 
 The cosines of their task vectors (DivMerge, Figure 6); how far their signs agree after pruning in the
 original and in the joint space (DRM, Table 4 and Figure 5); what pruning drops from each basis vector (DRM,
@@ -29,7 +29,7 @@ HALF = 0.5
 
 
 Tallies = list[list[float]] | dict[str, list[list[float]]]
-"""What is kept of a matrix, or of all."""
+"""The record of a matrix, or of all."""
 
 
 def run(config: Config) -> None:
@@ -89,7 +89,7 @@ def _signs(deltas: Deltas, name: str) -> dict[str, list[list[int]]]:
 
 
 def _dropped(deltas: Deltas, name: str) -> dict[str, list[list[float]]]:
-    """What half of all entries are of each basis vector, with and without renormalisation."""
+    """The share of each basis vector that is dropped if half of all entries stay, renormalised and not."""
     _, C = coordinates(stacked(deltas, name), vertical=False)
     shares = {how: dropped(kept(C, HALF, how == "renormalised")) for how in ("plain", "renormalised")}
     return {how: [[round(x, 4) for x in row] for row in share.tolist()] for how, share in shares.items()}

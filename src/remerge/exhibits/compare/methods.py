@@ -100,7 +100,7 @@ def _merged(run: Run) -> list[Row]:
 
 
 def _needs(run: Run, variant: str) -> dict[str, None]:
-    """What a variant takes beyond the experts' weights, in words."""
+    """The needs of a variant beyond the experts' weights, in words."""
     if variant in REFERENCES:
         return {}
     asked = run.config.variant(variant)

@@ -1,4 +1,4 @@
-"""What the paper calls methods, by what they are called here (Tables 3, 6, 7)."""
+"""The paper's names of methods, by their names here (Tables 3, 6, 7)."""
 
 ROWS = {
     "Model averaging": "Model Averaging",

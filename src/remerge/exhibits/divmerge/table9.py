@@ -43,7 +43,7 @@ def build(run: Run) -> Table:
 
 
 def _of_all(config: Config) -> Iterator[Setting]:
-    """What holds for every method."""
+    """The settings that all methods share."""
     finetune = config.finetune
     yield "Base", "model", config.base.source.rsplit("/", 1)[-1]
     given = [task.expert is not None for task in config.tasks.values()]
@@ -65,7 +65,7 @@ def _of_all(config: Config) -> Iterator[Setting]:
 
 
 def _of_methods(run: Run) -> Iterator[Setting]:
-    """What the merges record of the paper's methods."""
+    """The merges of the paper's methods."""
     for variant in run.variants:
         name = printed(variant.name, variant.params)
         params = [merge.params for size in run.sizes for merge in run.merges(variant.name, size)[:1]]

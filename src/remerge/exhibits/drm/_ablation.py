@@ -1,4 +1,4 @@
-"""What a part of DRM is worth: the merge of all tasks with and without it."""
+"""Ablation of a part of DRM: the merge of all tasks with and without it."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What the paper calls methods, by what they are called here (Tables 1, 10 to 15)."""
+"""The paper's names of methods, by their names here (Tables 1, 10 to 15)."""
 
 _METHODS = {
     "Model averaging": "Simple Averaging",
@@ -10,6 +10,6 @@ _METHODS = {
 }
 
 TUNED = " (tuned)"
-"""What we add to a method's name where the paper ticks "Validation"."""
+"""The suffix of a method's name where the paper ticks "Validation"."""
 
 ROWS = _METHODS | {ours + TUNED: f"{theirs} (validation)" for ours, theirs in _METHODS.items()}

@@ -8,4 +8,4 @@ SPACES = {
     "vertical": ("DRM-V's joint space", "joint", "Vertical DS"),
     "vertical_back": ("DRM-V's joint space", "original", "Vertical OS"),
 }
-"""What is pruned, where signs are compared, and the paper's row."""
+"""Vectors that are pruned, where signs are compared, and the paper's row."""

@@ -1,4 +1,4 @@
-"""What pruning drops from each basis vector.
+"""Entries that pruning drops from each basis vector.
 
 The share of its entries that a row v_(t,i) of the split right singular vectors loses when {share}% of all
 experts' entries together are dropped, against its place i, the largest singular value first. Line: mean of

@@ -92,7 +92,7 @@ def _shares(run: Run, curve: Curve, case: Case, task: str) -> dict[float, float]
 
 
 def _choice(run: Run, curve: Curve, cases: list[Case]) -> str:
-    """What the chosen λ does, as means over the tasks to forget."""
+    """The effect of the chosen λ, averaged over the tasks to forget."""
     if curve.chosen is None:
         return ""
     base = run.scores("base")

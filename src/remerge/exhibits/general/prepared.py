@@ -19,7 +19,7 @@ from remerge.report.table import Column, Table
 
 READS = ("scores", "merges")
 ITSELF = "task_arithmetic"
-"""What sums the vectors as they are, with a coefficient that is not learned."""
+"""The method that sums the vectors as they are, with a coefficient that is not learned."""
 
 
 def applies(config: Config) -> bool:

@@ -86,7 +86,7 @@ def _mean(merges: list[Merge]) -> float:
 
 
 def _between(rows: list[Row]) -> str:
-    """What choosing one of the methods by its validation score comes to."""
+    """The result of choosing one of the methods by its validation score."""
     if len(rows) < 2:
         return ""
     picked, best = (max(rows, key=lambda row: row[key]) for key in ("validation", "test"))

@@ -30,7 +30,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
         {"color": "#0072b2", "linestyle": (0, (5, 2)), "marker": "^"},
     ),
 }
-"""What is compared: in print, and how it is drawn."""
+"""The kinds of alignment: their names in print, and how they are drawn."""
 
 
 def build(run: Run) -> Figure:
@@ -46,7 +46,7 @@ def build(run: Run) -> Figure:
 
 
 def kind(found: Alignment) -> str:
-    """What the experts are."""
+    """A description of the experts."""
     return "LoRA experts" if found.adapters else "fully fine-tuned experts"
 
 

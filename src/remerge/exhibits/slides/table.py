@@ -53,7 +53,7 @@ def build(run: Run) -> Table:
 
 
 def entries(run: Run) -> Iterator[Row]:
-    """What the table holds of one benchmark: method, scale, ours, paper."""
+    """The rows of one benchmark: method, scale, ours, paper."""
     size = len(run.tasks)
     (case,) = run.config.cases("subsets")[str(size)]
     paper = Published(__file__, run.benchmark)

@@ -1,4 +1,4 @@
-"""What the methods against interference share: sparsify, elect a sign, disjoint mean."""
+"""Steps that the methods against interference share: sparsify, elect a sign, disjoint mean."""
 
 from functools import cache
 from typing import Literal
@@ -12,7 +12,7 @@ from remerge.methods.interference._random import drawn
 from remerge.methods.interference._select import thresholds
 
 Aggregate = Literal["mean", "sum"]
-"""What becomes of the entries that agree with the elected sign."""
+"""How the entries that agree with the elected sign are combined."""
 
 
 def trim(deltas: Deltas, density: float, scope: Scope) -> Deltas:

@@ -74,7 +74,7 @@ def _bracket(drawn: Tensor, share: float, deviations: float) -> tuple[list[float
 
 
 class _Tally:
-    """What lies above, at and inside a bracket; ties at its ends are counted, not kept."""
+    """Counts of what lies above, at and inside a bracket; ties at its ends are counted, not kept."""
 
     def __init__(self, low: float, high: float) -> None:
         self.low, self.high = low, high

@@ -15,7 +15,7 @@ from remerge.deltas import Deltas, Merged
 from remerge.errors import UserError
 
 Of = Literal["deltas", "weights"]
-"""What is on the sphere: the task vectors tau_t, or the experts' weights theta_t."""
+"""The vectors on the sphere: the task vectors tau_t, or the experts' weights theta_t."""
 
 
 def combine_by(deltas: Deltas, coefficients: Callable[[str, Tensor], Tensor], of: Of = "deltas") -> Merged:
