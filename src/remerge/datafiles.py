@@ -114,7 +114,7 @@ def _check_text(file: Path) -> None:
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{file}: cannot be read ({error}): give the whole file") from None
     if not file.stat().st_size:
-        raise UserError(f"{file} is empty: one example a line")
+        raise UserError(f"{file} is empty: write one example per line")
 
 
 def _opened(file: Path) -> BinaryIO | gzip.GzipFile:
@@ -127,4 +127,4 @@ def _split_file(folder: Path, split: str) -> tuple[Path, str]:
     for ending in endings:
         if (folder / f"{split}{ending}").is_file():
             return folder / f"{split}{ending}", READERS[ending.removesuffix(".gz")]
-    raise UserError(f"{folder}: no file {split} with an ending of {', '.join(endings)}")
+    raise UserError(f"{folder}: no file {split} ending in {', '.join(endings)}")

@@ -28,7 +28,7 @@ def columns(template: str) -> set[str]:
             known = FIELD.fullmatch(field)
             if not known or known["column"].isdecimal() or form or conversion:
                 written = f"{field}{f'!{conversion}' if conversion else ''}{f':{form}' if form else ''}"
-                raise ValueError(f"{{{written}}} is no column with keys in brackets")
+                raise ValueError(f"{{{written}}} is not a column with keys in brackets")
             named.add(known["column"])
     except ValueError as error:
         raise ValueError(

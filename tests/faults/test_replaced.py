@@ -73,7 +73,7 @@ def test_a_number_in_a_record_a_table_or_a_journal(copied: Path, capsys: Any) ->
     for named in (
         f"corrupt: {merges} is not what its journal says",
         f"stale: {table} is not what today's records and code make",
-        f"corrupt: {journal} has 1 lines that are not as they were written",
+        f"corrupt: {journal} has 1 lines that differ from what was written",
     ):
         assert any(named in line for line in lines), lines
 

@@ -74,4 +74,4 @@ def test_a_hub_that_refuses(merged, monkeypatch, capsys):
 
     monkeypatch.setattr(HfApi, "create_repo", refuse)
     assert main(["push", "merged", "me/merged"]) == 2
-    assert "me/merged: the hub did not take it (401 unauthorised)" in capsys.readouterr().err
+    assert "me/merged: the hub refused it (401 unauthorised)" in capsys.readouterr().err

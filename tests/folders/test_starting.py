@@ -165,7 +165,7 @@ def test_half_precision_and_added_tokens(capsys):
         ({"experts": ["first", "wide"]}, "expert wide: "),
         ({"experts": ["first", "first=second"]}, "first is called so already"),
         ({"experts": ["first", "base=second"]}, "base is what a reference model is called"),
-        ({"experts": ["first", "a b=second"]}, "a task is called in letters"),
+        ({"experts": ["first", "a b=second"]}, "a task's name has letters"),
         ({"experts": ["first", "second"], "base": "empty"}, "empty: no model.safetensors"),
         ({"experts": ["first", "second"], "out": "there.yaml"}, "there.yaml exists"),
         ({"experts": ["first", "second"], "out": "no folder"}, "no folder: call it NAME.yaml"),

@@ -77,7 +77,7 @@ def test_a_half_written_size_is_named(broken: Path) -> None:
     with pytest.raises(UserError, match=r"average/2\.jsonl lacks rte\+sst2"):
         _ = Run(broken).merged
     path.write_text("\n".join([*lines, lines[0]]) + "\n")
-    with pytest.raises(UserError, match="holds merges twice"):
+    with pytest.raises(UserError, match="has repeated merges"):
         _ = Run(broken).merged
     path.write_text("\n".join(lines)[:-9])
     with pytest.raises(UserError, match="line 6 is not JSON: delete the file"):

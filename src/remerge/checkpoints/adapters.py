@@ -118,7 +118,9 @@ def _config(folder: Path) -> Any:
         )
     for option, what in REFUSED.items():
         if getattr(config, option, None):
-            raise UserError(f"{file}: {what} ({option}) is no delta of the base's weights: it is not merged")
+            raise UserError(
+                f"{file}: {what} ({option}) is not a delta of the base's weights: it is not merged"
+            )
     config.inference_mode = True
     if kind == "LORA":
         # What is drawn would be overwritten.

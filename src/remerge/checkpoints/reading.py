@@ -113,7 +113,7 @@ def _converted(
             made = part.convert(name, model=model, config=model.config)
         except (RuntimeError, ValueError, KeyError, IndexError) as error:
             cause = str(error).splitlines()[0]
-            raise UserError(f"{folder}: {name} cannot be made of what is stored ({cause})") from None
+            raise UserError(f"{folder}: {name} cannot be made from what is stored ({cause})") from None
         found |= {n: _spooled(t[0] if isinstance(t, list) else t) for n, t in made.items()}
     return found, unread
 

@@ -172,5 +172,5 @@ def _index(file: Path) -> dict[str, str]:
         raise UserError(f"{file}: no weight_map: fetch or make it again")
     for place in places.values():
         if Path(place).name != place or not place.endswith(".safetensors"):
-            raise UserError(f"{file}: {place!r} is no safetensors file beside it: fetch or make it again")
+            raise UserError(f"{file}: {place!r} is not a safetensors file beside it: fetch or make it again")
     return {str(name): str(place) for name, place in places.items()}

@@ -20,7 +20,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         self.depth += 1
         if self.depth > DEEPEST:
-            raise yaml.YAMLError(f"more than {DEEPEST} lists and mappings in one another")
+            raise yaml.YAMLError(f"more than {DEEPEST} levels of lists and mappings")
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -38,7 +38,7 @@ def parsed(text: str) -> Any:
     """The one document in a text.
 
     Raises:
-        YAMLError, ValueError: it is none, too large or too deep, a key is given twice, an alias contains itself.
+        YAMLError, ValueError: not one document, too large or deep, a key twice, an alias within itself.
     """
     loader = _Loader(text)
     try:
@@ -46,7 +46,7 @@ def parsed(text: str) -> Any:
         if node is None:
             return None
         if _size(node, {}) > LARGEST:
-            raise yaml.YAMLError(f"its aliases make more than {LARGEST} values of it")
+            raise yaml.YAMLError(f"its aliases expand to more than {LARGEST} values")
         return loader.construct_document(node)
     finally:
         loader.dispose()
@@ -62,7 +62,7 @@ def _size(node: Any, known: dict[int, int]) -> int:
         scalar = isinstance(node, yaml.ScalarNode)
         known[id(node)] = 1 + (0 if scalar else sum(_size(part, known) for part in parts))
     if known[id(node)] < 0:
-        raise yaml.YAMLError("an alias stands within what it stands for")
+        raise yaml.YAMLError("an alias contains itself")
     return known[id(node)]
 
 

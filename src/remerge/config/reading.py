@@ -72,7 +72,7 @@ def read_yaml(path: Path) -> Any:
         with path.open("rb") as file:
             read = file.read(LONGEST + 1)
         if len(read) > LONGEST:
-            raise UserError(f"{path}: longer than {LONGEST:,} bytes: no configuration is")
+            raise UserError(f"{path}: longer than {LONGEST:,} bytes: not a configuration")
         return parsed(read.decode("utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None

@@ -115,7 +115,9 @@ class Exhibit:
         try:
             title, _, caption = (ast.get_docstring(self._tree) or "").format_map(facts).partition("\n")
         except KeyError as error:
-            raise UserError(f"{self.file}: nobody knows {{{error.args[0]}}} of the docstring") from None
+            raise UserError(
+                f"{self.file}: the docstring asks for an unknown field {{{error.args[0]}}}"
+            ) from None
         return title.rstrip("."), " ".join(caption.split())
 
     def build(self, records: Any) -> Any:

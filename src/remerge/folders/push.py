@@ -35,7 +35,7 @@ def push(folder: Path, repository: str, private: bool = False) -> str:
             continue
         for text in _texts(read_json(file)):
             if _is_here(text):
-                raise UserError(f"{file} names {text}, which is of this machine: put a hub id in its place")
+                raise UserError(f"{file} names {text}, a place on this machine: put a hub id in its place")
     # A recipe of local folders is of no use elsewhere, and tells where they lie.
     recipe = folder / RECIPE
     local = recipe.is_file() and not all(map(_is_hub_id, _models(yaml.safe_load(recipe.read_text()))))
@@ -50,7 +50,7 @@ def push(folder: Path, repository: str, private: bool = False) -> str:
         )
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
         cause = " ".join(str(error).split())[:200]
-        raise UserError(f"{repository}: the hub did not take it ({cause}): see `hf auth whoami`") from None
+        raise UserError(f"{repository}: the hub refused it ({cause}): see `hf auth whoami`") from None
     return str(address)
 
 

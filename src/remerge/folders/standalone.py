@@ -130,7 +130,7 @@ def _parameter(written: str) -> tuple[str, Any]:
 def _named(experts: Sequence[str]) -> dict[str, str]:
     """The experts under the last part of their names, on which random masks depend, if these differ."""
     if len(set(experts)) < len(experts):
-        raise UserError("an expert is given twice: weigh it by --param instead")
+        raise UserError("an expert is given twice: weight it by --param instead")
     short = [Path(expert).name for expert in experts]
     return dict(zip(short if len(set(short)) == len(short) else experts, experts, strict=True))
 

@@ -73,7 +73,7 @@ def write_configuration(out: Path, base: str, experts: Sequence[str]) -> None:
         raise UserError(f"{out} exists: give another name, or remove it")
     name = out.stem
     if out.suffix not in (".yaml", ".yml") or not NAME.fullmatch(name):
-        raise UserError(f"{out}: call it NAME.yaml, of letters, digits, _ and -: so the benchmark is called")
+        raise UserError(f"{out}: call it NAME.yaml, of letters, digits, _ and -: NAME is the benchmark's")
     sources = _named(experts)
     folder = locate(base)
     if is_adapter(folder):
@@ -121,7 +121,9 @@ def _named(experts: Sequence[str]) -> dict[str, str]:
         if not equals:
             name, source = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(written).name).strip("-"), written
         if not NAME.fullmatch(name):
-            raise UserError(f"--expert {written}: a task is called in letters, digits, _ and -: name=folder")
+            raise UserError(
+                f"--expert {written}: a task's name has letters, digits, _ and - only: name=folder"
+            )
         if name in named or name in ("base", "multitask"):
             why = "is called so already" if name in named else "is what a reference model is called"
             raise UserError(f"--expert {written}: {name} {why}: give another name, name=folder")

@@ -94,7 +94,9 @@ def load_reference(path: Path, inputs: Sequence[Example]) -> Reference:
     if answers.shape != (positions,) or log_probs.ndim != 2 or len(log_probs) != positions:
         raise UserError(f"{path}: answers and distributions do not fit together: delete it and run again")
     if answers.is_floating_point() or lengths.is_floating_point() or log_probs.isnan().any():
-        raise UserError(f"{path}: holds what is no answer or distribution: delete it and run again")
+        raise UserError(
+            f"{path}: contains something other than answers and distributions: delete it and run again"
+        )
     parts = torch.split(answers, lengths.tolist())
     examples = [Example(e.prompt, part.tolist(), e.task) for e, part in zip(inputs, parts, strict=True)]
     return Reference(examples, list(torch.split(log_probs, lengths.tolist())))

@@ -276,7 +276,7 @@ def _parsed(written: str) -> dict[str, Any]:
     for pair in filter(None, written.split(",")):
         key, equals, value = pair.partition("=")
         if not equals:
-            raise UserError(f"{pair!r} is no parameter: write name=value")
+            raise UserError(f"{pair!r} is not a parameter: write name=value")
         try:
             params[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

@@ -24,7 +24,7 @@ def compare(results: list[Path], out: Path) -> None:
     names = [run.benchmark for run in runs]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"two runs are of {name}: a column has one name, so give one of them another")
+            raise UserError(f"two runs are called {name}, and each is a column: rename one")
     found = exhibits.of([run.config for run in runs])
     values = {
         "benchmarks": names,

@@ -222,7 +222,7 @@ class Run:
         if lacks:
             raise UserError(f"{path} lacks {min(lacks)}: run its stage again")
         if len({*made}) < len(made) or {case for case, _ in made} != asked:
-            raise UserError(f"{path} holds merges twice or of other tasks: run its stage again")
+            raise UserError(f"{path} has repeated merges, or merges of other tasks: run its stage again")
         return found
 
     def every_merge(self) -> list[Merge]:

@@ -55,7 +55,7 @@ def verify(run: Run) -> Findings:
     for path in sorted(run.results.glob("journal/**/*.jsonl")):
         with found.of(path):
             if broken := Journal(path).broken:
-                raise UserError(f"{path} has {broken} lines that are not as they were written: run again")
+                raise UserError(f"{path} has {broken} lines that differ from what was written: run again")
     _check_records(run, space, found)
     _check_exhibits(run, found)
     return found
