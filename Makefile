@@ -4,7 +4,7 @@ PROFILE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo local)
 SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/$(PROFILE)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo test test-real test-faults test-cluster check audit sbom clean
+.PHONY: help demo test test-real test-faults test-cluster check docs audit sbom clean
 
 help: ## this list
 	@awk -F ' *:.*## ' '/^[a-z%-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,16 @@ check: .venv/dev ## linters and types
 	$(BIN)/pip install -qq -r requirements-dev.lock
 	touch $@
 
+docs: .docs/made .venv/run ## the documentation, to .docs/site/index.html
+	$(BIN)/remerge methods --markdown > .docs/methods.md
+	COLUMNS=80 $(BIN)/remerge --help > .docs/help.txt
+	NO_MKDOCS_2_WARNING=1 .docs/bin/mkdocs build --quiet
+
+.docs/made: requirements-docs.lock
+	$(PYTHON) -m venv .docs
+	.docs/bin/pip install -qq -r requirements-docs.lock
+	touch $@
+
 # Known faults of the locked packages; asks a database on the network.
 audit: .audit/made ## known faults of the locked packages
 	.audit/bin/pip-audit --no-deps --requirement requirements.lock
@@ -79,7 +89,7 @@ sbom: .audit/made ## what a release stands on
 	touch $@
 
 clean: ## remove the environments
-	rm -rf .venv .audit .snakemake sbom.json
+	rm -rf .venv .audit .docs .snakemake sbom.json
 
 # The released bases of the miniature benchmarks, pretrained again: minutes of two cores each.
 BASES := base-qwen2 base-t5 base-deberta base-llama

@@ -34,7 +34,7 @@ def merge(
         UserError: unknown method or parameter, a value out of range, or experts that do not fit; the message
             is one line.
 
-    Example:
+    Examples:
         >>> remerge.merge("ties", base, [a, b], density=0.2, scale=1.0)
     """
     # Imported here: torch takes seconds, transformers and PEFT more.

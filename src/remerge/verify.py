@@ -1,4 +1,4 @@
-"""Whether the files of a run are what made them says, as far as this can be seen without torch."""
+"""Whether the files of a run are as they were made, as far as this can be seen without torch."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -57,7 +57,7 @@ class Findings:
     def summary(self) -> str:
         """All in a few words."""
         if not self.corrupt and not self.stale:
-            return f"{len(self.looked_at)} files are what made them says"
+            return f"{len(self.looked_at)} files are as they were made"
         return f"of {len(self.looked_at)} files {len(self.corrupt)} are corrupt, {len(self.stale)} stale"
 
 

@@ -39,7 +39,7 @@ def altered(path: Path) -> None:
 
 def test_a_finished_run_holds(copied: Path, capsys: Any) -> None:
     status, lines = verified(capsys)
-    assert status == 0 and len(lines) == 1 and lines[0].endswith("files are what made them says"), lines
+    assert status == 0 and len(lines) == 1 and lines[0].endswith("files are as they were made"), lines
 
 
 @pytest.mark.parametrize(
