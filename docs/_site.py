@@ -199,15 +199,15 @@ def settings() -> str:
 
 def _choices(lines: list[str]) -> Iterator[str]:
     """The settings that are marked as a choice of ours, each with the comment that says so."""
-    comment: list[str] = []
+    above: list[str] = []
     for line in lines:
-        if line.strip().startswith("#"):
-            comment.append(line)
+        setting, _, beside = line.partition("# ")
+        if not setting.strip():
+            above.append(beside)
             continue
-        if any("our choice" in said for said in [*comment, line]):
-            block = "\n".join([*comment, line])
-            yield f"```yaml\n{block}\n```"
-        comment = []
+        if "our choice" in (said := " ".join([*above, beside]).strip()):
+            yield f"- `{setting.strip().removeprefix('- ').removesuffix(':')}`: {said}"
+        above = []
 
 
 def methods() -> str:
