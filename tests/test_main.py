@@ -1,6 +1,7 @@
 """The command line: one line and status 2 for wrong input, at every stage."""
 
 import json
+import subprocess
 
 import pytest
 import yaml
@@ -101,8 +102,28 @@ def test_help_lists_every_command_in_its_group(capsys):
     yours, stages, reference = text.split("\n\n")[-3:]
     assert all(f"\n  {name} " in yours for name in ("new", "check", "merge", "mergekit", "methods", "push"))
     assert all(f"\n  {name} " in stages for name in ("base", "data", "experts", "merges", "report"))
-    assert all(f"\n  {name} " in reference for name in ("exhibits", "schema"))
+    assert all(f"\n  {name} " in reference for name in ("exhibits", "schema", "completion"))
     assert max(map(len, "\n".join([yours, stages, reference]).splitlines())) <= 80
+
+
+def test_a_shell_completes_commands_options_and_files(tmp_path, capsys):
+    assert main(["completion", "bash"]) == 0
+    script = tmp_path / "completion"
+    script.write_text(capsys.readouterr().out)
+    (tmp_path / "mine.yaml").touch()
+    ask = 'source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _shtab_remerge; echo "${COMPREPLY[@]}"'
+    for words, expected in [
+        (["me"], {"merge", "mergekit", "merges", "methods"}),
+        (["merge", "--d"], {"--dtype", "--device"}),
+        (["merge", "--device", ""], {"auto", "cpu", "cuda"}),
+        (["check", "mi"], {"mine.yaml"}),
+    ]:
+        line = ["bash", "-c", ask, script, "remerge", *words]
+        done = subprocess.run(line, capture_output=True, text=True, check=True, cwd=tmp_path)
+        assert expected <= set(done.stdout.split()), (words, done.stdout)
+    for shell in ("zsh", "tcsh"):
+        assert main(["completion", shell]) == 0
+        assert "methods" in capsys.readouterr().out
 
 
 def test_data_that_are_not_there(world, capsys):

@@ -1,6 +1,5 @@
 """The site's pages, without MkDocs: all that they name is there, and every command that they show is one."""
 
-import argparse
 import importlib.util
 import os
 import re
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from remerge.__main__ import _parser
+from remerge.__main__ import _commands
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -75,13 +74,13 @@ def shown(text):
 
 @pytest.mark.parametrize("file", SHOWING, ids=lambda file: str(file.relative_to(ROOT)))
 def test_every_command_shown_is_one(file):
-    (action,) = [a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction)]
+    commands = _commands().commands.choices
     for line in shown(file.read_text()):
         _, command, *words = line.split()
         if command == "--version":
             continue
-        assert command in action.choices, line
-        known = action.choices[command]._option_string_actions
+        assert command in commands, line
+        known = commands[command]._option_string_actions
         for word in words:
             if word == "--":
                 break

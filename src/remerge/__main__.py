@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status is 0, or 2 for wrong input, or 130 when interrupted."""
     # Idle OpenMP threads sleep instead of spinning, or jobs side by side starve each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    parser = _parser()
+    parser = _commands().parser
     parsed, more = parser.parse_known_args(arguments)
     if more and parsed.handler not in (_run, _demo):
         parser.error(f"unrecognized arguments: {' '.join(more)}")
@@ -179,6 +179,18 @@ def _schema(parsed: argparse.Namespace) -> None:
     print(json.dumps(configuration.Config.model_json_schema(), indent=1))
 
 
+def _completion(parsed: argparse.Namespace) -> None:
+    import shtab
+
+    commands = _commands()
+    commands.commands.help = None  # else the commands are hidden from it, too
+    for command in commands.commands.choices.values():
+        for action in command._actions:
+            if action.type is Path:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+    print(shtab.complete(commands.parser, parsed.shell))
+
+
 def _signature(file: Path) -> tuple[str, dict[str, type]]:
     """A stage's description in a sentence, and the arguments of its ``run`` after the configuration.
 
@@ -206,7 +218,7 @@ class _Commands:
 
     def add(self, name: str, handler: Handler, text: str, /, **positional: type) -> argparse.ArgumentParser:
         """A command that takes these arguments, to which options may be added."""
-        command = self.commands.add_parser(name, description=text)
+        command = self.commands.add_parser(name, description=text, help=text)
         for argument, kind in positional.items():
             command.add_argument(argument, type=kind)
         command.set_defaults(handler=handler)
@@ -219,7 +231,7 @@ class _Commands:
         return command
 
 
-def _parser() -> argparse.ArgumentParser:
+def _commands() -> _Commands:
     parser = argparse.ArgumentParser(
         prog="remerge",
         usage="remerge [-h] [--version] command …",
@@ -237,7 +249,9 @@ def _parser() -> argparse.ArgumentParser:
     shown = commands.add("exhibits", _exhibits, "list tables and figures, and which benchmarks make them")
     shown.add_argument("config", type=Path, nargs="+", help="configurations")
     commands.add("schema", _schema, "print the JSON schema of the configuration")
-    return parser
+    shells = commands.add("completion", _completion, "print a script that completes commands in a shell")
+    shells.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="source <(remerge completion bash)")
+    return commands
 
 
 def _add_yours(commands: _Commands) -> None:
