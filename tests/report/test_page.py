@@ -71,6 +71,19 @@ def test_one_file_that_needs_no_network(page: str) -> None:
     assert 'name="viewport"' in page and "prefers-color-scheme: dark" in page
 
 
+def test_a_row_leads_to_its_records(page: str, world: Path) -> None:
+    outline = Outline()
+    outline.feed(page)
+    records = {link for link in outline.links if link.endswith((".json", ".jsonl"))}
+    assert {"base.json", "scores/base.json", "experts/cola.json"} <= records
+    assert any(link.startswith("merges/") for link in records)
+    assert all((world / link).is_file() for link in records)
+    ids = set(outline.ids)
+    rows = set(re.findall('<tr[^>]* data-variant="([^"]*)"', page))
+    variants = {variant.name for variant in Run(world).variants}
+    assert rows & variants and all(f"of-{name}" in ids for name in variants)
+
+
 def test_anchors_lead_somewhere(page: str, world: Path) -> None:
     outline = Outline()
     outline.feed(page)
@@ -79,7 +92,7 @@ def test_anchors_lead_somewhere(page: str, world: Path) -> None:
     inside = {link[1:] for link in outline.links if link.startswith("#")}
     assert inside <= set(outline.ids)
     assert {*exhibits.of(Run(world).config)} <= inside
-    assert all(link.startswith(("#", "data:")) for link in outline.links)
+    assert all(link.startswith(("#", "data:")) or (world / link).is_file() for link in outline.links)
 
 
 def test_everything_is_on_it(page: str, world: Path) -> None:

@@ -55,4 +55,10 @@ function show() {
 
 options(field.method, known.methods.map((label, place) => [place, label]));
 form.addEventListener("change", chosen);
+for (const link of document.querySelectorAll("a[data-method]")) {
+  link.addEventListener("click", () => {
+    field.method.value = link.dataset.method;
+    chosen();
+  });
+}
 chosen();

@@ -1,5 +1,15 @@
 "use strict";
-// Tables sort by a click on a head: up, down, and as they were. A field finds exhibits by their words.
+// Tables sort by a click on a head: up, down, and as they were. A field finds exhibits by their words. The name of a
+// method leads to its records.
+
+for (const row of document.querySelectorAll("tr[data-variant]")) {
+  const target = `of-${row.dataset.variant}`;
+  if (!document.getElementById(target)) continue;
+  const link = document.createElement("a");
+  link.href = `#${encodeURIComponent(target)}`;
+  link.append(...row.cells[0].childNodes);
+  row.cells[0].append(link);
+}
 
 for (const table of document.querySelectorAll("table")) {
   const heads = table.tHead ? [...table.tHead.rows[table.tHead.rows.length - 1].cells] : [];

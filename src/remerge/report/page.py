@@ -12,13 +12,13 @@ from remerge.exhibits import Exhibit
 from remerge.exhibits._published import published_expert
 from remerge.files import write_text
 from remerge.launch import project
-from remerge.records import Lengths, Model
+from remerge.records import Lengths, Merge, Model, Scores
 from remerge.report.answer import BEST, outcome
 from remerge.report.costs import costs
 from remerge.report.examples import answered
 from remerge.report.labels import MODELS, task_label
 from remerge.report.make import made, place
-from remerge.report.run import Run
+from remerge.report.run import Run, Variant
 from remerge.report.table import MISSING, number
 from remerge.verify import look
 from remerge.versions import versions
@@ -75,7 +75,7 @@ def context(run: Run) -> dict[str, Any]:
         "models": _models(run),
         "counts": _counts(run),
         "merges": len(run.merged),
-        "variants": run.variants,
+        "variants": [_variant(run, variant) for variant in run.variants],
         "sizes": run.sizes,
         "base": run.model("base"),
         "outcome": outcome(run),
@@ -146,18 +146,35 @@ def _tokens(lengths: Lengths | None, task: str) -> str:
     return f"{_whole(test.median)}, {_whole(test.longest)}"
 
 
-def _models(run: Run) -> list[dict[str, str]]:
-    models = {MODELS["base"]: run.model("base")}
-    models |= {f"Expert of {task_label(task)}": run.model(task) for task in run.tasks}
-    models |= {MODELS[name]: run.model(name) for name in run.references[1:]}
-    return [_model(label, model) for label, model in models.items()]
+def _models(run: Run) -> list[dict[str, Any]]:
+    labels = {"base": MODELS["base"]}
+    labels |= {task: f"Expert of {task_label(task)}" for task in run.tasks}
+    labels |= {name: MODELS[name] for name in run.references[1:]}
+    return [_model(run, name, label) for name, label in labels.items()]
 
 
-def _model(label: str, model: Model) -> dict[str, str]:
+def _variant(run: Run, variant: Variant) -> dict[str, Any]:
+    """A variant, and the records of its merges that are there."""
+    groups = run.config.groups(run.config.variant(variant.name))
+    files = {group: Merge.place(run.results, variant=variant.name, group=group) for group in groups}
+    records = {group: _from_page(run, file) for group, file in files.items() if file.is_file()}
+    return {"name": variant.name, "label": variant.label, "records": records}
+
+
+def _from_page(run: Run, file: Path) -> str:
+    """Where a record lies, as the page links it."""
+    return file.relative_to(run.results).as_posix()
+
+
+def _model(run: Run, name: str, label: str) -> dict[str, Any]:
+    model = run.model(name)
     training = model.training
     seen = [f"{_whole(training[unit])} {unit}" for unit in ("examples", "tokens") if unit in training]
     return {
+        "name": name,
         "label": label,
+        "record": _from_page(run, Model.place(run.results, model=name)),
+        "scores": _from_page(run, Scores.place(run.results, model=name)),
         "source": model.source,
         "fingerprint": model.fingerprint[:12],
         "steps": _whole(training["steps"]) if "steps" in training else MISSING,

@@ -136,8 +136,9 @@ class Table:
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
     def html(self) -> str:
-        """A bare ``<table>``; rows set off by a rule have the class ``rule``."""
+        """A bare ``<table>``; rows set off by a rule have the class ``rule``, those of a variant its name."""
         body = []
+        variants = self.frame["variant"].tolist() if "variant" in self.frame else [None] * len(self.frame)
         for number, cells in enumerate(self.cells()):
             row = []
             for place, (column, cell) in enumerate(zip(self.columns, cells, strict=True)):
@@ -147,7 +148,9 @@ class Table:
                 inner = f"<b>{escape(cell)}</b>" if marked else escape(cell)
                 row.append(f"<{tag}{number_class}>{inner}</{tag[:2]}>")
             rule = ' class="rule"' if number in self.rules else ""
-            body.append(f"<tr{rule}>{''.join(row)}</tr>")
+            name = variants[number]
+            of = f' data-variant="{escape(name)}"' if isinstance(name, str) else ""
+            body.append(f"<tr{rule}{of}>{''.join(row)}</tr>")
         return f"<table><thead>{self._html_head()}</thead>\n<tbody>" + "\n".join(body) + "</tbody></table>"
 
     def _groups(self) -> list[tuple[str, int]]:
