@@ -134,6 +134,21 @@ def test_the_page_shows_what_the_rules_wrote(world: Path, tmp_path: Path) -> Non
         write_report(results)
 
 
+def test_no_folder_of_this_machine_is_named(world: Path, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(world, tmp_path / "demo"))
+    run, place = Run(results), "/home/somebody/a & b/base"
+    path = results / "config.yaml"
+    raw = yaml.safe_load(path.read_text())
+    raw["base"]["source"] = place
+    raw["tasks"]["cola"]["expert"] = f"{place}/cola"
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
+    run.model("base").model_copy(update={"source": place}).write(results, model="base")
+    draw(results)
+    page = (results / "report.html").read_text()
+    assert "somebody" not in page
+    assert "…/base" in page and "…/cola" in page
+
+
 def test_what_a_configuration_says_is_escaped(world: Path, tmp_path: Path) -> None:
     results = Path(shutil.copytree(world, tmp_path / "demo"))
     path = results / "config.yaml"

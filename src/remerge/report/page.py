@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from remerge import exhibits
 from remerge.exhibits import Exhibit
@@ -50,7 +50,18 @@ def write_report(results: Path) -> None:
     Raises:
         UserError: one of them is missing.
     """
-    write_text(Path(results) / "report.html", render("page.html", context(Run(results))))
+    run = Run(results)
+    write_text(run.results / "report.html", _without_places(run, render("page.html", context(run))))
+
+
+def _without_places(run: Run, page: str) -> str:
+    """The page without the folders where models, data and rules lie on this machine: it may be published."""
+    config = run.config
+    said = [config.base.source, *map(str, config.rules)]
+    said += [source for task in config.tasks.values() for source in (task.source, task.expert) if source]
+    for local in sorted({source for source in said if Path(source).is_absolute()}, key=len, reverse=True):
+        page = page.replace(str(escape(local)), f"…/{escape(Path(local).name)}")
+    return page
 
 
 def render(template: str, values: dict[str, Any]) -> str:
