@@ -1,13 +1,16 @@
 """The command line: one line and status 2 for wrong input, at every stage."""
 
+import importlib
 import json
 import subprocess
 
 import pytest
 import yaml
+from tqdm import tqdm
 
 from remerge import miniature
 from remerge.__main__ import main
+from remerge.errors import UserError
 
 
 @pytest.fixture
@@ -61,6 +64,16 @@ def test_a_stage_too_early_or_misspelled(world, capsys, stage, words):
     status, lines = run(capsys, stage[0], world, *stage[1:])
     assert status == 2
     assert words in lines[0]
+
+
+def test_an_error_begins_its_own_line_under_a_bar_that_it_cuts_off(world, monkeypatch, capsys):
+    def stage(config):
+        for _ in tqdm(range(3), desc="scores"):
+            raise UserError("it is broken")
+
+    monkeypatch.setattr(importlib.import_module("remerge.stages.scores"), "run", stage)
+    assert main(["scores", str(world)]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "remerge: it is broken"
 
 
 def test_nothing_is_written_when_a_stage_fails(world, capsys):

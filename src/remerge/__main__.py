@@ -40,16 +40,27 @@ def main(arguments: list[str] | None = None) -> int:
         handler: Handler = parsed.handler
         return handler(parsed) or 0
     except UserError as error:
+        _close_bars()
         print(f"remerge: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         # A folder that may not be written, a file that may not be read; without a name it is our own mistake.
         if error.filename is None:
             raise
+        _close_bars()
         print(f"remerge: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _close_bars() -> None:
+    """End the lines of progress bars that an error cut off, so that what is said of it begins its own."""
+    if "tqdm" in sys.modules:
+        from tqdm import tqdm
+
+        for bar in list(getattr(tqdm, "_instances", [])):
+            bar.close()
 
 
 def _stage(name: str, arguments: list[str]) -> Handler:

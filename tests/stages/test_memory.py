@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from remerge.stages._memory import forget_peak, peak
+from remerge.stages._memory import FORGOTTEN, forget_peak, most, peak
 
 STATUS = Path("/proc/self/status")
 
@@ -23,8 +23,16 @@ def test_on_a_cpu_it_is_what_the_process_held() -> None:
 
 def test_on_a_gpu_it_is_what_was_allocated_since(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[torch.device] = []
+    allocated = {0: 5, 1: 50}
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", asked.append)
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 7 * device.index)
-    device = torch.device("cuda:3")
+    monkeypatch.setattr(
+        torch.cuda, "max_memory_allocated", lambda device: allocated[getattr(device, "index", device)]
+    )
+    monkeypatch.setitem(FORGOTTEN, "cuda", 0)
+    device = torch.device("cuda:1")
     forget_peak(device)
+    allocated[1] = 21
     assert asked == [device] and peak(device) == 21
+    assert most()[1] == 50

@@ -30,19 +30,25 @@ def forget_peak(device: "torch.device") -> None:
 
 def peak(device: "torch.device") -> int:
     """Bytes allocated on a GPU, on a CPU resident of the process, at most since the last `forget_peak`."""
-    return _of_gpu() if device.type == "cuda" else _of_process()
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device)
+    return _of_process()
 
 
 def most() -> tuple[int, int]:
-    """Bytes resident of this process, and allocated on its GPU, at most since it began."""
-    return max(FORGOTTEN["cpu"], _of_process()), max(FORGOTTEN["cuda"], _of_gpu())
+    """Bytes resident of this process, and allocated on a GPU, at most since it began."""
+    return max(FORGOTTEN["cpu"], _of_process()), max(FORGOTTEN["cuda"], *_of_gpus())
 
 
 def _of_process() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
 
 
-def _of_gpu() -> int:
-    """Of the GPU that this process uses, if it uses one."""
+def _of_gpus() -> list[int]:
+    """Of each GPU that this process sees; 0 where it used none."""
     torch = sys.modules.get("torch")
-    return int(torch.cuda.max_memory_allocated()) if torch and torch.cuda.is_initialized() else 0
+    if torch is None or not torch.cuda.is_initialized():
+        return [0]
+    return [torch.cuda.max_memory_allocated(device) for device in range(torch.cuda.device_count())]
