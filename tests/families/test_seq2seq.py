@@ -26,8 +26,8 @@ def t5(bases):
     return found, model
 
 
-def said(model, seq2seq, prompt):
-    out = model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=64)[0, 1:].tolist()
+def said(model, seq2seq, prompt, longest=64):
+    out = model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=longest)[0, 1:].tolist()
     end = seq2seq.eos
     return out[: out.index(end) + 1] if end in out else out
 
@@ -37,6 +37,13 @@ def test_greedy_is_generate_one_by_one(t5):
     examples = seq2seq.examples("squad", PAIRS)
     assert [e.answer[-1] for e in examples] == [seq2seq.eos] * 4
     assert seq2seq.greedy(model, examples) == [said(model, seq2seq, e.prompt) for e in examples]
+
+
+def test_an_answer_may_be_as_long_as_the_longest_gold_one(t5):
+    seq2seq, model = t5
+    examples = seq2seq.examples("squad", [(prompt, "a cat " * 50) for prompt, _ in PAIRS])
+    assert {len(e.answer) for e in examples} == {101}
+    assert seq2seq.greedy(model, examples) == [said(model, seq2seq, e.prompt, 101) for e in examples]
 
 
 def test_teacher_forcing_is_exact_match(t5):

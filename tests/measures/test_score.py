@@ -38,6 +38,13 @@ def test_teacher_forcing_is_exact_match_of_generate(family, model, tokenizer, ex
     assert score["n"] == 48
 
 
+def test_an_answer_may_be_as_long_as_the_longest_gold_one(family, model, tokenizer, examples):
+    asked = [Example(e.prompt, [5] * 40) for e in examples("cola")]
+    said = family.greedy(model, asked)
+    assert said == [generated(model, tokenizer, e, 40) for e in asked]
+    assert max(map(len, said)) == 40
+
+
 def test_restricted_accuracy_chooses_among_the_labels(family, model, tokenizer, examples):
     cases = examples("sst2")
     labels = sorted({e.answer[0] for e in cases})

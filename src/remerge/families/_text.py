@@ -145,8 +145,9 @@ class Text:
             model: what answers.
             examples: the prompts.
             left: whether padding stands before the prompt, whose continuation is the answer.
-            longest: at most so many tokens are decoded.
+            longest: at most so many tokens are decoded, or as many as the longest gold answer has.
         """
+        longest = max([longest, *(len(e.answer) for e in examples)])
         limits = {"max_new_tokens": longest, "eos_token_id": self.eos, "pad_token_id": self.fill}
         start = getattr(model.config, "decoder_start_token_id", None)
         how = GenerationConfig(do_sample=False, decoder_start_token_id=start, **limits)  # type: ignore[no-untyped-call]

@@ -12,7 +12,7 @@ from remerge.families import Batch, Example, pad
 from remerge.families._text import Text
 
 ANSWER_TOKENS = 16
-"""At most so many tokens are decoded where no answer sets the length."""
+"""At most so many tokens are decoded where no gold answer is longer."""
 
 
 class CausalLM(Text):

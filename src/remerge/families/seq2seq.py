@@ -13,7 +13,7 @@ from remerge.families import Batch, Example, pad
 from remerge.families._text import Text
 
 ANSWER_TOKENS = 64
-"""At most so many tokens are decoded or learned of an answer."""
+"""At most so many tokens are decoded where no gold answer is longer."""
 
 
 class Seq2Seq(Text):
@@ -33,10 +33,12 @@ class Seq2Seq(Text):
     def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
         """The tokens of prompt and answer, each with its end token; one too long loses its end."""
         prompts = self.processor([prompt for prompt, _ in pairs], truncation=self.limited).input_ids
-        answers = self.processor(text_target=[answer for _, answer in pairs]).input_ids
+        answers = self.processor(
+            text_target=[answer for _, answer in pairs], truncation=self.limited
+        ).input_ids
         made = []
         for prompt, answer in zip(prompts, answers, strict=True):
-            words = [token for token in answer if token != self.eos][: ANSWER_TOKENS - 1]
+            words = [token for token in answer if token != self.eos]
             made.append(Example(prompt, [*words, self.eos], task))
         return made
 
