@@ -25,6 +25,12 @@ class Classifier(Text):
     reads = "text"
     speaks = False
 
+    @property
+    def has_segments(self) -> bool:
+        """Whether the model tells the texts of a pair apart by types of their tokens."""
+        types = getattr(self.config, "type_vocab_size", None) or 0
+        return types > 1 and "token_type_ids" in self.processor.model_input_names
+
     def load(self, folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
         """The body of a folder, in evaluation mode, its head left out.
 
@@ -100,12 +106,20 @@ class Classifier(Text):
         """None: a head knows no other answers than the task's."""
 
     def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
-        """A right-padded batch with one judged position an example."""
+        """A right-padded batch with one judged position an example.
+
+        Where a model tells segments apart, as BERT does, a prompt with a separator in it is two of them, as a
+        tokenizer makes them of a pair of texts.
+        """
         ids, mask = pad([e.prompt for e in examples], self.fill)
         rows = torch.arange(len(examples), device=device)
         targets = torch.tensor([e.answer[0] for e in examples], device=device)
-        inputs = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
-        return Batch(inputs, (rows,), targets, rows, [e.task for e in examples])
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        if self.has_segments:
+            ends = (ids == self.processor.sep_token_id).long()
+            inputs["token_type_ids"] = (ends.cumsum(dim=1) - ends).clamp(max=1) * mask
+        placed = {name: tensor.to(device) for name, tensor in inputs.items()}
+        return Batch(placed, (rows,), targets, rows, [e.task for e in examples])
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """The logits of the classes, float32 ``[B, C]`` for the widest head among them."""
