@@ -15,7 +15,7 @@ from remerge.errors import UserError
 
 @dataclass(frozen=True)
 class Share:
-    """What one of several processes makes of a batch.
+    """The part of a batch that one of several processes makes.
 
     Attributes:
         choices: plans and variants, each with a stretch of the trials of its choice.
@@ -28,7 +28,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one process makes.
+    """The choices and merges of one process.
 
     Attributes:
         name: a method, a learned variant; ``select/ties`` where choices are made before, by others.
@@ -43,7 +43,7 @@ class Batch:
     merges: tuple[tuple[Variant, str], ...]
 
     def shares(self, config: Config) -> list[Share]:
-        """What each of `shards` processes makes, alike in work; none where one makes all."""
+        """The parts that `shards` processes make, alike in work; none where one makes all."""
         if config.shards == 1:
             return []
         trials = [_work_of_choice(config, *choice) for choice in self.choices]
@@ -91,14 +91,14 @@ def batch_of(config: Config, name: str) -> Batch:
 
 
 def _work_of_choice(config: Config, plan: str, variant: Variant) -> list[int]:
-    """What each trial of a choice costs, in experts merged and judged on; a search is one piece."""
+    """The cost of each trial of a choice, in experts merged and judged on; a search is one piece."""
     cases = config.planned[plan].tuning(config.cases(plan))
     work = [len(case.tasks) + len(case.judged) for case in cases for _ in range(config.trials(variant))]
     return [sum(work)] if config.is_searched(variant) else work
 
 
 def _work_of_merges(config: Config, variant: Variant, group: str) -> list[int]:
-    """What each merge of a group costs, likewise."""
+    """The cost of each merge of a group, likewise."""
     cases = config.cases(config.groups(variant)[group])[group]
     return [len(case.tasks) + len(case.judged) for case in cases]
 

@@ -1,4 +1,4 @@
-"""What a killed run had finished: records by key, appended one line at a time."""
+"""The work that a killed run had finished: records by key, appended one line at a time."""
 
 import json
 import os
@@ -93,7 +93,7 @@ class Journal:
                 print(f"remerge: {file}: {said}: dropped, to be computed again", file=sys.stderr)
 
     def _entry(self, line: bytes) -> Entry | None:
-        """What a line says; None if it is not as it was written."""
+        """The entry in a line; None if it is not as it was written."""
         try:
             entry = Entry.model_validate_json(line)
             self._kind.validate_json(json.dumps(entry.record), strict=True)

@@ -52,7 +52,7 @@ Tau = Tensor | Weights | list[LowRank]
 
 @dataclass(frozen=True)
 class Fit:
-    """What a fit found.
+    """The result of a fit.
 
     Attributes:
         lam: the coefficients, float32 ``[T, layers]``, or ``[T, 1]`` at task level.

@@ -1,4 +1,4 @@
-"""What each job needs: memory and time, from the configuration and the headers of weights, no model loaded.
+"""The memory and time that each job needs, by the configuration and headers of weights, no model loaded.
 
 Whole models count in the types in which they are held. For the rest one shape stands for all: a transformer
 of P = 12 L h² weights whose depth L is h / 64. An input has `TOKENS` tokens. Made to be upper bounds.
@@ -54,12 +54,12 @@ STATISTICS = {None: 0, "fisher": 1, "grams": 2}
 """Models in float32 that the statistics of an expert take."""
 
 GPUS = (16, 24, 32, 40, 48, 80, 141, 192)
-"""What GPUs there are, by GB."""
+"""The GPUs there are, by GB."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a job needs at most.
+    """The most that a job needs.
 
     Attributes:
         memory: MB of the machine.
@@ -98,7 +98,7 @@ class Size:
 
     @property
     def words(self) -> float:
-        """What an answer in words may begin with."""
+        """How many words an answer may begin with."""
         return min(VOCABULARY, self.parameters / self.hidden)
 
 
@@ -119,22 +119,22 @@ def size(config: Config) -> Size:
 
 
 def of_batch(config: Config, batch: Batch, gpu: bool = False) -> Need:
-    """What the choices and merges of one process need, on a GPU or without one."""
+    """The needs of the choices and merges of one process, on a GPU or without one."""
     return _Needs(config, gpu).batch(batch)
 
 
 def of_expert(config: Config, task: str, gpu: bool = False) -> Need:
-    """What an expert needs, `multitask` too; one that exists is read, not trained."""
+    """The needs of an expert, `multitask` too; one that exists is read, not trained."""
     return _Needs(config, gpu).expert(task)
 
 
 def of_stage(config: Config, name: str, gpu: bool = False) -> Need:
-    """What a job of any other stage needs, by its name."""
+    """The needs of a job of any other stage, by its name."""
     return _Needs(config, gpu).stage(name)
 
 
 def of_job(config: Config, stage: str, arguments: Sequence[Any], gpu: bool = False) -> Need:
-    """What the job of a rule needs, by its stage and the arguments of its command.
+    """The needs of the job of a rule, by its stage and the arguments of its command.
 
     Raises:
         UserError: it is of no task or batch of the benchmark.
@@ -151,7 +151,7 @@ def of_job(config: Config, stage: str, arguments: Sequence[Any], gpu: bool = Fal
 
 @dataclass(frozen=True)
 class Most:
-    """What the largest jobs of a kind need.
+    """The needs of the largest jobs of a kind.
 
     Attributes:
         memory: MB of the machine, without a GPU.
@@ -165,7 +165,7 @@ class Most:
 
 
 def most(config: Config) -> dict[str, Most]:
-    """What the largest jobs of each kind need: experts, merges, other stages."""
+    """The needs of the largest jobs of each kind: experts, merges, other stages."""
     methods = sources.known()
     statistics = any(v.method in methods and methods[v.method].statistics for v in config.merge.variants)
     stages = ["base", "references", "scores", *(["statistics"] if statistics else [])]
@@ -183,7 +183,7 @@ def most(config: Config) -> dict[str, Most]:
 
 
 def described(config: Config) -> list[str]:
-    """What the largest jobs of each kind need, a line each, and what suffices for all."""
+    """The needs of the largest jobs of each kind, a line each, and a GPU that suffices for all."""
     kinds = most(config)
     lines = [
         f"{kind}: at most {_gb(m.memory)}, or {_gb(m.device)} of a GPU ({m.job})" for kind, m in kinds.items()
@@ -335,7 +335,7 @@ class _Needs:
         return inputs * ANSWER * self.size.words * FLOAT32 if self.config.base.speaks else 0
 
     def _reference(self) -> float:
-        """What is kept of one expert's answers."""
+        """The distributions that are kept of one expert's answers."""
         return self._logits(self.config.learning.references)
 
     def _seconds(self, inputs: int, passes: int, parts: int) -> float:

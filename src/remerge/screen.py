@@ -34,7 +34,7 @@ class Job:
 
 
 class Screen:
-    """What people see of a run.
+    """The lines that a run shows to people.
 
     Attributes:
         planned: how many jobs of each stage there are.

@@ -30,7 +30,7 @@ class Search:
         return trial, sum(place * prod(self._sizes[k + 1 :]) for k, place in enumerate(places))
 
     def tell(self, trial: optuna.Trial, merit: float | None) -> None:
-        """What a trial reached; None if it diverged."""
+        """Record the merit that a trial reached; None if it diverged."""
         if merit is None:
             self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:

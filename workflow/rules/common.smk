@@ -51,7 +51,7 @@ onstart:
 
 
 RECORDS = {}
-"""What each stage writes, of which tables and figures are made: every rule file adds its own."""
+"""The files that each stage writes, of which tables and figures are made: every rule file adds its own."""
 
 
 def any_of(names):

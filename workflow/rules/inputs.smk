@@ -1,4 +1,4 @@
-"""What rules read, and what they follow from beside their inputs: functions of their wildcards."""
+"""The inputs of rules, and all else that they follow from: functions of their wildcards."""
 
 
 def selection_of(plan, variant):
@@ -13,7 +13,7 @@ def tasks_of(cases):
 
 
 def experts_of(tasks):
-    """What every merge of these tasks reads."""
+    """The inputs of every merge of these tasks."""
     return [
         f"{B}/base.json",
         *expand(f"{B}/experts/{{task}}.json", task=tasks),
@@ -23,7 +23,7 @@ def experts_of(tasks):
 
 
 def needed_by(variant, tasks):
-    """What a variant's method needs of experts beyond their weights."""
+    """Files that a variant's method needs of experts beyond their weights."""
     known = sources.known()[variant.method]
     if known.learned:
         return expand(f"{B}/references/{{task}}.safetensors", task=tasks)
@@ -48,7 +48,7 @@ def code_of(method):
 
 
 def settings_of_task(wildcards):
-    """What a task's own files follow from, beside their inputs."""
+    """A digest of all that a task's own files follow from, beside their inputs."""
     return configuration.digest(CONFIG.task(wildcards.task), CONFIG.seed)
 
 
@@ -58,12 +58,12 @@ def noted(*files):
 
 
 def source_of_task(wildcards):
-    """What a local source of data holds: one that was replaced in place is read again."""
+    """A digest of a local source of data: one that was replaced in place is read again."""
     return configuration.digest(contents.of_source(CONFIG.task(wildcards.task).source))
 
 
 def source_of_base(wildcards):
-    """What a local base holds; see `source_of_task`."""
+    """The same of a local base; see `source_of_task`."""
     return made.content_of(CONFIG.folder, "base", CONFIG.base.source)
 
 
@@ -117,7 +117,7 @@ def made_by(batch):
 
 
 def read_for(batch):
-    """What a batch's choices and merges are made from and judged by, and choices that others made."""
+    """The files that a batch's choices and merges are made from and judged by, and choices that others made."""
     read = [path for plan, variant in batch.choices for path in chosen_from(plan, variant)]
     read += [path for variant, group in batch.merges for path in merged_from(variant, group)]
     own = made_by(batch)
@@ -125,14 +125,14 @@ def read_for(batch):
 
 
 def chosen_from(plan, variant):
-    """What a choice is made from: the merges that it is tuned on."""
+    """The files that a choice is made from: those of the merges that it is tuned on."""
     tasks = tasks_of(CONFIG.planned[plan].tuning(CONFIG.cases(plan)))
     validation = expand(f"{B}/data/{{task}}/validation.parquet", task=tasks)
     return [*experts_of(tasks), *validation, *needed_by(variant, tasks)]
 
 
 def merged_from(variant, group):
-    """What a variant's merges of a group are made from and judged by."""
+    """The files that a variant's merges of a group are made from and judged by."""
     plan = CONFIG.groups(variant)[group]
     cases = CONFIG.cases(plan)[group]
     if variant.name in CONFIG.external:
@@ -144,7 +144,7 @@ def merged_from(variant, group):
 
 
 def settings_of(batch):
-    """What a batch's records follow from, beside their inputs."""
+    """A digest of all that a batch's records follow from, beside their inputs."""
     variants = [variant for _, variant in batch.choices] + [variant for variant, _ in batch.merges]
     each = {variant.name: [variant, CONFIG.params(variant)] for variant in variants}
     parts = [CONFIG.learning, CONFIG.merge.delta_dtype, CONFIG.seed, CONFIG.plans]
@@ -154,7 +154,7 @@ def settings_of(batch):
 
 
 def parts_of_export(wildcards):
-    """What an export is made of, and the record that its card quotes."""
+    """The parts of an export, and the record that its card quotes."""
     try:
         variant, tasks = CONFIG.variant(wildcards.variant), CONFIG.subset(wildcards.subset)
         if variant.name in CONFIG.external:
@@ -171,6 +171,6 @@ def parts_of_export(wildcards):
 
 
 def read_by(wildcards):
-    """What an exhibit is made from: its own files, and the records that it reads."""
+    """The inputs of an exhibit: its own files, and the records that it reads."""
     exhibit = EXHIBITS[wildcards.name]
     return [*map(str, exhibit.files), *(path for what in exhibit.reads for path in RECORDS[what])]

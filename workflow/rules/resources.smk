@@ -1,22 +1,22 @@
-"""What jobs ask a scheduler for: functions of their wildcards and the attempt; a local run counts GPUs alone."""
+"""The resources that jobs ask for, by their wildcards and the attempt; a local run counts GPUs alone."""
 
 GPU = 0 if CONFIG.device == "cpu" else 1
 """How many a job that computes asks for; where the profile does not say how many there are, it counts for nothing."""
 
 
 def of_stage(name):
-    """What the jobs of a stage need."""
+    """The needs of a stage's jobs."""
     need = needs.of_stage(CONFIG, name, gpu=GPU > 0)
     return lambda wildcards: need
 
 
 def of_expert(wildcards):
-    """What an expert needs."""
+    """The needs of an expert."""
     return needs.of_expert(CONFIG, wildcards.task, gpu=GPU > 0)
 
 
 def of_batch(batch, jobs):
-    """What each of so many jobs needs that make a batch."""
+    """The needs of each of so many jobs that make a batch."""
     need = needs.of_batch(CONFIG, batch, gpu=GPU > 0)
     return lambda wildcards: replace(need, minutes=math.ceil(need.minutes / jobs))
 

@@ -1,4 +1,4 @@
-"""What fisher and regmean know of an expert: from experts/ and data/ to statistics/<task>/<kind>.safetensors."""
+"""The statistics that fisher and regmean take of an expert: from experts/ and data/ to statistics/<task>/<kind>.safetensors."""
 
 
 rule statistics:

@@ -139,7 +139,7 @@ class Config(Section):
         return plain or all(sign > 0 for case in cases for sign in case.signs.values())
 
     def params(self, variant: Variant) -> dict[str, Any]:
-        """What the configuration says of a variant's parameters: those of its method below its own."""
+        """A variant's parameters as the configuration gives them: those of its method below its own."""
         return {**self.merge.defaults.get(variant.method, {}), **variant.params}
 
     def grid(self, variant: Variant) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What the divergence needs from an expert: its greedy answers and distributions, once per task."""
+"""An expert's greedy answers and distributions, once per task: the divergence needs them."""
 
 import time
 from functools import partial
