@@ -126,7 +126,7 @@ def test_a_merge_is_exported_on_demand(project):
     assert done.returncode == 0, done.stderr[-2000:]
     for folder in folders:
         assert (project.folder / folder / "model.safetensors").exists()
-        assert (project.folder / folder / "mergekit.yml").exists()
+        assert (project.folder / folder / "mergekit_config.yml").exists()
         card = (project.folder / folder / "README.md").read_text()
         line = project.scores()[f"merges/{Path(folder).parent.name}/2.jsonl"][0]
         assert f"ANP (100 times the mean of the last column): {line['anp']:.2f}." in card
