@@ -1,9 +1,11 @@
 """What jobs took: counted in the process, kept when it ends well, added up for the page."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from projects import settings
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -47,17 +49,21 @@ def test_a_job_that_fails_and_one_that_shows_are_not(config: Config) -> None:
 
 
 def test_the_page_adds_them_up(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings(), sort_keys=False))
+
     def took(job: str, seconds: float, memory: int, gpu: int = 0) -> None:
         made = Cost(job=job, seconds=seconds, cpu=2 * seconds, memory=memory, gpu=gpu, passes=1000)
         made.write(tmp_path, job=job)
 
     took("experts/cola", 40.0, 1_500_000_000)
     took("experts/mnli", 20.0, 2_000_000_000, 3_250_000_000)
-    took("batch/ties@density=0.2", 1.0, 10_000_000)
+    took("batch/divmerge@level=task", 1.0, 10_000_000)
     for share in (1, 2):
-        took(f"share/ties@density=0.2/{share}", 5.0, 20_000_000)
+        took(f"share/divmerge@level=task/{share}", 5.0, 20_000_000)
+    for job in ("experts/rte", "batch/ties", "share/ties/1"):  # of an earlier configuration
+        took(job, 1000.0, 9_000_000_000)
     rows = {row["label"]: row for row in costs(Run(tmp_path))}
-    assert list(rows) == ["experts", "merges: ties@density=0.2", "total"]
+    assert list(rows) == ["experts", "merges: divmerge@level=task", "total"]
     assert rows["experts"] == {
         "label": "experts",
         "jobs": "2",
@@ -67,10 +73,11 @@ def test_the_page_adds_them_up(tmp_path: Path) -> None:
         "gpu": "3.25",
         "passes": "2,000",
     }
-    assert [rows["merges: ties@density=0.2"][key] for key in ("jobs", "seconds", "gpu")] == [
+    assert [rows["merges: divmerge@level=task"][key] for key in ("jobs", "seconds", "gpu")] == [
         "3",
         "11.0 s",
         "–",
     ]
     assert rows["total"]["passes"] == "5,000"
-    assert costs(Run(tmp_path / "elsewhere")) == []
+    shutil.rmtree(tmp_path / "costs")
+    assert costs(Run(tmp_path)) == []

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from remerge.batches import batches
 from remerge.records import Cost
 from remerge.report.labels import duration
 from remerge.report.run import Run
@@ -13,13 +14,18 @@ MERGING = ("batch", "share")
 
 
 def costs(run: Run) -> list[dict[str, str]]:
-    """The rows, those that took longest first, and what all took together; none without records."""
+    """The rows, those that took longest first, and what all took together; none without records.
+
+    A task or batch that an earlier configuration had is left out.
+    """
+    known = {"", *run.config.models, *batches(run.config)}
     of: dict[str, list[Cost]] = {}
     for job in run.jobs:
         stage, *rest = job.split("/")
-        batch = rest[:-1] if stage == "share" else rest
-        label = f"merges: {'/'.join(batch)}" if stage in MERGING else stage
-        of.setdefault(label, []).append(run.cost(job))
+        batch = "/".join(rest[:-1] if stage == "share" else rest)
+        if (batch if stage in MERGING else "".join(rest[:1])) in known:
+            label = f"merges: {batch}" if stage in MERGING else stage
+            of.setdefault(label, []).append(run.cost(job))
     longest = sorted(of, key=lambda label: -sum(cost.seconds for cost in of[label]))
     rows = [_row(label, of[label]) for label in longest]
     return [*rows, _row("total", [cost for some in of.values() for cost in some])] if rows else []

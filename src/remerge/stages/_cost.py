@@ -10,8 +10,8 @@ from remerge.config import Config
 from remerge.records import Cost
 from remerge.stages._memory import most
 
-SHOW = ("tables", "figures", "report")
-"""Stages that show what the others took."""
+BESIDE = ("tables", "figures", "report", "exports")
+"""Stages that show or hand on what the others made."""
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def recorded(config: Config, stage: str, arguments: Sequence[Any]) -> Iterator[N
     """Record what the job of a stage takes, by its arguments."""
     started = time.perf_counter()
     yield
-    if stage in SHOW:
+    if stage in BESIDE:
         return
     job, (memory, of_gpu) = "/".join(map(str, [stage, *arguments])), most()
     Cost(

@@ -29,15 +29,7 @@ def run(config: Config, variant: str, subset: str) -> None:
 
     Coefficients that were learned are taken from the merge's record, so that these are the weights that were
     scored; without a record they are learned here. Experts that are adapters, merged linearly, make one
-    adapter.
-
-    Args:
-        config: the benchmark.
-        variant: how to merge.
-        subset: the experts, `task+task`, sorted.
-
-    Raises:
-        UserError: an unknown variant or task, or a subset written otherwise.
+    adapter. Arguments and errors are those of `again`.
     """
     made = again(config, variant, subset)
     bench, method, settings, tasks = made.bench, made.method, made.settings, made.tasks
