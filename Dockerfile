@@ -12,5 +12,5 @@ WORKDIR /remerge
 COPY . .
 RUN make .venv/dev
 
-ENV HF_HUB_OFFLINE=1
+ENV HF_HUB_OFFLINE=1 PATH=/remerge/.venv/bin:$PATH
 CMD ["make", "demo"]

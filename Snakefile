@@ -4,6 +4,12 @@
 
 
 include: "workflow/rules/common.smk"
+
+
+# Only under --software-deployment-method apptainer.
+container: CONFIG.container
+
+
 include: "workflow/rules/inputs.smk"
 include: "workflow/rules/resources.smk"
 include: "workflow/rules/base.smk"

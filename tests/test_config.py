@@ -117,6 +117,7 @@ def test_local_sources_are_relative_to_the_file(raw, tmp_path):
         (lambda c: c.update(rules=["./x.smk"]), ["rules: x is no variant"]),
         (lambda c: c["tasks"]["cola"].update(prompt="{sentence"), ["tasks.cola", "not whole"]),
         (lambda c: c.update(device="gpu"), ["device", "gpu"]),
+        (lambda c: c.update(container="./no.sif"), ["container: ./no.sif is not there", "docker://"]),
     ],
 )
 def test_a_mistake_gets_one_line_that_names_key_and_remedy(raw, change, words):

@@ -62,6 +62,11 @@ class Config(Section):
         "the choice of their parameters, or, for a cluster, the choice first and then the merges, dealt out "
         "among so many; no result follows from it",
     )
+    container: str | None = Field(
+        None,
+        description="an image that the jobs run in under Snakemake's --software-deployment-method apptainer: "
+        "a .sif file, relative to the working directory, or docker://…; no result follows from it",
+    )
     base: Base
     parameters: Annotated[float, Field(gt=0, le=1e7)] | None = Field(
         None,

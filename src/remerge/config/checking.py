@@ -32,6 +32,7 @@ def check(config: Config, here: bool = True) -> None:
     """
     if here:
         _check_threads(config)
+    _check_container(config)
     _check_methods(config)
     for name, task in config.tasks.items():
         _check_columns(name, task)
@@ -76,6 +77,12 @@ def _check_threads(config: Config) -> None:
     for key, threads in (("threads", config.threads), ("base.miniature.threads", pretraining)):
         if threads > cores:
             raise UserError(f"{key}: {threads} is more than the {cores} cores of this machine: lower it")
+
+
+def _check_container(config: Config) -> None:
+    image = config.container
+    if image and "://" not in image and not Path(image).is_file():
+        raise UserError(f"container: {image} is not there: give an image's file, or docker://…")
 
 
 def _check_methods(config: Config) -> None:

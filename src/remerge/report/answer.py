@@ -43,7 +43,6 @@ def _best(run: Run) -> dict[str, Any]:
             "label": SPOKEN.get(row["variant"], row["method"]),
             "merge": row["variant"] not in MODELS,
             "lead": _signed(row["lead"]),
-            "behind": row["lead"] < 0,
             "low": _signed(row["low"]),
             "high": _signed(row["high"]),
         }
