@@ -151,6 +151,22 @@ def test_a_method_of_pairs_alone_is_compared_on_pairs_and_has_no_rank(spoilt: Pa
     assert ends[0] == pytest.approx(np.mean(leads), abs=1e-4) and all(map(math.isnan, ends[1:]))
 
 
+def test_every_exhibit_is_made_of_one_merge_though_other_tasks_are_in_none(spoilt: Path) -> None:
+    config = yaml.safe_load((spoilt / "config.yaml").read_text())
+    config["plans"]["subsets"] |= {"sizes": [2], "at_most": 1}
+    (spoilt / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    run = Run(spoilt)
+    (subset,) = run.config.subsets(2)
+    for file in spoilt.glob("merges/*/2.jsonl"):
+        lines = merges(spoilt, file.parent.name, 2)
+        file.write_text("".join(f"{json.dumps(x)}\n" for x in lines if x["tasks"] == [*subset]))
+    for exhibit in exhibits.of(run.config).values():
+        assert printed(exhibit, run)
+    best = "divmerge@divergence=js,level=layer"
+    (own,) = (line["anp"] for line in merges(spoilt, best, 2))
+    assert float(rows(spoilt, "best")[best]["anp"]) == pytest.approx(own, abs=1e-4)
+
+
 def test_seeds_count_as_their_mean(spoilt: Path) -> None:
     path = spoilt / "merges/average/4.jsonl"
     (line,) = merges(spoilt, "average", 4)

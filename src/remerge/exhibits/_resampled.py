@@ -48,7 +48,8 @@ def _with_unmerged(run: Run, outcomes: Outcomes) -> Outcomes:
         experts = [share.loc[subset, subset].mean(axis="columns").idxmax() for subset in holding]
         rows = [[answered[model][task]] * len(holding) for model in run.references]
         rows.append([answered[str(expert)][task] for expert in experts])
-        merged[task] = np.concatenate([known, np.array(rows)])
+        # The shape is said, for a task that no subset holds has no rows.
+        merged[task] = np.concatenate([known, np.array(rows).reshape(len(rows), *known.shape[1:])])
     return Outcomes(outcomes.subsets, outcomes.own, merged)
 
 
