@@ -146,6 +146,12 @@ def test_a_method_of_pairs_alone_is_compared_on_pairs_and_has_no_rank(spoilt: Pa
     assert table["slerp"]["anp"] == ""
     assert float(table["slerp"]["lead"]) == pytest.approx(np.mean(leads), abs=1e-4)
     assert build(spoilt, "ranks").facts["methods"] == 9
+    names = {
+        text.get_text(): text.get_position()[1] for text in build(spoilt, "divmerge_figure2").axes[0].texts
+    }
+    assert {variant.label for variant in Run(spoilt).variants} < {*names} and all(
+        map(math.isfinite, names.values())
+    )
     (panel, *others) = build(spoilt, "differences").axes
     ends = [axes.containers[0][0].get_xdata()[0] for axes in (panel, *others)]  # type: ignore[index]
     assert ends[0] == pytest.approx(np.mean(leads), abs=1e-4) and all(map(math.isnan, ends[1:]))

@@ -53,7 +53,8 @@ def anp(run: Run, paper: Published | None = None, names: Mapping[str, str] | Non
         at = np.array(sizes) + APART * (place - (len(run.variants) - 1) / 2) / len(run.variants)
         axes.errorbar(at, mean, half, fmt="none", ecolor=look.colour, elinewidth=1.1, capsize=1.5, zorder=2.8)
         axes.plot(at, mean, **look.line_options(), markersize=4.5, zorder=3)
-        ends.append((float(mean[-1]), variant.label, look))
+        # A method of pairs alone ends early.
+        ends += [(float(value), variant.label, look) for value in mean[np.isfinite(mean)][-1:]]
         if paper and names and variant.label in names:
             values = [paper.value(str(size), names[variant.label]) for size in sizes]
             dashed = {"linestyle": "--", "linewidth": 0.9, "markersize": 3, "markeredgewidth": 0.8}
