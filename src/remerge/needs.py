@@ -15,7 +15,7 @@ from remerge.batches import Batch, batch_of, batches
 from remerge.config import Config, Variant
 from remerge.headers import weights
 from remerge.plans import Case
-from remerge.variants import is_tuned
+from remerge.work import ANSWER, NOTHING, Jobs, Work
 
 LIBRARIES = 1_000
 """MB of a process that has imported everything and holds the examples; 410 are imports."""
@@ -28,9 +28,6 @@ CONTEXT = 1_500
 
 TOKENS = 256
 """Of an input."""
-
-ANSWER = 8
-"""Tokens of an answer in words."""
 
 VOCABULARY = 152_000
 """Words that an answer may be made of."""
@@ -49,6 +46,9 @@ SPEED = {"cpu": 10e9, "gpu": 10e12}
 
 PASS = 0.05
 """Seconds that a pass through the model takes at least."""
+
+MERGE = 1.0
+"""Seconds that a merge takes at least."""
 
 STATISTICS = {None: 0, "fisher": 1, "grams": 2}
 """Models in float32 that the statistics of an expert take."""
@@ -221,30 +221,28 @@ class _Needs:
         # Of the shape's 12 matrices of h² in a layer, those that adapters change; experts change all.
         lora = config.finetune.lora
         self.share = 1 if lora is None else min(1, len(lora.targets) / 12)
-        tests, at_once = {n: t.sizes.test for n, t in config.tasks.items()}, config.evaluation.batch_size
-        self.scoring = {n: self._seconds(test, 1, math.ceil(test / at_once)) for n, test in tests.items()}
-        self.fitting: dict[tuple[str, int], float] = {}
+        self.jobs = Jobs(config)
 
     def batch(self, batch: Batch) -> Need:
         """Of choices and merges: the base, the one module that merges are written into, and the experts."""
         config, made = self.config, list(self._made(batch))
-        tasks = list(dict.fromkeys(task for _, case, _ in made for task in case.tasks))
+        tasks = list(dict.fromkeys(task for _, case in made for task in case.tasks))
         method = sources.known().get(batch.method)
         vectors = sum(map(self._vectors, tasks))
-        variants = {variant.name: variant for variant, _, _ in made}.values()
+        variants = {variant.name: variant for variant, _ in made}.values()
         learned = list(filter(config.is_learned, variants))
         # Beside the experts one more that is being read, or the merged deltas of one that is scaled anew.
         held = [self.module, self._theta_0(), vectors, self.share * self.whole]
         passing, kept = self._forward(), 0.0
         if learned:
-            inputs = config.learning.batch_size * max(len(case.tasks) for _, case, _ in made)
+            inputs = config.learning.batch_size * max(len(case.tasks) for _, case in made)
             passing, kept = max(passing, self._backward(inputs)), len(tasks) * self._reference()
             if any(config.params(variant).get("over", "none") != "none" for variant in learned):
                 held.append(len(tasks) * self.share * self.whole)
         if method:
             again = self._factors() if config.finetune.lora else self.whole
             held.append(len(tasks) * (method.whole * again + STATISTICS[method.statistics] * self.whole))
-        return self._need(sum(held) + passing, kept, sum(trials * self._merge(v, c) for v, c, trials in made))
+        return self._need(sum(held) + passing, kept, self.jobs.batch(batch))
 
     def expert(self, task: str) -> Need:
         """Of a training: weights, gradients and AdamW's two moments in float32, and what layers keep."""
@@ -255,49 +253,41 @@ class _Needs:
         # On a GPU, weights are copied in half precision as they are used.
         held = self.network + 3 * trained + (self.whole / 2 if self.gpu else 0)
         at_once = min(recipe.device_batch_size or recipe.batch_size, recipe.batch_size)
-        steps = recipe.steps
-        if task == "multitask":
-            steps = recipe.multitask_steps or steps * len(config.tasks)
-        step = self._seconds(recipe.batch_size, 3, recipe.batch_size // at_once)
-        return self._need(held + self._backward(at_once), 0, steps * step)
+        return self._need(held + self._backward(at_once), 0, self.jobs.expert(task))
 
     def stage(self, name: str) -> Need:
         """Of a stage that neither trains experts nor merges."""
         config, tasks = self.config, list(self.config.tasks)
         if name in ("data", "lengths", "records", "tables", "figures", "report", "compare"):
             return Need(2 * LIBRARIES, 0, 60)
+        # The decompositions of weights are no passes: as long as all scores, which is more.
+        alike = "scores" if name in ("weights", "alignment") else name
+        longest = max(self.jobs.stage(alike), key=self._seconds, default=NOTHING)
         if name == "base" and config.base.source == "miniature":
-            made = config.base.miniature
-            seconds = made.steps * self._seconds(made.batch_size, 3, 1)
-            return self._need(4 * self.whole + self._backward(made.batch_size), 0, seconds)
+            return self._need(4 * self.whole + self._backward(config.base.miniature.batch_size), 0, longest)
         if name == "statistics":
-            seconds = config.statistics.inputs * self._seconds(1, 3, 1)
-            return self._need(self.module + 2 * self.whole + self._backward(1), 0, seconds)
-        scored = self._scored(tasks)
+            return self._need(self.module + 2 * self.whole + self._backward(1), 0, longest)
         if name in ("weights", "alignment", "exports"):
             held = self.module + self._theta_0() + sum(map(self._vectors, tasks)) + self.whole
-            return self._need(held + self._forward(), 0, len(tasks) * scored)
-        models = len(config.models) if name in ("scores", "divergences") else 1
-        seconds = models * max(scored, self._seconds(len(tasks) * config.learning.references, 1, len(tasks)))
+            return self._need(held + self._forward(), 0, longest)
         # On a machine a model is held twice while it is loaded.
         held = self.module + (0 if self.gpu else self.whole)
-        return self._need(held + self._forward(), self._reference(), seconds)
+        return self._need(held + self._forward(), self._reference(), longest)
 
-    def _made(self, batch: Batch) -> Iterator[tuple[Variant, Case, int]]:
-        """The merges of one process, each with how often it is made and scored."""
+    def _made(self, batch: Batch) -> Iterator[tuple[Variant, Case]]:
+        """The merges of one process."""
         config = self.config
         cases = {plan: config.cases(plan) for plan in config.planned}
         for plan, variant in batch.choices:
-            points = config.trials(variant)
-            yield from ((variant, case, points) for case in config.planned[plan].tuning(cases[plan]))
+            yield from ((variant, case) for case in config.planned[plan].tuning(cases[plan]))
         groups = {variant.name: config.groups(variant) for variant, _ in batch.merges}
         for variant, group in batch.merges:
             plan = groups[variant.name][group]
-            yield from ((variant, case, variant.seeds) for case in cases[plan][group])
+            yield from ((variant, case) for case in cases[plan][group])
 
-    def _need(self, held: float, references: float = 0, seconds: float = 0) -> Need:
-        """Of bytes in models and passes, bytes that stay on the machine, and seconds."""
-        minutes = 2 + math.ceil(seconds / 60)
+    def _need(self, held: float, references: float = 0, work: Work = NOTHING) -> Need:
+        """Of bytes in models and passes, bytes that stay on the machine, and work."""
+        minutes = 2 + math.ceil(self._seconds(work) / 60)
         if not self.gpu:
             return Need(_mb(held + references) + LIBRARIES, 0, minutes)
         # Weights pass through the machine, a model at a time.
@@ -338,33 +328,15 @@ class _Needs:
         """The distributions that are kept of one expert's answers."""
         return self._logits(self.config.learning.references)
 
-    def _seconds(self, inputs: int, passes: int, parts: int) -> float:
-        """So many forward passes (a backward pass is two) on inputs, in so many parts."""
-        work = 2 * passes * self.size.parameters * TOKENS * inputs
+    def _seconds(self, work: Work) -> float:
+        """Of work, where a backward pass is two forward passes."""
         speed = SPEED["gpu"] if self.gpu else SPEED["cpu"] * self.config.threads
-        return max(work / speed, PASS * parts)
-
-    def _scored(self, tasks: Sequence[str]) -> float:
-        """Scoring one model on test splits."""
-        return sum(self.scoring[task] for task in tasks)
-
-    def _merge(self, variant: Variant, case: Case) -> float:
-        """One merge, learned and scored."""
-        key = variant.name, len(case.tasks)
-        if key not in self.fitting:  # one of a hundred thousand merges, of some sizes
-            self.fitting[key] = self._fit(variant, len(case.tasks))
-        return 1 + self._scored(case.judged) + self.fitting[key]
-
-    def _fit(self, variant: Variant, count: int) -> float:
-        """Learning the coefficients of so many experts."""
-        if not self.config.is_learned(variant):
-            return 0.0
-        # What is tuned of them is no number yet: the defaults stand for it.
-        own = {key: value for key, value in self.config.params(variant).items() if not is_tuned(value)}
-        params, at_once = {**sources.known()[variant.method].defaults, **own}, self.config.learning.batch_size
-        inputs = params["inputs"] or (200 if params["level"] == "task" else 400)
-        steps: int = params["epochs"] * math.ceil(inputs / at_once)
-        return steps * self._seconds(at_once * count, 3, 2)
+        total = 0.0
+        for unit, count in work.items():
+            operations = (3 if unit.backward else 1) * 2 * self.size.parameters * TOKENS * unit.inputs
+            least = MERGE if unit.kind == "merge" else PASS * unit.passes * (2 if unit.backward else 1)
+            total += count * max(operations / speed, least)
+        return total
 
 
 def _mb(count: float) -> int:

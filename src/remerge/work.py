@@ -1,0 +1,282 @@
+"""The work of jobs, by the configuration alone: what each does again and again, and how often.
+
+What a unit of it takes is another's to say: `remerge.needs` by rules of thumb, `remerge.timing` by measuring.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from remerge import exhibits, sources
+from remerge.batches import Batch, batches
+from remerge.config import Config, Variant
+from remerge.plans import Case
+
+ANSWER = 8
+"""Tokens of an answer in words."""
+
+AT_ONCE = 64
+"""Inputs that are answered together."""
+
+POINTS = 50
+"""So many points of a fit are kept, of which some are scored."""
+
+ALIGNED = 100
+"""Inputs of each task at most, on which the alignment of experts is measured."""
+
+
+class Unit(NamedTuple):
+    """What a job does again and again.
+
+    Attributes:
+        kind: ``load`` a model, ``score`` a task's inputs, ``answer`` them, ``train`` or ``fit`` for a step,
+            ``merge`` experts, take the statistics of an input by the function ``fisher``, ``grams`` or
+            ``scatters``; ``pretrain`` the base for a step; measure ``weights``.
+        of: the model, task, or variant.
+        experts: of the merge.
+        inputs: that go through a model.
+        passes: forward passes in which they do.
+        backward: whether there are as many backward passes.
+    """
+
+    kind: str
+    of: str = ""
+    experts: int = 0
+    inputs: int = 0
+    passes: int = 0
+    backward: bool = False
+
+
+Work = Counter[Unit]
+"""How often each unit is done."""
+
+NOTHING = Work()
+"""Of a job that runs no model."""
+
+LOAD = Unit("load")
+"""A model, from its files."""
+
+
+def passes(work: Work) -> int:
+    """The forward passes of some work."""
+    return sum(unit.passes * count for unit, count in work.items())
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How large a task is.
+
+    Attributes:
+        train: its training examples.
+        validation: its validation examples.
+        test: its test examples.
+        answer: the tokens of its longest answer, the end token among them; 1 of classes.
+    """
+
+    train: int
+    validation: int
+    test: int
+    answer: int
+
+
+class Jobs:
+    """The work of each job of one benchmark.
+
+    Args:
+        config: the benchmark.
+        extents: how large its tasks are, where that is known; default: the most that the configuration says.
+    """
+
+    def __init__(self, config: Config, extents: Mapping[str, Extent] | None = None) -> None:
+        self.config, self.tasks = config, list(config.tasks)
+        answer = ANSWER if config.base.speaks else 1
+        self.extents = extents or {
+            name: Extent(task.sizes.train, task.sizes.validation, task.sizes.test, answer)
+            for name, task in config.tasks.items()
+        }
+
+    def rows(self) -> dict[str, list[Work]]:
+        """Every job of a run, by its stage or the batch of its merges, in the order of a run."""
+        shown = exhibits.of(self.config).values()
+        read = {stage for exhibit in shown for stage in exhibit.reads}
+        learned = any(map(self.config.is_learned, self.config.merge.variants))
+        stages = ["base", "data", *(["lengths"] if self.config.base.reads == "text" else []), "experts"]
+        stages += ["references"] if learned or {"references", "divergences"} & read else []
+        stages += ["statistics", "scores", *(n for n in ("divergences", "weights", "alignment") if n in read)]
+        merged = {f"merges: {name}": self.merges(batch) for name, batch in batches(self.config).items()}
+        page = {"tables, figures, report": [Work() for _ in range(len(shown) + 1)]}
+        rows = {name: self.stage(name) for name in stages} | merged | page
+        return {name: works for name, works in rows.items() if works}
+
+    def stage(self, name: str) -> list[Work]:
+        """Each job of a stage that does not merge; of exports each that may be asked for."""
+        config, tasks = self.config, self.tasks
+        everywhere = Work({LOAD: 1 + len(tasks)})
+        if name == "base":
+            made = config.base.miniature
+            step = Unit("pretrain", "base", 0, made.batch_size, 0, True)
+            return [Work({LOAD: 1, step: made.steps if config.base.source == "miniature" else 0})]
+        if name == "data":
+            return [Work() for _ in tasks]
+        if name == "experts":
+            return [self.expert(task) for task in config.models[1:]]
+        if name == "references":
+            return [self._reference(task) for task in tasks]
+        if name == "statistics":
+            methods = sources.known()
+            used = {methods[v.method].statistics for v in config.merge.variants if v.method in methods}
+            return [self._statistics(task, kind) for kind in sorted(filter(None, used)) for task in tasks]
+        if name == "scores":
+            models = len(config.models)
+            return [Work({LOAD: models}) + self._scored(Counter(dict.fromkeys(tasks, models)), "test")]
+        if name == "divergences":
+            compared = {self._pass(task, self._referred(task)): len(tasks) for task in tasks}
+            return [Work({LOAD: len(tasks), **compared})]
+        if name == "alignment":
+            inputs = sum(min(ALIGNED, self.extents[task].validation) for task in tasks)
+            return [everywhere + Work({Unit("scatters", tasks[0], 0, 1, 1): inputs})]
+        if name == "weights":
+            return [everywhere + Work({Unit("weights", experts=len(tasks)): 1})]
+        if name == "exports":
+            largest = [cases[-1:] for cases in config.cases("subsets").values()][-1]
+            return [everywhere + self._merged(variant, largest) for variant in config.merge.variants]
+        return [Work()]
+
+    def expert(self, task: str) -> Work:
+        """Of an expert, `multitask` too; one that exists is read, not trained."""
+        config, recipe = self.config, self.config.finetune
+        if task != "multitask" and config.task(task).expert is not None:
+            return Work({LOAD: 1})
+        at_once = min(recipe.device_batch_size or recipe.batch_size, recipe.batch_size)
+        steps, of = recipe.steps, [task]
+        if task == "multitask":
+            steps, of = recipe.multitask_steps or steps * len(self.tasks), self.tasks
+        parts = recipe.batch_size // at_once
+        work = Work({LOAD: 2, Unit("train", task, 0, recipe.batch_size, parts, True): steps})
+        if recipe.evaluations:
+            inputs = sum(self.extents[name].validation for name in of)
+            taken = steps // max(1, steps // recipe.evaluations)
+            work[Unit("score", of[0], 0, inputs, math.ceil(inputs / at_once))] += taken
+        return work
+
+    def batch(self, batch: Batch) -> Work:
+        """Of the choices and merges of one process."""
+        every = slice(None)
+        return self._share([(*c, every) for c in batch.choices], [(*m, every) for m in batch.merges])
+
+    def merges(self, batch: Batch) -> list[Work]:
+        """Of the processes that make a batch, and of the one that gathers what several made."""
+        shares = batch.shares(self.config)
+        if not shares:
+            return [self.batch(batch)]
+        return [*(self._share(share.choices, share.merges) for share in shares), Work()]
+
+    def _share(
+        self,
+        choices: Sequence[tuple[str, Variant, slice]],
+        merges: Sequence[tuple[Variant, str, slice]],
+    ) -> Work:
+        config, work = self.config, Work({LOAD: 1})
+        for plan, variant, part in choices:
+            work += self._chosen(plan, variant, part)
+        for variant, group, part in merges:
+            plan = config.groups(variant)[group]
+            work += self._merged(variant, config.cases(plan)[group][part])
+        return work
+
+    def _chosen(self, plan: str, variant: Variant, part: slice) -> Work:
+        """Some of the trials by which a variant's parameters are chosen for a plan."""
+        config, points = self.config, self.config.grid(variant)
+        tried = points[:1] * config.tune.trials if config.is_searched(variant) else points
+        trials = [(case, p) for case in config.planned[plan].tuning(config.cases(plan)) for p in tried][part]
+        work, alike = Work(), dict[tuple[int, int], list[Case]]()
+        for case, point in trials:
+            alike.setdefault(self._fitting(variant, point), []).append(case)
+        for fitting, some in alike.items():
+            work += self._made(variant, some, fitting, "validation")
+        cases = [case for case, _ in trials]
+        # What merges are compared with: experts on their own tasks, the base on the controls.
+        own = {task for case in cases for task in case.tasks} if plan == "subsets" else set()
+        controls = {t for case in cases for t in case.judged if t not in case.tasks}
+        compared = Counter([*own, *(controls if plan == "negation" else ())])
+        work += self._scored(compared, "validation")
+        return work + Work({Unit("merge", "average", 1): len(own)}) + self._read(variant, cases)
+
+    def _merged(self, variant: Variant, cases: Sequence[Case]) -> Work:
+        """Merges of a group; of parameters that are yet to be chosen, those that take longest count."""
+        config = self.config
+        fitting = max(self._fitting(variant, point) for point in config.grid(variant))
+        work = self._made(variant, cases, fitting, "test")
+        if config.is_learned(variant) and config.evaluation.watch:
+            watched = Counter[str]()
+            for case in cases:
+                if len(case.tasks) == 2:
+                    points = min(config.evaluation.watch, POINTS, self._steps(case, fitting) + 1)
+                    watched.update(dict.fromkeys(case.tasks, points))
+            work += self._scored(watched, "test")
+        work = Work({unit: variant.seeds * count for unit, count in work.items()})
+        return work + self._read(variant, cases)
+
+    def _made(self, variant: Variant, cases: Sequence[Case], fitting: tuple[int, int], split: str) -> Work:
+        """Merges by a variant, each scored on a split."""
+        config = self.config
+        work = self._scored(Counter(task for case in cases for task in case.judged), split)
+        if config.is_learned(variant):
+            for case in cases:
+                count = len(case.tasks)
+                step = Unit("fit", variant.name, count, count * config.learning.batch_size, 1, True)
+                work[step] += self._steps(case, fitting)
+            return work
+        if variant.name in config.external:
+            return work + Work({LOAD: len(cases)})
+        sizes = Counter(len(case.signs) for case in cases)
+        return work + Work({Unit("merge", variant.name, size): n for size, n in sizes.items()})
+
+    def _read(self, variant: Variant, cases: Sequence[Case]) -> Work:
+        """The experts: a stack to learn over is read for each merge, others stay."""
+        tasks = [task for case in cases for task in case.tasks]
+        return Work({LOAD: len(tasks if self.config.is_learned(variant) else {*tasks})})
+
+    def _fitting(self, variant: Variant, point: Mapping[str, Any]) -> tuple[int, int]:
+        """Inputs of each task that a variant learns from at a point of its grid, and passes over them."""
+        if not self.config.is_learned(variant):
+            return 0, 0
+        defaults = sources.known()[variant.method].defaults
+        params = {**defaults, **self.config.params(variant), **point}
+        return params["inputs"] or (200 if params["level"] == "task" else 400), params["epochs"]
+
+    def _steps(self, case: Case, fitting: tuple[int, int]) -> int:
+        """Of a merge that is learned."""
+        inputs, epochs = fitting
+        shortest = min(inputs, *map(self._referred, case.tasks))
+        return epochs * math.ceil(shortest / self.config.learning.batch_size)
+
+    def _reference(self, task: str) -> Work:
+        """Answers on an expert's own inputs and their stand-ins, and the distributions along them."""
+        kinds, inputs = 1 + len(self.config.stand_ins), self._referred(task)
+        return Work({LOAD: 1, self._answers(task, inputs): kinds, self._pass(task, inputs): kinds})
+
+    def _statistics(self, task: str, kind: str) -> Work:
+        inputs = min(self.config.statistics.inputs, self.extents[task].train)
+        return Work({LOAD: 1, Unit(kind, task, 0, 1, 1, kind == "fisher"): inputs})
+
+    def _scored(self, models: Mapping[str, int], split: str) -> Work:
+        """So many models scored on a split of each task; answers in free text are decoded."""
+        work = Work()
+        for task, count in models.items():
+            free = self.config.task(task).metric != "accuracy"
+            work[(self._answers if free else self._pass)(task, getattr(self.extents[task], split))] += count
+        return work
+
+    def _pass(self, task: str, inputs: int) -> Unit:
+        return Unit("score", task, 0, inputs, math.ceil(inputs / self.config.evaluation.batch_size))
+
+    def _answers(self, task: str, inputs: int) -> Unit:
+        """In decoding, a pass makes a token of each answer."""
+        return Unit("answer", task, 0, inputs, self.extents[task].answer * math.ceil(inputs / AT_ONCE))
+
+    def _referred(self, task: str) -> int:
+        """The inputs of a task on which its expert's answers are kept."""
+        return min(self.config.learning.references, self.extents[task].validation)
