@@ -175,6 +175,8 @@ def finetune(
         logging_nan_inf_filter=False,
         logging_steps=max(1, recipe.steps // 10),
         remove_unused_columns=False,
+        # Else Trainer looks for them in the model's arguments, and a vision tower has none.
+        label_names=["labels"],
         report_to=[],
     )
     watching: list[TrainerCallback] = [Losses()]

@@ -13,9 +13,11 @@ from torch.nn.functional import cross_entropy, normalize
 from transformers import AutoImageProcessor, CLIPImageProcessorPil, CLIPModel, CLIPVisionModel
 
 from remerge.checkpoints.models import state_of
+from remerge.config import Finetune
 from remerge.errors import UserError
 from remerge.families import Family, Head, clip, family
 from remerge.families.clip import Clip
+from remerge.finetune import finetune
 from remerge.measures.joint import right
 from remerge.measures.score import accuracy
 from remerge.miniature.clip import tokenizer
@@ -215,6 +217,12 @@ def test_gradients_reach_the_vision_tower(made, model, mixed):
     silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert all(name.endswith("k_proj.bias") for name in silent)
     assert not any(buffer.requires_grad for buffer in model.buffers())
+
+
+def test_a_training_can_be_watched(made, model, mixed, tmp_path):
+    recipe = Finetune(steps=2, batch_size=2, evaluations=2)
+    _, told = finetune(made, model, mixed, mixed, recipe, 0, tmp_path / "kept")
+    assert told["steps"] == 2
 
 
 def test_lower_precision_is_answered_in_float32(base, made, mixed):
