@@ -8,7 +8,7 @@ import pytest
 import yaml
 from tqdm import tqdm
 
-from remerge import miniature
+from remerge import machine, miniature, timing
 from remerge.__main__ import main
 from remerge.errors import UserError
 
@@ -35,6 +35,14 @@ def world(tmp_path, monkeypatch, folder):
     path = tmp_path / "w.yaml"
     path.write_text(yaml.safe_dump(raw))
     return path
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Nothing is timed for longer than once or twice."""
+    monkeypatch.setattr(machine, "LEAST", 1e-9)
+    monkeypatch.setattr(timing, "start", lambda module: 2.0)
+    monkeypatch.setenv("TQDM_DISABLE", "1")
 
 
 def run(capsys, *arguments):
@@ -160,3 +168,40 @@ def test_a_benchmark_is_run_with_snakemakes_own_options(world, capfd):
     assert main(start) == 2
     with pytest.raises(SystemExit):
         main(["check", str(world), "-n"])
+
+
+def rows_of(printed):
+    """The lines of the table of times, by what they begin with."""
+    lines = printed.splitlines()
+    table = lines[next(k for k, line in enumerate(lines) if line.startswith("time on this machine")) :]
+    assert all(len(line) <= 100 for line in table[1:])
+    return {line[:76].strip(): line[76:].split() for line in table}
+
+
+def test_what_a_benchmark_would_take_is_measured_and_nothing_is_made(world, capsys, quick):
+    raw = yaml.safe_load(world.read_text())
+    del raw["tasks"]["cola"]["expert"]
+    raw["finetune"] = {"steps": 3, "batch_size": 2}
+    raw["merge"]["variants"] = ["ties", "fisher", "regmean", {"divmerge": {"epochs": 1}}]
+    world.write_text(yaml.safe_dump(raw))
+    assert main(["check", str(world), "--time"]) == 0
+    rows = rows_of(capsys.readouterr().out)
+    assert rows["experts"][0] == "3" and rows["statistics"][0] == "4" and rows["references"][0] == "2"
+    assert {"merges: ties", "merges: fisher", "merges: regmean", "merges: divmerge@epochs=1"} < rows.keys()
+    assert not (world.parent / "results").exists()
+
+
+def test_inputs_that_are_not_at_hand_have_stand_ins(world, capsys, quick):
+    raw = yaml.safe_load(world.read_text())
+    raw["tasks"]["cola"]["source"] = "nobody/has-this"
+    world.write_text(yaml.safe_dump(raw))
+    assert main(["check", str(world), "--time"]) == 0
+    assert "inputs of 256 tokens stand in for those of cola, which" in capsys.readouterr().out
+
+
+def test_a_base_that_is_not_at_hand_cannot_be_timed(world, capsys):
+    raw = yaml.safe_load(world.read_text())
+    raw["base"]["source"] = "nobody/has-this"
+    world.write_text(yaml.safe_dump(raw))
+    told = "remerge: base.source: nobody/has-this is not at hand to be timed: hf download nobody/has-this"
+    assert run(capsys, "check", world, "--time") == (2, [told])

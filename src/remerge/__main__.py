@@ -130,6 +130,12 @@ def _check(parsed: argparse.Namespace) -> None:
     configuration.check(config)
     for remark in [*configuration.remarks(config), *needs.described(config)]:
         print(remark)
+    if parsed.time:
+        from remerge import timing
+
+        _prepare(config)
+        for line in timing.described(config):
+            print(line)
 
 
 def _run(parsed: argparse.Namespace) -> int:
@@ -277,8 +283,11 @@ def _add_yours(commands: _Commands) -> None:
     new.add_argument(
         "--expert", required=True, action="append", metavar="[NAME=]FOLDER", help="once for each checkpoint"
     )
-    commands.add(
+    check = commands.add(
         "check", _check, "check a configuration, methods, parameters and local data included", config=Path
+    )
+    check.add_argument(
+        "--time", action="store_true", help="also measure what each kind of job would take on this machine"
     )
     commands.add(
         "run", _run, "run a benchmark here, to results/; Snakemake's own options follow", config=Path

@@ -17,6 +17,8 @@ from remerge.plans import Case
 ANSWER = 8
 """Tokens of an answer in words."""
 
+SPLITS = ("train", "validation", "test")
+
 AT_ONCE = 64
 """Inputs that are answered together."""
 
@@ -31,10 +33,10 @@ class Unit(NamedTuple):
     """What a job does again and again.
 
     Attributes:
-        kind: ``load`` a model, ``score`` a task's inputs, ``answer`` them, ``train`` or ``fit`` for a step,
-            ``merge`` experts, take the statistics of an input by the function ``fisher``, ``grams`` or
-            ``scatters``; ``pretrain`` the base for a step; measure ``weights``.
-        of: the model, task, or variant.
+        kind: ``load`` a model, ``read`` an example, ``score`` a task's inputs, ``answer`` them, ``train`` or
+            ``fit`` for a step, ``merge`` experts, take an input's ``fisher``, ``grams`` or ``scatters``,
+            ``pretrain`` the base for a step.
+        of: the task or method.
         experts: of the merge.
         inputs: that go through a model.
         passes: forward passes in which they do.
@@ -91,6 +93,7 @@ class Jobs:
 
     def __init__(self, config: Config, extents: Mapping[str, Extent] | None = None) -> None:
         self.config, self.tasks = config, list(config.tasks)
+        self.learned = {v.name for v in config.merge.variants if config.is_learned(v)}
         answer = ANSWER if config.base.speaks else 1
         self.extents = extents or {
             name: Extent(task.sizes.train, task.sizes.validation, task.sizes.test, answer)
@@ -99,16 +102,18 @@ class Jobs:
 
     def rows(self) -> dict[str, list[Work]]:
         """Every job of a run, by its stage or the batch of its merges, in the order of a run."""
-        shown = exhibits.of(self.config).values()
-        read = {stage for exhibit in shown for stage in exhibit.reads}
-        learned = any(map(self.config.is_learned, self.config.merge.variants))
+        read = {stage for exhibit in exhibits.of(self.config).values() for stage in exhibit.reads}
         stages = ["base", "data", *(["lengths"] if self.config.base.reads == "text" else []), "experts"]
-        stages += ["references"] if learned or {"references", "divergences"} & read else []
+        stages += ["references"] if self.learned or {"references", "divergences"} & read else []
         stages += ["statistics", "scores", *(n for n in ("divergences", "weights", "alignment") if n in read)]
         merged = {f"merges: {name}": self.merges(batch) for name, batch in batches(self.config).items()}
-        page = {"tables, figures, report": [Work() for _ in range(len(shown) + 1)]}
-        rows = {name: self.stage(name) for name in stages} | merged | page
+        rows = {name: self.stage(name) for name in stages} | merged
         return {name: works for name, works in rows.items() if works}
+
+    @property
+    def shown(self) -> int:
+        """How many tables, figures and pages show the results."""
+        return len(exhibits.of(self.config)) + 1
 
     def stage(self, name: str) -> list[Work]:
         """Each job of a stage that does not merge; of exports each that may be asked for."""
@@ -119,7 +124,9 @@ class Jobs:
             step = Unit("pretrain", "base", 0, made.batch_size, 0, True)
             return [Work({LOAD: 1, step: made.steps if config.base.source == "miniature" else 0})]
         if name == "data":
-            return [Work() for _ in tasks]
+            return [self._read([task], *SPLITS) for task in tasks]
+        if name == "lengths":
+            return [self._read(tasks, *SPLITS)]
         if name == "experts":
             return [self.expert(task) for task in config.models[1:]]
         if name == "references":
@@ -130,15 +137,19 @@ class Jobs:
             return [self._statistics(task, kind) for kind in sorted(filter(None, used)) for task in tasks]
         if name == "scores":
             models = len(config.models)
-            return [Work({LOAD: models}) + self._scored(Counter(dict.fromkeys(tasks, models)), "test")]
+            scored = self._scored(Counter(dict.fromkeys(tasks, models)), "test")
+            return [Work({LOAD: models}) + scored + self._read(tasks, "test")]
         if name == "divergences":
             compared = {self._pass(task, self._referred(task)): len(tasks) for task in tasks}
-            return [Work({LOAD: len(tasks), **compared})]
+            return [Work({LOAD: len(tasks), **compared}) + self._read(tasks, "validation")]
         if name == "alignment":
             inputs = sum(min(ALIGNED, self.extents[task].validation) for task in tasks)
-            return [everywhere + Work({Unit("scatters", tasks[0], 0, 1, 1): inputs})]
+            # Its joint spaces are those of KnOTS.
+            aligned = {Unit("scatters", tasks[0], 0, 1, 1): inputs, Unit("merge", "knots", len(tasks)): 1}
+            return [everywhere + Work(aligned) + self._read(tasks, "validation")]
         if name == "weights":
-            return [everywhere + Work({Unit("weights", experts=len(tasks)): 1})]
+            # Signs are compared in the spaces in which DRM merges.
+            return [everywhere + Work({Unit("merge", f"drm_{side}", len(tasks)): 1 for side in "hv"})]
         if name == "exports":
             largest = [cases[-1:] for cases in config.cases("subsets").values()][-1]
             return [everywhere + self._merged(variant, largest) for variant in config.merge.variants]
@@ -154,12 +165,12 @@ class Jobs:
         if task == "multitask":
             steps, of = recipe.multitask_steps or steps * len(self.tasks), self.tasks
         parts = recipe.batch_size // at_once
-        work = Work({LOAD: 2, Unit("train", task, 0, recipe.batch_size, parts, True): steps})
+        work = Work({LOAD: 2, Unit("train", "", 0, recipe.batch_size, parts, True): steps})
         if recipe.evaluations:
             inputs = sum(self.extents[name].validation for name in of)
             taken = steps // max(1, steps // recipe.evaluations)
             work[Unit("score", of[0], 0, inputs, math.ceil(inputs / at_once))] += taken
-        return work
+        return work + self._read(of, "train", "validation")
 
     def batch(self, batch: Batch) -> Work:
         """Of the choices and merges of one process."""
@@ -181,19 +192,25 @@ class Jobs:
         config, work = self.config, Work({LOAD: 1})
         for plan, variant, part in choices:
             work += self._chosen(plan, variant, part)
+        groups = {variant.name: config.groups(variant) for variant, _, _ in merges}
         for variant, group, part in merges:
-            plan = config.groups(variant)[group]
+            plan = groups[variant.name][group]
             work += self._merged(variant, config.cases(plan)[group][part])
-        return work
+        asked = choices or any(variant.name in self.learned for variant, _, _ in merges)
+        return work + self._read(
+            self.tasks, *(["validation"] if asked else []), *(["test"] if merges else [])
+        )
 
     def _chosen(self, plan: str, variant: Variant, part: slice) -> Work:
         """Some of the trials by which a variant's parameters are chosen for a plan."""
         config, points = self.config, self.config.grid(variant)
         tried = points[:1] * config.tune.trials if config.is_searched(variant) else points
-        trials = [(case, p) for case in config.planned[plan].tuning(config.cases(plan)) for p in tried][part]
+        fittings = self._fittings(variant, tried)
+        tuning = config.planned[plan].tuning(config.cases(plan))
+        trials = [(case, fitting) for case in tuning for fitting in fittings][part]
         work, alike = Work(), dict[tuple[int, int], list[Case]]()
-        for case, point in trials:
-            alike.setdefault(self._fitting(variant, point), []).append(case)
+        for case, fitting in trials:
+            alike.setdefault(fitting, []).append(case)
         for fitting, some in alike.items():
             work += self._made(variant, some, fitting, "validation")
         cases = [case for case, _ in trials]
@@ -202,14 +219,14 @@ class Jobs:
         controls = {t for case in cases for t in case.judged if t not in case.tasks}
         compared = Counter([*own, *(controls if plan == "negation" else ())])
         work += self._scored(compared, "validation")
-        return work + Work({Unit("merge", "average", 1): len(own)}) + self._read(variant, cases)
+        return work + Work({Unit("merge", "average", 1): len(own)}) + self._experts(variant, cases)
 
     def _merged(self, variant: Variant, cases: Sequence[Case]) -> Work:
         """Merges of a group; of parameters that are yet to be chosen, those that take longest count."""
         config = self.config
-        fitting = max(self._fitting(variant, point) for point in config.grid(variant))
+        fitting = max(self._fittings(variant, config.grid(variant)))
         work = self._made(variant, cases, fitting, "test")
-        if config.is_learned(variant) and config.evaluation.watch:
+        if variant.name in self.learned and config.evaluation.watch:
             watched = Counter[str]()
             for case in cases:
                 if len(case.tasks) == 2:
@@ -217,35 +234,35 @@ class Jobs:
                     watched.update(dict.fromkeys(case.tasks, points))
             work += self._scored(watched, "test")
         work = Work({unit: variant.seeds * count for unit, count in work.items()})
-        return work + self._read(variant, cases)
+        return work + self._experts(variant, cases)
 
     def _made(self, variant: Variant, cases: Sequence[Case], fitting: tuple[int, int], split: str) -> Work:
         """Merges by a variant, each scored on a split."""
         config = self.config
         work = self._scored(Counter(task for case in cases for task in case.judged), split)
-        if config.is_learned(variant):
+        if variant.name in self.learned:
             for case in cases:
                 count = len(case.tasks)
-                step = Unit("fit", variant.name, count, count * config.learning.batch_size, 1, True)
+                step = Unit("fit", variant.method, count, count * config.learning.batch_size, 1, True)
                 work[step] += self._steps(case, fitting)
             return work
         if variant.name in config.external:
             return work + Work({LOAD: len(cases)})
         sizes = Counter(len(case.signs) for case in cases)
-        return work + Work({Unit("merge", variant.name, size): n for size, n in sizes.items()})
+        return work + Work({Unit("merge", variant.method, size): n for size, n in sizes.items()})
 
-    def _read(self, variant: Variant, cases: Sequence[Case]) -> Work:
-        """The experts: a stack to learn over is read for each merge, others stay."""
+    def _experts(self, variant: Variant, cases: Sequence[Case]) -> Work:
+        """Experts are loaded once; for each merge that is learned, its stack anew."""
         tasks = [task for case in cases for task in case.tasks]
-        return Work({LOAD: len(tasks if self.config.is_learned(variant) else {*tasks})})
+        return Work({LOAD: len(tasks if variant.name in self.learned else {*tasks})})
 
-    def _fitting(self, variant: Variant, point: Mapping[str, Any]) -> tuple[int, int]:
-        """Inputs of each task that a variant learns from at a point of its grid, and passes over them."""
-        if not self.config.is_learned(variant):
-            return 0, 0
-        defaults = sources.known()[variant.method].defaults
-        params = {**defaults, **self.config.params(variant), **point}
-        return params["inputs"] or (200 if params["level"] == "task" else 400), params["epochs"]
+    def _fittings(self, variant: Variant, points: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
+        """The inputs of each task that a variant learns from at points of its grid, and passes over them."""
+        if variant.name not in self.learned:
+            return [(0, 0)] * len(points)
+        given = {**sources.known()[variant.method].defaults, **self.config.params(variant)}
+        whole = [{**given, **point} for point in points]
+        return [(p["inputs"] or (200 if p["level"] == "task" else 400), p["epochs"]) for p in whole]
 
     def _steps(self, case: Case, fitting: tuple[int, int]) -> int:
         """Of a merge that is learned."""
@@ -256,11 +273,22 @@ class Jobs:
     def _reference(self, task: str) -> Work:
         """Answers on an expert's own inputs and their stand-ins, and the distributions along them."""
         kinds, inputs = 1 + len(self.config.stand_ins), self._referred(task)
-        return Work({LOAD: 1, self._answers(task, inputs): kinds, self._pass(task, inputs): kinds})
+        work = Work({LOAD: 1, self._answers(task, inputs): kinds, self._pass(task, inputs): kinds})
+        return work + self._read([task], "validation")
 
     def _statistics(self, task: str, kind: str) -> Work:
         inputs = min(self.config.statistics.inputs, self.extents[task].train)
-        return Work({LOAD: 1, Unit(kind, task, 0, 1, 1, kind == "fisher"): inputs})
+        taken = Work({LOAD: 1, Unit(kind, task, 0, 1, 1, kind == "fisher"): inputs})
+        return taken + self._read([task], "train")
+
+    def _read(self, tasks: Sequence[str], *splits: str) -> Work:
+        """The examples of splits, turned into what models read."""
+        return Work(
+            {
+                Unit("read", task): sum(getattr(self.extents[task], split) for split in splits)
+                for task in tasks
+            }
+        )
 
     def _scored(self, models: Mapping[str, int], split: str) -> Work:
         """So many models scored on a split of each task; answers in free text are decoded."""

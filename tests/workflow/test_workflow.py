@@ -17,7 +17,11 @@ import psutil
 import pytest
 from projects import Project, asked, settings
 
+from remerge import config as configuration
+from remerge.batches import batches
 from remerge.files import PARTIAL
+from remerge.records import Cost
+from remerge.work import Jobs, passes
 
 ROOT = Path(__file__).parent.parent.parent
 MINE = '''"""Half of everything."""
@@ -68,6 +72,21 @@ def test_a_full_run_makes_every_record_and_the_report(project):
     for pair in project.scores()["merges/divmerge@level=task/2.jsonl"]:
         course = pair["course"]
         assert course["scored"] == [0, 3, 6] and course["anp"][-1] == pytest.approx(pair["anp"])
+
+
+def test_every_job_makes_the_forward_passes_that_are_counted(project):
+    config = configuration.load(project.results / "config.yaml")
+    jobs = Jobs(config)
+    works = {f"experts/{model}": jobs.expert(model) for model in config.models[1:]}
+    works |= {f"batch/{name}": jobs.batch(batch) for name, batch in batches(config).items()}
+    works |= {name: jobs.stage(name)[0] for name in ("base", "scores", "divergences")}
+    for job, work in works.items():
+        assert passes(work) == Cost.read(project.results, job=job).passes, job
+    # How far an expert decodes is its own.
+    for task, work in zip(config.tasks, jobs.stage("references"), strict=True):
+        assert 1 < Cost.read(project.results, job=f"references/{task}").passes <= passes(work) + 8, task
+    records = sorted(path.relative_to(project.results) for path in project.results.glob("costs/**/*.json"))
+    assert len(records) == sum(map(len, jobs.rows().values()))
 
 
 def test_a_second_run_does_nothing(project):

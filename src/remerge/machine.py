@@ -1,0 +1,365 @@
+"""The seconds that units of work take on this machine, each measured by the code that jobs run.
+
+Experts are the base and noise, references are uniform, statistics are made up: none of that changes what they
+take. Nothing is written but to a folder of the caller's.
+"""
+
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property, partial
+from io import BytesIO
+from itertools import count, cycle, islice
+from pathlib import Path
+from random import Random
+from statistics import median
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from remerge import learn
+from remerge.checkpoints.models import locate, state_of
+from remerge.config import Config
+from remerge.deltas import Deltas, LowRank, State, Value
+from remerge.errors import UserError
+from remerge.families import Example, by_length, family
+from remerge.headers import weights
+from remerge.measures import curvature
+from remerge.measures.references import Reference
+from remerge.measures.score import Split, accuracy
+from remerge.methods import find
+from remerge.needs import TOKENS
+from remerge.records import Model
+from remerge.stages._models import model_record
+from remerge.stages._workspace import Workspace
+from remerge.tasks import SPLITS, Row, make_splits
+from remerge.work import ANSWER, AT_ONCE, Extent, Unit, Work
+
+LEAST = 0.3
+"""Seconds at least for which a unit is done again and again."""
+
+LONG = 5.0
+"""A unit that takes so many seconds is done once."""
+
+NOISE = 1e-3
+"""The scale of the difference between experts and the base."""
+
+
+def base_of(config: Config, empty: Path) -> Path:
+    """The folder of the base; one that a run would pretrain is made by a step of it, in an empty folder.
+
+    Raises:
+        UserError: it is on the hub and was not fetched.
+    """
+    source, revision = config.base.source, config.base.revision
+    if source == "miniature":
+        _pretrain(config, empty, 1)
+        return empty
+    if not Path(source).is_dir() and not weights(source, revision):
+        raise UserError(f"base.source: {source} is not at hand to be timed: hf download {source}")
+    return locate(source, revision)
+
+
+def start(module: str) -> float:
+    """The seconds until a process begins to work that imports a module."""
+    return _took(partial(subprocess.run, [sys.executable, "-c", f"import {module}"], check=True))
+
+
+class Here(Workspace):
+    """A workspace in which nothing is made, where every model is the base.
+
+    Args:
+        config: of the benchmark.
+        folder: where the base lies.
+    """
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        super().__init__(config)
+        started, source = time.perf_counter(), config.base.source
+        model = family(config.base.family, folder).load(folder, self.dtype, self.device)
+        self.base = model_record(self, "base", model, source, folder, started, None, {})
+        self.reading: dict[str, float] = {}
+        self._rows: dict[str, Mapping[Any, list[Row]]] = {}
+
+    def record(self, model: str) -> Model:
+        """The base's, whichever is asked for."""
+        return self.base
+
+    def fresh(self, dtype: torch.dtype) -> nn.Module:
+        """The base with untrained heads."""
+        model = self.load_folder(self.path("base"), dtype)
+        self.equip(model, dict.fromkeys(self.config.tasks))
+        return model
+
+    def rows(self, task: str, split: str) -> list[Row]:
+        """The examples of a split, as the run made them or would make them of local data; else none."""
+        if task not in self._rows:
+            settings, found = self.config.task(task), dict[Any, list[Row]]()
+            with suppress(UserError):
+                found = {each: super(Here, self).rows(task, each) for each in SPLITS}
+            if not found and (settings.source == "miniature" or Path(settings.source).is_dir()):
+                found = make_splits(task, settings, self.config.seed).rows
+            self._rows[task] = found
+        return self._rows[task].get(split, [])
+
+    def _split(self, task: str, split: str) -> Split:
+        if not self.rows(task, split):
+            return self._assumed(task, split)
+        started = time.perf_counter()
+        made = super()._split(task, split)
+        self.reading[task] = (time.perf_counter() - started) / len(made.examples)
+        return made
+
+    def _assumed(self, task: str, split: str) -> Split:
+        """As many inputs as there may be, all alike."""
+        asked, picture = self.config.task(task), BytesIO()
+        Image.effect_noise((224, 224), 64).save(picture, "png")
+        prompt = picture.getvalue() if asked.image else [2] * self._tokens
+        example = Example(prompt, [2] * ANSWER if self.config.base.speaks else [0], task)
+        n = getattr(asked.sizes, split)
+        return Split([example] * n, [""] * n, None, asked.metric, "")
+
+    @property
+    def _tokens(self) -> int:
+        """Of an input that is not at hand."""
+        return min(TOKENS, self.family.processor.model_max_length)
+
+    @property
+    def extents(self) -> dict[str, Extent]:
+        """How large each task is."""
+        found = {}
+        for task in self.config.tasks:
+            train, validation, test = (self.split(task, split).examples for split in SPLITS)
+            longest = max(len(e.answer) for e in [*validation, *test])
+            found[task] = Extent(len(train), len(validation), len(test), longest)
+        return found
+
+    @property
+    def remark(self) -> str:
+        """What was measured, and which inputs are at hand."""
+        lacking = [task for task in self.config.tasks if not self.rows(task, "test")]
+        if not lacking:
+            return "time on this machine, measured with the base on the tasks' inputs:"
+        size = "" if self.config.base.reads == "image" else f" of {self._tokens} tokens"
+        return (
+            f"time on this machine, measured with the base; inputs{size} stand in for those of "
+            f"{', '.join(lacking)}, which are not at hand:"
+        )
+
+
+class Machine:
+    """The seconds that units of work take here, each measured when it is first asked for.
+
+    Args:
+        space: the benchmark.
+        folder: for what is written on the way.
+    """
+
+    def __init__(self, space: Here, folder: Path) -> None:
+        self.space, self.config, self.family = space, space.config, space.family
+        self._folders = (folder / str(k) for k in count())
+        self._known: dict[Unit, float] = {}
+
+    def seconds(self, work: Work) -> float:
+        """Of some work."""
+        return sum(times * self._one(unit) for unit, times in work.items() if times)
+
+    def _one(self, unit: Unit) -> float:
+        """Of a unit; inputs that go through a model together are measured as one of many."""
+        together = unit.inputs if unit.kind in ("score", "answer") else 1
+        key = unit._replace(inputs=0, passes=0)
+        if key not in self._known:
+            self._known[key] = getattr(self, f"_{unit.kind}")(unit)
+        return together * self._known[key]
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The module that is asked."""
+        return self.space.fresh(self.space.dtype)
+
+    def _load(self, unit: Unit) -> float:
+        return _once(partial(self.space.fresh, self.space.dtype))
+
+    def _read(self, unit: Unit) -> float:
+        return self.space.reading.get(unit.of, 0.0)
+
+    def _pretrain(self, unit: Unit) -> float:
+        return _step(lambda steps: _pretrain(self.config, next(self._folders), steps))
+
+    def _train(self, unit: Unit) -> float:
+        # Imported here: the Trainer takes five seconds, and experts may all be there.
+        from remerge.finetune import finetune
+
+        config, tasks = self.config, list(self.config.tasks)
+        inputs = {task: self.space.split(task, "train").examples for task in tasks}
+        others = [inputs[task] for task in tasks[1:]] if config.finetune.recipe == "tau_jp" else []
+        every = [example for task in tasks for example in inputs[task]]
+        drawn = Random(config.seed).sample(every, len(every))
+
+        def train(steps: int) -> None:
+            recipe = config.finetune.model_copy(update={"steps": steps, "evaluations": 1, "patience": None})
+            some, kept = list(islice(cycle(drawn), steps * recipe.batch_size)), next(self._folders)
+            model = self.space.fresh(torch.float32)
+            finetune(self.family, model, some, some[:1], recipe, config.seed, kept, others)
+
+        return _step(train)
+
+    def _score(self, unit: Unit) -> float:
+        at_once = self.config.evaluation.batch_size
+        some = _spread(self.space.split(unit.of, "test").examples, at_once)
+        return _once(partial(accuracy, self.family, self.model, some, None, at_once)) / len(some)
+
+    def _answer(self, unit: Unit) -> float:
+        some = _spread(self.space.split(unit.of, "test").examples, AT_ONCE)
+        return _once(partial(self.family.greedy, self.model, some)) / len(some)
+
+    def _fit(self, unit: Unit) -> float:
+        method, settings = self._method(unit.of)
+        at_once, model = self.config.learning.batch_size, self.space.fresh(self.space.dtype)
+        deltas = self._deltas(list(self._merged), unit.experts)
+        tau = {name: deltas.factors(name) or deltas[name] for name in deltas}
+        tasks = list(self.config.tasks)[: unit.experts]
+        asked = [self.space.split(task, "validation").examples for task in tasks]
+        batch = self.family.collate(asked[0][:1], self.space.device)
+        with torch.no_grad():
+            row = self.family.logits(self.model, batch)[:1].cpu().log_softmax(dim=-1)
+
+        def fit(steps: int) -> None:
+            inputs = [list(islice(cycle(some), steps * at_once)) for some in asked]
+            given = [Reference(some, [row.expand(len(e.answer), -1) for e in some]) for some in inputs]
+            learn.fit(
+                self.family,
+                model,
+                deltas.base,
+                tau,
+                given if method.needs.answers else [reference.first_tokens for reference in given],
+                method.objective(settings),
+                level="layer",
+                learning_rate=1e-4,
+                initial=0.5,
+                epochs=1,
+                batch_size=at_once,
+                seed=0,
+            )
+
+        return _step(fit)
+
+    def _merge(self, unit: Unit) -> float:
+        """Tensors that are alike in all layers are merged once."""
+        method, settings = self._method(unit.of)
+
+        def merge(deltas: Deltas) -> None:
+            given = {}
+            if kind := method.needs.statistics:
+                given = {"statistics": dict.fromkeys(deltas.experts, _statistics(kind, deltas.base))}
+            for name, delta in method.function(deltas, **settings, **given):
+                delta.add_(deltas.base[name])
+
+        alike = Counter(re.sub(r"\d+", "", name) for name in self._merged)
+        names = {re.sub(r"\d+", "", name): name for name in self._merged}
+        once = {kind: partial(merge, self._deltas([name], unit.experts)) for kind, name in names.items()}
+        return sum(times * _once(once[kind], len(names)) for kind, times in alike.items())
+
+    def _fisher(self, unit: Unit) -> float:
+        return self._single(unit, partial(curvature.fisher, logits=self.family.logits))
+
+    def _grams(self, unit: Unit) -> float:
+        read = {"logits": self.family.logits, "masks": self.family.masks}
+        return self._single(unit, partial(getattr(curvature, unit.kind), **read))
+
+    _scatters = _grams
+
+    def _single(self, unit: Unit, take: Callable[..., object]) -> float:
+        """One input after the other."""
+        examples = self.space.split(unit.of, "validation").examples
+        collate, device = self.family.collate, self.space.device
+        return _step(lambda n: take(self.model, [collate([e], device) for e in islice(cycle(examples), n)]))
+
+    def _method(self, name: str) -> Any:
+        """A method with the settings of its first variant; an average for one whose settings name layers."""
+        method, config = find(name), self.config
+        if any(parameter.required for parameter in method.parameters.values()):
+            method = find("average")
+        variants = [variant for variant in config.merge.variants if variant.method == method.name]
+        params = [{**config.params(variant), **config.grid(variant)[0]} for variant in variants[:1]]
+        return method, method.settings(params[0] if params else {})
+
+    @cached_property
+    def _merged(self) -> dict[str, Tensor]:
+        """The base's tensors that experts change."""
+        state, lora = state_of(self.model), self.config.finetune.lora
+        ends = tuple(f"{target}.weight" for target in lora.targets) if lora else ("",)
+        return {name: theta.clone() for name, theta in state.items() if name.endswith(ends)}
+
+    def _deltas(self, names: Sequence[str], experts: int) -> Deltas:
+        """So many experts, of some tensors."""
+        base = {name: self._merged[name] for name in names}
+        near = [{name: self._near(theta) for name, theta in base.items()} for _ in range(experts)]
+        return Deltas(base, {str(t): state for t, state in enumerate(near)})
+
+    def _near(self, theta: Tensor) -> Value:
+        """An expert's tensor, or its change by an adapter."""
+        if lora := self.config.finetune.lora:
+            factors = [(len(theta), lora.rank), (lora.rank, theta.shape[-1])]
+            B, A = (torch.randn(shape, device=theta.device) for shape in factors)
+            return LowRank(B, A, NOISE)
+        return theta + NOISE * torch.randn_like(theta)
+
+
+def _took(do: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    do()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _once(do: Callable[[], object], parts: int = 1) -> float:
+    """The seconds of something, one of so many parts of a unit: the median of several times."""
+    if (first := _took(do)) > LONG:
+        return first
+    times = [_took(do)]
+    while sum(times) < LEAST / parts:
+        times.append(_took(do))
+    return median(times)
+
+
+def _step(do: Callable[[int], object]) -> float:
+    """The seconds of a step of something that begins and ends beside its steps."""
+    if (first := _took(partial(do, 1))) > LONG:
+        return first
+    begun, steps, longer = _took(partial(do, 1)), 1, 0.0
+    while longer < LEAST:
+        steps *= 4
+        longer = _took(partial(do, 1 + steps)) - begun
+    return longer / steps
+
+
+def _pretrain(config: Config, folder: Path, steps: int) -> None:
+    """Some steps of the pretraining of a miniature base."""
+    # Imported here: few bases are pretrained.
+    from remerge.miniature.pretrain import pretrain
+
+    pretrain(folder, **{**config.base.miniature.model_dump(), "steps": steps})
+    torch.set_num_threads(config.threads)
+
+
+def _spread(examples: Sequence[Example], at_once: int) -> list[Example]:
+    """Of batches of like length a short, a middle and a long one."""
+    chunks = list(by_length(examples, at_once))
+    places = sorted({len(chunks) * part // 6 for part in (1, 3, 5)})
+    return [examples[i] for place in places for i in chunks[place]]
+
+
+def _statistics(kind: str, base: State) -> dict[str, Tensor]:
+    """Numbers in the place of an expert's statistics."""
+    if kind == "fisher":
+        return {name: theta.float().square() for name, theta in base.items()}
+    matrices = {name: theta.float() for name, theta in base.items() if theta.ndim == 2}
+    return {name: theta.T @ theta for name, theta in matrices.items()}
