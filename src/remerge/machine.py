@@ -45,7 +45,7 @@ LEAST = 0.3
 """Seconds at least for which a unit is done again and again."""
 
 LONG = 5.0
-"""A unit that takes so many seconds is done once."""
+"""Where one step takes so many seconds, what begins and ends beside it hardly counts."""
 
 NOISE = 1e-3
 """The scale of the difference between experts and the base."""
@@ -128,7 +128,7 @@ class Here(Workspace):
     @property
     def _tokens(self) -> int:
         """Of an input that is not at hand."""
-        return min(TOKENS, self.family.processor.model_max_length)
+        return min(TOKENS, int(self.family.processor.model_max_length))
 
     @property
     def extents(self) -> dict[str, Extent]:
@@ -322,8 +322,7 @@ def _took(do: Callable[[], object]) -> float:
 
 def _once(do: Callable[[], object], parts: int = 1) -> float:
     """The seconds of something, one of so many parts of a unit: the median of several times."""
-    if (first := _took(do)) > LONG:
-        return first
+    do()  # what is imported or allocated first counts once in a job
     times = [_took(do)]
     while sum(times) < LEAST / parts:
         times.append(_took(do))
@@ -332,9 +331,10 @@ def _once(do: Callable[[], object], parts: int = 1) -> float:
 
 def _step(do: Callable[[int], object]) -> float:
     """The seconds of a step of something that begins and ends beside its steps."""
-    if (first := _took(partial(do, 1))) > LONG:
-        return first
-    begun, steps, longer = _took(partial(do, 1)), 1, 0.0
+    do(1)
+    if (begun := _took(partial(do, 1))) > LONG:
+        return begun
+    steps, longer = 1, 0.0
     while longer < LEAST:
         steps *= 4
         longer = _took(partial(do, 1 + steps)) - begun

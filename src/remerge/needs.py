@@ -48,7 +48,10 @@ PASS = 0.05
 """Seconds that a pass through the model takes at least."""
 
 MERGE = 1.0
-"""Seconds that a merge takes at least."""
+"""Seconds that a merge takes."""
+
+DISK = 5e8
+"""Bytes a second that are counted on where a model is read."""
 
 STATISTICS = {None: 0, "fisher": 1, "grams": 2}
 """Models in float32 that the statistics of an expert take."""
@@ -260,9 +263,9 @@ class _Needs:
         config, tasks = self.config, list(self.config.tasks)
         if name in ("data", "lengths", "records", "tables", "figures", "report", "compare"):
             return Need(2 * LIBRARIES, 0, 60)
-        # The decompositions of weights are no passes: as long as all scores, which is more.
-        alike = "scores" if name in ("weights", "alignment") else name
-        longest = max(self.jobs.stage(alike), key=self._seconds, default=NOTHING)
+        # A base is fetched, and weights are decomposed: that is no pass, and takes no longer than all scores.
+        beside = self.jobs.stage("scores") if name in ("base", "weights", "alignment") else []
+        longest = max([*self.jobs.stage(name), *beside], key=self._seconds, default=NOTHING)
         if name == "base" and config.base.source == "miniature":
             return self._need(4 * self.whole + self._backward(config.base.miniature.batch_size), 0, longest)
         if name == "statistics":
@@ -334,8 +337,9 @@ class _Needs:
         total = 0.0
         for unit, count in work.items():
             operations = (3 if unit.backward else 1) * 2 * self.size.parameters * TOKENS * unit.inputs
-            least = MERGE if unit.kind == "merge" else PASS * unit.passes * (2 if unit.backward else 1)
-            total += count * max(operations / speed, least)
+            passing = PASS * unit.passes * (2 if unit.backward else 1)
+            beside = {"load": self.whole / DISK, "merge": MERGE}.get(unit.kind, 0)
+            total += count * (max(operations / speed, passing) + beside)
         return total
 
 

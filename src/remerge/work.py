@@ -165,11 +165,15 @@ class Jobs:
         if task == "multitask":
             steps, of = recipe.multitask_steps or steps * len(self.tasks), self.tasks
         parts = recipe.batch_size // at_once
-        work = Work({LOAD: 2, Unit("train", "", 0, recipe.batch_size, parts, True): steps})
+        # On the other tasks' inputs a penalty is taken, in a pass of its own.
+        others = len(self.tasks) - 1 if recipe.recipe == "tau_jp" and task != "multitask" else 0
+        taken = recipe.batch_size + parts * others * recipe.penalty_inputs
+        step = Unit("train", "", 0, taken, 2 * parts if others else parts, True)
+        work = Work({LOAD: 2, step: steps})
         if recipe.evaluations:
             inputs = sum(self.extents[name].validation for name in of)
-            taken = steps // max(1, steps // recipe.evaluations)
-            work[Unit("score", of[0], 0, inputs, math.ceil(inputs / at_once))] += taken
+            watched = steps // max(1, steps // recipe.evaluations)
+            work[Unit("score", of[0], 0, inputs, math.ceil(inputs / at_once))] += watched
         return work + self._read(of, "train", "validation")
 
     def batch(self, batch: Batch) -> Work:
