@@ -16,7 +16,6 @@ from io import BytesIO
 from itertools import count, cycle, islice
 from pathlib import Path
 from random import Random
-from statistics import median
 from typing import Any
 
 import torch
@@ -321,12 +320,12 @@ def _took(do: Callable[[], object]) -> float:
 
 
 def _once(do: Callable[[], object], parts: int = 1) -> float:
-    """The seconds of something, one of so many parts of a unit: the median of several times."""
+    """The seconds of something, one of so many parts of a unit: the least of several times."""
     do()  # what is imported or allocated first counts once in a job
     times = [_took(do)]
     while sum(times) < LEAST / parts:
         times.append(_took(do))
-    return median(times)
+    return min(times)
 
 
 def _step(do: Callable[[int], object]) -> float:
@@ -334,11 +333,11 @@ def _step(do: Callable[[int], object]) -> float:
     do(1)
     if (begun := _took(partial(do, 1))) > LONG:
         return begun
-    steps, longer = 1, 0.0
+    begun, steps, longer = min(begun, _took(partial(do, 1))), 1, 0.0
     while longer < LEAST:
         steps *= 4
         longer = _took(partial(do, 1 + steps)) - begun
-    return longer / steps
+    return min(longer, _took(partial(do, 1 + steps)) - begun) / steps
 
 
 def _pretrain(config: Config, folder: Path, steps: int) -> None:
