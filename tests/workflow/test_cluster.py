@@ -24,10 +24,10 @@ def asked_for(rule, attempt):
 
 
 remote = [rule for rule in workflow.rules if rule.name not in workflow._localrules]
-asked = {rule.name: [asked_for(rule, attempt) for attempt in (1, 3)] for rule in remote}
+asked = {rule.name: [asked_for(rule, attempt) for attempt in (1, 3, 10_000)] for rule in remote}
 Path("asked.json").write_text(json.dumps(asked))
 """
-"""Notes what each rule that runs on a cluster's machines asks for, at first and at the third attempt."""
+"""Notes what each rule on a cluster's machines asks for, at first, at the third attempt and at a late one."""
 
 
 def profile_for(scheduler: str, folder: Path) -> Path:
@@ -56,10 +56,11 @@ def test_a_cluster_is_asked_for_what_each_job_needs(
     rules = project.planned(*start, "--config", f"device={device}")
     asked = json.loads((project.folder / "asked.json").read_text())
     assert {"all", "tables", "figures", "report"} == rules - {*asked}
-    for first, third in asked.values():
+    for first, third, last in asked.values():
         assert first["mem_mb"] > 1000 and first["runtime"] > 0
         grown = {name: 3 * first[name] for name in ("mem_mb", "runtime")}
         assert third == {"gpu": first["gpu"]} | grown
+        assert last["runtime"] == 24 * 60
     need = needs.of_expert(configuration.load(project.folder / "seconds.yaml"), "cola", gpu=gpus > 0)
     assert asked["experts"][0] == {"gpu": gpus, "mem_mb": need.memory, "runtime": need.minutes}
     assert not asked["data"][0]["gpu"]

@@ -3,6 +3,10 @@
 GPU = 0 if CONFIG.device == "cpu" else 1
 """How many a job that computes asks for; where the profile does not say how many there are, it counts for nothing."""
 
+DAY = 24 * 60
+"""Minutes that no job asks for more than: a scheduler refuses what is longer than its queue allows, and a job whose time runs
+out goes on, as it is tried again, from its journal or checkpoint."""
+
 
 def of_stage(name):
     """The needs of a stage's jobs."""
@@ -27,5 +31,5 @@ def memory(need):
 
 
 def minutes(need):
-    """The minutes that a scheduler gives a job, likewise."""
-    return lambda wildcards, attempt: attempt * need(wildcards).minutes
+    """The minutes that a scheduler gives a job, likewise, up to a day."""
+    return lambda wildcards, attempt: min(DAY, attempt * need(wildcards).minutes)
