@@ -166,7 +166,7 @@ def test_what_is_found_in_the_examples_is_counted(tmp_path, monkeypatch):
     assert found.splits["train"].lacking == ["odd"]
     assert found.splits["train"].n == 8 and found.splits["train"].repeated >= 3
     said = found.remarks()
-    assert "3 of 7 test examples also stand in train or validation" in said
+    assert "3 of 7 test examples also occur in train or validation" in said
     assert "no train example has the label odd" in said
     found.write(tmp_path, task="parity")
     assert Data.read(tmp_path, task="parity").model_dump(exclude={"seal"}) == found.model_dump(

@@ -1,5 +1,6 @@
-"""Model merging, measured: `snakemake --configfile CONFIG` runs a benchmark, these commands all else.
+"""Reproducible experiments on model merging.
 
+`snakemake --configfile CONFIG` runs a benchmark; these commands do the rest.
 Wrong input ends with one line on standard error and exit status 2.
 """
 
@@ -258,15 +259,17 @@ def _commands() -> _Commands:
     parser.add_argument("--version", action="version", version=f"remerge {version_of('remerge')}")
     commands = _Commands(parser)
     _add_yours(commands)
-    commands.group("the stages of a benchmark, as Snakemake calls them")
+    commands.group("the stages of a benchmark, as run by Snakemake")
     for file in sorted(STAGES.glob("[!_]*.py")):
         text, arguments = _signature(file)
         commands.add(file.stem, _stage(file.stem, list(arguments)), text, config=Path, **arguments)
     commands.group("for reference")
-    shown = commands.add("exhibits", _exhibits, "list tables and figures, and which benchmarks make them")
+    shown = commands.add(
+        "exhibits", _exhibits, "list the tables and figures, and which configurations produce them"
+    )
     shown.add_argument("config", type=Path, nargs="+", help="configurations")
     commands.add("schema", _schema, "print the JSON schema of the configuration")
-    shells = commands.add("completion", _completion, "print a script that completes commands in a shell")
+    shells = commands.add("completion", _completion, "print a script for shell completion")
     shells.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="source <(remerge completion bash)")
     return commands
 
@@ -274,55 +277,59 @@ def _commands() -> _Commands:
 def _add_yours(commands: _Commands) -> None:
     """The commands that people type."""
     commands.group("your checkpoints and benchmarks")
-    new = commands.add(
-        "new", _new, "write a configuration to start from, by looking at checkpoints", config=Path
+    new = commands.add("new", _new, "inspect checkpoints and write a first configuration", config=Path)
+    new.add_argument(
+        "--base", required=True, help="the model that the experts were trained from: a folder or hub id"
     )
     new.add_argument(
-        "--base", required=True, help="the model that they were trained from: a folder or hub id"
-    )
-    new.add_argument(
-        "--expert", required=True, action="append", metavar="[NAME=]FOLDER", help="once for each checkpoint"
+        "--expert", required=True, action="append", metavar="[NAME=]FOLDER", help="repeat for each checkpoint"
     )
     check = commands.add(
-        "check", _check, "check a configuration, methods, parameters and local data included", config=Path
+        "check", _check, "check a configuration, including methods, parameters and local data", config=Path
     )
     check.add_argument(
         "--time", action="store_true", help="also measure what each kind of job would take on this machine"
     )
     commands.add(
-        "run", _run, "run a benchmark here, to results/; Snakemake's own options follow", config=Path
+        "run", _run, "run a benchmark, write to ./results/; accepts Snakemake's options", config=Path
     )
-    text = "run a miniature benchmark here: minutes of two cores, no network; Snakemake's own options follow"
+    text = "run a miniature benchmark: minutes on two cores, no network; accepts Snakemake's options"
     demo = commands.add("demo", _demo, text)
-    demo.add_argument("name", nargs="?", default="demo", help="another one, such as t5 or lora")
-    merge = commands.add("merge", _merge, "merge checkpoints into a new folder, without a pipeline")
-    text = "merge as a configuration of mergekit's says, where a method of remerge's makes the same"
+    demo.add_argument("name", nargs="?", default="demo", help="another miniature, such as t5 or lora")
+    merge = commands.add("merge", _merge, "merge checkpoints into a new folder, without the pipeline")
+    text = "carry out a mergekit configuration, if a remerge method makes the same merge"
     recipe = commands.add("mergekit", _mergekit, text, file=Path)
     for command in (merge, recipe):
-        command.add_argument("--out", required=True, type=Path, help="a folder that is not there yet")
+        command.add_argument("--out", required=True, type=Path, help="a folder that does not exist yet")
         command.add_argument(
             "--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute"
         )
-    merge.add_argument("--method", required=True, help="one that `remerge methods` lists")
+    merge.add_argument("--method", required=True, help="a name listed by `remerge methods`")
     merge.add_argument("--base", required=True, help="a folder or hub id")
-    merge.add_argument("--expert", required=True, action="append", help="the same; once for each expert")
-    merge.add_argument("--param", default=[], action="append", metavar="NAME=VALUE", help="of the method")
-    merge.add_argument("--dtype", choices=["float32", "bfloat16"], help="of the weights; default: the base's")
-    listed = commands.add("methods", _methods, "list merge methods, their parameters and sources")
-    listed.add_argument("method", nargs="*", help="of these alone; default: all")
+    merge.add_argument(
+        "--expert", required=True, action="append", help="a folder or hub id; repeat for each expert"
+    )
+    merge.add_argument(
+        "--param", default=[], action="append", metavar="NAME=VALUE", help="a parameter of the method"
+    )
+    merge.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], help="type of the weights; default: the base's"
+    )
+    listed = commands.add("methods", _methods, "list merge methods with their parameters and sources")
+    listed.add_argument("method", nargs="*", help="only these methods; default: all")
     form = listed.add_mutually_exclusive_group()
     for name, value in (("json", "as_json"), ("markdown", "markdown")):
         form.add_argument(f"--{name}", dest="form", action="store_const", const=value, default="listing")
     compare = commands.add(
-        "compare", _compare, "write a page of several benchmarks beside each other, from their results"
+        "compare", _compare, "write a page that compares the results of several benchmarks"
     )
-    compare.add_argument("results", type=Path, nargs="+", help="results/<benchmark>, once for each")
+    compare.add_argument("results", type=Path, nargs="+", help="results/<benchmark>, for each benchmark")
     compare.add_argument("--out", required=True, type=Path, help="the page, an HTML file")
-    text = "check every file of a run against what made it: contents, code, settings, versions, parents"
+    text = "check every file of a run: contents, code, settings, versions, inputs"
     commands.add("verify", _verify, text, results=Path)
     text = "upload a merge to the Hugging Face hub, with its card and the token of `hf auth login`"
     pushed = commands.add("push", _push, text, folder=Path, repository=str)
-    pushed.add_argument("--private", action="store_true", help="where others do not see it")
+    pushed.add_argument("--private", action="store_true", help="create a private repository")
 
 
 if __name__ == "__main__":

@@ -57,8 +57,8 @@ class Findings:
     def summary(self) -> str:
         """All in a few words."""
         if not self.corrupt and not self.stale:
-            return f"{len(self.looked_at)} files are as they were made"
-        return f"of {len(self.looked_at)} files {len(self.corrupt)} are corrupt, {len(self.stale)} stale"
+            return f"{len(self.looked_at)} files are unchanged since they were made"
+        return f"of {len(self.looked_at)} files, {len(self.corrupt)} are corrupt and {len(self.stale)} stale"
 
 
 def look(run: Run) -> Findings:

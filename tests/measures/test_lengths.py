@@ -43,7 +43,7 @@ def test_prompts_that_are_cut_are_counted(name: str, reader: Family) -> None:
     cut = sum(tokens + answer > LIMIT for tokens in whole)
     assert (found.n, found.median, found.longest, found.cut) == (7, whole[3], whole[-1], cut)
     assert found.remarks("test") == [
-        f"{cut} of 7 test prompts are longer than the model reads and are cut, "
+        f"{cut} of 7 test prompts are longer than the model reads and are truncated, "
         f"the longest has {whole[-1]} tokens"
     ]
 
@@ -75,5 +75,5 @@ def test_the_check_tells_them_before_work_starts(
     (tmp_path / "long.yaml").write_text(yaml.safe_dump(raw))
     assert main(["check", str(tmp_path / "long.yaml")]) == 0
     said = capsys.readouterr().out
-    longer = "are longer than the model reads and are cut, the longest has 13 tokens"
+    longer = "are longer than the model reads and are truncated, the longest has 13 tokens"
     assert f"tasks.a: 4 of 6 test prompts {longer}\n" in said

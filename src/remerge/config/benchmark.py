@@ -34,7 +34,7 @@ EXHIBITS = Path(__file__).parents[1] / "exhibits"
 Plans: Any = create_model(
     "Plans",
     __base__=Section,
-    __doc__="Which merges are made and who judges them: a key for each plan.",
+    __doc__="Which merges are made and which tasks judge them: one key per plan.",
     # Every benchmark merges subsets; its report is about them.
     **{name: (plan, plan()) if name == "subsets" else (plan | None, None) for name, plan in known().items()},  # type: ignore[call-overload]
 )
@@ -51,27 +51,27 @@ class Config(Section):
 
     benchmark: Name
     paper: Name | None = Field(
-        None, description="whose tables and figures are drawn: a folder of remerge.exhibits"
+        None, description="the paper whose tables and figures are made: a folder of remerge.exhibits"
     )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
-    threads: Count = Field(1, description="CPU threads of a job; they fix the bytes")
+    threads: Count = Field(1, description="CPU threads per job; the exact bytes of results depend on it")
     shards: Count = Field(
         1,
-        description="how many jobs make the merges of a method (of one that learns, of a variant): one, with "
-        "the choice of their parameters, or, for a cluster, the choice first and then the merges, dealt out "
-        "among so many; no result follows from it",
+        description="number of jobs that make the merges of a method (of each variant, if the method "
+        "learns): 1, which also chooses tuned parameters; or more, for a cluster, among which first the "
+        "trials of the choice and then the merges are divided; results do not depend on it",
     )
     container: str | None = Field(
         None,
-        description="an image that the jobs run in under Snakemake's --software-deployment-method apptainer: "
-        "a .sif file, relative to the working directory, or docker://…; no result follows from it",
+        description="an image in which jobs run with Snakemake's --software-deployment-method apptainer: a "
+        ".sif file, relative to the working directory, or docker://…; results do not depend on it",
     )
     base: Base
     parameters: Annotated[float, Field(gt=0, le=1e7)] | None = Field(
         None,
-        description="millions of weights of the base that are merged: what jobs need is told by it while its "
-        "files are not at hand; no result follows from it",
+        description="size of the base in millions of merged weights, used to predict the needs of jobs until "
+        "its files are available; results do not depend on it",
     )
     tasks: dict[TaskName, Task] = Field(min_length=2)
     finetune: Finetune = Finetune()
@@ -81,7 +81,7 @@ class Config(Section):
     rules: list[Path] = Field(
         [],
         description="Snakemake files that write merges as folders, external/<variant>/<task+task>/ in the "
-        "results; the variant of each is called like the file",
+        "results; each variant has the name of its file",
     )
     learning: Learning = Learning()
     statistics: Statistics = Statistics()
@@ -89,7 +89,7 @@ class Config(Section):
 
     @property
     def folder(self) -> Path:
-        """Where everything this benchmark makes lies."""
+        """The folder of everything that this benchmark makes."""
         return RESULTS / self.benchmark
 
     @property

@@ -1,4 +1,4 @@
-"""The sections of a configuration: what may be said, and the defaults."""
+"""The sections of a configuration: its keys and their defaults."""
 
 import difflib
 from typing import Annotated, Any, Literal
@@ -19,25 +19,25 @@ from remerge.variants import TUNE, digest, is_tuned, name_of
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=80)]
 Count = Annotated[int, Field(gt=0, le=10**9)]
-"""Of steps, examples, units: from 1 on."""
+"""A number of steps, examples or units, at least 1."""
 
 Rate = Annotated[float, Field(gt=0, le=10)]
 """A learning rate."""
 
 MOST_POINTS = 10_000
-"""So many settings of a variant are tried on validation scores."""
+"""The largest grid of a variant that may be tuned on validation scores."""
 
 Metric = Literal["accuracy", "rouge1", "rouge2", "rougeL"]
 
 
 class Section(BaseModel):
-    """A part of the configuration: unknown keys and numbers without end are refused, values do not change."""
+    """A part of the configuration: unknown keys and infinite numbers are refused, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Miniature(Section):
-    """Size and pretraining of the miniature base; read only when `base.source` is `miniature`."""
+    """Size and pretraining of the miniature base, used only if `base.source` is `miniature`."""
 
     architecture: Literal["qwen2", "llama", "t5", "deberta"] = "qwen2"
     hidden: Count = 128
@@ -47,7 +47,7 @@ class Miniature(Section):
     steps: Count = 2400
     batch_size: Count = 64
     learning_rate: Rate = 3e-3
-    threads: Count = Field(2, description="CPU threads of the pretraining")
+    threads: Count = Field(2, description="CPU threads for the pretraining")
 
 
 class Base(Section):
@@ -55,17 +55,17 @@ class Base(Section):
 
     family: Name = Field(
         "causal_lm",
-        description="how answers are read: in words, or by a head for each task (classifier, clip)",
+        description="how answers are given: in words, or by one head per task (classifier, clip)",
     )
     source: str = Field(description="a hub id, a local folder, or `miniature`, trained here")
     revision: str | None = Field(None, description="commit or tag on the hub")
     dtype: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32",
-        description="of computations on a GPU: tf32 is float32 whose products are of factors rounded to ten "
-        "bits; a CPU computes in float32",
+        description="precision of computations on a GPU: tf32 is float32 whose factors are rounded to ten "
+        "bits in products; a CPU computes in float32",
     )
     vocabulary: Literal["same", "common"] = Field(
-        "same", description="of experts with added tokens: refuse them, or cut the rows that the base lacks"
+        "same", description="experts with added tokens: refuse them, or remove the rows that the base lacks"
     )
     miniature: Miniature = Miniature()
 
@@ -93,16 +93,16 @@ class Base(Section):
 
 
 class Splits(Section):
-    """From which split of the source each of ours is drawn; one source split may serve several."""
+    """The source split from which each split here is drawn; one source split may serve several."""
 
     train: str = "train"
     validation: str = "validation"
     test: str = "test"
-    stratify: bool = Field(False, description="each cut of a source split keeps its shares of the labels")
+    stratify: bool = Field(False, description="keep the shares of the labels when a source split is divided")
 
 
 class Sizes(Section):
-    """At most how many examples each split keeps."""
+    """The largest number of examples in each split."""
 
     train: Count = 6000
     validation: Count = 500
@@ -110,7 +110,7 @@ class Sizes(Section):
 
 
 class Task(Section):
-    """One task: where its examples come from, how they are asked, what answers it takes."""
+    """One task: the source of its examples, its prompt, and its answers."""
 
     source: str = Field(
         description="a hub id, a folder of <split>.jsonl, .csv, .parquet (also .gz), or `miniature`"
@@ -120,31 +120,31 @@ class Task(Section):
     splits: Splits = Splits()
     sizes: Sizes = Sizes()
     prompt: str | None = Field(
-        None, description="the model's input, a text with {column} and {column[key][0]} fields"
+        None, description="the model's input: a text with fields {column} and {column[key][0]}"
     )
-    image: str | None = Field(None, description="the column that holds the image, of a task of images")
+    image: str | None = Field(None, description="the column of the image, for a task of images")
     answers: list[str] = Field(
         [],
-        description="the answers in words, in the order of `labels`; they may have fields as `prompt`. None: "
-        "`target` is the answer itself",
+        description="the answers in words, in the order of `labels`; may contain fields like `prompt`. If "
+        "empty, `target` is the answer itself",
     )
     labels: list[int | str] | None = Field(
         None, description="the values of `target`, in the order of the answers; default: 0, 1, …"
     )
     target: str = Field(
         "label",
-        description="the column that holds the label or the answer, or a text with fields as `prompt`",
+        description="the column of the label or the answer, or a text with fields like `prompt`",
     )
     captions: list[str] = Field(
-        [], description="what an image may be called, with {answer}: their embedding is the head of a class"
+        [], description="captions of an image, with {answer}: their embedding is the head of a class"
     )
     metric: Metric = Field("accuracy", description="accuracy (of the whole answer), or a ROUGE F-measure")
     expert: str | None = Field(
-        None, description="an existing expert, a hub id or local folder; default: fine-tuned here"
+        None, description="an existing expert: a hub id or local folder; by default, one is fine-tuned here"
     )
-    expert_revision: str | None = Field(None, description="its commit or tag on the hub")
+    expert_revision: str | None = Field(None, description="the expert's commit or tag on the hub")
     missing: Literal["refuse", "drop"] = Field(
-        "refuse", description="examples that lack a text, an image or a label: refuse them, or leave them out"
+        "refuse", description="examples that lack a text, an image or a label: refuse them or leave them out"
     )
 
     @property
@@ -171,13 +171,14 @@ class Task(Section):
 
 
 class Lora(Section):
-    """Experts as LoRA adapters: the base stays, and low-rank matrices beside linear layers are trained."""
+    """Experts as LoRA adapters: the base is fixed, and low-rank matrices beside linear layers are trained."""
 
     rank: Count = 16
     alpha: Count = 32
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     targets: list[str] = Field(
-        ["q_proj", "k_proj", "v_proj", "o_proj"], description="the linear layers, by the end of their names"
+        ["q_proj", "k_proj", "v_proj", "o_proj"],
+        description="the linear layers, by the endings of their names",
     )
 
 
@@ -186,34 +187,35 @@ class Finetune(Section):
 
     learning_rate: Rate = 1e-4
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
-    batch_size: Count = Field(32, description="examples a step, over all accumulation")
+    batch_size: Count = Field(32, description="examples per step, including gradient accumulation")
     device_batch_size: Count | None = Field(
-        None, description="examples that fit the device at once; default: the batch"
+        None, description="examples that fit on the device at once; default: `batch_size`"
     )
     steps: Count = 1000
     multitask_steps: Count | None = Field(
-        None, description="steps on the union of the tasks; default: the steps times the tasks"
+        None, description="steps on the union of the tasks; default: `steps` times the number of tasks"
     )
     scheduler: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.06, description="share of the steps")
+    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.06, description="share of the steps used for warmup"
+    )
     evaluations: Annotated[int, Field(ge=0, le=10**9)] = Field(
-        0, description="how often the validation loss is taken; 0: never, the last step is kept"
+        0, description="how often the validation loss is measured; 0: never, and the last step is kept"
     )
     patience: Count | None = Field(
-        None, description="stop after so many evaluations without progress and keep the best step"
+        None, description="stop after this many evaluations without progress, and keep the best step"
     )
-    lora: Lora | None = Field(None, description="train adapters; default: all weights")
+    lora: Lora | None = Field(None, description="train adapters; by default, all weights are trained")
     recipe: Literal["standard", "linearised", "tau_jp"] = Field(
         "standard",
-        description="linearised: the model is its first-order expansion at the base, in training, merges and "
-        "scores; tau_jp: the same, kept from changing what it says of the other tasks' training inputs",
+        description="linearised: the model is its first-order expansion around the base, in training, "
+        "merging and scoring; tau_jp: the same, with a penalty on changes to its outputs on the other tasks' "
+        "training inputs",
     )
-    penalty: Annotated[float, Field(ge=0, le=1e6)] = Field(
-        0.1, description="of tau_jp: the weight of its penalty"
-    )
-    penalty_inputs: Count = Field(16, description="of tau_jp: inputs of each other task at every step")
+    penalty: Annotated[float, Field(ge=0, le=1e6)] = Field(0.1, description="weight of the penalty of tau_jp")
+    penalty_inputs: Count = Field(16, description="for tau_jp: inputs of each other task per step")
     multitask: bool = Field(
-        True, description="also fine-tune the base on the union of the tasks, the upper reference"
+        True, description="also fine-tune the base on the union of the tasks, as the upper reference"
     )
 
     @property
@@ -237,9 +239,9 @@ class Variant(Section):
     method: Name
     params: dict[str, JsonValue] = Field(
         {},
-        description=f"a parameter may be a list to choose from on validation scores, {{{TUNE}: [0.1, 0.2]}}",
+        description=f"parameters; to choose one from a list on validation scores: {{{TUNE}: [0.1, 0.2]}}",
     )
-    seeds: Count = Field(1, description="of a random or learned method: each merge is made so many times")
+    seeds: Count = Field(1, description="how often each merge is made, for a random or learned method")
 
     @model_validator(mode="before")
     @classmethod
@@ -258,20 +260,20 @@ class Variant(Section):
 
 
 class Merge(Section):
-    """How merges are made: every variant, in every plan."""
+    """How merges are made, for every variant in every plan."""
 
     variants: list[Variant] = Field(min_length=1)
     defaults: dict[Name, dict[str, JsonValue]] = Field(
-        {}, description="of a method: parameters that hold for all its variants, unless they say otherwise"
+        {}, description="by method: parameters of all its variants that do not override them"
     )
     delta_dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="in which weight deltas are held in memory"
+        "float32", description="type of weight deltas in memory"
     )
 
     @field_validator("variants")
     @classmethod
     def _distinct(cls, variants: list[Variant]) -> list[Variant]:
-        """Names of their own: of two that differ in what is tuned alone, the later ones have a digest."""
+        """Distinct names: if variants differ only in their tuned lists, the later ones get a digest."""
         found: dict[str, Variant] = {}
         for variant in variants:
             name = variant.name
@@ -304,23 +306,23 @@ class Tune(Section):
 
     search: Literal["grid", "tpe"] = Field(
         "grid",
-        description="grid: every combination is tried; tpe: of a larger grid so many trials, each proposed "
-        "by what those before reached; the values of a list stand in order",
+        description="grid: try every combination; tpe: for a grid with more points than `trials`, propose "
+        "each trial from the results of those before; the values of a list must be in order",
     )
-    trials: Count = Field(60, description="of tpe, for each plan; repeated ones count")
+    trials: Count = Field(60, description="number of trials of tpe per plan, including repeated ones")
 
 
 class Learning(Section):
-    """How coefficients are learned (DivMerge, Table 9), beside the learned methods' own parameters."""
+    """How coefficients are learned (DivMerge, Table 9), in addition to the learned methods' parameters."""
 
     references: Count = Field(
-        500, description="validation inputs of each task on which its expert's answers are kept"
+        500, description="validation inputs per task on which the expert's answers are stored"
     )
-    batch_size: Count = Field(1, description="inputs of each task at every step")
+    batch_size: Count = Field(1, description="inputs of each task per step")
 
 
 class Statistics(Section):
-    """Settings of the statistics that fisher and regmean take of each expert."""
+    """Settings of the statistics of each expert that fisher and regmean need."""
 
     inputs: Count = Field(256, description="training inputs of the expert's task, without labels")
 
@@ -331,13 +333,13 @@ class Evaluation(Section):
     batch_size: Count = 64
     watch: Annotated[int, Field(ge=2)] | None = Field(
         None,
-        description="of learned methods: at so many points of the training, start and end among them, merges "
-        "of two are scored too",
+        description="for learned methods: also score merges of two experts at this many points of the "
+        "training, including start and end",
     )
 
 
 def unknown(kind: str, name: str, known: list[str]) -> str:
-    """One line on a name that is not known: the nearest one, or all."""
+    """One line about an unknown name: the nearest known name, or all of them."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
     return f"unknown {kind} {name!r}, {hint}"

@@ -1,4 +1,4 @@
-"""The papers' exhibits as markdown: which benchmarks make each, and how many numbers stand beside ours."""
+"""The papers' exhibits as markdown: which benchmarks produce each, with how many published numbers."""
 
 import csv
 from collections.abc import Sequence
@@ -8,16 +8,16 @@ from remerge.config import Config
 
 HEAD = """# Tables and figures
 
-What each exhibit of the papers is made by: its file (the published numbers are the CSV beside it), the
-configurations that make it, and how many published numbers it prints beside ours. A benchmark writes them to
+Every exhibit of the papers with its file (the published numbers are in the CSV beside it), the configurations
+that produce it, and the number of published values that it shows beside ours. A benchmark writes them to
 `results/<benchmark>/{tables,figures}/<exhibit>`. Made by `remerge exhibits config/*.yaml > docs/exhibits.md`.
 """
 
-HEADER = "| exhibit | what | benchmarks | numbers beside ours |\n| --- | --- | --- | --- |"
+HEADER = "| exhibit | title | benchmarks | numbers beside ours |\n| --- | --- | --- | --- |"
 
 
 def listing(configs: Sequence[Config]) -> str:
-    """A table a paper, a row an exhibit, and what of the paper is none; links start at ``docs/``."""
+    """One table per paper, one row per exhibit, and what is left out; links are relative to ``docs/``."""
     parts = [HEAD]
     for paper in exhibits.papers():
         title, left_out = exhibits.said_of(paper)
@@ -25,7 +25,7 @@ def listing(configs: Sequence[Config]) -> str:
         parts += [_row(exhibit, configs) for exhibit in exhibits.known().values() if exhibit.paper == paper]
         parts.append("")
     others = [exhibit for exhibit in exhibits.known().values() if not exhibit.paper]
-    parts.append(f"## In none of them\n\n{HEADER}")
+    parts.append(f"## In none of the papers\n\n{HEADER}")
     parts += [_row(exhibit, configs) for exhibit in others]
     return "\n".join(parts)
 

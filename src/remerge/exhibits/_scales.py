@@ -1,4 +1,4 @@
-"""Merges of one group by the scale of the merged vector: a curve a method."""
+"""Merges of one group by the scale of the merged vector: one curve per method."""
 
 from dataclasses import dataclass
 from statistics import fmean

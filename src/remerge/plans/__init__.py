@@ -1,6 +1,6 @@
 """Plans: which merges are made, who judges them, and what makes one setting better than another.
 
-A plan is a file: a class whose fields are what a configuration may say of it under ``plans``.
+A plan is a file: a class whose fields are the keys that a configuration may set under ``plans``.
 """
 
 import importlib
@@ -53,7 +53,7 @@ class Plan(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     variants: list[str] | None = Field(
-        None, description="the variants that it is for, by name; default: all that it can take"
+        None, description="the variants of this plan, by name; default: all that it can use"
     )
 
     def cases(self, tasks: Sequence[str], seed: int) -> dict[str, list[Case]]:

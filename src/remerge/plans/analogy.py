@@ -10,9 +10,9 @@ from remerge.plans import Case, Plan, Scores, Unmerged, must_be_tasks
 class Analogy(Plan):
     """A is to B as C is to D."""
 
-    a: str = Field(description="whose vector is subtracted")
-    b: str = Field(description="as A is to B …")
-    c: str = Field(description="… so is C to D")
+    a: str = Field(description="the task whose vector is subtracted")
+    b: str = Field(description="A is to B …")
+    c: str = Field(description="… as C is to D")
     d: str = Field(description="the task that judges")
 
     def cases(self, tasks: Sequence[str], seed: int) -> dict[str, list[Case]]:

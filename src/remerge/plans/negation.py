@@ -13,7 +13,7 @@ KEPT = 0.95
 class Negation(Plan):
     """Each task's vector subtracted by itself."""
 
-    tasks: list[str] = Field([], description="the tasks to forget; default: each")
+    tasks: list[str] = Field([], description="the tasks to forget, one per merge; default: each task")
     controls: list[str] = Field([], description="the tasks to keep; default: all others")
 
     def cases(self, tasks: Sequence[str], seed: int) -> dict[str, list[Case]]:

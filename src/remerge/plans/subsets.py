@@ -17,18 +17,20 @@ MOST = 100_000
 class Subsets(Plan):
     """Subsets of the tasks, merged by size."""
 
-    sizes: list[PositiveInt] | None = Field(None, description="default: from 2 to all tasks")
+    sizes: list[PositiveInt] | None = Field(
+        None, description="sizes of the subsets; default: from 2 to the number of tasks"
+    )
     at_most: PositiveInt | None = Field(
-        None, description="of each size so many, drawn by the seed (DRM, Figure 2: 10); default: all"
+        None, description="number of subsets per size, drawn by the seed (DRM, Figure 2: 10); default: all"
     )
-    only: list[str] = Field(
-        [], description="these subsets alone, as task+task; sizes and at_most are then left out"
-    )
+    only: list[str] = Field([], description="only these subsets, as task+task; leave out sizes and at_most")
     judged: Literal["merged", "all"] | list[str] = Field(
-        "merged", description="the tasks that score a merge: those it is made of, all, or these besides"
+        "merged",
+        description="the tasks that score a merge: the merged ones, all, or the merged ones and these",
     )
     tune_on: list[str] = Field(
-        [], description="the merges on which parameters are tuned, as task+task; default: that of all tasks"
+        [],
+        description="the merges on which parameters are tuned, as task+task; default: the merge of all tasks",
     )
 
     def cases(self, tasks: Sequence[str], seed: int) -> dict[str, list[Case]]:

@@ -37,10 +37,10 @@ class Data(Record):
 
     def remarks(self) -> list[str]:
         """Remarks on the data, a sentence each; none if nothing is wrong with them."""
-        said = [f"{self.dropped:,} examples with something missing left out"] if self.dropped else []
+        said = [f"{self.dropped:,} examples with missing values left out"] if self.dropped else []
         for split, found in self.splits.items():
             parts = {
-                f"also stand in {'train or validation' if split == 'test' else 'train'}": found.seen,
+                f"also occur in {'train or validation' if split == 'test' else 'train'}": found.seen,
                 "repeat another": found.repeated,
             }
             said += [
@@ -69,8 +69,8 @@ class Prompts(Part):
 
     def remarks(self, split: str) -> list[str]:
         """Remarks on them; none where none is cut."""
-        share = f"{self.cut:,} of {self.n:,} {split} prompts are longer than the model reads and are cut"
-        return [f"{share}, the longest has {self.longest:,} tokens"] if self.cut else []
+        share = f"{self.cut:,} of {self.n:,} {split} prompts are longer than the model reads"
+        return [f"{share} and are truncated, the longest has {self.longest:,} tokens"] if self.cut else []
 
 
 class Lengths(Record):

@@ -1,4 +1,4 @@
-"""The first lines of the page: the best method, its lead and how sure that is, its cost, who lost all."""
+"""The first lines of the page: the best method, how certain its lead is, its cost, and who keeps nothing."""
 
 from io import BytesIO
 from typing import Any
@@ -13,14 +13,14 @@ from remerge.report.run import Run
 from remerge.report.table import number
 
 BEST, COMPARED = "best", "comparisons"
-"""The tables that the first lines are told by."""
+"""The tables from which the first lines are written."""
 
 SPOKEN = {"base": "the unmerged base", "expert": "the best single expert", "multitask": "the multitask model"}
 """The unmerged models, in a sentence."""
 
 
 def outcome(run: Run) -> dict[str, Any]:
-    """The first lines: the best method, its lead and how sure that is, what it costs, who lost all."""
+    """The first lines: the best method, its lead and how certain it is, its cost, and who keeps nothing."""
     size = run.sizes[-1]
     base = run.mean_anp("base", size)
     ends = {variant.label: run.mean_anp(variant.name, size) for variant in run.variants}

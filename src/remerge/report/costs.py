@@ -1,4 +1,4 @@
-"""The cost of a run, as the page shows it: a row for each stage, and for each batch of merges."""
+"""The cost of a run, as shown on the page: one row per stage and per batch of merges."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,13 +10,13 @@ from remerge.report.run import Run
 from remerge.report.table import MISSING, number
 
 MERGING = ("batch", "share")
-"""The stages that merge; a batch is called by its method or variant."""
+"""The stages that merge; a batch is named after its method or variant."""
 
 
 def costs(run: Run) -> list[dict[str, str]]:
-    """The rows, those that took longest first, and what all took together; none without records.
+    """The rows, longest time first, and their total; none without records.
 
-    A task or batch that an earlier configuration had is left out.
+    Tasks and batches of an earlier configuration are left out.
     """
     known = {"", *run.config.models, *batches(run.config)}
     of: dict[str, list[Cost]] = {}

@@ -34,7 +34,7 @@ INPUTS = 100
 
 
 def run(config: Config) -> None:
-    """Measure how alike experts process inputs: CKA of their updates in each layer, plain and aligned."""
+    """Measure how similarly experts process inputs: CKA of each layer's updates, plain and aligned."""
     made(Bench(config)).write(config.folder)
 
 

@@ -12,7 +12,7 @@ from remerge.stages._workspace import Workspace
 
 
 def run(config: Config) -> None:
-    """Find the base, or pretrain the miniature one, and record where its weights lie."""
+    """Find the base, or pretrain the miniature one, and record where its weights are."""
     space, started = Workspace(config), time.perf_counter()
     folder, training = space.folder / "base", dict[str, Any]()
     if config.base.source == "miniature":

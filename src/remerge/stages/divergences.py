@@ -13,7 +13,7 @@ from remerge.stages._workspace import Workspace
 
 
 def run(config: Config) -> None:
-    """Measure how far every expert is from each task's expert on that task's validation inputs."""
+    """Measure the divergence of every expert from each task's own expert, on its validation inputs."""
     for model, record in made(Workspace(config), list(config.tasks)).items():
         record.write(config.folder, model=model)
 

@@ -21,7 +21,7 @@ from remerge.stages._workspace import Workspace
 
 
 def run(config: Config, task: str) -> None:
-    """Fine-tune the base on one task, or on all (`multitask`), or find the existing expert."""
+    """Fine-tune the base on one task or on all (`multitask`), or find an existing expert."""
     # Imported here: the Trainer takes five seconds that no other stage needs.
     from remerge.finetune import finetune
 

@@ -5,5 +5,5 @@ from remerge.report.make import write
 
 
 def run(config: Config, name: str) -> None:
-    """Write the figure called ``name`` from the records."""
+    """Write one figure from the records."""
     write(config.folder, name, "figure")

@@ -9,7 +9,7 @@ from remerge.tasks import SPLITS, pairs
 
 
 def run(config: Config) -> None:
-    """Measure every task's prompts in tokens, and count those that are cut."""
+    """Measure the length of every task's prompts in tokens, and count those that are truncated."""
     made(Workspace(config)).write(config.folder)
 
 

@@ -24,7 +24,7 @@ from remerge.stages._memory import forget_peak, peak
 
 
 def run(config: Config, variant: str, group: str) -> None:
-    """Merge and score a group of merges, such as all of one size, by one variant, and write the records.
+    """Make and score one variant's merges of a group, such as those of one size, and write the records.
 
     Merges that an earlier run finished, from the same inputs, are taken from the journal.
     """

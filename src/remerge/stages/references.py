@@ -11,7 +11,7 @@ from remerge.stages._workspace import Workspace
 
 
 def run(config: Config, task: str) -> None:
-    """Keep an expert's greedy answers and distributions on its validation inputs, and on their stand-ins."""
+    """Store an expert's greedy answers and distributions on its validation inputs and their stand-ins."""
     space, started = Workspace(config), time.perf_counter()
     inputs = {kind: space.reference_inputs(task, kind) for kind in ("", *config.stand_ins)}
     expert, found = space.load(task, [task]), {}

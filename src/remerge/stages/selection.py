@@ -20,7 +20,7 @@ Trial = TypeVar("Trial")
 
 
 def run(config: Config, variant: str, plan: str) -> None:
-    """Choose a variant's tuned parameters by a plan's merit, and keep the whole grid.
+    """Choose a variant's tuned parameters by the merit of a plan, and keep the scores of the grid.
 
     Of points of equal merit the first of the grid is chosen.
     """

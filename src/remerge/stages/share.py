@@ -9,7 +9,7 @@ from remerge.stages._workspace import Workspace
 
 
 def run(config: Config, batch: str, share: int) -> None:
-    """Make one share of a batch, from 1 on; `remerge batch` writes the records when all are made."""
+    """Make one share of a batch, counted from 1; `remerge batch` writes the records when all are made."""
     shares = batch_of(config, batch).shares(config)
     if not 1 <= share <= len(shares):
         raise UserError(f"batch {batch} has {len(shares)} shares, counted from 1: there is no {share}")

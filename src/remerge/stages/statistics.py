@@ -13,7 +13,7 @@ from remerge.stages._workspace import Workspace
 
 
 def run(config: Config, task: str, kind: str) -> None:
-    """Compute a kind of statistics of an expert on training inputs of its task."""
+    """Compute one kind of statistics of an expert on training inputs of its task."""
     space = Workspace(config)
     examples = space.statistics_inputs(task)
     model = space.load(task, [task])

@@ -5,5 +5,5 @@ from remerge.report.make import write
 
 
 def run(config: Config, name: str) -> None:
-    """Write the table called ``name`` from the records."""
+    """Write one table from the records."""
     write(config.folder, name, "table")

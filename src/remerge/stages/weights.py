@@ -33,7 +33,7 @@ Tallies = list[list[float]] | dict[str, list[list[float]]]
 
 
 def run(config: Config) -> None:
-    """Measure how alike experts' weights are: cosines, signs that agree after pruning, and what it drops."""
+    """Measure how similar experts' weights are: cosines, sign agreement after pruning, and what is pruned."""
     made(Bench(config)).write(config.folder)
 
 

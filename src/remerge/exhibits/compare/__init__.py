@@ -1,1 +1,1 @@
-"""Exhibits of several benchmarks beside each other."""
+"""Exhibits that compare several benchmarks."""

@@ -1,7 +1,7 @@
-"""How alike experts process inputs, full fine-tuning beside LoRA.
+"""How similarly experts process inputs, full fine-tuning and LoRA.
 
 Linear CKA of what the experts of each benchmark add to the base's layers, ΔW x, and of Vᵀ x after KnOTS's
-alignment, on the same inputs: mean over all pairs of experts and over the weights of a layer.
+alignment, on the same inputs: the mean over all pairs of experts and over the weights of a layer.
 """
 
 from itertools import zip_longest
@@ -22,7 +22,7 @@ def applies(configs: list[Config]) -> bool:
 
 
 def build(runs: list[Run]) -> Figure:
-    """A panel a benchmark."""
+    """One panel per benchmark."""
     mine = [run for run in runs if run.config.paper == "slides"]
     across, down = min(len(mine), 3), ceil(len(mine) / 3)
     figure = Figure(max(2.7 * across, 3.6), 2.5 * down + 0.4)

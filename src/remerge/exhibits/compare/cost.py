@@ -1,8 +1,8 @@
 """Quality against cost.
 
-Mean ANP of the largest merges against the mean seconds that one of them takes, merging weights and learning
-coefficients; above and to the left is better. The choice of settings on validation scores is not in the
-seconds.
+Mean ANP of the largest merges against the mean time to make one of them: merging weights and learning
+coefficients. Above and to the left is better. The time does not include the choice of settings on validation
+scores.
 """
 
 from itertools import zip_longest
@@ -21,7 +21,7 @@ LETTER = 0.063
 
 
 def build(runs: list[Run]) -> Figure:
-    """A panel a benchmark, a point a method."""
+    """One panel per benchmark, one point per method."""
     across = min(len(runs), 3)
     down = ceil(len(runs) / across)
     labels = {variant.label: style(variant.name, variant.params) for run in runs for variant in run.variants}
@@ -44,7 +44,7 @@ def build(runs: list[Run]) -> Figure:
         axes.set_xscale("log")
         axes.margins(0.1)
         axes.set_title(f"{run.benchmark}, {size} tasks")
-        axes.set_xlabel("seconds a merge")
+        axes.set_xlabel("seconds per merge")
         axes.grid(axis="y")
     figure.axes[0].set_ylabel("mean ANP (%)")
     handles = [Line2D([], [], **_point(look)) for look in labels.values()]

@@ -1,7 +1,7 @@
-"""DRM over its benchmarks.
+"""DRM on all its benchmarks.
 
-Mean test score in % of the tasks under the merge of all of them, for each model, beside the paper's.
-Tuned: with a validation set. Bold: the best merge of a column.
+Mean test score in % over the tasks, under the merge of all of them, for each model, with the paper's numbers
+beside ours. Tuned: with a validation set. Bold: the best merge in a column.
 """
 
 from remerge.config import Config
@@ -22,7 +22,7 @@ def applies(configs: list[Config]) -> bool:
 
 
 def build(runs: list[Run]) -> Table:
-    """A row a method, a column a model."""
+    """One row per method, one column per model."""
     mine = [run for run in runs if run.config.paper == "drm" and run.config.finetune.lora is None]
     return averages(mine, published)
 

@@ -1,7 +1,7 @@
 """DRM on adapters.
 
-Mean test score in % of the tasks under the merge of all of them, of LoRA experts, beside the paper's table
-transposed. Tuned: with a validation set. Bold: the best merge of a column.
+Mean test score in % over the tasks, under the merge of all of them, for LoRA experts, beside the paper's
+table, transposed. Tuned: with a validation set. Bold: the best merge in a column.
 """
 
 from remerge.config import Config
@@ -21,7 +21,7 @@ def applies(configs: list[Config]) -> bool:
 
 
 def build(runs: list[Run]) -> Table:
-    """A row a method, a column a model."""
+    """One row per method, one column per model."""
     mine = [run for run in runs if run.config.paper == "drm" and run.config.finetune.lora is not None]
     return averages(mine, published)
 

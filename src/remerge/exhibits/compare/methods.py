@@ -1,10 +1,11 @@
-"""Methods by benchmarks.
+"""Methods on several benchmarks.
 
-Of each benchmark's largest merges: ANP; worst, the least of a merge's normalised scores in %; the seconds to
-merge and learn; and the most memory that was held until a merge was made, allocated on a GPU, resident of the
-process on a CPU ({devices}). The best single expert is, of those merged, the one of the highest ANP on all
-their tasks, on test splits. Needs: what a method takes beyond weights, where no other split is named of
-validation splits; labels are what settings are tuned on. Bold: the best merge of a column.
+For the largest merges of each benchmark: the mean ANP; worst, the lowest normalised score within a merge, in
+%, averaged over merges; the seconds for merging and learning; and the peak memory until a merge was made,
+allocated on a GPU or resident in the process on a CPU ({devices}). The best single expert is the merged
+expert with the highest ANP on all merged tasks, on test splits. Needs: what a method requires beyond weights,
+from validation splits unless another split is named; labels are needed to tune settings. Bold: the best merge
+in a column.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ GIB = 2**30
 
 
 def build(runs: list[Run]) -> Table:
-    """A row a method, four columns a benchmark."""
+    """One row per method, four columns per benchmark."""
     names = [run.benchmark for run in runs]
     rows: dict[str, Row] = {}
     needs: dict[str, dict[str, None]] = {}

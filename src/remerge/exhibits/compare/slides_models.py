@@ -1,8 +1,8 @@
-"""Models and kinds of fine-tuning by where λ is from.
+"""Models and kinds of fine-tuning, by the source of λ.
 
-Mean test score in % of all tasks under the merge of all of them, with λ = 1, with the λ that is best on
-validation splits, or with learned coefficients, for each base, beside the slides' numbers. Task arithmetic is
-called by how its experts were trained. Bold: the best merge of a column.
+Mean test score in % over all tasks, under the merge of all of them, for each base, beside the slides'
+numbers. λ is 1, the best value on validation splits, or learned. The name of task arithmetic includes how its
+experts were trained. Bold: the best merge in a column.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ def applies(configs: list[Config]) -> bool:
 
 
 def build(runs: list[Run]) -> Table:
-    """A row a method and where its λ is from, two columns a base."""
+    """One row per method and source of its λ, two columns per base."""
     mine = [run for run in runs if run.config.paper == "slides" and len(run.tasks) in run.sizes]
     rows: dict[tuple[str, str], Row] = {}
     columns = [Column("method", "Method"), Column("scale", "Coefficient λ")]

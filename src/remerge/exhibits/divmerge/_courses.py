@@ -1,4 +1,4 @@
-"""How the coefficients of pairs went while they were learned."""
+"""The course of the coefficients of pairs while they are learned."""
 
 from remerge.errors import UserError
 from remerge.records import Course, Merge

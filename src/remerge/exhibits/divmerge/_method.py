@@ -1,4 +1,4 @@
-"""The paper's own method among the variants of a benchmark: JS, at a level, all else as it comes."""
+"""The paper's own method among the variants of a benchmark: JS at a given level, with defaults otherwise."""
 
 from collections.abc import Iterable
 from typing import Any

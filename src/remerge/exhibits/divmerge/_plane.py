@@ -1,4 +1,4 @@
-"""Pairs as points of the plane of their two coefficients, each with its name."""
+"""Pairs as points in the plane of their two coefficients, each with its name."""
 
 from collections.abc import Sequence
 from itertools import product

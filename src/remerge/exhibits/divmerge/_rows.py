@@ -1,4 +1,4 @@
-"""The paper's names of methods, by their names here (Tables 3, 6, 7)."""
+"""The paper's names for the methods, by their names here (Tables 3, 6, 7)."""
 
 ROWS = {
     "Model averaging": "Model Averaging",

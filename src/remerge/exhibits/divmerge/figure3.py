@@ -1,8 +1,8 @@
-"""ANP along the training of the coefficients.
+"""ANP while the coefficients are trained.
 
-ANP of pairs on the test splits after so many steps of the optimiser, with one coefficient a task (TL, left)
-and one a task and layer (LL, right). Lines with markers: means over all n = {n_pairs} pairs; thin lines: each
-pair under DivMerge JS.
+ANP of pairs on the test splits by the number of optimiser steps, with one coefficient per task (TL, left) or
+per task and layer (LL, right). Lines with markers: means over all n = {n_pairs} pairs; thin lines: each pair
+under DivMerge JS.
 """
 
 from statistics import fmean
@@ -28,7 +28,7 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Figure:
-    """A panel a level, a line a learned method."""
+    """One panel per level, one line per learned method."""
     figure = Figure(5.4, 3.2)
     panels = figure.subplots(1, 2, sharey=True)
     figure.subplots_adjust(left=0.1, right=0.985, top=0.91, bottom=0.3, wspace=0.06)
@@ -45,7 +45,7 @@ def build(run: Run) -> Figure:
                     axes.plot(course.scored, course.anp, color=look.colour, linewidth=0.5, alpha=0.5)
             means = [fmean(values) for values in zip(*(course.anp for course in found), strict=True)]
             axes.plot(found[0].scored, means, **style(variant.name, variant.params).line_options())
-        axes.set_title(f"{short}: one coefficient a task" + (" and layer" if short == "LL" else ""))
+        axes.set_title(f"{short}: one coefficient per task" + (" and layer" if short == "LL" else ""))
         axes.set_xlabel("training steps")
         axes.grid(axis="y")
     panels[0].set_ylabel("ANP (%)")

@@ -1,7 +1,7 @@
 """ANP against the number of inputs.
 
-ANP of {pairs} on the test splits, against the number of unlabelled inputs of each task from which
-coefficients are learned. Dashed, across: the methods that take none.
+ANP of {pairs} on the test splits, against the number of unlabelled inputs per task from which coefficients
+are learned. Dashed horizontal lines: the methods that use no inputs.
 """
 
 from math import ceil
@@ -27,7 +27,7 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Figure:
-    """A panel a pair, a line a method."""
+    """One panel per pair, one line per method."""
     pairs = run.config.subsets(2)
     wide = min(len(pairs), 3)
     down = ceil(len(pairs) / wide)

@@ -1,7 +1,7 @@
 """Divergences.
 
 Divergence, in nats, of every expert (rows) from a task's own expert, on that task's validation inputs
-(columns), with KL(own ‖ other) on the left and JS on the right; each panel has its own scale.
+(columns): KL(own ‖ other) on the left, JS on the right. Each panel has its own scale.
 """
 
 from remerge.exhibits._heat import heat

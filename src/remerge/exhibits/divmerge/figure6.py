@@ -1,8 +1,8 @@
 """Cosines of task vectors.
 
-Cosine similarity of the experts' task vectors, all merged weights as one vector: <τ_s, τ_t> / (‖τ_s‖ ‖τ_t‖).
-Away from the diagonal it lies between {least} and {most}; that near zero experts are merged well by task
-arithmetic is the paper's reading. Its figure is an image, so its values are not beside ours.
+Cosine similarity of the experts' task vectors, with all merged weights as one vector: <τ_s, τ_t> / (‖τ_s‖
+‖τ_t‖). Off the diagonal it ranges from {least} to {most}. According to the paper, task arithmetic merges
+experts well if it is near zero. The paper's figure is an image, so its values are not shown beside ours.
 """
 
 import numpy as np

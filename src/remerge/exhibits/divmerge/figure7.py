@@ -1,9 +1,9 @@
-"""Coefficients along their training.
+"""Coefficients while they are trained.
 
-λ of a task under DivMerge JS with one coefficient a task, after so many steps of the optimiser: a panel a
-task, a line for each other task that it is merged with alone. Where the lines of a panel lie together, the
-coefficient is the task's own, whoever it is merged with. (The paper draws the two coefficients of a pair in
-two panels.)
+λ of a task under DivMerge JS with one coefficient per task, by the number of optimiser steps. Each panel
+shows one task, with one line for each other task that it is paired with. Where the lines of a panel coincide,
+the coefficient depends on the task itself and not on its partner. (The paper draws the two coefficients of a
+pair in two panels.)
 """
 
 from math import ceil
@@ -22,14 +22,14 @@ READS = ("merges",)
 
 
 def applies(config: Config) -> bool:
-    """Where the paper's method learns one coefficient a task, of pairs."""
+    """Where the paper's method learns one coefficient per task, of pairs."""
     from remerge.exhibits.divmerge._method import own
 
     return own(config.merge.variants, "task") is not None and 2 in config.sizes
 
 
 def build(run: Run) -> Figure:
-    """A panel a task, a line a partner."""
+    """One panel per task, one line per partner."""
     found = courses(run, own(run.variants, "task") or "")
     tasks = [task for task in run.tasks if any(task in merge.tasks for merge, _ in found)]
     looks = tasks_apart(tasks)

@@ -1,7 +1,7 @@
 """Coefficients of pairs, generation.
 
-Each merge of two tasks as a point: under DivMerge JS with one coefficient a task, λ₁ of the task named first
-and λ₂ of the second. Points in a row or a column share a coefficient. Cross: where the training starts.
+Each point is a merge of two tasks under DivMerge JS with one coefficient per task: λ₁ of the task named first
+against λ₂ of the second. Points in one row or column share a coefficient. Cross: the start of the training.
 """
 
 from remerge.config import Config
@@ -13,7 +13,7 @@ READS = ("merges",)
 
 
 def applies(config: Config) -> bool:
-    """Where the paper's method learns one coefficient a task, of pairs with free text."""
+    """Where the paper's method learns one coefficient per task, of pairs with free text."""
     from remerge.exhibits.divmerge._method import own
 
     free = any(task.metric != "accuracy" for task in config.tasks.values())
@@ -21,5 +21,5 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Figure:
-    """A point a pair."""
+    """One point per pair."""
     return plane(run)

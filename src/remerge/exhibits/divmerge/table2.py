@@ -1,11 +1,11 @@
 """Divergence and accuracy.
 
-Correlation, sign flipped, between the divergence of expert i from the task's own expert on the task's
-validation inputs (n = {n_inputs}) and the test accuracy of expert i on the task: Spearman's ρ and Pearson's
-r. Above, for each task over the {tasks} experts i, its own among them, as in Section 5.1; below, for each
-expert over the {tasks} tasks, the rows of Figure 5 and Table 5, as in Appendix B.2. The paper calls its
-numbers Spearman's. Of seven models that takes few values, without ties the multiples of 1/28, and whatever
-the divergences, none of the fourteen published numbers is one that the accuracies of Table 5 allow.
+Correlation, with its sign flipped, between the divergence of expert i from the task's own expert on the
+task's validation inputs (n = {n_inputs}) and the test accuracy of expert i on the task: Spearman's ρ and
+Pearson's r. Above: for each task over the {tasks} experts i, including its own, as in Section 5.1. Below: for
+each expert over the {tasks} tasks, the rows of Figure 5 and Table 5, as in Appendix B.2. The paper calls its
+numbers Spearman's. Over seven models Spearman's ρ takes few values (without ties, the multiples of 1/28), and
+the accuracies of Table 5 allow none of the fourteen published numbers, whatever the divergences.
 """
 
 from collections.abc import Callable, Sequence

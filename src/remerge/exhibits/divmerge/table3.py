@@ -14,5 +14,5 @@ READS = ("scores", "merges")
 
 
 def build(run: Run) -> Table:
-    """A row a method."""
+    """One row per method."""
     return pairs(run, Published(__file__, run.benchmark), ROWS)

@@ -1,7 +1,7 @@
-"""How far merges of a size differ.
+"""Spread over merges of one size.
 
 Half-width of the 95% Student t interval over merges of the mean ANP, for all merges of two and of three
-experts: the ± of Table 3, and the bars of Figure 2. A stable method has a small one.
+experts: the ± of Table 3, and the bars of Figure 2. A stable method has a small half-width.
 """
 
 from remerge.analysis.significance import mean_interval
@@ -21,7 +21,7 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Table:
-    """A row a method, a column a size."""
+    """One row per method, one column per size."""
     paper = Published(__file__, run.benchmark)
     sizes = [size for size in run.sizes if size in (2, 3) and len(run.config.subsets(size)) > 1]
     rows = method_rows(run, ROWS)

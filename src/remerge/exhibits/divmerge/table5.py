@@ -13,5 +13,5 @@ READS = ("scores",)
 
 
 def build(run: Run) -> Table:
-    """A row an expert, a column a task."""
+    """One row per expert, one column per task."""
     return experts(run, Published(__file__, run.benchmark))

@@ -1,8 +1,8 @@
 """ANP by number of tasks, generation.
 
-Mean ANP over all merges of {smallest} to {largest} experts (n = {n_by_size}), and the mean of these means;
-the paper's table transposed. Bold: the best merge of a column. On pairs the paper's own Tables 3 and 7 do not
-agree.
+Mean ANP over all merges of {smallest} to {largest} experts (n = {n_by_size}), and the mean of these means.
+The paper's table is transposed. Bold: the best merge in a column. On pairs, the paper's own Tables 3 and 7
+disagree.
 """
 
 from remerge.config import Config
@@ -21,5 +21,5 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Table:
-    """A row a method, a column a size."""
+    """One row per method, one column per size."""
     return sizes(run, Published(__file__, run.benchmark), ROWS)

@@ -1,8 +1,8 @@
 """Tasks.
 
-What each task is in the paper's words, and what stands for it here. Of test examples the paper gives no
-number: those beside ours are the ones of which the accuracies in its Table 5 are multiples. Of prompts it
-prints CoLA's alone (Table 1).
+The paper's description of each task, and the data used here. The paper does not state the numbers of test
+examples: those beside ours are the numbers that the accuracies in its Table 5 are multiples of. Of its
+prompts, it prints only CoLA's (Table 1).
 """
 
 from remerge.exhibits._published import Published
@@ -15,7 +15,7 @@ READS = ("scores",)
 
 
 def build(run: Run) -> Table:
-    """A row a task."""
+    """One row per task."""
     paper = Published(__file__, run.benchmark)
     scores = run.scores("base")
     rows: list[Row] = []

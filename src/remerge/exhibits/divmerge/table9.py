@@ -1,9 +1,10 @@
 """Settings.
 
-What the paper says of its {benchmark_of_paper} benchmark, and what is used here, from the configuration and,
-of merges, from their records. Paper: Table 9, whose batch is one input of each task; Section 4; Appendix D.2;
-numbers of examples follow from Section 5.4, where 25 of them are 0.4% and 5%. A dash: it does not say. Lost:
-it has a column for that, whose cells did not survive in the text that we have.
+The settings that the paper gives for its {benchmark_of_paper} benchmark, and those used here, taken from the
+configuration and from the records of merges. The paper's settings are from Table 9 (where a batch is one
+input of each task), Section 4 and Appendix D.2; numbers of examples follow from Section 5.4, where 25 of them
+are 0.4% and 5%. A dash: not given. Lost: the paper has a column for it, but its cells are missing from the
+text that we have.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,7 +25,7 @@ Setting = tuple[str, str, str]
 
 
 def build(run: Run) -> Table:
-    """A row a setting."""
+    """One row per setting."""
     kind = "classification" if _right_or_wrong(run.config) else "generation"
     paper = Published(__file__, "divmerge-glue" if kind == "classification" else "divmerge-generation")
     found: dict[tuple[str, str], dict[str, None]] = {}

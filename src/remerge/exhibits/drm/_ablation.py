@@ -1,4 +1,4 @@
-"""Ablation of a part of DRM: the merge of all tasks with and without it."""
+"""Ablation of a part of DRM: the merge of all tasks with and without that part."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from remerge.report.table import Column, Table
 
 
 def ablation(run: Run, paper: Published, rows: Mapping[str, tuple[str, str]]) -> Table:
-    """A row a variant, with its name in print and in the paper; a column a task, and their average.
+    """One row per variant, with its name in print and in the paper; one column per task, and their average.
 
     Of these numbers the paper prints the averages.
     """

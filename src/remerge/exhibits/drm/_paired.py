@@ -1,4 +1,4 @@
-"""DRM-H against what the paper compares it with, size by size."""
+"""DRM-H against the methods that the paper compares it with, size by size."""
 
 from statistics import fmean
 
@@ -13,7 +13,7 @@ BASELINES = {"Model averaging": "Averaging", "TIES": "Ties", "DARE-TIES": "Dare-
 
 
 def paired(run: Run, paper: Published) -> Table:
-    """A row a size; for each baseline the mean lead, its p, and the paper's."""
+    """One row per size; for each baseline the mean lead, its p, and the paper's."""
     labels = {variant.name: variant.label for variant in run.variants if variant.label in BASELINES}
     rows: list[Row] = []
     columns = [Column("size", "Tasks", digits=0), Column("n", "Pairs", digits=0)]

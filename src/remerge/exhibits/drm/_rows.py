@@ -1,4 +1,4 @@
-"""The paper's names of methods, by their names here (Tables 1, 10 to 15)."""
+"""The paper's names for the methods, by their names here (Tables 1, 10 to 15)."""
 
 _METHODS = {
     "Model averaging": "Simple Averaging",

@@ -1,4 +1,4 @@
-"""In which spaces signs are compared, as the paper's Table 4 calls them."""
+"""The spaces in which signs are compared, as named in the paper's Table 4."""
 
 SPACES = {
     "unpruned": ("Original weights, unpruned", "original", None),

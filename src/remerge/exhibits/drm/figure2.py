@@ -1,8 +1,8 @@
 """ANP against the number of tasks.
 
-A small marker is the merge of one subset, a line joins the means of the {n_by_size} subsets of each size. The
-paper's figure is of CLIP ViT-B/32 and T5-Base, this one of {base}; its unit, ANP, follows from its tests
-(Tables 5 and 6).
+A small marker is the merge of one subset; lines join the means over the {n_by_size} subsets of each size. The
+paper's figure shows CLIP ViT-B/32 and T5-Base, this one {base}. That the paper's unit is ANP follows from its
+tests (Tables 5 and 6).
 """
 
 from matplotlib.ticker import MaxNLocator

@@ -1,11 +1,11 @@
 """Entries that pruning drops from each basis vector.
 
-The share of its entries that a row v_(t,i) of the split right singular vectors loses when {share}% of all
-experts' entries together are dropped, against its place i, the largest singular value first. Line: mean of
-the {tasks} experts; band: from the least to the most that one of them loses. Of {vectors} vectors, {plain}
-lose more than 95% without renormalisation, {renormalised} with it. Shown is {matrix}, the first matrix of the
-middle layer: which of the layer's matrices to show is our choice, and that singular values up to 1% of the
-largest are left out is DRM's.
+The share of its entries that a row v_(t,i) of the split right singular vectors loses when {share}% of the
+entries of all experts together are dropped, against its index i, with the largest singular value first. Line:
+the mean over the {tasks} experts; band: from the expert that loses least to the one that loses most. Of
+{vectors} vectors, {plain} lose more than 95% without renormalisation, and {renormalised} with it. The figure
+shows {matrix}, the first matrix of the middle layer: this matrix is our choice. DRM itself leaves out
+singular values up to 1% of the largest.
 """
 
 import numpy as np

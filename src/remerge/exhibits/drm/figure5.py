@@ -1,10 +1,10 @@
 """Sign agreement after pruning, as histograms.
 
 Positions of the linear layers' weights by the share of experts that have the majority's sign, in % of the
-positions at which any expert has one; the mean above. Top: compared in the space that was pruned. Bottom: in
-the original space, the weights unpruned, and what was pruned in the joint space projected back. Pruned to
-{density}%, as in Table 4. With {tasks} experts an agreement can take few values, which the bins hold
-unevenly.
+positions at which any expert has a sign; the mean is given above each panel. Top: signs compared in the space
+that was pruned. Bottom: signs compared in the original space, for the unpruned weights and for the entries
+pruned in the joint space and projected back. Pruned to {density}%, as in Table 4. With {tasks} experts,
+agreement takes only a few values, which are spread unevenly over the bins.
 """
 
 from remerge.analysis.agreement import EDGES, histogram, mean_agreement

@@ -1,7 +1,7 @@
 """DRM with fewer ranks.
 
-Mean test score in % over the tasks, by {what}, against the share of the joint basis's vectors that is
-dropped, those of the smallest singular values. The dotted line is model averaging.
+Mean test score in % over the tasks, under {what}, against the share of the joint basis's vectors that are
+dropped, those with the smallest singular values first. Dotted: model averaging.
 """
 
 from remerge.config import Config

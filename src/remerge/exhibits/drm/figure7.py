@@ -1,7 +1,7 @@
 """Sensitivity to density and scale.
 
-Mean ANP on validation splits (merges: {subsets}) against the density, the share of entries kept, under three
-scales λ: the points of the grids from which the tuned methods are chosen. The paper's figure shows
+Mean ANP on validation splits (merges: {subsets}) against the density, the share of entries kept, for three
+scales λ. The points are those of the grids from which the tuned methods are chosen. The paper's figure shows
 accuracies.
 """
 
@@ -27,7 +27,7 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Figure:
-    """A panel a scale, a line a method."""
+    """One panel per scale, one line per method."""
     figure = Figure(4.4, 2.5)
     panels = figure.subplots(1, len(SCALES), sharex=True, sharey=True)
     for variant, record in run.selections():

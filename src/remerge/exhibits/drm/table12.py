@@ -1,8 +1,8 @@
 """Every task under the largest merge.
 
-Test score in % on each task, by {what}, beside the unmerged models and each task's own expert. Tuned:
-parameters chosen on validation scores, the paper's rows with a validation set. Bold: the best merge of a
-column. The paper's table is of T5-Base, this one of {base}; its averages are in the paper's Table 1.
+Test score in % on each task, under {what}, beside the unmerged models and each task's own expert. Tuned:
+parameters chosen on validation scores, as in the paper's rows with a validation set. Bold: the best merge in
+a column. The paper's table is for T5-Base, this one for {base}; the paper gives the averages in its Table 1.
 """
 
 from remerge.config import Config
@@ -21,5 +21,5 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Table:
-    """A row a method, a column a task."""
+    """One row per method, one column per task."""
     return tasks(run, Published(__file__, run.benchmark), ROWS)

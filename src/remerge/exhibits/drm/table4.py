@@ -1,13 +1,13 @@
 """Sign agreement after pruning.
 
-Of the experts that have a sign at a position, the share in % that has the majority's: its mean over all
-positions of the {matrices} weight matrices of linear layers at which any expert is left, {tasks} experts. In
-the joint space DRM's own steps prune: the largest {density}% of all experts' renormalised entries of a matrix
-are kept. Of the original weights the largest {density}% of each expert's entries of a matrix are kept, as
-TIES trims a tensor. By lot: the agreement expected if the same entries were left and each had its sign by
-lot. The density, leaving out positions without a sign, and how the original weights are pruned are our
-choice: the paper says none of it, but 84.7 for eight experts and 90.2 for five, which lots give at 20%, are
-near its values in the joint space.
+The share, in %, of the experts with a sign at a position that have the majority's sign: the mean over all
+positions of the {matrices} weight matrices of linear layers at which any of the {tasks} experts is left. In
+the joint space, DRM's own steps prune: they keep the largest {density}% of all experts' renormalised entries
+of a matrix together. In the original weights, the largest {density}% of each expert's entries of a matrix are
+kept, as TIES trims a tensor. By chance: the agreement expected if the same entries were left with random
+signs. The density, leaving out positions without a sign, and how the original weights are pruned are our
+choice. The paper states none of these, but chance at 20% gives 84.7 for eight experts and 90.2 for five,
+which is near its values in the joint space.
 """
 
 from remerge.analysis.agreement import agreement_by_lot, experts_left, mean_agreement
@@ -21,7 +21,7 @@ READS = ("weights",)
 
 
 def build(run: Run) -> Table:
-    """A row a space that is pruned and a space that is looked at."""
+    """One row per pair of a pruned space and a space in which signs are compared."""
     paper = Published(__file__, run.benchmark)
     rows: list[Row] = []
     for space, (pruned, seen, row) in SPACES.items():
@@ -41,7 +41,7 @@ def build(run: Run) -> Table:
         Column("pruned", "Pruned"),
         Column("seen", "Signs in space"),
         *beside(Column("agreement", "Agreement", digits=1), "paper", paper),
-        Column("lot", "By lot", digits=1),
+        Column("lot", "By chance", digits=1),
         Column("left", "Experts left", digits=1),
     ]
     facts = {"matrices": run.weights.matrices, "density": number(100 * run.weights.density, 0)}

@@ -1,10 +1,10 @@
 """Paired t-tests of DRM-H against others.
 
-One-sided: p is how likely so large a lead of DRM-H is, were both methods equal. Pairs are normalised scores,
-a merge's share of the expert's own, of every subset of a size and every task in it; lead: their mean
-difference in points of ANP. Bold: p below 0.05. Pairs share tasks and experts, which the test takes for
-independent. The paper's table is of CLIP ViT-B/32, this one of {base}; of sizes that have more than ten
-subsets it drew ten others.
+One-sided: p is the probability of a lead of DRM-H at least as large if both methods were equal. Each pair
+holds two normalised scores, a merge's share of the expert's own score; the pairs are every task in every
+subset of a size. Lead: the mean difference, in points of ANP. Bold: p below 0.05. The test assumes
+independent pairs, but these share tasks and experts. The paper's table is for CLIP ViT-B/32, this one for
+{base}; for sizes with more than ten subsets the paper drew ten, which differ from ours.
 """
 
 from remerge.config import Config
@@ -24,5 +24,5 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Table:
-    """A row a size: the paper's table transposed."""
+    """One row per size: the paper's table transposed."""
     return paired(run, Published(__file__, run.benchmark))

@@ -1,7 +1,8 @@
 """DRM without each of its steps.
 
-Test score in % on each task, by {what}: all entries kept, no entry dropped for its sign, the sum divided by
-the number of tasks everywhere. Bold: the best of a column. The paper prints averages.
+Test score in % on each task, under {what}. The steps left out: all entries are kept; no entry is dropped for
+its sign; the sum is divided by the number of tasks everywhere. Bold: the best in a column. The paper prints
+only averages.
 """
 
 from remerge.config import Config
@@ -27,5 +28,5 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Table:
-    """A row a step that is left out."""
+    """One row per step that is left out."""
     return ablation(run, Published(__file__, run.benchmark), ROWS)

@@ -1,7 +1,7 @@
 """Pruning all tasks together or each by itself.
 
-Test score in % on each task, by {what}: one threshold for the entries of all tasks, or one for each task's.
-Bold: the best of a column. The paper prints averages.
+Test score in % on each task, under {what}: with one threshold for the entries of all tasks, or with one
+threshold per task. Bold: the best in a column. The paper prints only averages.
 """
 
 from remerge.config import Config
@@ -27,5 +27,5 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Table:
-    """A row a method and a way of pruning."""
+    """One row per method and way of pruning."""
     return ablation(run, Published(__file__, run.benchmark), ROWS)

@@ -1,8 +1,8 @@
 """An analogy of tasks.
 
-Test score on D of θ₀ + λ (τ_C + τ_B − τ_A) against λ, without a training example of D: A ({a}) is to B ({b})
-as C ({c}) is to D ({d}). Horizontal: the unmerged base, the expert of C alone, and that of D itself. Ring:
-the λ that is chosen on validation scores of D.
+Test score on D of θ₀ + λ (τ_C + τ_B − τ_A) against λ, without any training example of D: A ({a}) is to B
+({b}) as C ({c}) is to D ({d}). Horizontal lines: the unmerged base, the expert of C, and the expert of D
+itself. Ring: the λ chosen on validation scores of D.
 """
 
 from remerge.config import Config
@@ -22,7 +22,7 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Figure:
-    """A line a method."""
+    """One line per method."""
     return analogy(run)
 
 

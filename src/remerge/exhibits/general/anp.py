@@ -1,9 +1,9 @@
 """ANP against the number of tasks.
 
-Mean ANP over all merges of a number of tasks; bars: 95% Student t intervals over merges, none where there is
-a single merge. Methods stand a little apart. Dotted: the unmerged base, and dash-dotted: the model fine-tuned
-on the union of the tasks, on the same subsets. Hollow markers: one coefficient a task (TL); filled: one a
-task and layer (LL).
+Mean ANP over all merges of a given number of tasks. Bars: 95% Student t intervals over merges, omitted where
+there is a single merge. Methods are shifted slightly sideways to keep them apart. Dotted: the unmerged base;
+dash-dotted: the model fine-tuned on the union of the tasks; both on the same subsets. Hollow markers: one
+coefficient per task (TL); filled: one per task and layer (LL).
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Figure:
-    """A line a method."""
+    """One line per method."""
     return anp(run)
 
 

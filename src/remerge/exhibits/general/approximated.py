@@ -1,9 +1,9 @@
-"""ANP where inputs only approximate a task's.
+"""ANP when inputs only approximate those of the task.
 
-Mean ANP on the test splits of all n = {n_smallest} merges of {smallest} experts, against the share of the
-inputs of each task that others replace while coefficients are learned: its own with their words shuffled, or
-those of another task of the benchmark. The share bounds the total variation between these inputs and the
-task's (DivMerge, Appendix A.3, Proposition 3). Dashed, across: the methods that take no inputs.
+Mean ANP on the test splits over all n = {n_smallest} merges of {smallest} experts, against the share of each
+task's inputs that is replaced while coefficients are learned, by the same inputs with their words shuffled or
+by inputs of another task of the benchmark. The share bounds the total variation between these inputs and the
+task's (DivMerge, Appendix A.3, Proposition 3). Dashed horizontal lines: the methods that use no inputs.
 """
 
 from math import ceil
@@ -28,7 +28,7 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Figure:
-    """A line a learned method and kind of inputs."""
+    """One line per learned method and kind of inputs."""
     size = run.sizes[0]
     looks: dict[str, Style] = {}
     found: dict[tuple[str, str], dict[float, float]] = {}

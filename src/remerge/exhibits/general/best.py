@@ -1,10 +1,11 @@
-"""The best merge, and what stands unmerged.
+"""The best merge, and the unmerged models.
 
-Of the methods that make all n = {n} merges, {best} has the highest mean ANP. Its lead over the next best and
-over what stands unmerged, on the same test examples of the same subsets; the best single expert is, of each
-subset, the one of its experts that does best on all of its tasks. 95% interval and p are of a bootstrap of
-{draws} draws of test examples and of merges of each size. The best was chosen on these scores, which
-flatters its lead over the next: the table of all methods corrects p for it. Bold: p below 0.05.
+Of the methods that make all n = {n} merges, {best} has the highest mean ANP. The table shows its lead over
+the next best method and over the unmerged models, on the same test examples of the same subsets. For each
+subset, the best single expert is the one that does best on all tasks of the subset. The 95% interval and p
+come from a bootstrap of {draws} draws of test examples and of merges of each size. The best was chosen on
+these scores, which flatters its lead over the next; the table of all methods corrects p for this choice.
+Bold: p below 0.05.
 """
 
 from remerge.analysis.resampling import DRAWS

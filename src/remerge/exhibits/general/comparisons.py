@@ -1,9 +1,10 @@
 """Each method against the best.
 
-Mean ANP over all n = {n} merges, and its lead over that of {best}, which is the highest, on the merges that
-both make. 95% interval and p are of a bootstrap of {draws} draws of test examples and of merges of each size;
-p corrected by Holm for all {pairs} pairs of methods, since the best was not known before. Bold: below 0.05.
-The merges share their tasks and examples: another choice of tasks may differ by more. The CSV has every pair.
+Mean ANP over all n = {n} merges, and its lead over {best}, the method with the highest mean, on the merges
+that both make. The 95% interval and p come from a bootstrap of {draws} draws of test examples and of merges
+of each size. Holm's correction of p is for all {pairs} pairs of methods, since the best was not known
+beforehand. Bold: below 0.05. The merges share their tasks and examples: with other tasks, differences may be
+larger. The CSV contains every pair.
 """
 
 from itertools import combinations
@@ -26,7 +27,7 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Table:
-    """A row a method."""
+    """One row per method."""
     draws = draws_for(len(run.variants))
     compared = Comparison(run, draws)
     names = [variant.name for variant in compared.variants]

@@ -1,9 +1,9 @@
 """How far each method is behind the best.
 
-Mean ANP of a method less that of {best}, which is the best over all merges, on the same merges. Bars: 95%
-intervals of a bootstrap that draws test examples and, where a size has several, merges; both methods and the
-experts that they are normalised by are drawn together. Where a bar crosses the line, the two cannot be told
-apart. The scale is linear up to {linear} points on either side and logarithmic beyond.
+Mean ANP of a method minus that of {best}, the best over all merges, on the same merges. Bars: 95% intervals
+from a bootstrap that draws test examples and, where a size has several merges, merges. Both methods, and the
+experts by which they are normalised, are drawn together. Where a bar crosses the line, the two methods cannot
+be distinguished. The scale is linear up to {linear} points on either side and logarithmic beyond.
 """
 
 from textwrap import fill
@@ -31,7 +31,7 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Figure:
-    """A row a method, a panel a size."""
+    """One row per method, one panel per size."""
     compared = Comparison(run, DRAWS)
     rows = [variant for variant in compared.variants if variant != compared.best]
     sizes = sorted({run.sizes[round(k * (len(run.sizes) - 1) / (PANELS - 1))] for k in range(PANELS)})
@@ -59,7 +59,7 @@ def build(run: Run) -> Figure:
     panels[0].set_yticks(range(len(rows)), [fill(v.label, 30) for v in rows], fontsize=7.5, linespacing=0.9)
     panels[0].set_ylim(len(rows) - 0.5, -0.5)
     figure.supxlabel(
-        f"ANP less that of {compared.best.label} (points)", y=0.08 / height, fontsize=9, va="bottom"
+        f"ANP minus that of {compared.best.label} (points)", y=0.08 / height, fontsize=9, va="bottom"
     )
     figure.facts = {"best": compared.best.label, "linear": LINEAR}
     return figure

@@ -20,7 +20,7 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Table:
-    """A row an expert, a column a task."""
+    """One row per expert, one column per task."""
     return experts(run)
 
 

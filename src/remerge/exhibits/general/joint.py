@@ -1,9 +1,9 @@
 """Every input among the labels of all tasks.
 
-Accuracy in % under the merge of all {largest} tasks when the labels of all tasks may be answered, {labels} in
-number, those of equal text being one (the joint benchmark of KnOTS, Stoica et al., 2025): by task, their
-mean, and of all inputs together; beside it the mean when only a task's own labels may be answered. Bold: the
-best merge of a column.
+Accuracy in % under the merge of all {largest} tasks when the model chooses among the labels of all tasks:
+{labels} labels, where those of equal text count as one (the joint benchmark of KnOTS, Stoica et al., 2025).
+The columns show each task, their mean, and all inputs together; beside them is the mean when the model
+chooses among a task's own labels only. Bold: the best merge in a column.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Table:
-    """A row a method, a column a task."""
+    """One row per method, one column per task."""
     size = len(run.tasks)
     base, *others = method_rows(run, {})
     experts: Row = {"variant": "experts", "method": MODELS["experts"]}

@@ -1,10 +1,10 @@
 """Wrong label words.
 
-Mean ANP when the greedy answer must equal the gold answer (strict), when only the task's own labels may be
-answered (restricted), and their gap: the points of ANP lost to words that are no label of the task. Each is
-relative to the task's expert under the same rule. With {largest} tasks merged, the mean strict ANP of the
-{methods} methods is {strict}, a fall of {fall} points; restricted it is {restricted}, so {gap} points of the
-fall are wrong label words: most by {most}, least by {least}.
+Mean ANP when the greedy answer must equal the gold answer (strict), when the model chooses among the task's
+own labels only (restricted), and their gap: the points of ANP lost to words that are not a label of the task.
+Each is relative to the task's expert under the same rule. With {largest} tasks merged, the mean strict ANP of
+the {methods} methods is {strict}, a fall of {fall} points, and the mean restricted ANP is {restricted}. Wrong
+label words therefore account for {gap} points of the fall: most for {most}, least for {least}.
 """
 
 from remerge.config import Config

@@ -1,8 +1,8 @@
 """Forgetting by negation.
 
-Test scores of θ₀ − λ τ, as a share of the base's own, against λ: a panel for each task whose vector τ is
-subtracted. Line with markers: the task itself, the lower the better; grey: the mean and the range of its
-controls; dashed: {kept}% of the base. {choice}
+Test scores of θ₀ − λ τ, as a share of the base's own score, against λ. Each panel shows one task whose vector
+τ is subtracted. Line with markers: the task itself (lower is better); grey: the mean and the range of its
+controls; dashed: {kept}% of the base's score. {choice}
 """
 
 from math import ceil, nan
@@ -32,7 +32,7 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Figure:
-    """A panel a task to forget."""
+    """One panel per task to forget."""
     return negation(run)
 
 
@@ -106,7 +106,7 @@ def _choice(run: Run, curve: Curve, cases: list[Case]) -> str:
         for which in (True, False)
     )
     return (
-        f"Ringed: λ = {curve.chosen:g}, chosen on validation scores: the most is forgotten while every "
-        f"control keeps {100 * KEPT:.0f}%. In the mean the tasks go from {target}, the controls from "
+        f"Ringed: λ = {curve.chosen:g}, chosen on validation scores to forget most while every "
+        f"control keeps {100 * KEPT:.0f}%. On average, the tasks go from {target}, the controls from "
         f"{control}."
     )

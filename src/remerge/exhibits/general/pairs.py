@@ -22,7 +22,7 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Table:
-    """A row a method."""
+    """One row per method."""
     return pairs(run)
 
 

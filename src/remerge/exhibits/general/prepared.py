@@ -1,9 +1,9 @@
 """Learned coefficients over prepared task vectors.
 
-Mean ANP, as the mean over sizes ({smallest} to {largest} experts) and of the largest merges: of a method by
-itself, and of coefficients learned over the task vectors that it prepares (DivMerge, Remark 3, of which the
-paper shows no results). The first row is of the vectors themselves, by itself task arithmetic. Bold: the best
-of a row's preparation under each head.
+Mean ANP of each method by itself, and of coefficients learned over the task vectors that it prepares
+(DivMerge, Remark 3, for which the paper shows no results): the mean over sizes ({smallest} to {largest}
+experts), and the largest merges. The first row is for the experts' own vectors, where the method by itself is
+task arithmetic. Bold: the best in a row under each heading.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Table:
-    """A row a preparation, by itself and under each learned method."""
+    """One row per preparation, by itself and under each learned method."""
     alone = {variant.name: variant for variant in run.variants}
     learned: dict[str, dict[str, str]] = {}
     for variant in run.variants:

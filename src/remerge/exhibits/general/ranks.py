@@ -1,9 +1,9 @@
 """Mean ranks over merges.
 
-Rank of each method among the {methods} that make all n = {n} merges, 1 the best, mean over these merges.
-Methods that a bar joins are no different by Nemenyi's test at 5%, whose critical difference is {critical}
-ranks. Friedman's test that all are alike: {p}. Both take merges for independent, which those that share tasks
-are not: see the intervals of the differences.
+Mean over merges of each method's rank (1 is the best) among the {methods} methods that make all n = {n}
+merges. Methods joined by a bar do not differ by Nemenyi's test at 5%, whose critical difference is {critical}
+ranks. Friedman's test of no difference at all: {p}. Both tests assume independent merges, but merges that
+share tasks are not independent: see the intervals of the differences.
 """
 
 from textwrap import fill

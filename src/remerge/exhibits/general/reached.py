@@ -1,11 +1,11 @@
 """Does the divergence reached predict ANP?
 
-A point is a merge of learned coefficients: its ANP on test splits against the objective that it reached, in
-nats a task, a mean over the last pass through the inputs that it was learned on; a panel an objective.
-Hollow: a coefficient a task (TL); filled: a task and layer (LL); a legend tells more settings apart. ρ is
-Spearman's correlation over all merges, and within sizes, of what is left when the mean of a size's merges
-is taken off both: the more tasks, the higher the objective and the lower the ANP. Methods that learn nothing
-reach no objective, and are not here.
+Each point is a merge with learned coefficients: its ANP on test splits against the objective that it reached,
+in nats per task, as the mean over the last pass through the inputs on which it was learned. There is one
+panel per objective. Hollow: one coefficient per task (TL); filled: one per task and layer (LL); a legend
+distinguishes further settings. ρ is Spearman's correlation over all merges, and within sizes, after
+subtracting from both values the mean over the merges of that size, because with more tasks the objective is
+higher and the ANP lower. Methods that learn nothing have no objective and are left out.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Figure:
-    """A panel an objective."""
+    """One panel per objective."""
     panels: dict[str, list[tuple[Variant, list[Merge]]]] = {}
     for shown, variant in zip(run.variants, run.config.merge.variants, strict=True):
         merges = [merge for size in run.sizes for merge in run.merges(shown.name, size)]

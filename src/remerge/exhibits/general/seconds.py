@@ -1,7 +1,8 @@
-"""Seconds a merge.
+"""Seconds per merge.
 
-Mean seconds of one merge over all n = {n} merges of a method, each of {span} tasks, device {device}:
-merging the weights, fitting the coefficients, scoring the merged model on the test splits of its tasks.
+Mean time of one merge in seconds, over all n = {n} merges of a method, each of {span} tasks, on device
+{device}: merging the weights, fitting the coefficients, and scoring the merged model on the test splits of
+its tasks.
 """
 
 from remerge.exhibits._rows import Row, frame
@@ -13,7 +14,7 @@ PARTS = ("merge", "fit", "evaluate")
 
 
 def build(run: Run) -> Table:
-    """A row a method."""
+    """One row per method."""
     rows: list[Row] = []
     for variant in run.variants:
         merges = run.merged[run.merged["variant"] == variant.name]

@@ -1,7 +1,7 @@
 """Random and learned methods over several seeds.
 
-Mean ANP over the merges of each size ± its standard deviation over seeds, of the variants that are made with
-several.
+Mean ANP over the merges of each size ± its standard deviation over seeds, for the variants that are made with
+several seeds.
 """
 
 from remerge.config import Config
@@ -18,7 +18,7 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Table:
-    """A row a variant, a column a size."""
+    """One row per variant, one column per size."""
     rows: list[Row] = []
     for shown, variant in zip(run.variants, run.config.merge.variants, strict=True):
         if variant.seeds == 1:

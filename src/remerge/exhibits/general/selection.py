@@ -1,8 +1,8 @@
 """Parameters chosen on validation scores.
 
-The merit on validation splits of every point of the grids, and of the best {most} of long ones: the mean over
-the merges that they were tried on ({subsets}), of subsets their ANP, of other plans what the plan calls
-better. Bold: the choice, used for every merge of that variant; of equal points it is the first.
+The merit on validation splits of every point of a grid, or of the best {most} points of a long one: the mean
+over the merges on which they were tried ({subsets}). For subsets the merit is their ANP; other plans define
+their own. Bold: the choice, used for every merge of that variant; among equal points it is the first.
 """
 
 from remerge.config import Config

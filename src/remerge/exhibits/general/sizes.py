@@ -1,7 +1,7 @@
 """ANP by number of tasks.
 
 Mean ANP over all merges of {smallest} to {largest} experts (n = {n_by_size}), and the mean of these means.
-Bold: the best merge of a column.
+Bold: the best merge in a column.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Table:
-    """A row a method, a column a size."""
+    """One row per method, one column per size."""
     return sizes(run)
 
 

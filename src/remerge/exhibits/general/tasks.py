@@ -1,7 +1,7 @@
 """Every task under the largest merge.
 
-Test score in % on each task, by {what}, beside the unmerged models and each task's own expert. Bold: the best
-merge of a column.
+Test score in % on each task, under {what}, beside the unmerged models and each task's own expert. Bold: the
+best merge in a column.
 """
 
 from collections.abc import Mapping
@@ -22,12 +22,12 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Table:
-    """A row a method, a column a task."""
+    """One row per method, one column per task."""
     return tasks(run)
 
 
 def tasks(run: Run, paper: Published | None = None, names: Mapping[str, str] | None = None) -> Table:
-    """Scores by method and task: where no merge holds all tasks, the mean over those that hold the task."""
+    """Scores by method and task; if no merge includes all tasks, means over those that include a task."""
     size = run.sizes[-1]
     scored = run.merge_scores(size)
     base, *others = method_rows(run, names or {})
@@ -50,7 +50,7 @@ def tasks(run: Run, paper: Published | None = None, names: Mapping[str, str] | N
         columns += beside(Column(task, task_label(task), digits=1), f"{task}_paper", paper)
     columns += beside(Column("average", "Average", digits=1), "average_paper", paper)
     whole = size == len(run.tasks)
-    what = "the merge of all tasks" if whole else f"the merges of {size} that hold it"
+    what = "the merge of all tasks" if whole else f"the merges of {size} tasks that include it"
     bold = best(rows, [*run.tasks, "average"])
     table = frame(rows, columns, "variant")
     return Table(table, tuple(columns), bold, reference_rules(rows), {"what": what})

@@ -1,9 +1,9 @@
 """Does the validation score choose the right merge?
 
-Mean ANP of each tuned method over the merges that it was tuned on ({subsets}): its choice on validation
-splits, and on test splits. Tried: the points of its grid. Known: those among them that have test scores too,
-the choice and what other variants merge; of the others nobody knows. Lost: how much more the best of these
-scores on test than the choice. {between}
+Mean ANP of each tuned method over the merges on which it was tuned ({subsets}): its choice on validation
+splits, and the same choice on test splits. Tried: the points of its grid. Known: the points with a known test
+score, which are the choice and those that other variants merge. Lost: by how much the best of these test
+scores exceeds that of the choice. {between}
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Table:
-    """A row a tuned method; the caption says what a choice among the methods by validation would cost."""
+    """One row per tuned method; the caption says what a choice among the methods by validation would cost."""
     merges = [merge for v in run.variants for size in run.sizes for merge in run.merges(v.name, size)]
     rows: list[Row] = []
     subsets: dict[str, None] = {}
@@ -93,7 +93,7 @@ def _between(rows: list[Row]) -> str:
     ours, theirs = number(picked["test"], 2), number(best["test"], 2)
     verdict = f"which is the best on test, {theirs}"
     if picked is not best:
-        verdict = f"{ours} on test, where {best['method']} is the best, {theirs}"
+        verdict = f"{ours} on test, where {best['method']} is the best with {theirs}"
     correlation = spearman(*([row[key] for row in rows] for key in ("validation", "test")))
     return (
         f"Of the {len(rows)} methods, validation chooses {picked['method']}, {verdict}. Spearman's ρ of "

@@ -1,4 +1,5 @@
-"""Slides: Model merging (Jordão), with the figures and the table that they show of other papers.
+"""Slides: Model merging (Jordão), with the figures and the table that they show from other papers.
 
-The other slides are drawings and formulas; where a figure has no number on a slide, none stands beside ours.
+The other slides are drawings and formulas. Where a slide gives no numbers for a figure, none are shown beside
+ours.
 """

@@ -1,7 +1,7 @@
 """Score against the scale of the task vectors.
 
-Mean test score over all tasks of the merge of {largest}, θ₀ + λ τ, against λ; the base is at 0. Horizontal:
-averaging, which has no λ, and the unmerged models. Ring: the λ that is chosen on validation scores.
+Mean test score over all tasks of the merge of {largest}, θ₀ + λ τ, against λ; the base is at 0. Horizontal
+lines: averaging, which has no λ, and the unmerged models. Ring: the λ chosen on validation scores.
 """
 
 from statistics import fmean
@@ -25,7 +25,7 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Figure:
-    """A line a method."""
+    """One line per method."""
     size = len(run.tasks)
     (case,) = run.config.cases("subsets")[str(size)]
     figure = Figure(5.4, 3.6)

@@ -1,11 +1,11 @@
-"""How alike the experts process inputs, by depth.
+"""How similarly the experts process inputs, by depth.
 
-Linear CKA (Kornblith et al., 2019) of what the {kind} make of the same inputs, the base's own at each layer
-({inputs} validation inputs of each task): mean over all pairs of the {tasks} experts and over the weights of
-a layer; on the left (o) what is in no layer. Of W x, the outputs; of ΔW x, what an expert adds to them; and
-of Vᵀ x, with ΔW = U Σ Vᵀ in the space that all experts share, which is what KnOTS merges (Stoica et al.,
-2025); where that space is as wide as the layer, it is near 1 whatever the experts are. Bars: the middle half
-of the pairs and weights. The slides' figure is an image: its values are not beside ours.
+Linear CKA (Kornblith et al., 2019) between {kind} on the same inputs, which are the base's own at each layer
+({inputs} validation inputs per task): the mean over all pairs of the {tasks} experts and over the weights of
+a layer; weights outside any layer are on the left (o). W x are the outputs, ΔW x what an expert adds to them,
+and Vᵀ x, with ΔW = U Σ Vᵀ in the space shared by all experts, what KnOTS merges (Stoica et al., 2025). Where
+that space is as wide as the layer, the CKA of Vᵀ x is near 1 whatever the experts are. Bars: the middle half
+of the pairs and weights. The slides' figure is an image, so its values are not shown beside ours.
 """
 
 from collections.abc import Mapping, Sequence

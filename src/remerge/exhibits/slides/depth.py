@@ -1,7 +1,8 @@
 """Learned coefficients by depth.
 
-The coefficient of each task's vector at each layer, as learned for the merge of {largest} tasks, by the
-layer's number; on the left (o) what is in no layer: embeddings and the last norm. Thick: the mean over tasks.
+The coefficient of each task's vector at each layer, as learned for the merge of {largest} tasks, by layer
+number; on the left (o) are weights outside any layer: embeddings and the last norm. Thick: the mean over
+tasks.
 """
 
 import re
@@ -30,7 +31,7 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Figure:
-    """A panel a variant."""
+    """One panel per variant."""
     found = {v.label: lam for v in run.variants if (lam := coefficients(run, v.name))}
     across = min(len(found), 2)
     down = ceil(len(found) / across)

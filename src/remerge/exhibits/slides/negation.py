@@ -1,8 +1,8 @@
 """Forgetting by negation.
 
-Test scores of θ₀ − λ τ, as a share of the base's own, against λ: a panel for each task whose vector τ is
-subtracted. Line with markers: the task itself, the lower the better; grey: the mean and the range of its
-controls; dashed: {kept}% of the base. {choice}
+Test scores of θ₀ − λ τ, as a share of the base's own score, against λ. Each panel shows one task whose vector
+τ is subtracted. Line with markers: the task itself (lower is better); grey: the mean and the range of its
+controls; dashed: {kept}% of the base's score. {choice}
 """
 
 from remerge.config import Config
@@ -19,5 +19,5 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Figure:
-    """A panel a task to forget."""
+    """One panel per task to forget."""
     return negation(run)

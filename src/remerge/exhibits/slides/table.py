@@ -1,6 +1,6 @@
-"""Merges of all tasks by where λ is from.
+"""Merges of all tasks, by the source of λ.
 
-Mean test score in % of the {largest} tasks under the merge of all of them, with λ = 1, with the λ that is
+Mean test score in % over the {largest} tasks, under the merge of all of them, with λ = 1, with the λ that is
 best on validation splits, or with learned coefficients. Bold: the best merge.
 """
 
@@ -41,7 +41,7 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Table:
-    """A row a method and λ."""
+    """One row per method and λ."""
     rows = list(entries(run))
     columns = [Column("method", "Method"), Column("scale", "Coefficient λ"), Column("ours", "ours", digits=1)]
     columns += (
