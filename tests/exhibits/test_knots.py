@@ -138,7 +138,7 @@ def test_the_table_has_them_by_task_their_mean_and_that_of_all_inputs(runs: Any)
         record = json.loads((config.folder / f"scores/{task}.json").read_text())["scores"]
         assert rows["experts"][task] == pytest.approx(100 * record[task]["joint"])
     assert table.facts == {"labels": 12}  # ten digits, whose names two tasks share, even and odd
-    assert "12 in number" in exhibit.text(run.facts | dict(table.facts))[1]
+    assert "12 labels" in exhibit.text(run.facts | dict(table.facts))[1]
 
 
 @pytest.mark.parametrize("family", ["classifier", "causal_lm"])
