@@ -9,36 +9,26 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from io import BytesIO
 from itertools import count, cycle, islice
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from remerge import learn
-from remerge.checkpoints.models import locate, state_of
-from remerge.config import Config
+from remerge.checkpoints.models import state_of
 from remerge.deltas import Deltas, LowRank, State, Value
-from remerge.errors import UserError
-from remerge.families import Example, by_length, family
-from remerge.headers import weights
+from remerge.families import Example, by_length
+from remerge.here import Here, pretrain_base
 from remerge.measures import curvature
 from remerge.measures.references import Reference
-from remerge.measures.score import Split, accuracy
+from remerge.measures.score import accuracy
 from remerge.methods import find
-from remerge.needs import TOKENS
-from remerge.records import Model
-from remerge.stages._models import model_record
-from remerge.stages._workspace import Workspace
-from remerge.tasks import SPLITS, Row, make_splits
-from remerge.work import ANSWER, AT_ONCE, Extent, Unit, Work
+from remerge.work import AT_ONCE, Unit, Work
 
 LEAST = 0.3
 """Seconds at least for which a unit is done again and again."""
@@ -50,108 +40,11 @@ NOISE = 1e-3
 """The scale of the difference between experts and the base."""
 
 
-def base_of(config: Config, empty: Path) -> Path:
-    """The folder of the base; one that a run would pretrain is made by a step of it, in an empty folder.
-
-    Raises:
-        UserError: it is on the hub and was not fetched.
-    """
-    source, revision = config.base.source, config.base.revision
-    if source == "miniature":
-        _pretrain(config, empty, 1)
-        return empty
-    if not Path(source).is_dir() and not weights(source, revision):
-        raise UserError(f"base.source: {source} is not at hand to be timed: hf download {source}")
-    return locate(source, revision)
-
-
 def start(module: str) -> float:
     """The seconds until a process begins to work that imports a module."""
     # The first process may find libraries on the disk, the others find them in memory.
     begin = partial(subprocess.run, [sys.executable, "-c", f"import {module}"], check=True)
     return min(_took(begin) for _ in range(2))
-
-
-class Here(Workspace):
-    """A workspace in which nothing is made, where every model is the base.
-
-    Args:
-        config: of the benchmark.
-        folder: where the base lies.
-    """
-
-    def __init__(self, config: Config, folder: Path) -> None:
-        super().__init__(config)
-        started, source = time.perf_counter(), config.base.source
-        model = family(config.base.family, folder).load(folder, self.dtype, self.device)
-        self.base = model_record(self, "base", model, source, folder, started, None, {})
-        self.reading: dict[str, float] = {}
-        self._rows: dict[str, Mapping[Any, list[Row]]] = {}
-
-    def record(self, model: str) -> Model:
-        """The base's, whichever is asked for."""
-        return self.base
-
-    def fresh(self, dtype: torch.dtype) -> nn.Module:
-        """The base with untrained heads."""
-        model = self.load_folder(self.path("base"), dtype)
-        self.equip(model, dict.fromkeys(self.config.tasks))
-        return model
-
-    def rows(self, task: str, split: str) -> list[Row]:
-        """The examples of a split, as the run made them or would make them of local data; else none."""
-        if task not in self._rows:
-            settings, found = self.config.task(task), dict[Any, list[Row]]()
-            with suppress(UserError):
-                found = {each: super(Here, self).rows(task, each) for each in SPLITS}
-            if not found and (settings.source == "miniature" or Path(settings.source).is_dir()):
-                found = make_splits(task, settings, self.config.seed).rows
-            self._rows[task] = found
-        return self._rows[task].get(split, [])
-
-    def _split(self, task: str, split: str) -> Split:
-        if not self.rows(task, split):
-            return self._assumed(task, split)
-        started = time.perf_counter()
-        made = super()._split(task, split)
-        self.reading[task] = (time.perf_counter() - started) / len(made.examples)
-        return made
-
-    def _assumed(self, task: str, split: str) -> Split:
-        """As many inputs as there may be, all alike."""
-        asked, picture = self.config.task(task), BytesIO()
-        Image.effect_noise((224, 224), 64).save(picture, "png")
-        prompt = picture.getvalue() if asked.image else [2] * self._tokens
-        example = Example(prompt, [2] * ANSWER if self.config.base.speaks else [0], task)
-        n = getattr(asked.sizes, split)
-        return Split([example] * n, [""] * n, None, asked.metric, "")
-
-    @property
-    def _tokens(self) -> int:
-        """Of an input that is not at hand."""
-        return min(TOKENS, int(self.family.processor.model_max_length))
-
-    @property
-    def extents(self) -> dict[str, Extent]:
-        """How large each task is."""
-        found = {}
-        for task in self.config.tasks:
-            train, validation, test = (self.split(task, split).examples for split in SPLITS)
-            longest = max(len(e.answer) for e in [*validation, *test])
-            found[task] = Extent(len(train), len(validation), len(test), longest)
-        return found
-
-    @property
-    def remark(self) -> str:
-        """What was measured, and which inputs are at hand."""
-        lacking = [task for task in self.config.tasks if not self.rows(task, "test")]
-        if not lacking:
-            return "time on this machine, measured with the base on the tasks' inputs:"
-        size = "" if self.config.base.reads == "image" else f" of {self._tokens} tokens"
-        return (
-            f"time on this machine, measured with the base; inputs{size} stand in for those of "
-            f"{', '.join(lacking)}, which are not at hand:"
-        )
 
 
 class Machine:
@@ -191,7 +84,7 @@ class Machine:
         return self.space.reading.get(unit.of, 0.0)
 
     def _pretrain(self, unit: Unit) -> float:
-        return _step(lambda steps: _pretrain(self.config, next(self._folders), steps))
+        return _step(lambda steps: pretrain_base(self.config, next(self._folders), steps))
 
     def _train(self, unit: Unit) -> float:
         # Imported here: the Trainer takes five seconds, and experts may all be there.
@@ -340,15 +233,6 @@ def _step(do: Callable[[int], object]) -> float:
         steps *= 4
         longer = _took(partial(do, 1 + steps)) - begun
     return min(longer, _took(partial(do, 1 + steps)) - begun) / steps
-
-
-def _pretrain(config: Config, folder: Path, steps: int) -> None:
-    """Some steps of the pretraining of a miniature base."""
-    # Imported here: few bases are pretrained.
-    from remerge.miniature.pretrain import pretrain
-
-    pretrain(folder, **{**config.base.miniature.model_dump(), "steps": steps})
-    torch.set_num_threads(config.threads)
 
 
 def _spread(examples: Sequence[Example], at_once: int) -> list[Example]:

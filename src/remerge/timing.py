@@ -6,7 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from remerge.config import Config
-from remerge.machine import Here, Machine, base_of, start
+from remerge.here import Here, base_of
+from remerge.machine import Machine, start
 from remerge.report.labels import duration
 from remerge.work import Jobs
 

@@ -1,0 +1,131 @@
+"""A benchmark as it would be on this machine, before anything of it is made: every model is the base."""
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+
+from remerge.checkpoints.models import locate
+from remerge.config import Config
+from remerge.errors import UserError
+from remerge.families import Example, family
+from remerge.headers import weights
+from remerge.measures.score import Split
+from remerge.needs import TOKENS
+from remerge.records import Model
+from remerge.stages._models import model_record
+from remerge.stages._workspace import Workspace
+from remerge.tasks import SPLITS, Row, make_splits
+from remerge.work import ANSWER, Extent
+
+
+def base_of(config: Config, empty: Path) -> Path:
+    """The folder of the base; one that a run would pretrain is made by a step of it, in an empty folder.
+
+    Raises:
+        UserError: it is on the hub and was not fetched.
+    """
+    source, revision = config.base.source, config.base.revision
+    if source == "miniature":
+        pretrain_base(config, empty, 1)
+        return empty
+    if not Path(source).is_dir() and not weights(source, revision):
+        raise UserError(f"base.source: {source} is not at hand to be timed: hf download {source}")
+    return locate(source, revision)
+
+
+def pretrain_base(config: Config, folder: Path, steps: int) -> None:
+    """Some steps of the pretraining of a miniature base."""
+    # Imported here: few bases are pretrained.
+    from remerge.miniature.pretrain import pretrain
+
+    pretrain(folder, **{**config.base.miniature.model_dump(), "steps": steps})
+    torch.set_num_threads(config.threads)
+
+
+class Here(Workspace):
+    """A workspace in which nothing is made, where every model is the base.
+
+    Args:
+        config: of the benchmark.
+        folder: where the base lies.
+    """
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        super().__init__(config)
+        started, source = time.perf_counter(), config.base.source
+        model = family(config.base.family, folder).load(folder, self.dtype, self.device)
+        self.base = model_record(self, "base", model, source, folder, started, None, {})
+        self.reading: dict[str, float] = {}
+        self._rows: dict[str, Mapping[Any, list[Row]]] = {}
+
+    def record(self, model: str) -> Model:
+        """The base's, whichever is asked for."""
+        return self.base
+
+    def fresh(self, dtype: torch.dtype) -> nn.Module:
+        """The base with untrained heads."""
+        model = self.load_folder(self.path("base"), dtype)
+        self.equip(model, dict.fromkeys(self.config.tasks))
+        return model
+
+    def rows(self, task: str, split: str) -> list[Row]:
+        """The examples of a split, as the run made them or would make them of local data; else none."""
+        if task not in self._rows:
+            settings, found = self.config.task(task), dict[Any, list[Row]]()
+            with suppress(UserError):
+                found = {each: super(Here, self).rows(task, each) for each in SPLITS}
+            if not found and (settings.source == "miniature" or Path(settings.source).is_dir()):
+                found = make_splits(task, settings, self.config.seed).rows
+            self._rows[task] = found
+        return self._rows[task].get(split, [])
+
+    def _split(self, task: str, split: str) -> Split:
+        if not self.rows(task, split):
+            return self._assumed(task, split)
+        started = time.perf_counter()
+        made = super()._split(task, split)
+        self.reading[task] = (time.perf_counter() - started) / len(made.examples)
+        return made
+
+    def _assumed(self, task: str, split: str) -> Split:
+        """As many inputs as there may be, all alike."""
+        asked, picture = self.config.task(task), BytesIO()
+        Image.effect_noise((224, 224), 64).save(picture, "png")
+        prompt = picture.getvalue() if asked.image else [2] * self._tokens
+        example = Example(prompt, [2] * ANSWER if self.config.base.speaks else [0], task)
+        n = getattr(asked.sizes, split)
+        return Split([example] * n, [""] * n, None, asked.metric, "")
+
+    @property
+    def _tokens(self) -> int:
+        """Of an input that is not at hand."""
+        return min(TOKENS, int(self.family.processor.model_max_length))
+
+    @property
+    def extents(self) -> dict[str, Extent]:
+        """How large each task is."""
+        found = {}
+        for task in self.config.tasks:
+            train, validation, test = (self.split(task, split).examples for split in SPLITS)
+            longest = max(len(e.answer) for e in [*validation, *test])
+            found[task] = Extent(len(train), len(validation), len(test), longest)
+        return found
+
+    @property
+    def remark(self) -> str:
+        """What was measured, and which inputs are at hand."""
+        lacking = [task for task in self.config.tasks if not self.rows(task, "test")]
+        if not lacking:
+            return "time on this machine, measured with the base on the tasks' inputs:"
+        size = "" if self.config.base.reads == "image" else f" of {self._tokens} tokens"
+        return (
+            f"time on this machine, measured with the base; inputs{size} stand in for those of "
+            f"{', '.join(lacking)}, which are not at hand:"
+        )
