@@ -41,7 +41,7 @@ test-faults: .venv/dev ## all that goes wrong, runs killed at random too
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
 		-o "python_files=test_*.py kills.py" tests/faults
 
-# The workflow on a Slurm of this machine's own, started as root; a quarter of an hour. Not among the tests.
+# The workflow on a Slurm of this machine's own, started as root; half an hour. `CLUSTER=1 .ci/run` calls it, too.
 test-cluster: .venv/slurm ## the workflow on a one-node Slurm, as root
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/slurm/runs.py
 

@@ -3,6 +3,7 @@
 A killed Snakemake leaves its lock, jobs that go on without it, and files that were being written.
 """
 
+import argparse
 import fcntl
 import os
 import shutil
@@ -11,7 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
+from io import StringIO
 from pathlib import Path
 
 import psutil
@@ -25,6 +27,15 @@ RUN = "REMERGE_RUN"
 """The variable by which a job knows the process of its run."""
 
 DAY = 24 * 60 * 60
+
+
+def asked() -> argparse.Namespace:
+    """What the command line of this Snakemake asks for, profiles included; a workflow is told less."""
+    from snakemake.cli import parse_args
+
+    with redirect_stderr(StringIO()):  # which has been told of profiles already
+        arguments: argparse.Namespace = parse_args(sys.argv[1:])[1]
+    return arguments
 
 
 def begin(benchmark: str, folder: Path) -> int | None:

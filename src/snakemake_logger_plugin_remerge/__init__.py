@@ -9,18 +9,16 @@ what people ask of a run; `--verbose` brings all of it, and so does its own log 
 import logging
 import os
 import sys
-from contextlib import redirect_stderr
-from io import StringIO
 from logging import LogRecord
 from pathlib import Path
 
-from snakemake.cli import parse_args
 from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from remerge import config as configuration
 from remerge.errors import UserError
+from remerge.runs import asked
 from remerge.screen import Screen
 
 NOISE = (
@@ -51,8 +49,7 @@ class LogHandler(LogHandlerBase):
 
     def __post_init__(self) -> None:
         """Read the files that the command line names."""
-        with redirect_stderr(StringIO()):  # which has been told of profiles already
-            _, arguments = parse_args(sys.argv[1:])
+        arguments = asked()
         try:
             ours = Path(arguments.snakefile or "Snakefile").parent / "config/demo.yaml"
             config = configuration.load(*(arguments.configfile or [ours]))

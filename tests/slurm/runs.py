@@ -61,6 +61,7 @@ class Submitted:
         cluster: Cluster,
         *arguments: str,
         profile: str = "slurm",
+        shards: int | None = 1,
         slow_at_first: str | None = None,
     ) -> None:
         self.cluster, self.project = cluster, Project(folder)
@@ -68,7 +69,7 @@ class Submitted:
             stage = self.project.folder / f"src/remerge/stages/{slow_at_first}.py"
             stage.write_text(stage.read_text() + SLOW_AT_FIRST)
         # Two pretended GPUs are given out, and models run on the CPU.
-        self.project.write(settings() | {"device": "cpu"})
+        self.project.write(settings() | {"device": "cpu"} | ({"shards": shards} if shards else {}))
         self.log = folder / "said.log"
         self.command = self.project.command(*arguments, "--workflow-profile", f"workflow/profiles/{profile}")
         self.command += ["--latency-wait", "5", "--seconds-between-status-checks", "2", *QUICK[profile]]
@@ -130,10 +131,12 @@ class Submitted:
 def test_a_run_has_the_records_of_a_local_one(
     tmp_path: Path, cluster: Cluster, expected: dict[str, Any], profile: str
 ) -> None:
-    run = Submitted(tmp_path, cluster, profile=profile)
+    run = Submitted(tmp_path, cluster, profile=profile, shards=None)
     job = run.job("experts")
     assert int(re.sub(r"\D", "", job[1])) > 1000, job
     assert run.end() == expected
+    # One for pairs and one for all three.
+    assert len(list((run.project.results / "logs/merges").glob("average_*.log"))) == 2
 
 
 def test_a_job_that_is_cancelled_is_made_again(

@@ -64,3 +64,13 @@ def test_a_cluster_is_asked_for_what_each_job_needs(
     need = needs.of_expert(configuration.load(project.folder / "seconds.yaml"), "cola", gpu=gpus > 0)
     assert asked["experts"][0] == {"gpu": gpus, "mem_mb": need.memory, "runtime": need.minutes}
     assert not asked["data"][0]["gpu"]
+
+
+def test_on_a_cluster_each_size_is_a_job(tmp_path: Path) -> None:
+    """Unless the configuration says how many."""
+    project = Project(tmp_path)
+    shared = {"merge_average_share", "merge_divmerge_share", "select_divmerge_share"}
+    assert not shared & project.planned("--jobs", "4")
+    planned = project.planned("--mode", "remote")
+    assert {name for name in planned if name.endswith("_share")} == shared, planned
+    assert not shared & project.planned("--mode", "remote", "--config", "shards=1")

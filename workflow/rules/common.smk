@@ -31,8 +31,12 @@ try:
         CONFIG = configuration.load(*files, over=workflow.config_settings.config)
     else:
         CONFIG = configuration.load(Path(workflow.basedir) / "config/demo.yaml")
+    # Known here for a job alone: which executor it has a workflow learns when it has been read.
+    clustered = workflow.remote_exec or runs.asked().executor not in (None, "local")
+    if clustered and "shards" not in CONFIG.model_fields_set:
+        CONFIG = CONFIG.model_copy(update={"shards": len(CONFIG.sizes) or 1})
     if workflow.is_main_process:
-        configuration.check(CONFIG, here=workflow.local_exec)
+        configuration.check(CONFIG, here=not clustered)
         # Held while this process lives: by it a later run tells whether this one's lock is stale.
         HELD = runs.begin(CONFIG.benchmark, CONFIG.folder)
 except UserError as error:

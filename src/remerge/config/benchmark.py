@@ -60,7 +60,8 @@ class Config(Section):
         1,
         description="number of jobs that make the merges of a method (of each variant, if the method "
         "learns): 1, which also chooses tuned parameters; or more, for a cluster, among which first the "
-        "trials of the choice and then the merges are divided; results do not depend on it",
+        "trials of the choice and then the merges are divided; a cluster's profile that is given no number "
+        "takes as many as there are sizes of subsets; results do not depend on it",
     )
     container: str | None = Field(
         None,
