@@ -123,10 +123,10 @@ def test_tied_tensors_are_one(world):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.pop("b"), "expert y: tensor b is missing: not trained from this base"),
+        (lambda s: s.pop("b"), "expert y: tensor b is missing: give an expert of this base"),
         (
             lambda s: s.update(b=torch.zeros(8)),
-            r"expert y: b is \[8\], the base's \[7\]: another architecture",
+            r"expert y: b is \[8\], the base's \[7\]: give an expert of this base",
         ),
         (lambda s: s.update(b=s["b"].half()), "expert y: b is float16, the base's float32: load both in one"),
         (lambda s: s.update({"a.weight": LowRank(random(5, 2), random(2, 7))}), r"a.weight is \[5, 7\]"),
@@ -148,22 +148,22 @@ def test_what_is_not_finite_is_named(world):
     base, experts = world
     deltas = Deltas(base, experts)
     experts["z"]["b"][2] = float("inf")
-    with pytest.raises(UserError, match="expert z: b holds NaN or infinity"):
+    with pytest.raises(UserError, match="expert z: b contains NaN or infinity"):
         deltas["b"]
-    with pytest.raises(UserError, match="expert z: b holds NaN or infinity"):
+    with pytest.raises(UserError, match="expert z: b contains NaN or infinity"):
         merge_state(base, deltas.combine([1.0, 1.0, 1.0]))
     experts["z"]["b"] = base["b"].clone()
     with pytest.raises(UserError, match="the merge overflows"):
         merge_state(base, Deltas(base, experts).combine([1e38, -1e38, 1e38]))
     base["b"][0] = float("nan")
-    with pytest.raises(UserError, match="base: b holds NaN"):
+    with pytest.raises(UserError, match="base: b contains NaN"):
         merge_state(base, Deltas(base, experts).combine([1.0, 1.0, 1.0]))
 
 
 def test_a_coefficient_of_zero_hides_nothing(world):
     base, experts = world
     experts["y"]["b"][3] = float("nan")
-    with pytest.raises(UserError, match="expert y: b holds NaN or infinity"):
+    with pytest.raises(UserError, match="expert y: b contains NaN or infinity"):
         merge_state(base, Deltas(base, experts).combine([1.0, 0.0, 0.0]))
 
 

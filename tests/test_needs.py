@@ -46,7 +46,7 @@ def test_headers_say_how_many_weights_there_are(tmp_path: Path) -> None:
 
 def test_a_file_that_is_cut_short_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"\x40\0\0\0\0\0\0\0{")
-    with pytest.raises(UserError, match=r"model\.safetensors: not whole"):
+    with pytest.raises(UserError, match=r"model\.safetensors: incomplete or damaged"):
         headers.weights(str(tmp_path))
 
 

@@ -188,11 +188,14 @@ def test_factors_of_each_expert_by_itself(tmp_path):
 
 
 REFUSED = {
-    "PiSSA": (lora(init_lora_weights="pissa"), "init_lora_weights is 'pissa', which takes its part"),
+    "PiSSA": (lora(init_lora_weights="pissa"), "init_lora_weights is 'pissa', which changes the base"),
     "OLoRA": (lora(init_lora_weights="olora"), "init_lora_weights is 'olora'"),
     "activated": (lora(alora_invocation_tokens=[1, 2]), r"activated LoRA \(alora_invocation_tokens\)"),
     "replicated": (lora(layer_replication=[(0, 2), (1, 2)]), "layer replication"),
-    "prompt": (PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4), "kind PROMPT_TUNING is not"),
+    "prompt": (
+        PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
+        "type PROMPT_TUNING cannot be merged",
+    ),
 }
 
 
@@ -218,7 +221,7 @@ def test_what_is_no_change_of_weights_is_refused(tmp_path, kind):
 def test_one_of_two_tied_tensors_cannot_change_alone(tmp_path, config):
     model = llama(tie_word_embeddings=True)
     tuned(model, config, tmp_path)
-    with pytest.raises(UserError, match="alike, which is tied to it: give a base that is untied"):
+    with pytest.raises(UserError, match="which is tied to it: give a base that is untied"):
         read_adapter(tmp_path, held(llama(tie_word_embeddings=True)))
 
 
@@ -255,13 +258,15 @@ def test_wrong_adapters(tmp_path):
     with pytest.raises(UserError, match=r"tensor .*q_proj.lora_A.* is missing|tensor .* is missing"):
         read_adapter(tmp_path, held(llama()))
     save_file({**tensors, "base_model.model.model.layers.0.extra.weight": torch.zeros(2)}, file)
-    with pytest.raises(UserError, match=r"no base_model\.model\.model\.layers\.0\.extra\.weight in a Llama"):
+    with pytest.raises(
+        UserError, match=r"a LlamaFor.* has no base_model\.model\.model\.layers\.0\.extra\.weight"
+    ):
         read_adapter(tmp_path, held(llama()))
     save_file({name: tensor * float("nan") for name, tensor in tensors.items()}, file)
     with pytest.raises(UserError, match="NaN"):
         read_adapter(tmp_path, held(llama()))
     file.write_bytes(file.read_bytes()[:-50])
-    with pytest.raises(UserError, match="not whole"):
+    with pytest.raises(UserError, match="incomplete or damaged"):
         read_adapter(tmp_path, held(llama()))
     file.rename(tmp_path / "adapter_model.bin")
     with pytest.raises(UserError, match=r"no adapter_model\.safetensors"):

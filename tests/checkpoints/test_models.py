@@ -29,7 +29,7 @@ def test_a_folder_is_loaded_whole_and_tied_weights_once(folder, model):
 def test_a_truncated_checkpoint(folder):
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(UserError, match="not whole"):
+    with pytest.raises(UserError, match="incomplete or damaged"):
         load(folder)
 
 
@@ -72,7 +72,7 @@ def test_sources_that_are_not_there(monkeypatch, tmp_path):
         locate(str(tmp_path / "nothing"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match="neither a local folder nor to be had from the hub"):
+    with pytest.raises(UserError, match="neither a local folder nor available from the hub"):
         locate("somebody/nothing")
 
 

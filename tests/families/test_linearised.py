@@ -197,7 +197,9 @@ def test_a_saved_one_is_read_by_nothing_that_reads_ordinary_models(clip, tmp_pat
     saved = read_tensors(tmp_path / LINEARISED)
     assert all(torch.equal(saved[name], theta) for name, theta in state_of(model).items())
     shutil.copy(BASE / "config.json", tmp_path)
-    with pytest.raises(UserError, match="a linearised model: only a benchmark of the same base reads it"):
+    with pytest.raises(
+        UserError, match="a linearised model, which only a benchmark with the same base can read"
+    ):
         load_whole(CLIPVisionModel, tmp_path, torch.float32)
     with pytest.raises(OSError, match=r"model\.safetensors"):
         CLIPVisionModel.from_pretrained(tmp_path)

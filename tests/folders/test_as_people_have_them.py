@@ -126,7 +126,7 @@ def tuned(base, **settings):
 @pytest.mark.parametrize("start", ["pissa", "olora", "pissa_niter_2"])
 def test_an_adapter_whose_base_is_a_residual(folder, capsys, start):
     tuned(folder, init_lora_weights=start)
-    refused(capsys, f"init_lora_weights is '{start}', which takes its part out of the base", experts=["lora"])
+    refused(capsys, f"init_lora_weights is '{start}', which changes the base", experts=["lora"])
 
 
 def test_a_converted_pissa_adapter_is_the_trained_model(folder):
@@ -155,7 +155,7 @@ def test_a_converted_pissa_adapter_is_the_trained_model(folder):
 def test_a_trained_head_on_a_tied_base(folder, capsys):
     tuned(folder, modules_to_save=["lm_head"])
     refused(
-        capsys, "it changes model.embed_tokens.weight, but not model.embed_tokens.weight", experts=["lora"]
+        capsys, "it changes model.embed_tokens.weight but not model.embed_tokens.weight", experts=["lora"]
     )
 
 
@@ -278,7 +278,7 @@ def test_a_module_of_its_own_is_not_lost(expert_folders, folder, capsys):
     for name, value in (("model", 0.0), ("cola", 0.0), ("mnli", 1.0)):
         Path(name, "2_Dense").mkdir()
         save_file({"linear.weight": torch.full((2, 2), value)}, Path(name, "2_Dense/model.safetensors"))
-    refused(capsys, "mnli/2_Dense/model.safetensors: trained apart from the base's, and not merged")
+    refused(capsys, "mnli/2_Dense/model.safetensors: differs from the base's, and is not merged")
 
 
 def unknown(*folders):
@@ -295,7 +295,7 @@ def test_an_architecture_that_transformers_lacks_is_merged_by_names(expert_folde
         save_file(tensors, f"{name}/model.safetensors", {"format": "pt"})
     unknown("model", *PAIR)
     assert merge(method="ties") == 0
-    assert "merged by the names in its files, which all must share" in capsys.readouterr().err
+    assert "merged by the names in the files, which must all agree" in capsys.readouterr().err
     expected = remerge.merge("ties", base, {task: expert_folders[task] for task in PAIR})
     # Tied here as it is everywhere: counted once, written as it was stored.
     tied = {"lm_head.weight": expected["model.embed_tokens.weight"]}
@@ -307,4 +307,4 @@ def test_names_that_differ_where_only_names_are_known(expert_folders, capsys):
     tensors = load_file("mnli/model.safetensors")
     tensors["extra"] = torch.zeros(2)
     save_file(tensors, "mnli/model.safetensors", {"format": "pt"})
-    refused(capsys, "expert mnli: only it or the base has extra: all names must be the same")
+    refused(capsys, "expert mnli: only it or the base has extra: give an expert with the base's tensors")

@@ -162,11 +162,11 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
         ([], "mergekit.yml: not a mapping of keys"),
         (
             {**PLAIN, "merge_method": "passthrough"},
-            "merge_method: 'passthrough' is none of those that both make",
+            "merge_method: 'passthrough' is not one that remerge and mergekit have",
         ),
         ({**PLAIN, "merge_method": "dare_ties"}, "see `remerge methods` for remerge's own"),
-        ({**PLAIN, "merge_method": ["linear"]}, "merge_method: \"['linear']\" is none"),
-        ({"models": PAIR}, "merge_method: 'None' is none"),
+        ({**PLAIN, "merge_method": ["linear"]}, "merge_method: \"['linear']\" is not one"),
+        ({"models": PAIR}, "merge_method: 'None' is not one"),
         (
             {**PLAIN, "slices": [{"sources": []}]},
             "slices: only whole models are merged: list them under models",
@@ -175,25 +175,25 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
         ({**PLAIN, "tokenizer": {"source": "union"}}, "tokenizer: the tokenizer is the base's"),
         ({**PLAIN, "tokenizer_source": "union"}, "tokenizer_source: the tokenizer is the base's: write base"),
         ({**PLAIN, "chat_template": "auto"}, "chat_template: the chat template is the base's"),
-        ({**PLAIN, "methode": 1}, "methode: unknown key (of merge_method, base_model, models"),
+        ({**PLAIN, "methode": 1}, "methode: unknown key, known: merge_method, base_model, models"),
         ({**PLAIN, "dtype": "int8"}, "dtype: must be one of float32, bfloat16, float16, not 'int8'"),
         ({**PLAIN, "out_dtype": 16}, "out_dtype: must be one of"),
         ({**PLAIN, "base_model": "model"}, "base_model: linear would merge it too: list it in models"),
         ({**PLAIN, "base_model": {"model": "a"}}, "base_model: must be a folder or hub id"),
-        ({**TIES, "base_model": None}, "base_model is missing: ties starts from it"),
+        ({**TIES, "base_model": None}, "base_model is missing, and ties starts from it"),
         ({**TIES, "models": []}, "models: must be a list of models"),
         ({**TIES, "models": ["cola"]}, "models.0: must be a mapping of keys, not 'cola'"),
         ({**TIES, "models": [{"parameters": {}}]}, "models.0.model: must be a folder or hub id, not 'None'"),
         (
             {**TIES, "models": [{"model": "cola", "weight": 1}]},
-            "models.0: unknown key weight (of model, param",
+            "models.0: unknown key weight, known: model, param",
         ),
         ({**TIES, "models": [*PAIR, *PAIR]}, "models.2: cola is listed twice"),
-        ({**TIES, "models": [{"model": "model"}]}, "models: none but the base"),
+        ({**TIES, "models": [{"model": "model"}]}, "models: only the base"),
         ({**TIES, "models": [{"model": "cola+lora"}]}, "models.0.model: cola+lora: give the adapter alone"),
         (TIES, "weight of cola is missing"),
         ({**TIES, "models": weighed(0.5, 0.4)}, "weight: signs are elected before any weighting"),
-        ({**TIES, "models": weighed(-1, -1)}, "weight: -1 elects other signs"),
+        ({**TIES, "models": weighed(-1, -1)}, "weight: -1 would elect other signs"),
         ({**TIES, "models": weighed(1, 1, density=0)}, "density is float in (0, 1], not 0"),
         (
             {**TIES, "models": weighed(1, 1, gamma=0)},
@@ -205,7 +205,7 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
         ),
         (
             {**TIES, "models": weighed(1, 1), "parameters": {"rescale": True}},
-            "parameters.rescale: what is kept",
+            "parameters.rescale: remerge's ties does not rescale",
         ),
         (
             {**TIES, "models": weighed(1, 1), "parameters": {"normalize": 1}},
@@ -217,16 +217,16 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
         ),
         (
             {**TIES, "models": weighed([0, 1], 1)},
-            "weight of cola: values by layer or by tensor's name are not",
+            "weight of cola: values per layer or per tensor are not",
         ),
         (
             {**TIES, "models": weighed([{"filter": "mlp", "value": 1}], 1)},
-            "weight of cola: values by layer or by tensor's name are not read: give one number",
+            "weight of cola: values per layer or per tensor are not supported: give one number",
         ),
         ({**TIES, "models": weighed("much", 1)}, "weight of cola: must be a number, not 'much'"),
         ({**TIES, "models": weighed(float("nan"), 1)}, "weight of cola: must be a number, not 'nan'"),
         ({**TIES, "models": weighed(True, 1)}, "weight of cola: must be a number, not 'True'"),
-        ({**PLAIN, "models": weighed(-1, 3)}, "weight: -1 is negative: merge by task_arithmetic"),
+        ({**PLAIN, "models": weighed(-1, 3)}, "weight: -1 is negative: use task_arithmetic"),
         ({**PLAIN, "models": weighed(0, 0)}, "weight: all are 0"),
         (
             {**PLAIN, "parameters": {"normalize": False}},
@@ -236,7 +236,7 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
         ({"merge_method": "slerp", "base_model": "cola", "models": PAIR}, "parameters.t is missing"),
         (
             {**TIES, "merge_method": "multislerp", "models": weighed(1, -2)},
-            "weight: -2 is negative: give numbers from 0",
+            "weight: -2 is negative: give numbers of 0 or more",
         ),
         (
             {
@@ -245,7 +245,7 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
                 "models": weighed(1, 1),
                 "parameters": {"normalize_weights": False},
             },
-            "parameters.normalize_weights: the weights are normalised: write true",
+            "parameters.normalize_weights: remerge normalises the weights: write true",
         ),
         (
             {**PLAIN, "models": [{"model": "./missing", "parameters": {"weight": 1}}]},

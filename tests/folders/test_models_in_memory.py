@@ -77,7 +77,7 @@ def test_heads_and_bodies(here, base, expert_folders, capsys):
     headed = [load(task, AutoModelForSequenceClassification, num_labels=3) for task in PAIR]
     made = remerge.merge("average", load("model"), headed)
     close(state_of(made), remerge.merge("average", base, [expert_folders[t] for t in PAIR]))
-    assert "score: of 0 alone: not merged" in capsys.readouterr().err
+    assert "score: only in 0: not merged" in capsys.readouterr().err
     body = remerge.merge("average", load("model", AutoModel), [load(task) for task in PAIR])
     expected = remerge.merge("average", base, [expert_folders[t] for t in PAIR])
     close(state_of(body), {name.removeprefix("model."): tensor for name, tensor in expected.items()})
@@ -91,10 +91,10 @@ def test_half_precision_stays(here):
 def test_wrong_models(here):
     given = load("model")
     wrong = [
-        (lambda: remerge.merge("ties", given, [{}]), "expert 0 is a dict: give a model"),
+        (lambda: remerge.merge("ties", given, [{}]), "expert 0 is a dict: give a transformers or PEFT model"),
         (
             lambda: remerge.merge("ties", adapter(1), [load("cola")]),
-            "base is no model of transformers without",
+            "base is not a transformers model without",
         ),
         (lambda: remerge.merge("divmerge", given, [load("cola")]), "divmerge needs inputs"),
         (lambda: remerge.merge("fisher", given, [load("cola")]), "needs statistics"),
@@ -109,5 +109,5 @@ def test_wrong_models(here):
             call()
     used = load("model")
     get_peft_model(used, LoraConfig(r=2, target_modules=["q_proj"]))
-    with pytest.raises(UserError, match="load it anew"):
+    with pytest.raises(UserError, match="load it again"):
         remerge.merge("ties", used, [load("cola")])

@@ -124,9 +124,7 @@ def test_heads_that_the_base_lacks_lie_beside_the_merge(here, folder, base, expe
     expected = remerge.merge("ties", base, {t: expert_folders[t] for t in PAIR})
     capsys.readouterr()
     assert merge(experts=heads) == 0
-    assert (
-        "remerge: score: of cola-head alone: kept in heads/cola-head.safetensors" in capsys.readouterr().err
-    )
+    assert "remerge: score: only in cola-head: kept in heads/cola-head.safetensors" in capsys.readouterr().err
     close(loaded("merged"), expected)
     for task in PAIR:
         model = auto.from_pretrained("merged", num_labels=TASKS[task])
@@ -144,7 +142,10 @@ def test_heads_of_another_width_than_the_base_s(here, folder, base, expert_folde
         auto.from_pretrained(task, num_labels=TASKS[task]).save_pretrained(f"{task}-head")
     capsys.readouterr()
     assert merge(base="headed", experts=[f"{task}-head" for task in PAIR]) == 0
-    assert "score: the experts differ in it or have none: the base's is kept" in capsys.readouterr().err
+    assert (
+        "score: missing from the experts, or of other shapes in them: the base's is kept"
+        in capsys.readouterr().err
+    )
     own = load_file("headed/model.safetensors")["score.weight"]
     expected = remerge.merge("ties", base, {t: expert_folders[t] for t in PAIR})
     close(loaded("merged", auto), {**expected, "score.weight": own})
@@ -175,13 +176,13 @@ def cut(path):
         (
             {"experts": ["cola", "narrow"]},
             [],
-            "is [48, 12], by config.json [427, 16]",
+            "is [48, 12], but [427, 16] by config.json",
         ),
-        ({"experts": ["cola", "cut"]}, [], "not whole"),
-        ({"experts": ["cola", "other"]}, [], "other: tensor lm_head.weight is missing: not whole"),
+        ({"experts": ["cola", "cut"]}, [], "incomplete or damaged"),
+        ({"experts": ["cola", "other"]}, [], "other: tensor lm_head.weight is missing: incomplete"),
         ({"experts": ["cola", "less"]}, [], "less: tensor model.norm.weight is missing"),
-        ({"experts": ["cola", "nan"]}, [], "expert nan: model.norm.weight holds NaN"),
-        ({"base": "empty"}, [], "empty: no model.safetensors, nor an index"),
+        ({"experts": ["cola", "nan"]}, [], "expert nan: model.norm.weight contains NaN"),
+        ({"base": "empty"}, [], "empty: no model.safetensors and no index"),
         ({"method": "slerp", "experts": ["cola", "mnli", "sst2"]}, [], "slerp takes two experts"),
     ],
 )

@@ -163,12 +163,12 @@ def test_half_precision_and_added_tokens(capsys):
         ({"experts": ["first", "./gone"]}, "./gone: no such folder"),
         ({"experts": ["first", "t5"]}, "another architecture: it is a t5, the base a qwen2"),
         ({"experts": ["first", "wide"]}, "expert wide: "),
-        ({"experts": ["first", "first=second"]}, "first is called so already"),
-        ({"experts": ["first", "base=second"]}, "base is what a reference model is called"),
-        ({"experts": ["first", "a b=second"]}, "a task's name has letters"),
+        ({"experts": ["first", "first=second"]}, "first is already in use"),
+        ({"experts": ["first", "base=second"]}, "base is the name of a reference model"),
+        ({"experts": ["first", "a b=second"]}, "a task's name has only letters"),
         ({"experts": ["first", "second"], "base": "empty"}, "empty: no model.safetensors"),
         ({"experts": ["first", "second"], "out": "there.yaml"}, "there.yaml exists"),
-        ({"experts": ["first", "second"], "out": "no folder"}, "no folder: call it NAME.yaml"),
+        ({"experts": ["first", "second"], "out": "no folder"}, "no folder: its name becomes the benchmark's"),
         ({"experts": ["first", "headed"]}, "first is a causal_lm, headed a classifier"),
     ],
 )
@@ -197,7 +197,7 @@ def test_a_base_that_does_not_answer(capsys):
     expert(AutoModelForMaskedLM, "deberta", "first", 1)
     expert(AutoModelForMaskedLM, "deberta", "second", 2)
     assert new("first", "second", base=MODELS / "miniature-deberta") == 2
-    assert "says how it answers" in capsys.readouterr().err
+    assert "has a head that gives answers" in capsys.readouterr().err
 
 
 def test_the_file_is_within_its_lines():

@@ -1,4 +1,4 @@
-"""Adapters as PEFT loads and merges them: what they make of the base's weights, low-rank where it is."""
+"""Adapters as PEFT loads and merges them: their changes to the base's weights, low-rank where possible."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -21,10 +21,10 @@ from remerge.errors import UserError
 CONFIG = "adapter_config.json"
 
 KINDS = ("LORA", "ADALORA", "LOHA", "LOKR", "IA3", "OFT", "BOFT", "VERA", "HRA", "LN_TUNING")
-"""The kinds of adapters that are merged; each was compared with PEFT's own merge."""
+"""The types of adapters that can be merged; each was compared with PEFT's own merge."""
 
 INITIAL = (True, False, "gaussian", "eva", "orthogonal")
-"""How LoRA may begin: at the base. Others (PiSSA, OLoRA, CorDA, LoftQ, …) first take their part out of it."""
+"""Initialisations of LoRA that leave the base as it is. Others (PiSSA, OLoRA, CorDA, LoftQ, …) change it."""
 
 REFUSED = {
     "kasa_config": "KaSA",
@@ -37,17 +37,17 @@ REFUSED = {
     "layer_replication": "layer replication",
     "megatron_config": "Megatron",
 }
-"""Options of LoRA by which the trained model is not the base plus a delta of each weight."""
+"""Options of LoRA with which the trained model is not the base plus a delta of each weight."""
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter's changes of its base.
+    """An adapter's changes to its base.
 
     Attributes:
-        values: by the names of the base's tensors, what is added to them (low-rank) or takes their place.
-        own: trained tensors that the base has no place for, as a classifier's head, by the names of the model
-            that the adapter was trained on.
+        values: under the names of the base's tensors, what is added to them (low-rank) or replaces them.
+        own: trained tensors that the base has no place for, such as a classifier's head, named as in the
+            model that the adapter was trained on.
     """
 
     values: dict[str, Value]
@@ -55,18 +55,21 @@ class Adapter:
 
 
 def read_adapter(folder: Path, base: Checkpoint) -> Adapter:
-    """An adapter's changes of a base, as PEFT loads and merges it, float32.
+    """An adapter's changes to a base, as PEFT loads and merges it, float32.
 
     Args:
         folder: `adapter_config.json` and its safetensors.
         base: the model that it was trained on, its body under any head.
 
     Raises:
-        UserError: a kind that PEFT does not merge, or that does not begin at the base; a tensor that is
-            missing or has no place; another base.
+        UserError: a type that PEFT cannot merge, or that does not start from the base; a tensor that is
+            missing or has no place; an adapter for another base.
     """
     if base.model is None:
-        raise UserError(f"{folder}: an adapter is read by its base's architecture, which is not known")
+        raise UserError(
+            f"{folder}: an adapter of a base that transformers does not know: merge it into its "
+            "base and give the model"
+        )
     config, tensors = _config(folder), stored_tensors(folder)
     must_be_numbers(folder, tensors)
     if (folder / "heads").is_dir():
@@ -99,37 +102,39 @@ def _config(folder: Path) -> Any:
     """An adapter's configuration.
 
     Raises:
-        UserError: it cannot be read, or is of a kind that is no change of the base's own weights.
+        UserError: it cannot be read, or is not a change to the base's own weights.
     """
     file = folder / CONFIG
     try:
         config: Any = PeftConfig.from_pretrained(str(folder))
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{file}: cannot be read ({' '.join(str(error).split())[:200]})") from None
+        raise UserError(
+            f"{file}: cannot be read ({' '.join(str(error).split())[:200]}): save it again"
+        ) from None
     kind = str(getattr(config.peft_type, "value", config.peft_type))
     if kind not in KINDS:
-        raise UserError(f"{file}: an adapter of the kind {kind} is not merged: give a fine-tuned model")
+        raise UserError(f"{file}: adapters of type {kind} cannot be merged: give a fine-tuned model")
     start = getattr(config, "init_lora_weights", True)
     if start not in INITIAL:
         raise UserError(
-            f"{file}: init_lora_weights is {start!r}, which takes its part out of the base first: convert it "
+            f"{file}: init_lora_weights is {start!r}, which changes the base before training: convert it "
             "with PEFT's save_pretrained(…, path_initial_model_for_weight_conversion=…), "
-            "or merge it into its own base and give the model"
+            "or merge it into its base and give the model"
         )
     for option, what in REFUSED.items():
         if getattr(config, option, None):
             raise UserError(
-                f"{file}: {what} ({option}) is not a delta of the base's weights: it is not merged"
+                f"{file}: {what} ({option}) is not a delta of the base's weights: give a fine-tuned model"
             )
     config.inference_mode = True
     if kind == "LORA":
-        # What is drawn would be overwritten.
+        # A random start would be overwritten.
         config.init_lora_weights = False
     return config
 
 
 def _placed(folder: Path, network: PreTrainedModel, base: Checkpoint, whole: PreTrainedModel) -> Adapter:
-    """All that an adapter changes, by the names of the base."""
+    """All that an adapter changes, under the base's names."""
     plain = on_meta(type(network), network.config)
     there = placed(plain.state_dict(), plain, whole)
     held = {name: base.ties.get(found, found) for name, found in there.items()}
@@ -137,7 +142,7 @@ def _placed(folder: Path, network: PreTrainedModel, base: Checkpoint, whole: Pre
     def theta(name: str) -> Tensor:
         found = base.tensors.get(held.get(name, ""))
         if found is None:
-            raise UserError(f"{folder}: an adapter for another base: {name} is missing there")
+            raise UserError(f"{folder}: an adapter for another base: it needs {name}: give its own base")
         return found
 
     changed = dict(changes(folder, network, theta))
@@ -152,26 +157,26 @@ def _placed(folder: Path, network: PreTrainedModel, base: Checkpoint, whole: Pre
         elif isinstance(value, Tensor) and (given is None or child(place, whole) in HEADS):
             own[name] = value
         else:
-            found = "is missing" if given is None else f"is {list(given.shape)}"
+            found = "missing" if given is None else f"{list(given.shape)}"
             raise UserError(
-                f"{folder}: an adapter for another base: {name} of the adapter is {list(value.shape)}, "
-                f"in the base it {found}"
+                f"{folder}: an adapter for another base: {name} is {list(value.shape)} in the adapter, "
+                f"{found} in the base: give its own base"
             )
     for place, value in values.items():
-        # An adapter is put on a module: on one alone of those that share a tensor, it unties them.
+        # An adapter belongs to a module: on only one of the modules that share a tensor, it unties them.
         apart = [n for n in held if held[n] == place and not _same(value, changed.get(n))]
         if apart:
             raise UserError(
-                f"{folder}: it changes {place}, but not {apart[0]} alike, which is tied to it: give a base "
+                f"{folder}: it changes {place} but not {apart[0]}, which is tied to it: give a base "
                 "that is untied (tie_word_embeddings false in config.json, both tensors stored)"
             )
     if not values and not own:
-        raise UserError(f"{folder}: the adapter changes nothing")
+        raise UserError(f"{folder}: the adapter changes nothing: leave it out")
     return Adapter(values, own)
 
 
 def _same(value: Value, other: Value | None) -> bool:
-    """Whether two names of one tensor are given the same."""
+    """Whether two names of one tensor get the same change."""
     if value is other or other is None:
         return value is other
     first, second = (v.dense() if isinstance(v, LowRank) else v for v in (value, other))

@@ -1,6 +1,6 @@
 """Architectures without weights: a model on the meta device knows its names, ties, shapes and renamings.
 
-No code that lies in a checkpoint is run.
+No code from a checkpoint is run.
 """
 
 from collections.abc import Iterable
@@ -37,7 +37,7 @@ def model_of(folder: Path) -> PreTrainedModel:
     """
     refuse_quantised(folder)
     if not (folder / "config.json").is_file():
-        raise Unknown(f"{folder} holds no config.json")
+        raise Unknown(f"{folder} has no config.json")
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
@@ -66,14 +66,16 @@ def on_meta(made: type[PreTrainedModel], config: Any) -> PreTrainedModel:
             return made(deepcopy(config))
     except (ValueError, TypeError, AttributeError, KeyError, RuntimeError, ImportError) as error:
         cause = " ".join(str(error).split())[:200]
-        raise UserError(f"{config.name_or_path}/config.json: it makes no {made.__name__} ({cause})") from None
+        raise UserError(
+            f"{config.name_or_path}/config.json: no {made.__name__} can be made from it ({cause}): correct it"
+        ) from None
 
 
 def placed(names: Iterable[str], own: PreTrainedModel, other: PreTrainedModel) -> dict[str, str]:
     """The names that a model's tensors have in another model with the same body; those it lacks are left out.
 
     A body is prefixed where a head is put on it: `encoder.…` of a BertModel is `bert.encoder.…` of a
-    BertForMaskedLM. A part of a model, as CLIP's vision tower, has its place in the whole.
+    BertForMaskedLM. A part of a model, such as CLIP's vision tower, has its place in the whole.
 
     Raises:
         UserError: neither is a part of the other.
@@ -87,12 +89,14 @@ def placed(names: Iterable[str], own: PreTrainedModel, other: PreTrainedModel) -
     elif (path := _part(own, sought)) is not None:
         pairs = ((name, name.removeprefix(f"{path}.")) for name in names if name.startswith(f"{path}."))
     else:
-        raise UserError(f"another architecture: it is a {kind}, the base a {sought}")
+        raise UserError(
+            f"another architecture: it is a {kind}, the base a {sought}: give an expert of this base"
+        )
     return {name: found for name, found in pairs if found in there}
 
 
 def _renamed(name: str, other: PreTrainedModel, there: dict[str, Tensor]) -> str:
-    """By transformers' own rule, which adds or removes the prefix of the body."""
+    """A name after transformers' own rule, which adds or removes the prefix of the body."""
     if name in there:
         return name
     found, _ = rename_source_key(name, [], [], other.base_model_prefix, there)
@@ -100,7 +104,7 @@ def _renamed(name: str, other: PreTrainedModel, there: dict[str, Tensor]) -> str
 
 
 def _part(model: PreTrainedModel, kind: str) -> str | None:
-    """Where a model of a type lies in another."""
+    """The path of a model of some type inside another."""
     for path, module in model.named_modules():
         if path and isinstance(module, PreTrainedModel) and module.config.model_type == kind:
             return str(path)

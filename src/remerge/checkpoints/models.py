@@ -1,4 +1,4 @@
-"""Bases and experts: where their weights lie, whether they are whole, and their tensors."""
+"""Bases and experts: where their weights are, whether they are complete, and their tensors."""
 
 import hashlib
 import os
@@ -29,16 +29,16 @@ from remerge.errors import UserError
 from remerge.families.heads import Heads
 from remerge.files import is_place
 
-# Everything that a model is loaded from, and its licence; weights in pickles are not among it.
+# Everything that a model is loaded from, and its licence, but no weights in pickles.
 FILES = [*BESIDE, "*.safetensors", "*.py", "LICENSE*"]
 
 
 def locate(source: str, revision: str | None = None) -> Path:
-    """The folder of a local or hub model; hub files are fetched once and then found offline.
+    """The folder of a local or hub model; hub files are downloaded once and then found offline.
 
     Args:
         source: a folder, or a hub id, which may name a revision: ``name/model@revision``.
-        revision: the same, said apart.
+        revision: the revision, if `source` names none.
 
     Raises:
         UserError: no such folder, no such hub id, or it is not in the cache and the hub is out of reach.
@@ -53,8 +53,8 @@ def locate(source: str, revision: str | None = None) -> Path:
     except (LocalEntryNotFoundError, RepositoryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         cause = type(error).__name__
         raise UserError(
-            f"{source}: neither a local folder nor to be had from the hub ({cause}): "
-            f"place a save_pretrained folder somewhere and give its path (begin it with ./ or /)"
+            f"{source}: neither a local folder nor available from the hub ({cause}): "
+            f"give the path of a save_pretrained folder, beginning with ./ or /"
         ) from None
 
 
@@ -62,7 +62,7 @@ def fingerprint(folder: Path) -> str:
     """A short name for exactly these weights, and the heads beside them.
 
     Raises:
-        UserError: the folder holds no safetensors.
+        UserError: the folder contains no safetensors.
     """
     total = hashlib.sha256()
     weights = [folder / LINEARISED] if is_linearised(folder) else weight_files(folder)
@@ -72,16 +72,16 @@ def fingerprint(folder: Path) -> str:
 
 
 def load_whole(auto: Any, folder: Path, dtype: torch.dtype, may_lack: Sequence[str] = ()) -> nn.Module:
-    """A model of which every tensor came from the folder's safetensors, in evaluation mode.
+    """A model with every tensor from the folder's safetensors, in evaluation mode.
 
     Args:
         auto: a transformers class with ``from_pretrained``.
-        folder: where config and weights lie.
-        dtype: what the weights are held in.
-        may_lack: children of the model, by name, that the folder need not hold.
+        folder: the folder of the configuration and weights.
+        dtype: the dtype of the weights in memory.
+        may_lack: children of the model, by name, that the folder may lack.
 
     Raises:
-        UserError: a file is missing or cut short, or a tensor is missing or of another shape.
+        UserError: a file is missing or truncated, or a tensor is missing or has another shape.
     """
     stored_tensors(folder)
     try:
@@ -95,14 +95,15 @@ def load_whole(auto: Any, folder: Path, dtype: torch.dtype, may_lack: Sequence[s
             ignore_mismatched_sizes=True,
         )
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
-        raise UserError(f"{folder}: cannot be loaded: {' '.join(str(error).split())[:300]}") from None
+        cause = " ".join(str(error).split())[:300]
+        raise UserError(f"{folder}: cannot be loaded ({cause}): download or save it again") from None
     for what in ("missing_keys", "mismatched_keys"):
         names = [str(key[0] if isinstance(key, tuple) else key) for key in info[what]]
         broken = sorted(name for name in names if name.split(".")[0] not in may_lack)
         if broken:
             raise UserError(
-                f"{folder}: tensor {broken[0]} is {what.split('_')[0]}: the checkpoint is not whole, "
-                "or base.family is not its own"
+                f"{folder}: tensor {broken[0]} is {what.split('_')[0]}: the checkpoint is incomplete or not "
+                "of this base.family: save it again, or change base.family"
             )
     must_be_numbers(folder, dict(model.named_parameters()))
     model.eval()
@@ -112,19 +113,19 @@ def load_whole(auto: Any, folder: Path, dtype: torch.dtype, may_lack: Sequence[s
 
 
 def head_tensors(folder: Path, task: str, places: Sequence[str]) -> dict[str, Tensor]:
-    """A task's head from a checkpoint: its file of `heads/`, or what lies in the model or adapter itself.
+    """A task's head from a checkpoint: from its file in `heads/`, or from the model or adapter itself.
 
     Args:
         folder: the checkpoint.
-        task: whose head.
-        places: the names of the model's children that make the head.
+        task: the task of the head.
+        places: the names of the model's children that form the head.
 
     Raises:
         UserError: there is none.
     """
     own = folder / "heads" / f"{task}.safetensors"
     found = read_tensors(own) if own.is_file() else stored_tensors(folder)
-    # As PEFT writes the modules that it trains whole.
+    # The names under which PEFT saves modules that it trains in full.
     plain = {
         re.sub(r"^base_model\.model\.|modules_to_save\.(default\.)?", "", n): t for n, t in found.items()
     }
@@ -139,13 +140,13 @@ def head_tensors(folder: Path, task: str, places: Sequence[str]) -> dict[str, Te
 
 
 def head_width(tensors: Mapping[str, Tensor]) -> int:
-    """The classes that a head tells apart, from its tensors by name."""
+    """The number of classes of a head, from its tensors by name."""
     last = [n for n in sorted(tensors) if n.endswith("weight") and not n.startswith(INNER)][-1]
     return tensors[last].shape[0]
 
 
 def held(model: Any) -> Checkpoint:
-    """A model in memory as one that was read, without the heads of tasks."""
+    """A model in memory as a checkpoint, without the heads of tasks."""
     state = state_of(model)
     whole = dict(model.named_parameters(remove_duplicate=False))
     first = {id(whole[name]): name for name in state}
@@ -167,10 +168,10 @@ def state_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def device_of(name: str) -> torch.device:
-    """The device a configuration names; ``auto`` is a GPU if there is one.
+    """The device that a configuration names; ``auto`` is a GPU if there is one.
 
     Raises:
-        UserError: it is not there.
+        UserError: this machine does not have it.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -30,10 +30,10 @@ class Checkpoint:
     """The weights of a folder as `from_pretrained` would hold them.
 
     Attributes:
-        folder: where it lies.
-        model: its architecture, without weights; None where tensors are known by their stored names alone.
+        folder: its folder.
+        model: its architecture, without weights; None where only the stored names of tensors are known.
         tensors: its parameters and buffers by name, tied ones once, in the order of the model.
-        ties: names that are tied to another, and that one.
+        ties: for each name that is tied to another, that other name.
         unread: stored tensors that the model has no place for.
     """
 
@@ -49,11 +49,11 @@ def read_checkpoint(folder: Path, model: PreTrainedModel) -> Checkpoint:
 
     Args:
         folder: a `save_pretrained` folder.
-        model: its architecture, on the meta device. What it takes to write weights back as they were stored
+        model: its architecture, on the meta device. What is needed to write weights back as they were stored
             is noted in it, as transformers does.
 
     Raises:
-        UserError: the folder is not whole, or a tensor has another shape or is quantised.
+        UserError: the folder is incomplete, or a tensor has another shape or is quantised.
     """
     rules = get_model_conversion_mapping(model)
     wanted: dict[str, Tensor] = model.state_dict()
@@ -63,8 +63,8 @@ def read_checkpoint(folder: Path, model: PreTrainedModel) -> Checkpoint:
     for name, tensor in found.items():
         if tensor.shape != wanted[name].shape:
             raise UserError(
-                f"{folder}: {name} is {list(tensor.shape)}, by config.json {list(wanted[name].shape)}: "
-                "a configuration of other weights"
+                f"{folder}: {name} is {list(tensor.shape)}, but {list(wanted[name].shape)} by config.json: "
+                "download or save the model again"
             )
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     for name in parameters & found.keys():
@@ -72,10 +72,10 @@ def read_checkpoint(folder: Path, model: PreTrainedModel) -> Checkpoint:
             raise UserError(quantised(folder, f"{name} is {str(found[name].dtype).removeprefix('torch.')}"))
     ties = _ties(model, found)
     missing = sorted(n for n in parameters - found.keys() - ties.keys() if not _kept_silent(model, n))
-    # A head is put on a body that was pretrained without it: its tensors are drawn when it is trained.
+    # A body is pretrained without a head: the head's tensors are drawn at random when it is trained.
     if broken := [name for name in missing if child(name, model) not in HEADS]:
         raise UserError(
-            f"{folder}: tensor {broken[0]} is missing: not whole, or config.json of another model"
+            f"{folder}: tensor {broken[0]} is missing: incomplete, or config.json is wrong: save it again"
         )
     held = {name: found[name] for name in wanted if name in found and name not in ties}
     return Checkpoint(folder, model, held, ties, _without_ignored(model, unread))
@@ -102,7 +102,7 @@ def _converted(
         if name not in wanted:
             unread[key] = stored[key]
         elif name in found or (pattern is None and name in parts):
-            raise UserError(f"{folder}: {name} is stored twice, once as {key}: save the model anew")
+            raise UserError(f"{folder}: {name} is stored twice, once as {key}: save the model again")
         elif pattern is None:
             found[name] = stored[key]
         else:
@@ -113,13 +113,15 @@ def _converted(
             made = part.convert(name, model=model, config=model.config)
         except (RuntimeError, ValueError, KeyError, IndexError) as error:
             cause = str(error).splitlines()[0]
-            raise UserError(f"{folder}: {name} cannot be made from what is stored ({cause})") from None
+            raise UserError(
+                f"{folder}: {name} cannot be made from the stored tensors ({cause}): save the model again"
+            ) from None
         found |= {n: _spooled(t[0] if isinstance(t, list) else t) for n, t in made.items()}
     return found, unread
 
 
 def _spooled(tensor: Tensor) -> Tensor:
-    """A copy in a file without a name, so that it leaves memory when memory is short."""
+    """A copy in an unnamed file, so that it leaves memory when memory is short."""
     with tempfile.NamedTemporaryFile() as file:
         storage = torch.UntypedStorage.from_file(file.name, True, tensor.nbytes)
         kept: Any = torch.empty(0, dtype=tensor.dtype)
@@ -128,9 +130,9 @@ def _spooled(tensor: Tensor) -> Tensor:
 
 
 def _ties(model: PreTrainedModel, found: Mapping[str, Tensor]) -> dict[str, str]:
-    """The names that share another's tensor: as `from_pretrained` ties them, after it has read the files.
+    """The names that share another name's tensor, as `from_pretrained` ties them after reading the files.
 
-    A tensor that is stored under both names, and differs, is not tied.
+    Tensors that are stored under both names and differ are not tied.
     """
     groups: dict[str, list[str]] = {}
     whole: Any = model
@@ -150,7 +152,7 @@ def _kept_silent(model: Any, name: str) -> bool:
 
 
 def _without_ignored(model: Any, unread: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without the buffers of older versions that transformers passes over in silence."""
+    """Unread tensors without the buffers of older versions that transformers silently ignores."""
     ignored = model._keys_to_ignore_on_load_unexpected or ()
     patterns = [*ignored, r"rotary_emb\.inv_freq", r"(^|\.)position_ids$"]
     return {n: t for n, t in unread.items() if not any(re.search(pattern, n) for pattern in patterns)}

@@ -1,4 +1,4 @@
-"""The tensors of a folder as they lie in its files: the files that transformers reads, and no others."""
+"""The tensors of a folder as they are stored: in the files that transformers reads, and no others."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,22 +16,22 @@ from remerge.files import read_json
 ADAPTER = "adapter_model.safetensors"
 
 LINEARISED = "linearised.safetensors"
-"""The weights of a model that is read as its expansion at a base's: under no name that transformers reads."""
+"""The weights of a linearised model (its expansion at the base's weights): not a name transformers reads."""
 
 WIDE = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-"""The dtypes of weights; a matrix of any other is quantised."""
+"""The dtypes of weights; a matrix of any other dtype is quantised."""
 
 COUNTS = (torch.int64, torch.bool)
 """The dtypes of positions and masks."""
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter of a base (PEFT), not a whole model."""
+    """Whether a folder contains an adapter of a base (PEFT), not a whole model."""
     return (folder / "adapter_config.json").is_file()
 
 
 def is_linearised(folder: Path) -> bool:
-    """Whether a folder holds the weights of a linearised model."""
+    """Whether a folder contains the weights of a linearised model."""
     return (folder / LINEARISED).is_file()
 
 
@@ -39,12 +39,12 @@ def weight_files(folder: Path) -> list[Path]:
     """The files of a model or adapter, as `from_pretrained` finds them: other safetensors are not read.
 
     Raises:
-        UserError: there are none, one that the index names is missing, or the model is a linearised one.
+        UserError: there are none, one that the index names is missing, or the model is linearised.
     """
     if is_linearised(folder):
         raise UserError(
-            f"{folder}: a linearised model: only a benchmark of the same base reads it, by "
-            "finetune.recipe linearised or tau_jp"
+            f"{folder}: a linearised model, which only a benchmark with the same base can read: set "
+            "finetune.recipe to linearised or tau_jp"
         )
     if is_adapter(folder):
         if not (folder / ADAPTER).is_file():
@@ -55,13 +55,13 @@ def weight_files(folder: Path) -> list[Path]:
     index = folder / SAFE_WEIGHTS_INDEX_NAME
     if not index.is_file():
         raise UserError(
-            f"{folder}: no {SAFE_WEIGHTS_NAME}, nor an index of shards beside it: "
+            f"{folder}: no {SAFE_WEIGHTS_NAME} and no index of shards: "
             "save the model with save_pretrained and safe_serialization"
         )
     files = [folder / name for name in sorted(set(_index(index).values()))]
     for file in files:
         if not file.is_file():
-            raise UserError(f"{index} names {file.name}, which is missing: fetch or make it again")
+            raise UserError(f"{index} names {file.name}, which is missing: download or save it again")
     return files
 
 
@@ -69,7 +69,7 @@ def stored_tensors(folder: Path) -> dict[str, Tensor]:
     """The tensors of a model or adapter under the names in its files; they are read when they are used.
 
     Raises:
-        UserError: a file is missing or cut short, it lacks a tensor that the index places there, or the
+        UserError: a file is missing or truncated, it lacks a tensor that the index places in it, or the
             weights are quantised.
     """
     refuse_quantised(folder)
@@ -79,19 +79,21 @@ def stored_tensors(folder: Path) -> dict[str, Tensor]:
     for file in files:
         for name, tensor in read_tensors(file).items():
             if name in found:
-                raise UserError(f"{folder}: {name} lies in {owner[name]} and in {file.name}: save it anew")
+                raise UserError(f"{folder}: {name} is in {owner[name]} and in {file.name}: save it again")
             found[name], owner[name] = tensor, file.name
             if tensor.dtype not in (*WIDE, *COUNTS) and (tensor.ndim > 1 or tensor.is_floating_point()):
                 raise UserError(quantised(folder, f"{name} is {str(tensor.dtype).removeprefix('torch.')}"))
     if len(files) > 1 or files[0].name not in (SAFE_WEIGHTS_NAME, ADAPTER):
         for name, place in _index(folder / SAFE_WEIGHTS_INDEX_NAME).items():
             if owner.get(name) != place:
-                raise UserError(f"{folder / place}: no {name}, which the index places there: fetch it anew")
+                raise UserError(
+                    f"{folder / place}: no {name}, which the index places there: download or save it again"
+                )
     return found
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
-    """The type of all weights of a whole model; float32 where they are of several, or linearised.
+    """The dtype of all weights of a whole model; float32 where there are several, or it is linearised.
 
     Raises:
         UserError: as `stored_tensors`.
@@ -103,27 +105,27 @@ def stored_dtype(folder: Path) -> torch.dtype:
 
 
 def must_be_numbers(folder: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are no numbers.
+    """Refuse weights that are not finite.
 
     Raises:
-        UserError: a tensor holds NaN or infinity.
+        UserError: a tensor contains NaN or infinity.
     """
     for name, tensor in tensors.items():
         if not finite(tensor):
-            raise UserError(f"{folder}: {name} holds NaN or infinity: train or fetch it anew")
+            raise UserError(f"{folder}: {name} contains NaN or infinity: train or download it again")
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
     """The tensors of one safetensors file, mapped into memory.
 
     Raises:
-        UserError: it is missing or cut short.
+        UserError: it is missing or truncated.
     """
     try:
         with safe_open(file, framework="pt") as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118, it is no mapping
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{file}: not whole ({error}): fetch or make it again") from None
+        raise UserError(f"{file}: incomplete or damaged ({error}): download or save it again") from None
 
 
 def metadata(file: Path) -> dict[str, str]:
@@ -133,7 +135,7 @@ def metadata(file: Path) -> dict[str, str]:
 
 
 def quantised(folder: Path, what: str) -> str:
-    """The error about quantised weights."""
+    """The error message about quantised weights."""
     return (
         f"{folder}: quantised ({what}): give the model that it was made from, "
         "or load it with transformers, call model.dequantize() and save that"
@@ -141,7 +143,7 @@ def quantised(folder: Path, what: str) -> str:
 
 
 def refuse_quantised(folder: Path) -> None:
-    """Refuse what its configuration calls quantised, at its top or in one of its parts."""
+    """Refuse a model whose configuration, or a part of it, says that it is quantised."""
     for file in ("config.json", "quantize_config.json", "quant_config.json"):
         if (folder / file).is_file():
             given = read_json(folder / file)
@@ -161,16 +163,18 @@ def _quantisation(config: Any) -> Any:
 
 
 def _index(file: Path) -> dict[str, str]:
-    """Which file holds each tensor.
+    """The file of each tensor.
 
     Raises:
-        UserError: it is no index, or leads out of its folder.
+        UserError: it is not an index, or leads out of its folder.
     """
     index = read_json(file)
     places = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(places, dict) or not places:
-        raise UserError(f"{file}: no weight_map: fetch or make it again")
+        raise UserError(f"{file}: no weight_map: download or save it again")
     for place in places.values():
         if Path(place).name != place or not place.endswith(".safetensors"):
-            raise UserError(f"{file}: {place!r} is not a safetensors file beside it: fetch or make it again")
+            raise UserError(
+                f"{file}: {place!r} is not a safetensors file beside it: download or save it again"
+            )
     return {str(name): str(place) for name, place in places.items()}

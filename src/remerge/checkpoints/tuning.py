@@ -1,4 +1,4 @@
-"""A model with an adapter in it as PEFT makes one, of which only the adapter is in memory."""
+"""A model with an adapter in it, as PEFT makes one, but with only the adapter in memory."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -35,7 +35,7 @@ AUTO = {
 
 
 def classes(config: Any, model: PreTrainedModel) -> Iterator[type[PreTrainedModel]]:
-    """Models an adapter may have been trained on: the base as it is, or its body under another head."""
+    """The models that an adapter may have been trained on: the base, or its body under another head."""
     yield type(model)
     named = (getattr(config, "auto_mapping", None) or {}).get("base_model_class", "")
     auto = getattr(transformers, AUTO.get(str(config.task_type), ""), None)
@@ -53,17 +53,17 @@ def tuned(
     made: type[PreTrainedModel],
     like: PreTrainedModel,
 ) -> PreTrainedModel:
-    """A model of a class with the adapter in it, and blank tensors in the place of the base's.
+    """A model of a class with the adapter in it, and blank tensors in place of the base's.
 
     Args:
-        folder: where the adapter lies.
-        config: PEFT's configuration of it.
+        folder: the adapter's folder.
+        config: its PEFT configuration.
         tensors: its tensors as they are stored.
         made: the class.
         like: the base, which gives the class its configuration.
 
     Raises:
-        UserError: a tensor of the adapter is missing, has no place in this class, or another shape.
+        UserError: a tensor of the adapter is missing, has no place in this class, or has another shape.
     """
     model = on_meta(made, like.config)
     width = _width(tensors, model)
@@ -81,19 +81,22 @@ def tuned(
     except (RuntimeError, ValueError, KeyError, TypeError, NotImplementedError) as error:
         cause = " ".join(str(error).split())[:300]
         raise UserError(
-            f"{folder}: an adapter for another base: PEFT cannot put it on a {made.__name__} ({cause})"
+            f"{folder}: an adapter for another base: PEFT cannot put it on a {made.__name__} ({cause}): "
+            "give its own base"
         ) from None
     marks = (PEFT_TYPE_TO_PREFIX_MAPPING[config.peft_type], "modules_to_save.", "trainable_tokens_delta.")
     absent = {*found.missing_keys}
     named = dict(whole.named_parameters(remove_duplicate=False))
-    # What two layers share is stored once.
+    # A parameter that two layers share is stored once.
     loaded = {id(parameter) for name, parameter in named.items() if name not in absent}
     own = [name for name in absent if any(mark in name for mark in marks)]
     if missing := [name for name in own if id(named.get(name)) not in loaded]:
-        raise UserError(f"{folder}: tensor {min(missing)} is missing in a {made.__name__}")
+        raise UserError(f"{folder}: tensor {min(missing)} is missing: download or save it again")
     if found.unexpected_keys:
         place = min(found.unexpected_keys)
-        raise UserError(f"{folder}: an adapter for another base: no {place} in a {made.__name__}")
+        raise UserError(
+            f"{folder}: an adapter for another base: a {made.__name__} has no {place}: give its own base"
+        )
     network: PreTrainedModel = whole.get_base_model()
     return network
 
@@ -101,15 +104,15 @@ def tuned(
 def changes(
     folder: Path, network: PreTrainedModel, theta: Callable[[str], Tensor]
 ) -> Iterator[tuple[str, Value]]:
-    """An adapter's change of each tensor: a low-rank delta, or a tensor in its place.
+    """An adapter's change to each tensor: a low-rank delta, or a tensor that replaces it.
 
     Args:
-        folder: where the adapter lies.
+        folder: the adapter's folder.
         network: the model with the adapter in it.
         theta: the base's tensor of a name in this model.
 
     Raises:
-        UserError: PEFT does not merge its kind.
+        UserError: PEFT cannot merge its type.
     """
     kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
     layers: dict[str, Any] = {path: m for path, m in network.named_modules() if isinstance(m, kinds)}
@@ -120,7 +123,9 @@ def changes(
                 yield f"{path}.{name}", value
         except (NotImplementedError, RuntimeError, ValueError) as error:
             cause = " ".join(str(error).split())[:200]
-            raise UserError(f"{folder}: PEFT does not merge it into {path} ({cause})") from None
+            raise UserError(
+                f"{folder}: PEFT cannot merge it into {path} ({cause}): give a fine-tuned model"
+            ) from None
     for name, parameter in network.named_parameters():
         if not _is_blank(parameter) and not name.startswith(tuple(f"{path}." for path in outer)):
             yield name, parameter.detach()
@@ -139,7 +144,7 @@ def _layer(layer: Any, theta: Callable[[str], Tensor]) -> Iterator[tuple[str, Va
         return
     tuner = layer.token_adapter if isinstance(layer, AuxiliaryTrainingWrapper) else layer
     inner: nn.Module = tuner.get_base_layer()
-    # What the adapter brings of the layer's own: biases that it trained, or embeddings, trained or not.
+    # The layer's own tensors that the adapter stores: trained biases, or embeddings, trained or not.
     stored = {n: p for n, p in inner.named_parameters() if not _is_blank(p) and not _equal(p, theta(n))}
     factors = _factors(layer)
     if factors is not None and "weight" not in stored:
@@ -165,7 +170,7 @@ def _layer(layer: Any, theta: Callable[[str], Tensor]) -> Iterator[tuple[str, Va
 
 
 def _factors(layer: Any) -> LowRank | None:
-    """The factors of a layer that adds their product to its weight and does nothing else."""
+    """The factors of a layer that adds only their product to its weight."""
     plain = type(layer) in (Linear, Embedding) and "default" not in layer.lora_variant
     if not plain or layer.lora_bias["default"]:
         return None
@@ -179,9 +184,9 @@ def _factors(layer: Any) -> LowRank | None:
 
 
 def _blank(model: nn.Module) -> None:
-    """Give a model on the meta device tensors of a CPU that take no memory: one zero, repeated.
+    """Give a model on the meta device CPU tensors that take no memory: one zero, repeated.
 
-    PEFT puts an adapter where its base is, and computes some of its buffers there.
+    PEFT puts an adapter on its base's device, and computes some of its buffers there.
     """
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
@@ -199,7 +204,7 @@ def _equal(tensor: Tensor, other: Tensor) -> bool:
 
 
 def _width(tensors: Mapping[str, Tensor], model: PreTrainedModel) -> int | None:
-    """The number of classes of a head that lies beside the factors, if it is not the base's."""
+    """The number of classes of a head stored with the factors, if it is not the base's."""
     there = model.state_dict()
     for key, tensor in tensors.items():
         wanted = there.get(key.removeprefix(PREFIX).replace("modules_to_save.", ""))

@@ -1,4 +1,4 @@
-"""Weights back in the form in which they were stored: renamed, and stacked experts taken apart."""
+"""Weights back in the form in which they were stored: renamed, and stacked experts separated."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,7 +15,7 @@ from transformers.core_model_loading import (
 
 
 class Storage:
-    """How `save_pretrained` would store a model that was read by `remerge.checkpoints.reading`.
+    """Weights as `save_pretrained` would store them, of a model read by `remerge.checkpoints.reading`.
 
     Args:
         model: its architecture, after the weights were read.
@@ -29,7 +29,7 @@ class Storage:
         self._converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
 
     def parts(self, names: Iterable[str]) -> list[list[str]]:
-        """The names, those together that are stored together."""
+        """The names in groups that are stored together."""
         found: dict[str, list[str]] = {}
         for name in names:
             key, pattern = apply_converters(name, self._converters)
@@ -37,24 +37,24 @@ class Storage:
         return list(found.values())
 
     def __call__(self, part: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """One of these parts as it is stored."""
+        """One of these groups as it is stored."""
         if any(apply_converters(name, self._converters)[1] for name in part):
             return {n: t.contiguous() for n, t in revert_weight_conversion(self._model, dict(part)).items()}
         return {apply_renamings(name, self._renamings): tensor for name, tensor in part.items()}
 
 
 class Names:
-    """How tensors are stored of which the names alone are known: as they were, tied ones under both names.
+    """Tensors of which only the names are known, as they were stored: tied ones under both names.
 
     Args:
-        ties: names that are tied to another, and that one.
+        ties: for each name that is tied to another, that other name.
     """
 
     def __init__(self, ties: Mapping[str, str]) -> None:
         self._ties = ties
 
     def parts(self, names: Iterable[str]) -> list[list[str]]:
-        """Each name by itself."""
+        """Each name on its own."""
         return [[name] for name in names]
 
     def __call__(self, part: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Experts as weight deltas over one base, and what merged deltas make of it."""
+"""Experts as weight deltas from one base, and the base with merged deltas added."""
 
 from remerge.deltas.experts import SAMPLE as SAMPLE
 from remerge.deltas.experts import Deltas as Deltas

@@ -1,4 +1,4 @@
-"""Experts as weight deltas over one base: task vectors, read piece by piece.
+"""Experts as weight deltas from one base: task vectors, read piece by piece.
 
 A task vector is ``tau_t = theta_t - theta_0``. Methods see the T experts stacked, in float32: entrywise ones
 in pieces ``[T, n]`` that stay in the cache, the others one tensor ``[T, *shape]`` at a time. So nothing the
@@ -24,7 +24,7 @@ from remerge.deltas.tensors import (
 from remerge.errors import Diverged, UserError
 
 SAMPLE = 1 << 17
-"""Entries of each expert that a random sample holds at most, in the main."""
+"""Entries of each expert in a random sample: at most about this many."""
 
 
 class Deltas(Mapping[str, Tensor]):
@@ -32,11 +32,11 @@ class Deltas(Mapping[str, Tensor]):
 
     Args:
         base: the base's tensors, theta_0.
-        experts: each expert's tensors, theta_t, under the expert's name. A `LowRank` in the place of a tensor
+        experts: each expert's tensors, theta_t, under the expert's name. A `LowRank` in place of a tensor
             is that tensor's delta.
 
     Raises:
-        UserError: an expert lacks a tensor, or has one of another shape, or of a dtype that cannot hold the
+        UserError: an expert lacks a tensor, or has one of another shape, or of a dtype too narrow for the
             base's.
     """
 
@@ -71,7 +71,7 @@ class Deltas(Mapping[str, Tensor]):
         return stacked.view(len(stacked), *theta_0.shape)
 
     def pieces(self, name: str, whole: int = 1) -> Iterator[tuple[slice, Tensor]]:
-        """The tensor's flat entries, float32 ``[T, n]``, piece by piece, in one buffer that is used again.
+        """The tensor's flat entries, float32 ``[T, n]``, piece by piece, in one buffer that is reused.
 
         All but the last piece have a multiple of ``whole`` entries.
         """
@@ -121,11 +121,11 @@ class Deltas(Mapping[str, Tensor]):
         return factors if len(factors) == len(values) else None
 
     def formed(self, name: str) -> Value | None:
-        """The tensor's deltas, ``[T, *shape]`` or low-rank, if it can be had whole only."""
+        """The tensor's deltas, ``[T, *shape]`` or low-rank, if they exist only as a whole."""
         return None
 
     def weights(self, name: str) -> list[Tensor] | None:
-        """The experts' own weights, flat, if their deltas are nothing but the differences from the base."""
+        """The experts' own weights, flat, if their deltas are just the differences from the base."""
         values = [state[name] for state in self.states.values()]
         dense = [value.reshape(-1) for value in values if isinstance(value, Tensor)]
         return dense if len(dense) == len(values) else None
@@ -138,7 +138,7 @@ class Deltas(Mapping[str, Tensor]):
         scratch = Scratch(torch.float64)
         for where, tau in self.pieces(name):
             vectors = scratch(tau).copy_(tau.add_(theta_0[where]) if weights else tau)
-            # One half, by rows: a product of matrices with so few rows is slower in BLAS.
+            # One triangle, row by row: BLAS is slower on matrices with so few rows.
             for t, vector in enumerate(vectors):
                 products[t, : t + 1].addmv_(vectors[: t + 1], vector)
         return (products + products.tril(-1).T).cpu()
@@ -156,15 +156,15 @@ class Deltas(Mapping[str, Tensor]):
             yield name, merged
 
     def combine(self, lam: Sequence[float] | Mapping[str, Sequence[float]]) -> Combined:
-        """sum_t lam_t tau_t with the same coefficients for all tensors, or with some for each name."""
+        """sum_t lam_t tau_t, with the same coefficients for all tensors or separate ones for each name."""
         return Combined(self, lam)
 
     def map(self, change: Entrywise) -> "Deltas":
-        """These deltas with ``change``, ``[T, n]`` to ``[T, n]``, made whenever a piece is read."""
+        """These deltas with ``change``, ``[T, n]`` to ``[T, n]``, applied whenever a piece is read."""
         return _Changed(self, change)
 
     def map_rows(self, change: Entrywise) -> "Deltas":
-        """As `map`, of pieces that hold whole rows, or the whole of a tensor with one dimension."""
+        """As `map`, with pieces of whole rows, or a whole tensor of one dimension."""
         return _ByRows(self, change)
 
     def replace(self, form: Callable[[str], Value | None]) -> "Deltas":
@@ -178,14 +178,16 @@ class Deltas(Mapping[str, Tensor]):
         return chosen
 
     def blame(self, name: str) -> UserError:
-        """The error for a merged tensor that is not finite."""
+        """The error about a merged tensor that is not finite."""
         for expert, state in self.states.items():
             value = state[name]
             parts = [value] if isinstance(value, Tensor) else [value.B, value.A]
             if not all(map(finite, parts)):
-                return UserError(f"expert {expert}: {name} holds NaN or infinity: train or fetch it anew")
+                return UserError(
+                    f"expert {expert}: {name} contains NaN or infinity: train or download it again"
+                )
         if not finite(self.base[name]):
-            return UserError(f"base: {name} holds NaN or infinity: fetch it anew")
+            return UserError(f"base: {name} contains NaN or infinity: download it again")
         return Diverged(f"{name}: the merge overflows: use smaller coefficients")
 
 
@@ -224,7 +226,7 @@ class _ByRows(_Changed):
 
 
 class _Replaced(_Changed):
-    """Deltas of which some tensors are formed whole."""
+    """Deltas with some tensors formed as a whole."""
 
     def __init__(self, source: Deltas, form: Callable[[str], Value | None]) -> None:
         super().__init__(source, lambda tau, name, where: tau)
@@ -250,7 +252,7 @@ class _Replaced(_Changed):
 
 
 def _read(tau: Tensor, theta: Value, theta_0: Tensor, where: slice) -> None:
-    """Write a piece of an expert's delta into ``tau``; of ``theta_0`` the piece is given."""
+    """Write a piece of an expert's delta into ``tau``; ``theta_0`` is already that piece."""
     if isinstance(theta, LowRank):
         m = theta.shape[1]
         rows = slice(where.start // m, -(-where.stop // m))
@@ -268,13 +270,13 @@ def _read(tau: Tensor, theta: Value, theta_0: Tensor, where: slice) -> None:
 def _check(expert: str, name: str, state: Mapping[str, Value], theta_0: Tensor, tied: str | None) -> None:
     if name not in state:
         if tied is None:
-            raise UserError(f"expert {expert}: tensor {name} is missing: not trained from this base?")
+            raise UserError(f"expert {expert}: tensor {name} is missing: give an expert of this base")
         return
     theta = state[name]
     if theta.shape != theta_0.shape:
         raise UserError(
             f"expert {expert}: {name} is {list(theta.shape)}, the base's {list(theta_0.shape)}: "
-            "another architecture or vocabulary"
+            "give an expert of this base, with its vocabulary"
         )
     if isinstance(theta, LowRank):
         return
@@ -285,7 +287,9 @@ def _check(expert: str, name: str, state: Mapping[str, Value], theta_0: Tensor, 
     if tied is not None and isinstance(own := state.get(tied), Tensor):
         same = theta.data_ptr() == own.data_ptr() or torch.equal(theta, own)
         if not same:
-            raise UserError(f"expert {expert}: {name} differs from {tied}, to which the base ties it")
+            raise UserError(
+                f"expert {expert}: {name} differs from {tied}, to which the base ties it: give an untied base"
+            )
 
 
 def _word(tensor: Tensor) -> str:

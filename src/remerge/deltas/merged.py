@@ -1,4 +1,4 @@
-"""Merged weight deltas, and the merged model that they make with the base."""
+"""Merged weight deltas, and the merged model that they form with the base."""
 
 import math
 import sys
@@ -18,14 +18,14 @@ Merged = Iterator[tuple[str, Tensor]]
 
 
 Entrywise = Callable[[Tensor, str, slice], Tensor]
-"""A function of a piece ``[T, n]`` of a tensor, of the tensor's name and of the piece's place in it, flat.
+"""A function of a piece ``[T, n]`` of a tensor, the tensor's name and the piece's flat position in it.
 
 It may overwrite the piece.
 """
 
 
 TOGETHER = 12
-"""Pieces that the operands of a weighted sum fill together: longer reads, and on a CPU still in its cache."""
+"""Pieces that the operands of a weighted sum fill together: long reads that still fit a CPU's cache."""
 
 
 class Pieces(Iterator[tuple[str, Tensor]]):
@@ -39,12 +39,12 @@ class Pieces(Iterator[tuple[str, Tensor]]):
         return next(self._iterator)
 
     def write(self, theta: State) -> None:
-        """Put theta_0 plus the merged deltas in tensors like the base's."""
+        """Write theta_0 plus the merged deltas into tensors like the base's."""
         for name in self.deltas:
             self._write(name, theta[name].view(-1))
 
     def _write(self, name: str, merged: Tensor) -> None:
-        """Put theta_0 plus the merged delta in one tensor, flat, each piece added while it is at hand."""
+        """Write theta_0 plus the merged delta into one tensor, flat, adding each piece as it is made."""
         theta_0, check = self.deltas.base[name].reshape(-1), 0.0
         for where, tau in self.deltas.pieces(name):
             delta = self.merge(tau, name, where)
@@ -63,13 +63,13 @@ class Pieces(Iterator[tuple[str, Tensor]]):
         return merged.view(theta_0.shape)
 
     def _check(self, name: str, merged: Tensor, check: float) -> None:
-        """Refuse what is not finite; ``check`` is a sum over the tensor, taken while it was at hand."""
+        """Refuse a tensor that is not finite; ``check`` is its sum, taken while it was in the cache."""
         if not math.isfinite(check) and not finite(merged):
             raise self.deltas.blame(name)
 
 
 class Combined(Pieces):
-    """sum_t lam_t tau_t, with the same coefficients for all tensors or with some for each name."""
+    """sum_t lam_t tau_t, with the same coefficients for all tensors or separate ones for each name."""
 
     def __init__(self, deltas: "Deltas", lam: Sequence[float] | Mapping[str, Sequence[float]]) -> None:
         super().__init__(deltas, self._sum)
@@ -80,7 +80,7 @@ class Combined(Pieces):
         return tau.T @ torch.tensor(self.lam[name], dtype=tau.dtype, device=tau.device)
 
     def delta(self, name: str) -> Tensor:
-        """The merged delta of one tensor, float32; of low-rank ones that share a factor, one product."""
+        """The merged delta of one tensor, float32; low-rank deltas that share a factor take one product."""
         formed = self.deltas.formed(name)
         return super().delta(name) if formed is None else self._whole(name, formed)
 
@@ -96,7 +96,7 @@ class Combined(Pieces):
         return merged
 
     def _write(self, name: str, merged: Tensor) -> None:
-        """As theta_0 (1 - sum_t lam_t) + sum_t lam_t theta_t where experts are weights: no delta formed."""
+        """As theta_0 (1 - sum_t lam_t) + sum_t lam_t theta_t where experts are weights: without deltas."""
         theta_0 = self.deltas.base[name].reshape(-1)
         formed = self.deltas.formed(name)
         if formed is not None:
@@ -108,7 +108,7 @@ class Combined(Pieces):
             return
         lam, parts, check = [1 - math.fsum(self.lam[name]), *self.lam[name]], [theta_0, *theta], 0.0
         if abs(lam[0]) <= len(theta) * sys.float_info.epsilon:
-            # A mean needs no base: its coefficient is 0, but for rounding.
+            # A mean needs no base: its coefficient is 0, up to rounding.
             lam, parts = lam[1:], parts[1:]
         weighted = self._add if merged.dtype.itemsize >= 4 else self._convert_and_add
         for where in places(theta_0, times=max(1, TOGETHER // len(parts))):
@@ -116,16 +116,16 @@ class Combined(Pieces):
         self._check(name, merged, check)
 
     def _add(self, lam: Sequence[float], theta: Sequence[Tensor], merged: Tensor) -> Tensor:
-        """sum_t lam_t theta_t of a piece in float32 or wider, put into ``merged``."""
+        """sum_t lam_t theta_t of a piece in float32 or wider, written to ``merged``."""
         torch.mul(theta[0].to(merged.dtype), lam[0], out=merged)
         for lam_t, theta_t in zip(lam[1:], theta[1:], strict=True):
             merged.add_(theta_t, alpha=lam_t)
         return merged
 
     def _convert_and_add(self, lam: Sequence[float], theta: Sequence[Tensor], merged: Tensor) -> Tensor:
-        """sum_t lam_t theta_t of a piece in half precision: in float32, and rounded into ``merged``."""
+        """sum_t lam_t theta_t of a piece in half precision: in float32, then rounded into ``merged``."""
         rows = self._rows(merged, len(theta))
-        # Converted apart from the sum: mixed operands cost torch more than both.
+        # Converted before the sum: torch is slower on mixed operands than on both steps.
         for row, theta_t in zip(rows, theta, strict=True):
             row.copy_(theta_t)
         total = torch.mv(rows.T, torch.tensor(lam, device=rows.device), out=self._total(merged))
@@ -140,8 +140,8 @@ def merge_state(base: State, merged: Merged) -> dict[str, Tensor]:
     """
     theta = dict(base)
     if isinstance(merged, Pieces):
-        # Made before any merge: else they would lie between what merges hold for a while, and keep it from
-        # being used again.
+        # Allocated before any merge: otherwise they would lie between a merge's temporary tensors and keep
+        # that memory from being reused.
         for name in merged.deltas:
             theta[name] = torch.empty_like(base[name], memory_format=torch.contiguous_format)
         merged.write(theta)

@@ -14,7 +14,7 @@ PIECE = {"cpu": 1 << 17, "cuda": 1 << 24}
 
 @dataclass(frozen=True)
 class LowRank:
-    """A weight delta ``scaling · B A`` by its factors, as LoRA trains it (``alpha / r``, or ``alpha / √r``).
+    """A weight delta ``scaling · B A`` as its factors, as LoRA trains it (``alpha / r``, or ``alpha / √r``).
 
     Attributes:
         B: ``[n, r]``, or ``[T, n, r]`` for T deltas that share A.
@@ -28,7 +28,7 @@ class LowRank:
 
     @property
     def shape(self) -> torch.Size:
-        """The shape of the product, leading T left out."""
+        """The shape of the product, without a leading T."""
         return torch.Size((self.B.shape[-2], self.A.shape[-1]))
 
     @property
@@ -52,14 +52,14 @@ State = Mapping[str, Tensor]
 
 
 class Scratch:
-    """A buffer that is used again for every piece: fresh memory costs more than what is computed in it."""
+    """A buffer that is reused for every piece: fresh memory costs more than the computation in it."""
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         self.dtype = dtype
         self._buffer = torch.empty(0, dtype=dtype)
 
     def __call__(self, like: Tensor, *leading: int) -> Tensor:
-        """The buffer in the shape of a piece, under leading dimensions, its contents of no meaning."""
+        """The buffer in the shape of a piece, with leading dimensions; its contents are arbitrary."""
         shape = (*leading, *like.shape)
         entries = math.prod(shape)
         if self._buffer.numel() < entries or self._buffer.device != like.device:
@@ -68,9 +68,9 @@ class Scratch:
 
 
 def places(tensor: Tensor, times: int = 1, whole: int = 1) -> Iterator[slice]:
-    """The pieces of a tensor's flat entries, or wider ones, of multiples of ``whole`` entries.
+    """The pieces of a tensor's flat entries, in multiples of ``whole`` entries.
 
-    They depend on its size and device alone.
+    They depend only on its size and device.
     """
     wanted, d = times * PIECE.get(tensor.device.type, PIECE["cuda"]), tensor.numel()
     step = max(wanted // whole, 1) * whole
@@ -89,7 +89,7 @@ def layer_of(name: str) -> str:
 
 
 def aliases(state: State) -> dict[str, str]:
-    """The names that a model ties to an earlier name: both share one memory."""
+    """The names that a model ties to an earlier name: both share the same memory."""
     first: dict[tuple[object, ...], str] = {}
     tied = {}
     for name, tensor in state.items():

@@ -1,1 +1,1 @@
-"""A merge as a folder: made without a pipeline, its card, mergekit's recipe."""
+"""A merge as a folder: made without the pipeline, its card, mergekit's recipe."""

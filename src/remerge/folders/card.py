@@ -27,17 +27,17 @@ def model_card(
     library: str = "transformers",
     scores: Sequence[EvalResult] = (),
 ) -> str:
-    """A README with the merge metadata of the Hugging Face hub; it names no folder of this machine's.
+    """A README with the merge metadata of the Hugging Face hub; it names no folder of this machine.
 
     Args:
         title: the model's name.
         base: the base's hub id or folder.
         experts: the same of each expert, under its name.
-        method: how they were merged.
+        method: the method that merged them.
         params: its parameters.
         sections: what else is known, in markdown.
         library: what loads the folder.
-        scores: those that were measured.
+        scores: the measured scores.
     """
     ids = [name for source in (base, *experts.values()) if (name := hub_id(source))]
     sources = [("the base", shown(base)), *((name, shown(source)) for name, source in experts.items())]
@@ -57,7 +57,7 @@ def model_card(
 
 
 def hub_id(source: str) -> str | None:
-    """A model's id on the hub: of a local folder the one that it was loaded from, where it says so."""
+    """A model's id on the hub; for a local folder, the id that it says it was loaded from, or None."""
     folder = Path(source)
     if not folder.is_dir():
         return source.partition("@")[0]
@@ -69,13 +69,13 @@ def hub_id(source: str) -> str | None:
 
 
 def shown(source: str) -> str:
-    """How a model is called where others may read it: by its id, or by its folder's name."""
+    """A model's name for other readers: its hub id, or its folder's name."""
     folder = Path(source)
     return (hub_id(source) or folder.name) if folder.is_dir() else source
 
 
 def markdown(rows: Sequence[Sequence[Any]]) -> str:
-    """A table, its first row the head."""
+    """A table whose first row is the head."""
     lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
     return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
 

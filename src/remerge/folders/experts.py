@@ -1,4 +1,4 @@
-"""The inputs of a merge of folders: the base, and each expert by the base's names."""
+"""The inputs of a merge of folders: the base, and each expert under the base's names."""
 
 import sys
 from collections.abc import Collection, Mapping
@@ -23,9 +23,9 @@ class Expert:
     """An expert of a base.
 
     Attributes:
-        values: its tensors by the base's names, or low-rank deltas of these.
-        own: what the base has no place for, as a head, by the expert's own names.
-        whole: whether it is a model, not an adapter: then it has every tensor.
+        values: its tensors under the base's names, or low-rank deltas of these.
+        own: tensors that the base has no place for, such as a head, under the expert's own names.
+        whole: whether it is a model with every tensor, not an adapter.
     """
 
     values: Mapping[str, Value]
@@ -34,26 +34,26 @@ class Expert:
 
 
 def read_base(folder: Path) -> Checkpoint:
-    """The base, by its architecture, or by the names in its files where transformers alone cannot make it."""
+    """The base by its architecture, or by the names in its files if transformers alone cannot make it."""
     weight_files(folder)
     try:
         return read_checkpoint(folder, model_of(folder))
     except Unknown as error:
         unknown = str(error)
     except UserError as error:
-        # The architecture that transformers has under this name may be another than the folder's own code.
+        # The architecture that transformers has under this name may differ from the folder's own code.
         if "auto_map" not in read_json(folder / "config.json"):
             raise
         unknown = str(error)
-    print(f"remerge: {unknown}: merged by the names in its files, which all must share", file=sys.stderr)
+    print(f"remerge: {unknown}: merged by the names in the files, which must all agree", file=sys.stderr)
     return Checkpoint(folder, None, stored_tensors(folder))
 
 
 def read_expert(name: str, folder: Path, base: Checkpoint) -> Expert:
-    """An expert's tensors by the base's names, or what its adapter makes of them.
+    """An expert's tensors under the base's names, or its adapter's changes to them.
 
     Raises:
-        UserError: it is no expert of this base.
+        UserError: it is not an expert of this base.
     """
     check_modules(base.folder, folder)
     if is_adapter(folder):
@@ -65,27 +65,31 @@ def read_expert(name: str, folder: Path, base: Checkpoint) -> Expert:
     if base.model is None:
         stored = stored_tensors(folder)
         if odd := base.tensors.keys() ^ stored.keys():
-            raise UserError(f"expert {name}: only it or the base has {min(odd)}: all names must be the same")
+            raise UserError(
+                f"expert {name}: only it or the base has {min(odd)}: give an expert with the base's tensors"
+            )
         return Expert(stored, {})
     try:
         model = model_of(folder)
     except Unknown as error:
         if (folder / "config.json").is_file():
-            raise UserError(f"expert {name}: {error}, the base is a {type(base.model).__name__}") from None
+            raise UserError(
+                f"expert {name}: {error}, and the base is a {type(base.model).__name__}: give an expert of it"
+            ) from None
         model = on_meta(type(base.model), base.model.config)
     return fitted(name, read_checkpoint(folder, model), base)
 
 
 def fitted(name: str, found: Checkpoint, base: Checkpoint) -> Expert:
-    """A whole model's tensors by the names of a base.
+    """A whole model's tensors under the names of a base.
 
     Args:
-        name: the expert's, for errors.
+        name: the expert's name, for error messages.
         found: its tensors, and its architecture.
         base: the base, of a known architecture.
 
     Raises:
-        UserError: it is of another architecture.
+        UserError: it has another architecture.
     """
     model: Any = found.model
     whole: Any = base.model
@@ -104,12 +108,12 @@ def fitted(name: str, found: Checkpoint, base: Checkpoint) -> Expert:
     inside = {child(n, whole) for n in base.tensors}
     foreign = [n for n in own if child(n, model) in inside]
     if foreign:
-        raise UserError(f"expert {name}: the base has no tensor {min(foreign)}: another architecture")
+        raise UserError(f"expert {name}: the base has no tensor {min(foreign)}: give an expert of this base")
     same = {n for n, t in found.unread.items() if n in base.unread and torch.equal(t, base.unread[n])}
     unread = {n: t for n, t in found.unread.items() if n not in same}
     values: dict[str, Value] = {n: state[n] for n in base.tensors if n in state}
     if not values:
-        raise UserError(f"{found.folder}: shares no tensor with the base: another architecture")
+        raise UserError(f"{found.folder}: it shares no tensor with the base: give an expert of this base")
     for mine, n in there.items():
         if n in values and child(n, whole) in HEADS and state[n].shape != base.tensors[n].shape:
             own[mine] = state[n]
@@ -117,10 +121,10 @@ def fitted(name: str, found: Checkpoint, base: Checkpoint) -> Expert:
 
 
 def kept(base: Checkpoint, experts: Mapping[str, Expert]) -> set[str]:
-    """The tensors that stay the base's: parts that no expert has, and heads of other shapes.
+    """The tensors that stay as in the base: parts that no expert has, and heads of other shapes.
 
     Raises:
-        UserError: an expert lacks a tensor, in a part that is merged.
+        UserError: an expert lacks a tensor of a part that is merged.
     """
     whole = {name: expert.values for name, expert in experts.items() if expert.whole}
     part = {n: child(n, base.model) for n in base.tensors}
@@ -130,18 +134,18 @@ def kept(base: Checkpoint, experts: Mapping[str, Expert]) -> set[str]:
         own |= {part[n] for n, t in base.tensors.items() if n in state and state[n].shape != t.shape} & {
             *HEADS
         }
-    say(own, "the experts differ in it or have none: the base's is kept")
+    say(own, "missing from the experts, or of other shapes in them: the base's is kept")
     for expert, state in whole.items():
         missing = [n for n in base.tensors if n not in state and part[n] not in own]
         if missing:
-            raise UserError(f"expert {expert}: tensor {min(missing)} is missing: not trained from this base?")
+            raise UserError(f"expert {expert}: tensor {min(missing)} is missing: give an expert of this base")
     return {n for n in base.tensors if part[n] in own}
 
 
 def tied_by_value(base: Checkpoint, experts: Mapping[str, Expert]) -> Checkpoint:
-    """A base that is known by names alone, without tensors that are the same twice in all folders.
+    """A base known only by names, without tensors that equal an earlier one in all folders.
 
-    Such a pair is a tied one, or two that nothing has trained.
+    Such a pair is tied, or nothing has trained it.
     """
     ties: dict[str, str] = {}
     first: dict[Any, list[str]] = {}
@@ -163,7 +167,7 @@ def say(parts: Collection[str], what: str) -> None:
 
 
 def deltas_of(base: State, experts: Mapping[str, Expert], device: torch.device) -> Deltas:
-    """The deltas of the tensors that an expert has, in the widest dtype that a tensor has."""
+    """The deltas of the tensors that any expert has, in the widest dtype of each tensor."""
     states = {name: expert.values for name, expert in experts.items()}
     changed = [n for n in base if any(n in state for state in states.values())]
     start: dict[str, Tensor] = {}

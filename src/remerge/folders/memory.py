@@ -1,4 +1,4 @@
-"""One merge of models in memory, as `from_pretrained` and PEFT hold them."""
+"""One merge of models in memory, as `from_pretrained` and PEFT return them."""
 
 import tempfile
 from collections.abc import Mapping
@@ -22,13 +22,13 @@ from remerge.methods import find
 def merge_models(
     name: str, base: Any, experts: Mapping[str, Any], params: Mapping[str, Any]
 ) -> PreTrainedModel:
-    """Merge models of one base into a new one; none of those given is changed.
+    """Merge models of one base into a new one; the given models stay as they are.
 
-    What an expert owns alone, as a classifier's head, is not merged: the base's is kept, and this is said on
-    standard error.
+    Parts that only one expert has, such as a classifier's head, are not merged: the base's is kept, as a note
+    on standard error says.
 
     Args:
-        name: a method that needs the weights alone.
+        name: a method that needs only the weights.
         base: the pretrained model.
         experts: models of the base's architecture, or PEFT's adapters of it, by name.
         params: the method's parameters.
@@ -43,14 +43,14 @@ def merge_models(
         raise UserError(f"method {name} needs {what}: name it in a configuration and run the pipeline")
     if not isinstance(base, PreTrainedModel) or any(".base_layer." in n for n in base.state_dict()):
         raise UserError(
-            "the base is no model of transformers without adapters: load it anew, for PEFT puts its layers "
+            "the base is not a transformers model without adapters: load it again, as PEFT puts its layers "
             "into the model that it is given"
         )
     whole = held(base)
     read = {expert: _read(expert, model, whole) for expert, model in experts.items()}
     still = kept(whole, read)
     for expert, found in read.items():
-        say({n.rpartition(".")[0] for n in found.own}, f"of {expert} alone: not merged")
+        say({n.rpartition(".")[0] for n in found.own}, f"only in {expert}: not merged")
     weights = deltas_of({n: t for n, t in whole.tensors.items() if n not in still}, read, base.device)
     made: Any = deepcopy(base)
     parameters = dict(made.named_parameters())
@@ -61,9 +61,9 @@ def merge_models(
 
 
 def _read(name: str, model: Any, base: Checkpoint) -> Expert:
-    """A model's tensors by the names of the base, or what its adapter makes of them."""
+    """A model's tensors under the base's names, or its adapter's changes to them."""
     if isinstance(model, PeftModel):
-        # As PEFT saves it, so that it is read, and refused, like any folder; an adapter is small.
+        # Saved by PEFT first, so that it is read, and refused, like any folder; an adapter is small.
         with tempfile.TemporaryDirectory() as folder:
             model.save_pretrained(folder, selected_adapters=[model.active_adapter])
             own = Path(folder, model.active_adapter)
@@ -71,4 +71,4 @@ def _read(name: str, model: Any, base: Checkpoint) -> Expert:
             return Expert(adapter.values, adapter.own, whole=False)
     if isinstance(model, PreTrainedModel):
         return fitted(name, held(model), base)
-    raise UserError(f"expert {name} is a {type(model).__name__}: give a model of transformers or PEFT")
+    raise UserError(f"expert {name} is a {type(model).__name__}: give a transformers or PEFT model")

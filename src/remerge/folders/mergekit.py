@@ -1,4 +1,4 @@
-"""Configurations of mergekit's, as people have them: read where a method of remerge's makes the same."""
+"""mergekit configurations, as people have them: read where a remerge method makes the same merge."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -22,17 +22,17 @@ KEYS = {
     "tokenizer": "the tokenizer is the base's: leave the key out",
     "chat_template": "the chat template is the base's: leave the key out",
 }
-"""The keys of a file, and what is to be done about those that remerge cannot follow."""
+"""The keys of a file, with the remedy for those that remerge cannot follow."""
 
 DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
 class Given:
-    """A merge that a file of mergekit's asks for, in remerge's words.
+    """A merge that a mergekit file asks for, in remerge's terms.
 
     Attributes:
-        method: how to merge.
+        method: the merge method.
         base: a folder or hub id.
         experts: the same for each expert.
         params: the method's parameters.
@@ -48,9 +48,9 @@ class Given:
 
 @dataclass(frozen=True)
 class _Settings:
-    """The parameters in a file: of all models together, and each model's own before them.
+    """The parameters in a file: those for all models, and each model's own, which take precedence.
 
-    A method takes them one by one; what is left over in the end was not understood.
+    A method takes them one by one; any that are left in the end were not understood.
     """
 
     where: Path
@@ -61,11 +61,11 @@ class _Settings:
         """A number that all models share."""
         value = self.shared.pop(key, default)
         if value is None:
-            raise UserError(f"{self.where}: parameters.{key} is missing")
+            raise UserError(f"{self.where}: parameters.{key} is missing: give a number")
         return self._number(f"parameters.{key}", value)
 
     def numbers(self, key: str, default: float | None = None) -> list[float]:
-        """A number of each model."""
+        """One number for each model."""
         shared = self.shared.pop(key, default)
         found = {model: own.pop(key, shared) for model, own in self.models.items()}
         for model, value in found.items():
@@ -74,21 +74,21 @@ class _Settings:
         return [self._number(f"{key} of {model}", value) for model, value in found.items()]
 
     def same(self, key: str, default: float | None, why: str) -> float:
-        """A number of each model that must be the same for all."""
+        """A number for each model that must be the same for all."""
         values = self.numbers(key, default)
         if len(set(values)) > 1:
-            raise UserError(f"{self.where}: {key}: {why}: give all models the same")
+            raise UserError(f"{self.where}: {key}: {why}: give all models the same value")
         return values[0]
 
     def flag(self, key: str, default: bool) -> bool:
-        """Whether something is done, for all models."""
+        """A switch for all models."""
         value = self.shared.pop(key, default)
         if not isinstance(value, bool):
             raise UserError(f"{self.where}: parameters.{key}: must be true or false, not {str(value)[:60]!r}")
         return value
 
     def done(self, method: str) -> None:
-        """Refuse what is left over."""
+        """Refuse parameters that are left."""
         left = [(f"parameters.{key}", key) for key in self.shared]
         left += [(f"{key} of {model}", key) for model, own in self.models.items() for key in own]
         for place, key in left:
@@ -97,7 +97,7 @@ class _Settings:
     def _number(self, place: str, value: Any) -> float:
         if isinstance(value, list | dict):
             raise UserError(
-                f"{self.where}: {place}: values by layer or by tensor's name are not read: give one number"
+                f"{self.where}: {place}: values per layer or per tensor are not supported: give one number"
             )
         try:
             number = math.nan if isinstance(value, bool) else float(value)
@@ -109,25 +109,25 @@ class _Settings:
 
 
 def read_recipe(where: Path) -> Given:
-    """The merge that a file of mergekit's asks for.
+    """The merge that a mergekit file asks for.
 
-    Sums are in float32 whatever ``dtype`` says; it names what the weights are written in.
+    Sums are in float32 whatever ``dtype`` says; it is the dtype in which the weights are written.
 
     Raises:
-        UserError: it is no such file, or asks for what remerge does not do in the same way; the line names
+        UserError: it is no such file, or asks for something that remerge does not do; the line names
             the key.
     """
     raw = read_yaml(where)
     if not isinstance(raw, dict):
-        raise UserError(f"{where}: not a mapping of keys")
+        raise UserError(f"{where}: not a mapping of keys: give a mergekit configuration")
     for key, value in raw.items():
-        remedy = KEYS.get(key, f"unknown key (of {', '.join(k for k, r in KEYS.items() if not r)})")
+        remedy = KEYS.get(key, f"unknown key, known: {', '.join(k for k, r in KEYS.items() if not r)}")
         if remedy and value is not None:
             raise UserError(f"{where}: {key}: {remedy}")
     name = str(raw.get("merge_method"))
     if name not in METHODS:
         raise UserError(
-            f"{where}: merge_method: {name[:60]!r} is none of those that both make alike, "
+            f"{where}: merge_method: {name[:60]!r} is not one that remerge and mergekit have in common, "
             f"{', '.join(METHODS)}: see `remerge methods` for remerge's own"
         )
     if raw.get("tokenizer_source") not in (None, "base"):
@@ -146,13 +146,13 @@ def read_recipe(where: Path) -> Given:
                 f"{where}: base_model: linear would merge it too: list it in models, or leave it out"
             )
     elif base is None:
-        raise UserError(f"{where}: base_model is missing: {name} starts from it: name it")
+        raise UserError(f"{where}: base_model is missing, and {name} starts from it: name it")
     else:
         own = models.pop(base, {})
         models = {base: own, **models} if name == "slerp" else models
     settings = _Settings(where, _mapping(where, "parameters", raw.get("parameters")), models)
     if not models:
-        raise UserError(f"{where}: models: none but the base: list the experts")
+        raise UserError(f"{where}: models: only the base is listed: list the experts")
     method, params = METHODS[name](settings)
     settings.done(method)
     return Given(method, base or next(iter(models)), list(models), params, dtype)
@@ -169,7 +169,9 @@ def _models(where: Path, raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         source = _source(where, f"models.{i}.model", entry.pop("model", None))
         own = _mapping(where, f"models.{i}.parameters", entry.pop("parameters", None))
         if entry:
-            raise UserError(f"{where}: models.{i}: unknown key {min(map(str, entry))} (of model, parameters)")
+            raise UserError(
+                f"{where}: models.{i}: unknown key {min(map(str, entry))}, known: model, parameters"
+            )
         if source in found:
             raise UserError(f"{where}: models.{i}: {source} is listed twice: give it one weight")
         found[source] = own
@@ -198,7 +200,7 @@ def _linear(given: _Settings) -> tuple[str, dict[str, Any]]:
     if not given.flag("normalize", True) and not math.isclose(total, 1):
         raise UserError(f"{given.where}: parameters.normalize: the weights sum to {total:g}: make it 1")
     if min(weights) < 0:
-        raise UserError(f"{given.where}: weight: {min(weights):g} is negative: merge by task_arithmetic")
+        raise UserError(f"{given.where}: weight: {min(weights):g} is negative: use task_arithmetic")
     if total == 0:
         raise UserError(f"{given.where}: weight: all are 0: give one model a weight")
     return "average", {"weights": [weight / total for weight in weights]}
@@ -206,7 +208,7 @@ def _linear(given: _Settings) -> tuple[str, dict[str, Any]]:
 
 def _task_arithmetic(given: _Settings) -> tuple[str, dict[str, Any]]:
     weights, scale = given.numbers("weight"), given.number("lambda", 1.0)
-    given.flag("int8_mask", False)  # of memory alone
+    given.flag("int8_mask", False)  # concerns only memory
     if given.flag("normalize", False):
         scale /= _divisor(given, weights)
     return "task_arithmetic", {"scale": [scale * weight for weight in weights]}
@@ -216,11 +218,11 @@ def _ties(given: _Settings) -> tuple[str, dict[str, Any]]:
     weight = given.same("weight", None, "signs are elected before any weighting")
     density = given.same("density", 1.0, "every task vector keeps the same share")
     scale = given.number("lambda", 1.0)
-    given.flag("int8_mask", False)  # of memory alone
+    given.flag("int8_mask", False)  # concerns only memory
     if given.flag("rescale", False):
-        raise UserError(f"{given.where}: parameters.rescale: what is kept is not rescaled: write false")
+        raise UserError(f"{given.where}: parameters.rescale: remerge's ties does not rescale: write false")
     if weight <= 0:
-        raise UserError(f"{given.where}: weight: {weight:g} elects other signs: give a positive number")
+        raise UserError(f"{given.where}: weight: {weight:g} would elect other signs: give a positive number")
     mean = given.flag("normalize", True)
     params = {"density": density, "scale": scale if mean else scale * weight, "scope": "tensor"}
     return "ties", params if mean else {**params, "aggregate": "sum"}
@@ -236,10 +238,10 @@ def _multislerp(given: _Settings) -> tuple[str, dict[str, Any]]:
     weights = given.numbers("weight")
     if not given.flag("normalize_weights", True):
         raise UserError(
-            f"{given.where}: parameters.normalize_weights: the weights are normalised: write true"
+            f"{given.where}: parameters.normalize_weights: remerge normalises the weights: write true"
         )
     if min(weights) < 0:
-        raise UserError(f"{given.where}: weight: {min(weights):g} is negative: give numbers from 0")
+        raise UserError(f"{given.where}: weight: {min(weights):g} is negative: give numbers of 0 or more")
     total = _divisor(given, weights)
     return "multi_slerp", {"weights": [weight / total for weight in weights]}
 
@@ -247,7 +249,9 @@ def _multislerp(given: _Settings) -> tuple[str, dict[str, Any]]:
 def _divisor(given: _Settings, weights: Sequence[float]) -> float:
     total = math.fsum(weights)
     if abs(total) < 1e-8:
-        raise UserError(f"{given.where}: weight: they sum to 0 and cannot be normalised: change one")
+        raise UserError(
+            f"{given.where}: weight: the weights sum to 0: change one, so that they can be normalised"
+        )
     return total
 
 
@@ -258,4 +262,4 @@ METHODS: Mapping[str, Callable[[_Settings], tuple[str, dict[str, Any]]]] = {
     "slerp": _slerp,
     "multislerp": _multislerp,
 }
-"""The methods that both make alike, by mergekit's names: from settings to remerge's method and parameters."""
+"""The methods that both have, by mergekit's names: from settings to remerge's method and parameters."""

@@ -1,4 +1,4 @@
-"""A folder of merged weights: shards as the base stores them, and all else that lies in the base's folder."""
+"""A folder of merged weights: shards as the base stores them, and the other files of the base's folder."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -15,10 +15,10 @@ from remerge.errors import UserError
 from remerge.files import read_json, write_json
 
 SHARD = "5GB"
-"""At most so much in one file of weights."""
+"""The largest size of one file of weights."""
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".index.json")
-"""How files of weights end."""
+"""The endings of files of weights."""
 
 OF_TRAINING = (
     "README.md",
@@ -33,13 +33,13 @@ OF_TRAINING = (
 def write_weights(
     folder: Path, merged: Iterator[tuple[str, Tensor]], base: Checkpoint, dtype: str | None
 ) -> None:
-    """Write tensors to one file, or to shards and their index; a shard is let go once it is whole.
+    """Write tensors to one file, or to shards and their index; a shard leaves memory once it is complete.
 
     Args:
-        folder: where to.
-        merged: every tensor of the base, merged, in its order.
+        folder: the folder to write to.
+        merged: every tensor of the base, merged, in the base's order.
         base: how it is stored.
-        dtype: what it is stored in; as the base if not given.
+        dtype: the dtype to store; the base's if not given.
     """
     storage = Storage(base.model) if base.model is not None else Names(base.ties)
     parts = storage.parts(base.tensors)
@@ -79,7 +79,7 @@ def stored_dtype(theta: Tensor, dtype: str | None) -> torch.dtype:
 def copied(base: Path) -> list[Path]:
     """The files of a base's folder, besides its weights, that are needed to load and use it: relative paths.
 
-    Custom code and licences are among it, and the parts of a sentence encoder that `modules.json` names.
+    They include custom code, licences, and the parts of a sentence encoder that `modules.json` names.
     """
     found = [
         file.relative_to(base)
@@ -105,7 +105,7 @@ def copy(base: Path, folder: Path, dtype: str | None) -> None:
 
 
 def check_modules(base: Path, expert: Path) -> None:
-    """Refuse an expert that trained a further module of a sentence encoder, for these are not merged.
+    """Refuse an expert that trained a further module of a sentence encoder, since these are not merged.
 
     Raises:
         UserError: such a module has other weights than the base's.
@@ -114,7 +114,7 @@ def check_modules(base: Path, expert: Path) -> None:
         for file in sorted((base / name).rglob("*.safetensors")):
             other = expert / file.relative_to(base)
             if other.is_file() and other.read_bytes() != file.read_bytes():
-                raise UserError(f"{other}: trained apart from the base's, and not merged: merge it by hand")
+                raise UserError(f"{other}: differs from the base's, and is not merged: merge it by hand")
 
 
 def _modules(base: Path) -> list[str]:

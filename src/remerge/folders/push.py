@@ -1,4 +1,4 @@
-"""A merge on the hub: what goes there, and what stays here."""
+"""A merge on the hub: what is uploaded, and what is not."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,27 +16,29 @@ from remerge.folders.recipe import RECIPE
 
 
 def push(folder: Path, repository: str, private: bool = False) -> str:
-    """Upload a merge to the hub, with the token that `hf auth login` keeps; its address.
+    """Upload a merge to the hub with the token that `hf auth login` keeps, and return its address.
 
     Args:
-        folder: as `remerge merge` or the stage `exports` writes it.
-        repository: ``name/model``; made if it is not there.
-        private: whether a repository that is made is private.
+        folder: a folder that `remerge merge` or the stage `exports` wrote.
+        repository: ``name/model``; created if it does not exist.
+        private: whether a created repository is private.
 
     Raises:
-        UserError: the folder is no whole merge with a card, a file in it names a folder of this machine, or
+        UserError: the folder is not a complete merge with a card, a file in it names a local folder, or
             the hub refuses it.
     """
     weight_files(folder)
     if not {"merge", "remerge"} <= _tags(folder):
-        raise UserError(f"{folder}/README.md: no card of a merge by remerge")
+        raise UserError(
+            f"{folder}/README.md: not the card of a remerge merge: give a folder that remerge wrote"
+        )
     for file in sorted(folder.glob("*.json")):
         if file.name.endswith(".index.json") or "token" in file.name or "vocab" in file.name:
             continue
         for text in _texts(read_json(file)):
             if _is_here(text):
-                raise UserError(f"{file} names {text}, a place on this machine: put a hub id in its place")
-    # A recipe of local folders is of no use elsewhere, and tells where they lie.
+                raise UserError(f"{file} names {text}, a path on this machine: replace it with a hub id")
+    # A recipe of local folders is of no use elsewhere, and gives away their paths.
     recipe = folder / RECIPE
     local = recipe.is_file() and not all(map(_is_hub_id, _models(yaml.safe_load(recipe.read_text()))))
     try:
@@ -60,7 +62,9 @@ def _tags(folder: Path) -> set[str]:
         data: Any = ModelCard.load(folder / "README.md").data
     except (OSError, ValueError, HFValidationError) as error:
         cause = " ".join(str(error).split())[:200]
-        raise UserError(f"{folder}/README.md: no model card ({cause})") from None
+        raise UserError(
+            f"{folder}/README.md: not a model card ({cause}): give a folder that remerge wrote"
+        ) from None
     return {*(data.get("tags") or ())}
 
 
@@ -73,7 +77,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _is_here(text: str) -> bool:
-    """Whether a text is a place on this machine."""
+    """Whether a text is a path on this machine."""
     return text[:1] in ("/", "~") or text[:2] == "./" or text[:3] == "../"
 
 

@@ -1,4 +1,4 @@
-"""A merge in mergekit's words, to lie beside the merge."""
+"""A merge as a mergekit configuration, to store beside the merge."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,9 +7,9 @@ from remerge.folders.card import Coefficients
 from remerge.methods import Method, find
 
 RECIPE = "mergekit_config.yml"
-"""The file beside a merge; mergekit gives its own the same name."""
+"""The file beside a merge; mergekit uses the same name."""
 
-HINT = f"`{RECIPE}` makes the same merge with mergekit 0.1.5; on the hub it lies only if all its models do."
+HINT = f"`{RECIPE}` makes the same merge with mergekit 0.1.5; it is on the hub only if all its models are."
 
 
 def recipe_of(
@@ -23,12 +23,12 @@ def recipe_of(
     """The configuration with which mergekit 0.1.5 makes the same merge, or None if it has no such method.
 
     Args:
-        method: how the experts were merged.
+        method: the method that merged the experts.
         settings: all its parameters.
         base: the base's hub id or folder.
         experts: the same of each expert, in the order of the merge.
-        coefficients: what was learned, empty for methods that learn nothing.
-        dtype: in which the merge is stored.
+        coefficients: the learned coefficients, empty for methods that learn nothing.
+        dtype: the dtype in which the merge is stored.
     """
     if method.learned:
         if settings["over"] not in ("", "none"):
@@ -54,7 +54,7 @@ def recipe_of(
 
 
 def _as_given(coefficients: Coefficients) -> tuple[Method, dict[str, Any]]:
-    """The method that makes the merge of learned coefficients, and its settings."""
+    """The method that makes the merge with the learned coefficients, and its settings."""
     first = next(iter(coefficients.values()))
     if not isinstance(first, Mapping):
         return find("task_arithmetic"), {"scale": coefficients}

@@ -35,20 +35,20 @@ def merge_folders(
 ) -> None:
     """Merge checkpoints of one base into a new folder, with the base's configuration and tokenizer.
 
-    What an expert owns alone, as a classifier's head, is not merged: it lies in `heads/<expert>.safetensors`
-    beside the merge, and the base's is kept. Both are said on standard error.
+    Parts that only one expert has, such as a classifier's head, are not merged: they are written to
+    `heads/<expert>.safetensors`, and the base's is kept, with a note of both on standard error.
 
     Args:
-        method: a method that needs the weights alone.
+        method: a method that needs only the weights.
         base: a folder of safetensors, or a hub id.
         experts: the same for each expert; they may be LoRA adapters.
         out: a folder that does not exist, or is empty.
         params: the method's parameters, each as ``name=value``.
-        dtype: of the merged weights; the base's if not given.
+        dtype: the dtype of the merged weights; the base's if not given.
         device: where to compute.
 
     Raises:
-        UserError: an unknown method or parameter, a folder that is not whole or does not fit the base.
+        UserError: an unknown method or parameter, or a folder that is incomplete or does not fit the base.
     """
     chosen = find(method)
     settings = chosen.settings(dict(map(_parameter, params)))
@@ -67,7 +67,7 @@ def merge_folders(
         whole = tied_by_value(whole, read)
     theta, still = whole.tensors, kept(whole, read)
     for name, expert in read.items():
-        say({n.rpartition(".")[0] for n in expert.own}, f"of {name} alone: kept in {_head(name)}")
+        say({n.rpartition(".")[0] for n in expert.own}, f"only in {name}: kept in {_head(name)}")
     try:
         weights = deltas_of({n: t for n, t in theta.items() if n not in still}, read, place)
         merged = chosen.function(weights, **settings)
@@ -97,11 +97,11 @@ def merge_folders(
 
         write_folder(out, save)
     except torch.OutOfMemoryError:
-        raise UserError(f"{place}: base and experts do not fit its memory: use --device cpu") from None
+        raise UserError(f"{place}: base and experts do not fit into its memory: use --device cpu") from None
 
 
 def merge_recipe(file: Path, out: Path, device: str = "auto") -> None:
-    """Merge as a configuration of mergekit's says.
+    """Merge as a mergekit configuration says.
 
     Args:
         file: the configuration.
@@ -109,7 +109,7 @@ def merge_recipe(file: Path, out: Path, device: str = "auto") -> None:
         device: where to compute.
 
     Raises:
-        UserError: what the file asks for is not what a method of ours makes, or as in `merge_folders`.
+        UserError: no remerge method makes the merge that the file asks for, or as in `merge_folders`.
     """
     given = read_recipe(file)
     params = [f"{name}={value!r}" for name, value in given.params.items()]
@@ -117,7 +117,7 @@ def merge_recipe(file: Path, out: Path, device: str = "auto") -> None:
 
 
 def _parameter(written: str) -> tuple[str, Any]:
-    """A parameter from ``name=value``; a value that is no number, list, True or False is a word."""
+    """A parameter from ``name=value``; a value other than a number, list, True or False is a word."""
     name, equals, value = written.partition("=")
     if not equals:
         raise UserError(f"--param {written!r}: write name=value")
@@ -128,7 +128,7 @@ def _parameter(written: str) -> tuple[str, Any]:
 
 
 def _named(experts: Sequence[str]) -> dict[str, str]:
-    """The experts under the last part of their names, on which random masks depend, if these differ."""
+    """The experts by the last part of their names, on which random masks depend, if these differ."""
     if len(set(experts)) < len(experts):
         raise UserError("an expert is given twice: weight it by --param instead")
     short = [Path(expert).name for expert in experts]
@@ -142,7 +142,7 @@ def _beside(base: Path, experts: Mapping[str, Expert]) -> list[str]:
     if heads:
         files = ", ".join(f"`{_head(name)}`" for name in heads)
         told.append(
-            f"Not merged, for the base has no such tensors: {files}. To use one, load the folder with the "
+            f"Not merged, since the base has no such tensors: {files}. To use one, load the folder with the "
             "expert's class, then `model.load_state_dict(load_file(file), strict=False)`."
         )
     return told
@@ -155,9 +155,9 @@ def _recipe(
     experts: Mapping[str, str],
     dtypes: Collection[torch.dtype],
 ) -> dict[str, Any] | None:
-    """mergekit's recipe of a merge of whole models in which nothing is kept apart.
+    """mergekit's recipe for a merge of whole models with nothing left unmerged.
 
-    mergekit would merge heads, add adapters in a precision of its own, and writes one dtype throughout.
+    mergekit would merge heads and add adapters in a precision of its own, and it writes a single dtype.
     """
     if len(dtypes) > 1:
         return None
@@ -167,17 +167,17 @@ def _recipe(
 
 
 def _anywhere(source: str) -> str:
-    """A model by its hub id, or by its folder, which is found from any other."""
+    """A model's hub id, or its folder's absolute path."""
     return str(Path(source).resolve()) if Path(source).is_dir() else source
 
 
 def _head(expert: str) -> Path:
-    """Where what an expert owns alone is written."""
+    """The file of the tensors that only this expert has."""
     return Path("heads") / f"{expert.strip('./').replace('/', '-')}.safetensors"
 
 
 def _added(base: State, merged: Merged, weights: Deltas, dtype: str | None) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of the merged model, in the order of the base: one at a time is made."""
+    """Every tensor of the merged model, made one at a time, in the order of the base."""
     for name, theta in tqdm(base.items(), desc="merge", mininterval=1):
         made = next(merged)[1].add_(weights.base[name]) if name in weights.base else theta
         yield name, made.to("cpu", stored_dtype(theta, dtype)).contiguous()

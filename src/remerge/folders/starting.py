@@ -1,4 +1,4 @@
-"""A configuration to start from, written by looking at a base and its experts."""
+"""A first configuration, written by looking at a base and its experts."""
 
 import json
 import os
@@ -30,13 +30,13 @@ ARCHITECTURES = {
     "seq2seq": MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     "causal_lm": MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
 }
-"""The architectures that each family of texts reads, by transformers' own lists."""
+"""The architectures that each text family reads, from transformers' own lists."""
 
 TASK_TYPES = {"SEQ_CLS": "classifier", "SEQ_2_SEQ_LM": "seq2seq", "CAUSAL_LM": "causal_lm"}
-"""The same of adapters, by PEFT's word for what they were trained for."""
+"""The families of adapters, by the task type that PEFT stores."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-"""A task's name: it becomes a part of the names of files."""
+"""A task's name: it becomes part of file names."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Seen:
     """An expert as it was found.
 
     Attributes:
-        source: its folder as the configuration has it, or its hub id.
+        source: its folder as written in the configuration, or its hub id.
         adapter: whether it is an adapter of the base.
-        labels: its head's classes in words, where it has a head and its configuration names them.
-        classes: how many classes its head tells apart; 0 of one without a head.
-        added: how many tokens it has that the base lacks.
+        labels: the names of its head's classes, if it has a head and its configuration names them.
+        classes: the number of its head's classes; 0 without a head.
+        added: the number of tokens that it has and the base lacks.
     """
 
     source: str
@@ -59,28 +59,28 @@ class Seen:
 
 
 def write_configuration(out: Path, base: str, experts: Sequence[str]) -> None:
-    """Write a configuration that merges some checkpoints; what only their owner knows is left to fill in.
+    """Write a configuration that merges some checkpoints; their owner fills in what nobody else can know.
 
     Args:
-        out: a YAML file that is not there yet; it is called as the benchmark will be.
+        out: a YAML file that does not exist yet; its name becomes the benchmark's.
         base: a folder of safetensors, or a hub id.
         experts: the same for each expert, ``name=folder`` or the folder alone; LoRA adapters too.
 
     Raises:
-        UserError: the file is there, or one of the checkpoints is none, or not of this base.
+        UserError: the file exists, or a checkpoint cannot be read or has another base.
     """
     if out.exists():
         raise UserError(f"{out} exists: give another name, or remove it")
     name = out.stem
     if out.suffix not in (".yaml", ".yml") or not NAME.fullmatch(name):
-        raise UserError(f"{out}: call it NAME.yaml, of letters, digits, _ and -: NAME is the benchmark's")
+        raise UserError(f"{out}: its name becomes the benchmark's: use letters, digits, _ and -, and .yaml")
     sources = _named(experts)
     folder = locate(base)
     if is_adapter(folder):
         raise UserError(f"{base} is an adapter: give the model that it was trained on as --base")
     whole = read_base(folder)
     if whole.model is None:
-        raise UserError(f"{base}: transformers has no such architecture: only `remerge merge` can merge it")
+        raise UserError(f"{base}: transformers does not know its architecture: use `remerge merge` instead")
     folders = {expert: locate(source) for expert, source in sources.items()}
     read = {expert: read_expert(expert, place, whole) for expert, place in folders.items()}
     kind = _family(whole, folders)
@@ -122,11 +122,11 @@ def _named(experts: Sequence[str]) -> dict[str, str]:
             name, source = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(written).name).strip("-"), written
         if not NAME.fullmatch(name):
             raise UserError(
-                f"--expert {written}: a task's name has letters, digits, _ and - only: name=folder"
+                f"--expert {written}: a task's name has only letters, digits, _ and -: write name=folder"
             )
         if name in named or name in ("base", "multitask"):
-            why = "is called so already" if name in named else "is what a reference model is called"
-            raise UserError(f"--expert {written}: {name} {why}: give another name, name=folder")
+            why = "is already in use" if name in named else "is the name of a reference model"
+            raise UserError(f"--expert {written}: {name} {why}: give another, as name=folder")
         named[name] = source
     if len(named) < 2:
         raise UserError("a benchmark merges two experts or more: give --expert again")
@@ -134,10 +134,10 @@ def _named(experts: Sequence[str]) -> dict[str, str]:
 
 
 def _family(base: Checkpoint, folders: Mapping[str, Path]) -> str:
-    """The family whose models the experts are.
+    """The family of the experts.
 
     Raises:
-        UserError: they are of several, or of none.
+        UserError: they belong to several families, or to none.
     """
     config: Any = base.model.config if base.model is not None else None
     if config.model_type.startswith("clip"):
@@ -148,14 +148,14 @@ def _family(base: Checkpoint, folders: Mapping[str, Path]) -> str:
         if kind is None:
             made = type(base.model).__name__
             raise UserError(
-                f"{folders[expert]}: neither it nor the base ({made}) says how it answers: give a "
-                "model with a language-modelling head, or one of sequence classification"
+                f"{folders[expert]}: neither it nor the base ({made}) has a head that gives answers: give a "
+                "model with a language-modelling or sequence-classification head"
             )
     first, *others = kinds
     for expert in others:
         if kinds[expert] != kinds[first]:
             raise UserError(
-                f"{first} is a {kinds[first]}, {expert} a {kinds[expert]}: a benchmark asks all experts alike"
+                f"{first} is a {kinds[first]}, {expert} a {kinds[expert]}: give experts of one family"
             )
     return str(kinds[first])
 
@@ -180,7 +180,7 @@ def _kind(architecture: str) -> str | None:
 
 
 def _must_fit(expert: str, read: Expert, base: Checkpoint, reader: Family, added: bool) -> None:
-    """Refuse a model that lacks a tensor of the base, or has one of another shape, heads apart."""
+    """Refuse a model that lacks a tensor of the base, or has one of another shape, except in heads."""
     parts = {child(name, base.model) for name in read.values} - {*HEADS}
     for name, theta in base.tensors.items():
         if child(name, base.model) not in parts:
@@ -188,16 +188,16 @@ def _must_fit(expert: str, read: Expert, base: Checkpoint, reader: Family, added
         found = read.values.get(name)
         if found is None:
             if read.whole:
-                raise UserError(f"expert {expert}: tensor {name} is missing: not trained from this base?")
+                raise UserError(f"expert {expert}: tensor {name} is missing: give an expert of this base")
         elif found.shape != theta.shape and not (added and found.shape[1:] == theta.shape[1:]):
             raise UserError(
                 f"expert {expert}: {name} is {list(found.shape)}, the base's {list(theta.shape)}: "
-                "another architecture or vocabulary"
+                "give an expert of this base, with its vocabulary"
             )
 
 
 def _head(expert: str, folder: Path, kind: str) -> tuple[Sequence[str], int]:
-    """The classes that an expert's own head tells apart: in words if it names them, and how many."""
+    """The classes of an expert's own head: their names, if it has any, and their number."""
     if kind != "classifier":
         return (), 0
     classes = head_width(head_tensors(folder, expert, HEADS))
@@ -209,13 +209,13 @@ def _head(expert: str, folder: Path, kind: str) -> tuple[Sequence[str], int]:
 
 
 def _dtype(base: Checkpoint) -> str:
-    """The dtype in which a GPU computes: half precision where the base is stored in it."""
+    """The dtype in which a GPU computes: half precision if the base is stored in it."""
     half = any(theta.dtype in (torch.bfloat16, torch.float16) for theta in base.tensors.values())
     return "bfloat16" if half else "float32"
 
 
 def _written(source: str, out: Path) -> str:
-    """A folder relative to the configuration, as it names local ones; a hub id as it is."""
+    """A local folder relative to the configuration; a hub id as it is."""
     if not Path(source).is_dir():
         return source
     place = os.path.relpath(source, out.parent)
