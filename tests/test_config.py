@@ -87,7 +87,10 @@ def test_local_sources_are_relative_to_the_file(raw, tmp_path):
         (lambda c: c["finetune"].update(learning_rate="fast"), ["finetune.learning_rate", "'fast'"]),
         (lambda c: c.update(benchmark="../out"), ["benchmark", "pattern"]),
         (lambda c: c["tasks"].update({"../x": c["tasks"]["cola"]}), ["tasks.../x", "pattern"]),
-        (lambda c: c["tasks"].update(base=c["tasks"]["cola"]), ["tasks.base", "taken"]),
+        (
+            lambda c: c["tasks"].update(base=c["tasks"]["cola"]),
+            ["tasks.base", "the name of a reference model"],
+        ),
         (lambda c: c["plans"]["subsets"].update(sizes=[9]), ["plans.subsets: sizes", "9"]),
         (lambda c: c["merge"].update(variants=["tise"]), ["unknown method 'tise'", "ties"]),
         (lambda c: c["merge"].update(variants=["ties", "ties"]), ["ties is listed twice"]),
@@ -99,7 +102,10 @@ def test_local_sources_are_relative_to_the_file(raw, tmp_path):
             lambda c: (c["merge"].update(variants=["slerp"]), c["plans"]["subsets"].update(sizes=[3])),
             ["slerp makes no merges", "merges 2 experts"],
         ),
-        (lambda c: c["merge"].update(variants=[{"average": {"seeds": 3}}]), ["nothing is random"]),
+        (
+            lambda c: c["merge"].update(variants=[{"average": {"seeds": 3}}]),
+            ["has nothing random in it: leave seeds out"],
+        ),
         (lambda c: c["merge"]["defaults"].update(tise={}), ["unknown method 'tise'", "ties"]),
         (lambda c: c["merge"]["defaults"].update(ties={"density": 3}), ["density is"]),
         (
@@ -114,10 +120,10 @@ def test_local_sources_are_relative_to_the_file(raw, tmp_path):
             lambda c: c["merge"].update(variants=[{"task_arithmetic": {"scale": {"cola": 1}}}]),
             ["scale", "no number for expert mnli"],
         ),
-        (lambda c: c.update(rules=["./x.smk"]), ["rules: x is no variant"]),
+        (lambda c: c.update(rules=["./x.smk"]), ["rules: x is not a variant"]),
         (lambda c: c["tasks"]["cola"].update(prompt="{sentence"), ["tasks.cola", "not whole"]),
         (lambda c: c.update(device="gpu"), ["device", "gpu"]),
-        (lambda c: c.update(container="./no.sif"), ["container: ./no.sif is not there", "docker://"]),
+        (lambda c: c.update(container="./no.sif"), ["container: ./no.sif is missing", "docker://"]),
     ],
 )
 def test_a_mistake_gets_one_line_that_names_key_and_remedy(raw, change, words):
@@ -179,8 +185,8 @@ def test_a_configuration_builds_on_another(raw, tmp_path):
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({"a": {"include": "b.yaml"}, "b": {"include": "a.yaml"}}, "includes this file again"),
-        ({"a": {"include": "a.yaml"}}, "includes this file again"),
+        ({"a": {"include": "b.yaml"}, "b": {"include": "a.yaml"}}, "includes this file again: leave one out"),
+        ({"a": {"include": "a.yaml"}}, "includes this file again: leave one out"),
         ({"a": {"include": "c.yaml"}}, "c.yaml: No such file"),
         ({"a": {"include": ["b.yaml"]}}, "name one file"),
         ({"a": {"include": "b.yaml"}, "b": []}, "not a mapping"),
@@ -205,7 +211,7 @@ def local(tmp_path, row, **task):
 
 def test_prompts_are_checked_against_local_data_before_work(tmp_path):
     with pytest.raises(
-        UserError, match=r"tasks\.one: no column 'text' in split 'train' .*\(there are: words, label\)"
+        UserError, match=r"tasks\.one: no column 'text' in split 'train' .*\(its columns: words, label\)"
     ):
         configuration.check(local(tmp_path, {"words": "x", "label": 0}))
 
@@ -216,9 +222,7 @@ def test_heads_of_local_experts_are_checked_before_work(tmp_path):
     config = local(tmp_path, {"text": "x", "label": 0}, expert="./expert")
     configuration.check(config)
     base = config.base.model_copy(update={"family": "classifier"})
-    with pytest.raises(
-        UserError, match=r"the head of one tells 3 classes apart, tasks\.one\.answers names 2"
-    ):
+    with pytest.raises(UserError, match=r"the head of one has 3 classes, and tasks\.one\.answers names 2"):
         configuration.check(config.model_copy(update={"base": base}))
 
 

@@ -49,7 +49,7 @@ def checked(results: Path, path: Path, follows: Mapping[str, str]) -> Path:
         raise UserError(f"{path} was altered or replaced after it was made: delete it and run again")
     for name, part in follows.items():
         if note.follows.get(name) != part:
-            raise Stale(f"{path} was made from other {name} than there is now: delete it and run again")
+            raise Stale(f"{path} was made from other {name} than today's: delete it and run again")
     return path
 
 

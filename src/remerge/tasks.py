@@ -165,7 +165,7 @@ def pairs(
         except KeyError as missing:
             columns = ", ".join(row)
             raise UserError(
-                f"{where}: no column {missing} (there are: {columns}): see prompt, answers and target"
+                f"{where}: no column {missing} (its columns: {columns}): see prompt, answers and target"
             ) from None
         except (TypeError, ValueError) as error:
             raise UserError(

@@ -72,9 +72,9 @@ def test_a_number_in_a_record_a_table_or_a_journal(copied: Path, capsys: Any) ->
     status, lines = verified(capsys)
     assert status == 2
     for named in (
-        f"corrupt: {merges} is not what its journal says",
+        f"corrupt: {merges} differs from its journal",
         f"stale: {table} is not what today's records and code make",
-        f"corrupt: {journal} has 1 lines that differ from what was written",
+        f"corrupt: {journal} has 1 lines that were altered after they were written",
     ):
         assert any(named in line for line in lines), lines
 
@@ -86,7 +86,7 @@ def test_other_settings_versions_and_parents_are_stale(
     config.write_text(config.read_text().replace("learning_rate: 0.01", "learning_rate: 0.02"))
     status, lines = verified(capsys)
     assert status == 2
-    trained = [line for line in lines if "was trained from other settings than there is now" in line]
+    trained = [line for line in lines if "was trained from other settings than today's" in line]
     assert len(trained) == 4, lines  # three experts and the multitask model
     shutil.copytree(copied.parent / "copy", copied.parent / "other")
     monkeypatch.setattr("remerge.verify.versions", lambda: {"python": "3.0"})
@@ -105,7 +105,7 @@ def test_edited_code_makes_what_follows_from_it_stale(
     _code._code.cache_clear()
     status, lines = verified(capsys)
     _code._code.cache_clear()
-    stale = [line for line in lines if "made from other code than there is now" in line]
+    stale = [line for line in lines if "made from other code than today's" in line]
     assert status == 2 and len(stale) == 3, lines  # the statistics
     assert any("alignment.json does not follow from today's code" in line for line in lines)
     assert not any("merges/average" in line for line in lines)
@@ -154,4 +154,4 @@ def test_a_reference_of_another_expert_is_refused(copied: Path, capsys: Any) -> 
     config.write_text(config.read_text().replace("learning_rate: 0.01", "learning_rate: 0.02"))
     assert main(["experts", CONFIG, "cola"]) == 0
     assert main(["merges", CONFIG, LEARNED, "2"]) == 2
-    assert "cola.safetensors was made from other weights than there is now" in capsys.readouterr().err
+    assert "cola.safetensors was made from other weights than today's" in capsys.readouterr().err

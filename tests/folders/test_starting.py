@@ -96,7 +96,7 @@ def test_heads_that_name_their_classes(capsys):
     written = Path("mine.yaml").read_text()
     assert "answers: [] # the 3 classes of its head" in written
     assert main(["check", "mine.yaml"]) == 2
-    assert "tasks.second: classifier tells classes apart: name them in answers" in capsys.readouterr().err
+    assert "tasks.second: classifier answers with classes: name them in answers" in capsys.readouterr().err
     fill_in(**{"answers: []": "answers: [x, y, z]"})
     config = checked(capsys)
     assert config.base.family == "classifier"

@@ -121,7 +121,7 @@ def test_a_run_is_scored_and_merged(runs: Any, monkeypatch: pytest.MonkeyPatch) 
         right = space.family.logits(space.load("digit", ["digit"]), batch).argmax(1) == batch.targets
     kept = json.loads((config.folder / "scores/digit.json").read_text())["scores"]["digit"]["value"]
     assert kept == pytest.approx(float(right.float().mean()))
-    with pytest.raises(UserError, match="a merge of linearised models is none that from_pretrained reads"):
+    with pytest.raises(UserError, match="from_pretrained cannot read a merge of linearised models"):
         exports.run(config, "task_arithmetic@scale=0.5", "digit+striped")
 
 
@@ -146,7 +146,7 @@ def test_experts_of_another_kind_or_base_are_refused(runs: Any, monkeypatch: pyt
     raw["tasks"]["digit"]["expert"] = expert
     other = load(folder, raw)
     base.run(other)
-    with pytest.raises(UserError, match=r"a linearised model, which finetune\.recipe standard does not take"):
+    with pytest.raises(UserError, match=r"a linearised model, which does not fit finetune\.recipe standard"):
         experts.run(other, "digit")
     raw = settings("linearised") | {"benchmark": "again"}
     raw["tasks"]["digit"]["expert"] = expert
@@ -159,7 +159,7 @@ def test_experts_of_another_kind_or_base_are_refused(runs: Any, monkeypatch: pyt
         experts.run(again, "striped")
     record = Workspace(again).record("base").model_copy(update={"fingerprint": "0123"})
     record.write(again.folder, model="base")
-    with pytest.raises(UserError, match=r"an expansion at base .*, this benchmark's is 0123"):
+    with pytest.raises(UserError, match=r"linearised at base .*, this benchmark's is 0123"):
         experts.run(again, "digit")
 
 
@@ -171,7 +171,7 @@ def test_experts_of_another_kind_or_base_are_refused(runs: Any, monkeypatch: pyt
             "an adapter cannot be linearised: leave lora out",
         ),
         ({"base": {"family": "clip", "source": "x", "dtype": "bfloat16"}}, "base.dtype bfloat16 rounds"),
-        ({"merge": {"variants": ["fisher"]}}, "fisher takes statistics of ordinary models: leave it out"),
+        ({"merge": {"variants": ["fisher"]}}, "fisher needs statistics of ordinary models: leave it out"),
         ({"rules": ["mine.smk"]}, "rules of your own write ordinary models"),
     ],
 )
@@ -185,5 +185,5 @@ def test_families_without_fixed_heads_are_refused(name: str) -> None:
     raw = configuration.load(ROOT / f"config/{name}.yaml").model_dump(mode="json")
     raw["finetune"]["recipe"] = "tau_jp"
     raw["base"]["dtype"] = "float32"
-    with pytest.raises(UserError, match=f"{raw['base']['family']} cannot be linearised, only: clip"):
+    with pytest.raises(UserError, match=f"{raw['base']['family']} cannot be linearised: use one of clip"):
         configuration.validate(raw, Path("x.yaml"))

@@ -159,7 +159,7 @@ def test_an_expert_that_is_the_base_is_named(bench, task):
         shutil.rmtree(task)
         shutil.copytree("base", task)
     experts.run(bench, task)
-    with pytest.raises(UserError, match=rf"tasks\.{task}: its expert's weights are the base's"):
+    with pytest.raises(UserError, match=rf"tasks\.{task}: its expert's weights equal the base's"):
         weights.run(bench)
     assert not Weights.place(bench.folder).exists()
 

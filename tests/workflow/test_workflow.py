@@ -158,7 +158,7 @@ def test_a_merge_is_exported_on_demand(project):
     [
         ("tiez/cola+mnli", "unknown variant 'tiez', known: average, divmerge@level=task"),
         ("average/cola+mnly", "unknown task 'mnly', did you mean mnli?"),
-        ("average/mnli+cola", "name two tasks or more, sorted, each once: cola+mnli"),
+        ("average/mnli+cola", "name two or more tasks, sorted, each once: cola+mnli"),
     ],
 )
 def test_an_export_of_what_is_not_there_is_one_line_and_status_2(project, target, words):

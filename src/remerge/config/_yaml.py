@@ -1,4 +1,4 @@
-"""YAML of a configuration, as plain values: bounded in time and memory, every key once, nothing executed."""
+"""YAML of a configuration as plain values: bounded in time and memory, no key twice, nothing executed."""
 
 from collections import Counter
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import yaml
 
 DEEPEST = 50
-"""How far mappings and lists may stand in one another."""
+"""The deepest nesting of mappings and lists."""
 
 LARGEST = 200_000
-"""How many values there may be, those behind an alias counted wherever it stands."""
+"""The largest number of values, counting those of an alias wherever it is used."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe, but that depth is bounded, and a key stands once in a mapping."""
+    """The safe loader, with bounded depth, and no key twice in a mapping."""
 
     depth = 0
 
@@ -38,7 +38,7 @@ def parsed(text: str) -> Any:
     """The one document in a text.
 
     Raises:
-        YAMLError, ValueError: not one document, too large or deep, a key twice, an alias within itself.
+        YAMLError, ValueError: not one document, too large, too deep, a key twice, or an alias within itself.
     """
     loader = _Loader(text)
     try:
@@ -53,7 +53,7 @@ def parsed(text: str) -> Any:
 
 
 def _size(node: Any, known: dict[int, int]) -> int:
-    """How many values a node is, with those behind aliases."""
+    """The number of values in a node, including those of aliases."""
     if id(node) not in known:
         known[id(node)] = -1
         inner = getattr(node, "value", ())
@@ -67,7 +67,7 @@ def _size(node: Any, known: dict[int, int]) -> int:
 
 
 def _refuse_twice(node: Any) -> None:
-    # A key that was merged in by `<<` may be given again; after that it occurs twice in the node itself.
+    # A key that was merged in by `<<` may be given again; from then on it occurs twice in the node itself.
     if not isinstance(node, yaml.MappingNode) or getattr(node, "looked_at", False):
         return
     node.looked_at = True  # type: ignore[attr-defined]

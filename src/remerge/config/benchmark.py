@@ -1,4 +1,4 @@
-"""The configuration of one benchmark, and what follows from it: its merges, its models, its places."""
+"""The configuration of one benchmark, and the merges, models and paths that follow from it."""
 
 from functools import cache
 from itertools import product
@@ -42,7 +42,7 @@ Plans: Any = create_model(
 
 @cache
 def _cases(kind: type[Plan], said: str, tasks: tuple[str, ...], seed: int) -> dict[str, list[Case]]:
-    """A plan's merges: every rule asks for them, and there may be a hundred thousand."""
+    """A plan's merges, cached: every rule asks for them, and there may be a hundred thousand."""
     return kind.model_validate_json(said).cases(tasks, seed)
 
 
@@ -90,12 +90,12 @@ class Config(Section):
 
     @property
     def folder(self) -> Path:
-        """The folder of everything that this benchmark makes."""
+        """The folder of everything that this benchmark writes."""
         return RESULTS / self.benchmark
 
     @property
     def models(self) -> list[str]:
-        """The models that stand unmerged: the base, the multitask model if there is one, every expert."""
+        """The models that are not merged: the base, the multitask model if there is one, every expert."""
         return ["base", *(["multitask"] if self.finetune.multitask else []), *self.tasks]
 
     @property
@@ -109,7 +109,7 @@ class Config(Section):
 
     @property
     def external(self) -> list[str]:
-        """The variants that rules of the user's own write."""
+        """The variants that the user's own rules write."""
         return [file.stem for file in self.rules]
 
     @property
@@ -140,25 +140,25 @@ class Config(Section):
         known = sources.known()[variant.method]
         if known.experts is not None and any(len(case.signs) != known.experts for case in cases):
             return False
-        # A vector that is subtracted has no inputs to learn from, and no statistics of its own.
+        # A subtracted vector has no inputs to learn from, and no statistics of its own.
         plain = not known.learned and known.statistics is None
         return plain or all(sign > 0 for case in cases for sign in case.signs.values())
 
     def params(self, variant: Variant) -> dict[str, Any]:
-        """A variant's parameters as the configuration gives them: those of its method below its own."""
+        """A variant's parameters from the configuration: its own override those of its method."""
         return {**self.merge.defaults.get(variant.method, {}), **variant.params}
 
     def grid(self, variant: Variant) -> list[dict[str, Any]]:
-        """The values of the parameters that are tuned, every combination in order; one empty if none is."""
+        """Every combination of the tuned parameters' values, in order; one empty if none is tuned."""
         tuned = {key: value[TUNE] for key, value in self.params(variant).items() if is_tuned(value)}
         return [dict(zip(tuned, values, strict=True)) for values in product(*tuned.values())]
 
     def is_searched(self, variant: Variant) -> bool:
-        """Whether a variant's grid is larger than what is tried of it."""
+        """Whether only part of a variant's grid is tried."""
         return self.tune.search == "tpe" and len(self.grid(variant)) > self.tune.trials
 
     def trials(self, variant: Variant) -> int:
-        """How many points of a variant's grid are tried."""
+        """The number of points of a variant's grid that are tried."""
         return self.tune.trials if self.is_searched(variant) else len(self.grid(variant))
 
     def is_tuned(self, variant: Variant) -> bool:
@@ -166,7 +166,7 @@ class Config(Section):
         return any(map(is_tuned, self.params(variant).values()))
 
     def chosen_for(self, variant: Variant) -> list[str]:
-        """The plans for each of which parameters of a variant are chosen on validation scores."""
+        """The plans for which a variant's parameters are chosen on validation scores, for each separately."""
         return list(dict.fromkeys(self.groups(variant).values())) if self.is_tuned(variant) else []
 
     @property
@@ -186,7 +186,7 @@ class Config(Section):
         return tasks[(tasks.index(name) + 1) % len(tasks)]
 
     def is_learned(self, variant: Variant) -> bool:
-        """Whether a variant's coefficients are learned; never of one that a rule of the user's writes."""
+        """Whether a variant's coefficients are learned; never if a rule of the user writes it."""
         return variant.name not in self.external and sources.known()[variant.method].learned
 
     def variant(self, name: str) -> Variant:
@@ -214,13 +214,13 @@ class Config(Section):
         """The tasks of a subset as it is written in paths, ``cola+mnli``.
 
         Raises:
-            UserError: an unknown task, fewer than two, or another order than the alphabet's.
+            UserError: an unknown task, fewer than two tasks, or not in alphabetical order.
         """
         tasks = written.split("+")
         in_order = sorted({name for name in tasks if self.task(name)})
         if tasks != in_order or len(tasks) < 2:
             raise UserError(
-                f"subset {written!r}: name two tasks or more, sorted, each once: {'+'.join(in_order)}"
+                f"subset {written!r}: name two or more tasks, sorted, each once: {'+'.join(in_order)}"
             )
         return tasks
 
@@ -228,7 +228,7 @@ class Config(Section):
     @classmethod
     def _paper(cls, paper: str | None) -> str | None:
         folders = {file.parent.name for file in EXHIBITS.glob("*/__init__.py")}
-        papers = sorted(folders - {"general", "compare"})  # which are no paper's
+        papers = sorted(folders - {"general", "compare"})  # these belong to no paper
         if paper is not None and paper not in papers:
             raise ValueError(unknown("paper", paper, papers))
         return paper
@@ -236,7 +236,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _whole(self) -> "Config":
         for reserved in {"base", "multitask"} & set(self.tasks):
-            raise ValueError(f"tasks.{reserved}: the name is taken by a reference model")
+            raise ValueError(f"tasks.{reserved}: this is the name of a reference model: give another name")
         for name, asked in self.tasks.items():
             reads = sources.families()[self.base.family].reads
             if (asked.image is None) == (reads == "image"):
@@ -244,7 +244,7 @@ class Config(Section):
                 raise ValueError(f"tasks.{name}: {self.base.family} reads {reads}: give {key}")
             if not self.base.speaks and (not asked.answers or asked.metric != "accuracy"):
                 raise ValueError(
-                    f"tasks.{name}: {self.base.family} tells classes apart: name them in answers, "
+                    f"tasks.{name}: {self.base.family} answers with classes: name them in answers, "
                     "and leave metric at accuracy"
                 )
         if self.finetune.linear:
@@ -264,20 +264,20 @@ class Config(Section):
             if method not in methods:
                 raise ValueError(f"merge: {unknown('method', method, methods)}")
         if "shuffled" in self.stand_ins and any(task.image for task in self.tasks.values()):
-            raise ValueError("merge.variants: an image has no words to shuffle: say stand_ins: other")
+            raise ValueError("merge.variants: an image has no words to shuffle: write stand_ins: other")
         for external in self.external:
             if external not in names:
                 raise ValueError(
-                    f"rules: {external} is no variant: list it in merge.variants, or leave the file out"
+                    f"rules: {external} is not a variant: list it in merge.variants, or leave the file out"
                 )
         return self
 
     def _must_expand(self) -> None:
-        """Refuse what would read a linearised model as an ordinary one, or cannot read it."""
+        """Refuse parts that would read a linearised model as an ordinary one, or cannot read it."""
         recipe, families = f"finetune.recipe {self.finetune.recipe}", sources.families()
         if not families[self.base.family].fixed_heads:
             able = ", ".join(name for name, family in families.items() if family.fixed_heads)
-            raise ValueError(f"{recipe}: {self.base.family} cannot be linearised, only: {able}")
+            raise ValueError(f"{recipe}: {self.base.family} cannot be linearised: use one of {able}")
         if self.base.dtype != "float32":
             raise ValueError(f"{recipe}: base.dtype {self.base.dtype} rounds task vectors away: set float32")
         if self.rules:
@@ -286,5 +286,5 @@ class Config(Section):
             known = sources.known().get(variant.method)
             if known and known.statistics:
                 raise ValueError(
-                    f"{recipe}: {variant.name} takes statistics of ordinary models: leave it out"
+                    f"{recipe}: {variant.name} needs statistics of ordinary models: leave it out"
                 )

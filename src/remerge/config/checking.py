@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from remerge.methods import Method
 
 FLOAT32 = 4
-"""Bytes of a weight as fine-tuned experts are stored."""
+"""Bytes of a weight in a stored fine-tuned expert."""
 
 
 def check(config: Config, here: bool = True) -> None:
@@ -24,11 +24,11 @@ def check(config: Config, here: bool = True) -> None:
     This imports the methods, and with them torch.
 
     Args:
-        config: what is checked.
+        config: the configuration to check.
         here: whether jobs run on this machine.
 
     Raises:
-        UserError: the first thing that would fail once work has started.
+        UserError: the first fault that would stop the work after it has started.
     """
     if here:
         _check_threads(config)
@@ -42,12 +42,12 @@ def check(config: Config, here: bool = True) -> None:
 
 
 def remarks(config: Config) -> list[str]:
-    """Remarks on local data, a line each; the data are read for them.
+    """Remarks on local data, which are read for them, one line each.
 
-    Prompts are measured where the base is local, too.
+    Prompts are measured if the base is local, too.
 
     Raises:
-        UserError: as `remerge.tasks.make_splits`; the base's folder is none of its family.
+        UserError: as `remerge.tasks.make_splits`; the base's folder does not fit its family.
     """
     from remerge.families import family
     from remerge.measures.lengths import lengths
@@ -57,7 +57,7 @@ def remarks(config: Config) -> list[str]:
     reader = family(config.base.family, base) if base.is_dir() else None
     said = []
     for name, task in config.tasks.items():
-        # A local folder that is not there is refused where it would be read.
+        # A missing local folder is refused where it would be read.
         if not Path(task.source).is_dir() and not is_place(task.source):
             continue
         made = make_splits(name, task, config.seed)
@@ -82,7 +82,7 @@ def _check_threads(config: Config) -> None:
 def _check_container(config: Config) -> None:
     image = config.container
     if image and "://" not in image and not Path(image).is_file():
-        raise UserError(f"container: {image} is not there: give an image's file, or docker://…")
+        raise UserError(f"container: {image} is missing: give the file of an image, or docker://…")
 
 
 def _check_methods(config: Config) -> None:
@@ -95,23 +95,23 @@ def _check_methods(config: Config) -> None:
         for point in config.grid(variant):
             _try(method, method.settings({**config.params(variant), **point}), config)
         if variant.seeds > 1 and not (method.learned or "seed" in method.parameters):
-            raise UserError(f"merge.variants: {variant.name}: nothing is random in it: leave seeds out")
+            raise UserError(f"merge.variants: {variant.name} has nothing random in it: leave seeds out")
         if not config.groups(variant):
             experts = method.needs.experts
             why = (
-                f"it merges {experts} experts, and no plan has such merges" if experts else "no plan names it"
+                f"it merges {experts} experts and no plan has such merges" if experts else "no plan names it"
             )
-            raise UserError(f"merge.variants: {variant.name} makes no merges: {why}")
+            raise UserError(f"merge.variants: {variant.name} makes no merges, since {why}: leave it out")
 
 
 def _try(method: "Method", settings: dict[str, Any], config: Config) -> None:
-    """Merge a few numbers by a method: what its parameters do not go together with is refused here."""
+    """Merge a few numbers by a method, which refuses parameters that do not fit together."""
     import torch
 
     from remerge.deltas import Deltas
 
     if method.learned or method.needs.statistics or any(p.required for p in method.parameters.values()):
-        # Their inputs, or the layers that required coefficients name, are not to be had without a model.
+        # Their inputs, or the layers that required coefficients name, need a model.
         return
     generator = torch.Generator().manual_seed(0)
     base = {"layer.weight": torch.randn(8, 6, generator=generator)}
@@ -135,7 +135,7 @@ def _check_columns(name: str, task: Task) -> None:
         if lacking:
             raise UserError(
                 f"tasks.{name}: no column {lacking[0]!r} in split {split!r} of {task.source} "
-                f"(there are: {', '.join(there or [])}): see prompt, answers and target"
+                f"(its columns: {', '.join(there or [])}): see prompt, answers and target"
             )
 
 
@@ -147,7 +147,7 @@ def _check_head(name: str, task: Task) -> None:
     labels = read_json(file).get("id2label")
     if labels and len(labels) != len(task.answers):
         raise UserError(
-            f"{file}: the head of {name} tells {len(labels)} classes apart, tasks.{name}.answers names "
+            f"{file}: the head of {name} has {len(labels)} classes, and tasks.{name}.answers names "
             f"{len(task.answers)}: name every class in the order of the head's outputs"
         )
 
@@ -166,8 +166,8 @@ def _check_room(config: Config) -> None:
     free = shutil.disk_usage(place).free
     if needed > free:
         raise UserError(
-            f"{place}: {len(missing)} experts take {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: "
-            "make room, or run where there is"
+            f"{place}: {len(missing)} experts take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free: "
+            "make room, or run elsewhere"
         )
 
 

@@ -1,4 +1,4 @@
-"""Read a configuration file and check it, with one clear line if it is wrong."""
+"""Read and check a configuration file, with one clear line if it is wrong."""
 
 import difflib
 import os
@@ -18,27 +18,27 @@ INCLUDE = "include"
 """The key under which a configuration names the file that it builds on."""
 
 YTE = "__use_yte__"
-"""The key by which Snakemake would take a configuration for a program."""
+"""The key that makes Snakemake treat a configuration as a program."""
 
 LONGEST = 1_000_000
-"""Bytes of a file; the longest here has 25,000."""
+"""The largest file in bytes; the longest here has 25,000."""
 
 
 def validate(raw: Any, where: Path) -> Config:
-    """A whole configuration from parsed YAML; paths are taken relative to the file ``where``.
+    """A whole configuration from parsed YAML; paths are relative to the file ``where``.
 
     Raises:
-        UserError: the first thing that is wrong, by its key.
+        UserError: the first fault, by its key.
     """
     return _checked(_whole(raw, where, []), where)
 
 
 def load(*paths: Path, over: Mapping[str, Any] | None = None) -> Config:
-    """Read and check a configuration file, or several, each laid over the one before.
+    """Read and check a configuration file, or several, each overriding the one before.
 
     Args:
         paths: the files.
-        over: keys that are laid over them.
+        over: keys that override them.
 
     Raises:
         UserError: one is missing, not YAML, or wrong; the message names the key.
@@ -58,7 +58,9 @@ def _checked(whole: dict[str, Any], where: Path) -> Config:
         raise UserError(f"{where}: {' '.join(_first_line(error).split())}") from None
     for variant in config.merge.variants:
         if not re.fullmatch(r"[A-Za-z0-9_.,=@+-]+", variant.name):
-            raise UserError(f"{where}: merge.variants: {variant.name!r} cannot name a folder")
+            raise UserError(
+                f"{where}: merge.variants: {variant.name!r} cannot name a folder: give the variant a name"
+            )
     return config
 
 
@@ -66,13 +68,13 @@ def read_yaml(path: Path) -> Any:
     """The content of a YAML file, as plain values.
 
     Raises:
-        UserError: it cannot be read, is longer than a configuration ever is, or is not YAML.
+        UserError: it cannot be read, is too long for a configuration, or is not YAML.
     """
     try:
         with path.open("rb") as file:
             read = file.read(LONGEST + 1)
         if len(read) > LONGEST:
-            raise UserError(f"{path}: longer than {LONGEST:,} bytes: not a configuration")
+            raise UserError(f"{path}: longer than {LONGEST:,} bytes: give a configuration")
         return parsed(read.decode("utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
@@ -83,13 +85,13 @@ def read_yaml(path: Path) -> Any:
 
 
 def _whole(raw: Any, where: Path, through: list[Path]) -> dict[str, Any]:
-    """A file's own keys laid over those of the file it includes: mappings key by key, lists whole.
+    """A file's own keys over those of the file it includes: mappings are merged, lists are replaced.
 
     Raises:
-        UserError: it is no mapping, or files include one another in a circle.
+        UserError: it is not a mapping, or files include one another in a circle.
     """
     if not isinstance(raw, dict):
-        raise UserError(f"{where}: not a mapping of keys")
+        raise UserError(f"{where}: not a mapping of keys: give a configuration")
     own: dict[str, Any] = _placed({key: value for key, value in raw.items() if key != INCLUDE}, where)
     if INCLUDE not in raw:
         return own
@@ -97,12 +99,12 @@ def _whole(raw: Any, where: Path, through: list[Path]) -> dict[str, Any]:
         raise UserError(f"{where}: {INCLUDE}: name one file, relative to this one")
     through, below = [*through, where.resolve()], where.parent / raw[INCLUDE]
     if below.resolve() in through:
-        raise UserError(f"{where}: {INCLUDE}: {raw[INCLUDE]} includes this file again")
+        raise UserError(f"{where}: {INCLUDE}: {raw[INCLUDE]} includes this file again: leave one out")
     return _laid_over(_whole(read_yaml(below), below, through), own)
 
 
 def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """A mapping with another's keys in the place of its own, mappings in it likewise."""
+    """A mapping overridden by another, and the mappings in it likewise."""
     laid = dict(below)
     for key, value in above.items():
         old = laid.get(key)
@@ -111,7 +113,7 @@ def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def dump(config: Config) -> str:
-    """The configuration with every default written out, as YAML, to be read from the benchmark's folder."""
+    """The configuration as YAML with every default written out, with paths from the benchmark's folder."""
 
     def from_there(key: str, source: str) -> str:
         return os.path.relpath(source, config.folder) if source.startswith("./") else source
@@ -121,9 +123,9 @@ def dump(config: Config) -> str:
 
 
 def _placed(raw: Any, where: Path) -> Any:
-    """Local sources found from the file's folder: a path begins with `.`, `/` or `~`, all else is a hub id.
+    """Local sources relative to the file's folder: a path begins with `.`, `/` or `~`, any other is a hub id.
 
-    Below the working directory they are counted from it, so that no result follows from where that lies.
+    Paths in the working directory are relative to it, so that no result depends on where it is.
     """
 
     def from_here(key: str, source: str) -> str:
@@ -134,13 +136,13 @@ def _placed(raw: Any, where: Path) -> Any:
 
     raw = _with_sources(raw, from_here)
     if isinstance(raw.get("rules"), list):
-        # Snakemake would count them from its own file.
+        # Snakemake would take them relative to its own file.
         raw["rules"] = [str(_place("rules", str(file), where)) for file in raw["rules"]]
     return raw
 
 
 def _with_sources(raw: Any, change: Callable[[str, str], str]) -> Any:
-    """The same with every source of a base, task or expert changed."""
+    """The configuration with every source of a base, task or expert changed."""
     if isinstance(raw, dict):
         return {
             key: change(key, value)
@@ -154,9 +156,9 @@ def _with_sources(raw: Any, change: Callable[[str, str], str]) -> Any:
 def _place(key: str, written: str, where: Path) -> Path:
     try:
         place = (where.parent / Path(written).expanduser()).resolve()
-        place.exists()  # which a name too long for a file system is refused by
+        place.exists()  # raises if the name is too long for the file system
     except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"{where}: {key}: {written[:60]!r} names no file or folder ({error})") from None
+        raise UserError(f"{where}: {key}: {written[:60]!r} cannot be a path ({error}): correct it") from None
     return place
 
 

@@ -31,7 +31,7 @@ Metric = Literal["accuracy", "rouge1", "rouge2", "rougeL"]
 
 
 class Section(BaseModel):
-    """A part of the configuration: unknown keys and infinite numbers are refused, values do not change."""
+    """A part of the configuration, immutable; unknown keys and infinite numbers are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -71,7 +71,7 @@ class Base(Section):
 
     @property
     def speaks(self) -> bool:
-        """Whether answers are words; they are the classes of a head otherwise."""
+        """Whether answers are words; otherwise they are the classes of a head."""
         return sources.families()[self.family].speaks
 
     @property
@@ -81,7 +81,7 @@ class Base(Section):
 
     @property
     def fixed_heads(self) -> bool:
-        """Whether heads are fixed: labels of several tasks can be compared, and models be linearised."""
+        """Whether heads are fixed, so that labels of several tasks can be compared and models linearised."""
         return sources.families()[self.family].fixed_heads
 
     @field_validator("family")
@@ -162,11 +162,13 @@ class Task(Section):
         if (self.prompt is None) == (self.image is None):
             raise ValueError("give prompt, or image for a task of images")
         if self.answers and len(self.labels or self.answers) != len(self.answers):
-            raise ValueError(f"labels: {len(self.labels or [])} for {len(self.answers)} answers")
+            raise ValueError(
+                f"labels: {len(self.labels or [])} for {len(self.answers)} answers: give one each"
+            )
         if len(self.answers) == 1:
-            raise ValueError("answers: name two or more, or none where the answer is free text")
+            raise ValueError("answers: name two or more, or none if the answer is free text")
         if self.labels and not self.answers:
-            raise ValueError("labels need answers")
+            raise ValueError("labels need answers: give answers, or leave labels out")
         return self
 
 
@@ -226,7 +228,7 @@ class Finetune(Section):
     @model_validator(mode="after")
     def _whole(self) -> "Finetune":
         if self.patience and not self.evaluations:
-            raise ValueError("patience needs evaluations above 0")
+            raise ValueError("patience needs evaluations above 0: set evaluations")
         if self.linear and self.lora is not None:
             raise ValueError(f"recipe {self.recipe}: an adapter cannot be linearised: leave lora out")
         return self
@@ -280,7 +282,7 @@ class Merge(Section):
             if name in found and any(map(is_tuned, variant.params.values())):
                 name = f"{name}={digest(variant.params)[:8]}"
             if name in found:
-                raise ValueError(f"variant {name} is listed twice")
+                raise ValueError(f"variant {name} is listed twice: leave one out, or give it a name")
             found[name] = variant.model_copy(update={"name": name})
         return list(found.values())
 
@@ -294,7 +296,9 @@ class Merge(Section):
                     continue
                 values = value[TUNE]
                 if not isinstance(values, list) or not values:
-                    raise ValueError(f"{variant.name}: {key}: {TUNE} takes a list of values")
+                    raise ValueError(
+                        f"{variant.name}: {key}: {TUNE} takes a list of values: write [0.1, 0.2]"
+                    )
                 points *= len(values)
             if points > MOST_POINTS:
                 raise ValueError(f"{variant.name}: {points:,} settings to choose from: tune fewer")

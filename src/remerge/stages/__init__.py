@@ -1,5 +1,5 @@
-"""The stages of the workflow, a module each.
+"""The stages of the workflow, one module each.
 
-Each reads the files of the stages before it and writes its own, by ``run(config, …)``. The command line,
-`remerge <stage>`, is made from their signatures.
+The function ``run(config, …)`` reads the files of earlier stages and writes its own. The commands
+`remerge <stage>` are made from their signatures.
 """

@@ -1,4 +1,4 @@
-"""One merge of a benchmark that is made again, as it was scored: for a folder, or in memory."""
+"""One merge of a benchmark, made again as it was scored: for a folder, or in memory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ from remerge.stages._bench import Bench
 
 @dataclass(frozen=True)
 class Again:
-    """A merge of a benchmark that is to be made again.
+    """A merge of a benchmark to be made again.
 
     Attributes:
-        bench: of its tasks alone, for no other's head belongs to the merge.
-        method: how to merge.
+        bench: of its tasks only, since no other task's head belongs to the merge.
+        method: the merge method.
         settings: all its parameters.
-        tasks: whose experts are merged, sorted.
-        record: of the merge, if it was scored.
-        coefficients: those that were learned.
+        tasks: the tasks whose experts are merged, sorted.
+        record: the record of the merge, if it was scored.
+        coefficients: the learned coefficients.
     """
 
     bench: Bench
@@ -44,7 +44,7 @@ class Again:
             self.bench.merge(self.method, self.settings, dict.fromkeys(self.tasks, 1))
 
     def _write_learned(self) -> None:
-        """By the arithmetic that the merge was scored with."""
+        """Write it by the arithmetic that it was scored with."""
         tau = self.bench.task_vectors(self.settings["over"], self.tasks)
         blend = Blend(self.bench.model, self.bench.base, tau)
         columns = {layer_of(name): coefficients_in(self.coefficients, name) for name in tau}
@@ -53,20 +53,20 @@ class Again:
 
 
 def again(config: Config, variant: str, subset: str) -> Again:
-    """Read what one merge is made of; coefficients are its record's, or learned here where it has none.
+    """Read the parts of one merge; coefficients come from its record, or are learned here if it has none.
 
     Args:
         config: the benchmark.
-        variant: how to merge.
+        variant: the variant that merges.
         subset: the experts, `task+task`, sorted.
 
     Raises:
-        UserError: an unknown variant or task, or a subset written otherwise.
+        UserError: an unknown variant or task, or a subset not written like this.
     """
     if config.finetune.linear:
         raise UserError(
-            f"finetune.recipe {config.finetune.recipe}: a merge of linearised models is none that "
-            "from_pretrained reads: it is scored here, and cannot be exported"
+            f"finetune.recipe {config.finetune.recipe}: from_pretrained cannot read a merge of linearised "
+            "models: set finetune.recipe to standard to export merges"
         )
     chosen, tasks = config.variant(variant), config.subset(subset)
     bench = Bench(config.model_copy(update={"tasks": {task: config.tasks[task] for task in tasks}}))
@@ -82,7 +82,7 @@ def again(config: Config, variant: str, subset: str) -> Again:
 
 
 def _recorded(config: Config, variant: str, tasks: list[str]) -> Merge | None:
-    """A merge's record, if it was scored; of several seeds the first."""
+    """A merge's record, if it was scored; the first of several seeds."""
     key: dict[str, str | int] = {"variant": variant, "group": len(tasks)}
     made = Merge.place(config.folder, **key).exists()
     records = Merge.read_lines(config.folder, **key, benchmark=config.benchmark) if made else []

@@ -46,7 +46,7 @@ class Bench:
 
     @cached_property
     def theta_0(self) -> Checkpoint:
-        """The base's weights, the module's own where it holds them exactly."""
+        """The base's weights; the module's own tensors if they are exactly these."""
         if isinstance(self.space.family, Linearised):
             return replace(held(self.model), tensors=dict(self.space.family.theta_0))
         if self.space.dtype in (torch.float32, self.stored):
@@ -55,13 +55,13 @@ class Bench:
 
     @cached_property
     def stored(self) -> torch.dtype:
-        """The type that the base is stored in, in which its weights are kept beside the module."""
+        """The dtype in which the base is stored and its weights are kept beside the module."""
         return self.space.stored(self.space.path("base"))
 
     def deltas(self, signs: Mapping[str, int]) -> Deltas:
-        """The weight deltas of some experts, those of sign -1 turned around; each is loaded once.
+        """The weight deltas of some experts, negated where the sign is -1; each is loaded once.
 
-        Adapters have deltas of the weights that one of them changes, and only of these: a share of all
+        Adapters have deltas only of the weights that one of them changes: a share of all
         entries is a share of what was trained.
         """
         for task in signs:
@@ -75,14 +75,14 @@ class Bench:
         return Deltas(base, {**states, **turned})
 
     def _keep(self, names: Iterable[str]) -> None:
-        """Keep the base's weights under these names, which merges are about to overwrite in the module."""
+        """Keep the base's weights of these names, which merges are about to overwrite in the module."""
         for name in set(names) - self.base.keys():
             theta_0 = self.theta_0.tensors[name]
             own = self.parameters[name].data_ptr() == theta_0.data_ptr()
             self.base[name] = theta_0.to(self.stored, copy=own)
 
     def restore(self, others: Iterable[str]) -> None:
-        """Put the base's weights back into the module, save where other deltas are about to be put."""
+        """Put the base's weights back into the module, except where other deltas are about to be written."""
         for name in self.base.keys() - set(others):
             self.parameters[name].copy_(self.base[name])
 
@@ -97,7 +97,7 @@ class Bench:
         return self._references[task, kind]
 
     def inputs(self, task: str, how: Learning) -> Reference:
-        """The inputs of a task that coefficients are learned from; stand-ins replace the first of them.
+        """The inputs of a task from which coefficients are learned; stand-ins replace the first of them.
 
         Raises:
             UserError: there are too few stand-ins.
@@ -109,13 +109,13 @@ class Bench:
         others = self.reference(task, how.stand_ins).first(count)
         if len(others.examples) < count:
             raise UserError(
-                f"tasks.{task}: {len(others.examples)} inputs to stand in for {count}: take fewer inputs, or "
+                f"tasks.{task}: only {len(others.examples)} inputs to replace {count}: take fewer inputs, or "
                 f"more validation examples of {self.config.next_task(task)}"
             )
         return Reference(others.examples + own.examples[count:], others.log_probs + own.log_probs[count:])
 
     def scores(self, tasks: Sequence[str], split: str, among: Sequence[str] = ()) -> dict[str, Any]:
-        """The module's score on each task; on those ``among`` which inputs are judged, the joint one too."""
+        """The module's score on each task; the joint one too on those ``among`` which inputs are judged."""
         size, labels = self.config.evaluation.batch_size, self.space.labels_of(among)
         found = {}
         for task in tasks:
@@ -124,14 +124,14 @@ class Bench:
         return found
 
     def unmerged(self, split: str) -> Unmerged:
-        """The scores of each task's own expert and of the base, taken when they are asked for."""
+        """The scores of each task's own expert and of the base, computed when they are needed."""
 
         @cache
         def own(task: str) -> float:
             average = find("average")
             self.merge(average, average.settings({}), {task: 1})
             if self._vectors:
-                self._experts.clear()  # which are in the vectors
+                self._experts.clear()  # the vectors contain them
             value = float(self.scores([task], split)[task]["value"])
             if value <= 0:
                 raise UserError(
@@ -147,14 +147,14 @@ class Bench:
         return Unmerged(own, base)
 
     def load(self, method: Method, settings: Mapping[str, Any], case: Case) -> None:
-        """Read what a merge is made of, before it is timed."""
+        """Read the parts of a merge, before it is timed."""
         if method.learned:
             self.task_vectors(method.learning(settings).over, case.tasks)
         else:
             self.deltas(case.signs)
 
     def make(self, method: Method, settings: Mapping[str, Any], case: Case, seed: int) -> Fit | None:
-        """Write a merge into the module; of a learned one, what was fitted."""
+        """Write a merge into the module; return the fit if its coefficients are learned."""
         if method.learned:
             return self.fit(method, settings, list(case.tasks), seed)
         self.merge(method, settings, case.signs)
@@ -168,7 +168,7 @@ class Bench:
     def rescaled(
         self, method: Method, settings: Mapping[str, Any], signs: Mapping[str, int]
     ) -> Callable[[float], None]:
-        """Merge once, of a method that rescales: the result writes the merge at any scale into the module."""
+        """Merge once by a method that rescales; the result writes the merge into the module at any scale."""
         made = dict(self._merged(method, {**settings, "scale": 1.0}, signs))
 
         def write(scale: float) -> None:
@@ -181,7 +181,7 @@ class Bench:
     def _merged(
         self, method: Method, settings: Mapping[str, Any], signs: Mapping[str, int]
     ) -> Iterator[tuple[str, Tensor]]:
-        """The merged deltas, the module's other weights put back to the base's."""
+        """The merged deltas; the module's other weights are set back to the base's."""
         weights, given = self.deltas(signs), {}
         kind = method.needs.statistics
         if kind:
@@ -190,9 +190,9 @@ class Bench:
         yield from method.function(weights, **settings, **given)
 
     def task_vectors(self, over: str, tasks: Sequence[str]) -> dict[str, Tau]:
-        """The vectors that coefficients are learned over: the deltas, or a method's preparation of them.
+        """The vectors whose coefficients are learned: the deltas, or a method's preparation of them.
 
-        The last are kept, in the place of the experts: nothing is held twice.
+        The last ones are kept in place of the experts, so that nothing is in memory twice.
         """
         if self._vectors is None or self._vectors[0] != (over, *tasks):
             self._vectors = None
@@ -201,7 +201,7 @@ class Bench:
         return self._vectors[1]
 
     def _stacked(self, tasks: Sequence[str]) -> dict[str, Tau]:
-        """The deltas of whole models; the weights themselves where all are stored in one half precision."""
+        """The deltas of whole models; the weights themselves if all are stored in one half precision."""
         self._experts.clear()
         folders = [self.space.path(task) for task in tasks]
         dtypes = {*map(self.space.stored, folders)}
@@ -223,7 +223,7 @@ class Bench:
         """A method's preparation of the deltas, or of the factors of adapters."""
         prepared = prepare(over, self.deltas(dict.fromkeys(tasks, 1)))
         dtype = getattr(torch, self.config.merge.delta_dtype)
-        # Read to their end before the experts are dropped: what one tensor becomes may follow from all.
+        # All are read before the experts are dropped: one prepared tensor may depend on all tensors.
         found: dict[str, Tau] = {n: prepared.factors(n) or prepared[n].to(dtype) for n in prepared}
         self._experts.clear()
         return found
@@ -255,14 +255,14 @@ class Bench:
         """Write a checkpoint of the base's architecture into the module.
 
         Raises:
-            UserError: it is none.
+            UserError: it is not one.
         """
         for name, theta in self.space.whole(folder, self.theta_0.tensors).items():
             self.parameters[name].copy_(theta)
 
 
 def used_settings(method: Method, settings: Mapping[str, Any], count: int) -> dict[str, Any]:
-    """A method's settings with the numbers that they come to for ``count`` experts."""
+    """A method's settings with defaults that depend on the number of experts, ``count``, written out."""
     used = dict(settings)
     if method.learned:
         how = method.learning(settings)
@@ -271,7 +271,7 @@ def used_settings(method: Method, settings: Mapping[str, Any], count: int) -> di
 
 
 def _turned_around(state: Mapping[str, Value], base: State) -> dict[str, Value]:
-    """An expert on the other side of the base: its deltas times -1."""
+    """An expert with its deltas negated."""
     return {
         name: LowRank(value.B, value.A, -value.scaling)
         if isinstance(value, LowRank)

@@ -1,4 +1,4 @@
-"""The code that a result follows from, as a part of its key."""
+"""The code that a result depends on, as part of its key."""
 
 from functools import cache
 from pathlib import Path

@@ -11,12 +11,12 @@ from remerge.records import Cost
 from remerge.stages._memory import most
 
 BESIDE = ("tables", "figures", "report", "exports")
-"""Stages that show or hand on what the others made."""
+"""Stages that show or export the results of others."""
 
 
 @contextmanager
 def recorded(config: Config, stage: str, arguments: Sequence[Any]) -> Iterator[None]:
-    """Record what the job of a stage takes, by its arguments."""
+    """Record the time and memory that a stage's job takes, under its arguments."""
     started = time.perf_counter()
     yield
     if stage in BESIDE:

@@ -1,4 +1,4 @@
-"""A measure of several models on every task, those of an earlier run recalled."""
+"""A measure of several models on every task; values of an earlier run are recalled."""
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -23,17 +23,17 @@ def on_every_task(
     *more: Path,
     joint: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """``compute`` of every model on every task, those kept from an earlier run recalled.
+    """``compute`` for every model on every task; values of an earlier run are recalled.
 
     Args:
         space: the benchmark.
-        what: is computed, the name of the stage.
+        what: the name of the stage that computes.
         kind: the type of a value.
-        models: which.
-        split: on which split.
+        models: the models to measure.
+        split: the split to measure on.
         compute: the measure.
-        more: the files that it follows from, beside those that score a model.
-        joint: whether it follows from the labels of all tasks.
+        more: the files that it depends on, besides those that score a model.
+        joint: whether it depends on the labels of all tasks.
     """
     config = space.config
 

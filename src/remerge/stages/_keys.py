@@ -1,4 +1,4 @@
-"""Journal keys: everything that a value follows from, the code that computes it included."""
+"""Journal keys: everything that a value depends on, including the code that computes it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ def key_of_merge(
     split: str,
     seed: int,
 ) -> str:
-    """Everything that the scores of a merge on a split follow from."""
+    """Everything that the scores of a merge on a split depend on."""
     config = bench.config
     parts: list[Any] = [
         bench.space.contents("base", *case.tasks, *case.judged),
@@ -41,7 +41,7 @@ def key_of_merge(
 
 
 def key_of_external(bench: Bench, print_of: str, case: Case) -> str:
-    """Everything that the scores of a merge that somebody else made follow from."""
+    """Everything that the scores of an external merge depend on."""
     config = bench.config
     parts = [
         print_of,

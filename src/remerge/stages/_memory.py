@@ -1,4 +1,4 @@
-"""The most memory that was held."""
+"""Peak memory."""
 
 import resource
 import sys
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     import torch
 
 UNIT = 1 if sys.platform == "darwin" else 1024
-"""Bytes in what the system counts by."""
+"""Bytes in the system's unit of memory."""
 
 FORGOTTEN = {"cpu": 0, "cuda": 0}
-"""The most that was held before the count began anew."""
+"""The peaks before the count was restarted."""
 
 
 def forget_peak(device: "torch.device") -> None:
-    """Count the peak anew: a GPU's, or a process's where the system lets it."""
+    """Restart the count of the peak: a GPU's, or a process's where the system allows it."""
     FORGOTTEN[device.type] = max(FORGOTTEN.get(device.type, 0), peak(device))
     if device.type == "cuda":
         import torch
@@ -29,7 +29,7 @@ def forget_peak(device: "torch.device") -> None:
 
 
 def peak(device: "torch.device") -> int:
-    """Bytes allocated on a GPU, on a CPU resident of the process, at most since the last `forget_peak`."""
+    """The peak since the last `forget_peak`: bytes allocated on a GPU, or resident bytes of the process."""
     if device.type == "cuda":
         import torch
 
@@ -38,7 +38,7 @@ def peak(device: "torch.device") -> int:
 
 
 def most() -> tuple[int, int]:
-    """Bytes resident of this process, and allocated on a GPU, at most since it began."""
+    """The peaks since this process began: its resident bytes, and bytes allocated on a GPU."""
     return max(FORGOTTEN["cpu"], _of_process()), max(FORGOTTEN["cuda"], *_of_gpus())
 
 
@@ -47,7 +47,7 @@ def _of_process() -> int:
 
 
 def _of_gpus() -> list[int]:
-    """Of each GPU that this process sees; 0 where it used none."""
+    """The peak of each GPU that this process sees; 0 if it was not used."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return [0]

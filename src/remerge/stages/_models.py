@@ -32,7 +32,7 @@ from remerge.versions import versions
 
 
 class Models:
-    """Base, multitask model and experts: checked when they are read, loaded, equipped with heads."""
+    """Base, multitask model and experts: checked when they are read, loaded, and equipped with heads."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -42,7 +42,7 @@ class Models:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype in which models are held to compute."""
+        """The dtype of models in memory during computations."""
         return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
 
     @property
@@ -65,20 +65,20 @@ class Models:
         return Model.read(self.folder, model=model)
 
     def contents(self, *models: str) -> dict[str, str]:
-        """A short name for all that each of some models is; every key has some, so each is read once."""
+        """A digest of the contents of some models; many keys need it, so each model is read once."""
         for model in {*models} - self._contents.keys():
             self._contents[model] = self.record(model).content
         return {model: self._contents[model] for model in models}
 
     def path(self, model: str, weights: bool = True) -> Path:
-        """Where a model's files lie, about to be read.
+        """The folder of a model's files, which are about to be read.
 
         Args:
-            model: which.
+            model: the model.
             weights: whether its weights are read too, or only configuration, tokenizer and heads.
 
         Raises:
-            UserError: a file is missing, or is not the one that was recorded.
+            UserError: a file is missing, or is not the recorded one.
             Stale: the model was trained from another base.
         """
         record, place = self.record(model), Model.place(self.folder, model=model)
@@ -87,11 +87,11 @@ class Models:
         known = {name: record.files[name] for name in record.files if weights or not _is_weights(name)}
         for name in sorted(now.keys() | known.keys()):
             if now.get(name) != known.get(name):
-                fault = "is missing" if name not in now else f"is not the file that {place} knows"
+                fault = "is missing" if name not in now else f"is not the file that {place} records"
                 raise UserError(f"{folder / name} {fault}: {again}")
         base = record.follows.get("base")
         if base is not None and base != self.record("base").content:
-            raise Stale(f"{place} was trained from another base than there is now: {again}")
+            raise Stale(f"{place} was trained from another base than today's: {again}")
         return folder
 
     def load(self, model: str, tasks: Sequence[str]) -> nn.Module:
@@ -101,7 +101,7 @@ class Models:
         heads of its own.
         """
         loaded = self.load_folder(self.path(model), self.dtype)
-        # Of a model that speaks no head is read.
+        # A model that answers in words has no head to read.
         weights = not self.config.base.speaks
         self.equip(loaded, {t: self.path(model if model == "multitask" else t, weights) for t in tasks})
         return loaded
@@ -127,7 +127,7 @@ class Models:
         """
         base, file = self.record("base").fingerprint, folder / LINEARISED
         if (at := metadata(file).get("base")) != base:
-            raise UserError(f"{file}: an expansion at base {at}, this benchmark's is {base}: train it here")
+            raise UserError(f"{file}: linearised at base {at}, this benchmark's is {base}: train it here")
         model, tensors = self.family.load(self.path("base"), dtype, self.device), read_tensors(file)
         must_be_numbers(folder, tensors)
         for name, theta in state_of(model).items():
@@ -142,10 +142,10 @@ class Models:
         )
 
     def state(self, task: str, base: Checkpoint) -> Mapping[str, Value]:
-        """The tensors of an expert that are merged: its own, or an adapter's changes of the base's.
+        """The tensors of an expert that are merged: its own, or an adapter's changes to the base's.
 
         Raises:
-            UserError: the base is of another architecture, or an adapter trained what has no place in it.
+            UserError: the base has another architecture, or an adapter trained a tensor that it lacks.
         """
         folder = self.path(task)
         if not is_adapter(folder):
@@ -153,10 +153,12 @@ class Models:
         from remerge.checkpoints.adapters import read_adapter
 
         adapter = read_adapter(folder, base)
-        # Heads belong to one task alone: they are read where models are equipped with them.
+        # A head belongs to a single task: it is read when a model is equipped with it.
         lost = [name for name in adapter.own if child(name, base.model) not in HEADS]
         if lost:
-            raise UserError(f"{folder}: it trained {min(lost)}, which the base lacks: give one that has it")
+            raise UserError(
+                f"{folder}: it trained {min(lost)}, which the base lacks: give a base that has it"
+            )
         return {name: value.to(self.device) for name, value in adapter.values.items()}
 
     def adapts(self, task: str) -> bool:
@@ -164,15 +166,15 @@ class Models:
         return is_adapter(Path(self.record(task).path))
 
     def stored(self, folder: Path) -> torch.dtype:
-        """The type that a whole model's weights are held in: the stored one, or what holds the base's too."""
+        """The dtype of a whole model's weights in memory: the stored one, widened to hold the base's too."""
         base = Path(self.record("base").path)
         return torch.promote_types(stored_dtype(folder), stored_dtype(base))
 
     def whole(self, folder: Path, base: State) -> dict[str, Tensor]:
-        """All weights of a checkpoint of the base's architecture, in the type `stored`.
+        """All weights of a checkpoint of the base's architecture, in the dtype `stored`.
 
         Raises:
-            UserError: the base, given by its tensors, is of another architecture.
+            UserError: the base, given by its tensors, has another architecture.
         """
         state = state_of(self.load_folder(folder, self.stored(folder)))
         for names, there, missing in (
@@ -181,13 +183,14 @@ class Models:
         ):
             if names:
                 raise UserError(
-                    f"{folder}: tensor {min(names)} is in {there}, not in {missing}: another architecture"
+                    f"{folder}: tensor {min(names)} is in {there}, not in {missing}: "
+                    "give an expert of this base"
                 )
         for name, theta in state.items():
             if theta.shape != base[name].shape:
                 raise UserError(
                     f"{folder}: {name} is {list(theta.shape)}, the base's {list(base[name].shape)}: "
-                    "another architecture or vocabulary"
+                    "give an expert of this base, with its vocabulary"
                 )
         return state
 
@@ -206,7 +209,7 @@ def model_record(
     training: dict[str, Any] | None,
     follows: Mapping[str, str],
 ) -> Model:
-    """The record of a model: where it lies, what it is, how long it took, and how it was trained here."""
+    """The record of a model: its folder and contents, how long it took, and how it was trained here."""
     known: dict[str, Any] = {} if training is None else {"training": training}
     if is_linearised(folder):
         known["linearised_at"] = space.record("base").fingerprint

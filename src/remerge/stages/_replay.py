@@ -1,4 +1,4 @@
-"""Every stage of a run once more, from its journal alone: what today's code would not make again is stale."""
+"""Every stage of a run again, from its journal only: a file that today's code would not make is stale."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
@@ -21,7 +21,7 @@ from remerge.verify import Findings, look, same_versions
 
 
 class _Missing(Exception):
-    """A computation that a replay would have to do."""
+    """A replay needs a value that is not in the journal."""
 
 
 class _Kept(Journal):
@@ -44,7 +44,7 @@ class _Replay(Workspace):
 
 
 def verify(run: Run) -> Findings:
-    """Check every file of a run against what made it: contents, records, code, settings, versions, parents.
+    """Check every file of a run against its origins: contents, records, code, settings, versions, inputs.
 
     Raises:
         UserError: the configuration is missing or wrong.
@@ -55,7 +55,9 @@ def verify(run: Run) -> Findings:
     for path in sorted(run.results.glob("journal/**/*.jsonl")):
         with found.of(path):
             if broken := Journal(path).broken:
-                raise UserError(f"{path} has {broken} lines that differ from what was written: run again")
+                raise UserError(
+                    f"{path} has {broken} lines that were altered after they were written: run again"
+                )
     _check_records(run, space, found)
     _check_exhibits(run, found)
     return found
@@ -72,11 +74,11 @@ def _check_models(run: Run, space: Workspace, found: Findings) -> None:
                 for what, then in space.record(model).follows.items():
                     if now.get(what) != then:
                         again = "delete it and run again"
-                        raise Stale(f"{file} was trained from other {what} than there is now: {again}")
+                        raise Stale(f"{file} was trained from other {what} than today's: {again}")
 
 
 def _check_noted(run: Run, space: Workspace, found: Findings) -> None:
-    """Data, references and statistics, which have no record of their own."""
+    """Check data, references and statistics, which have no record of their own."""
     config = run.config
 
     def check(path: Path, follows: Callable[[], Mapping[str, str]]) -> None:
@@ -97,7 +99,7 @@ def _check_noted(run: Run, space: Workspace, found: Findings) -> None:
 
 
 def _check_records(run: Run, space: Workspace, found: Findings) -> None:
-    """The outputs of stages, made again from their journals and compared with the files."""
+    """Make the outputs of stages again from their journals, and compare them with the files."""
     config, bench = run.config, Bench(run.config, space)
 
     def check(path: Path, make: Callable[[], Sequence[Record]], read: Callable[[], Sequence[Record]]) -> None:
@@ -109,7 +111,7 @@ def _check_records(run: Run, space: Workspace, found: Findings) -> None:
                     changed = "does not follow from today's code, settings, models and inputs"
                     raise Stale(f"{path} {changed}: run its stage again") from None
                 if [record.sealed() for record in now] != [record.sealed() for record in read()]:
-                    raise UserError(f"{path} is not what its journal says: delete it and run again")
+                    raise UserError(f"{path} differs from its journal: delete it and run again")
 
     def check_one(kind: type[Record], make: Callable[[], Record], **key: str | int) -> None:
         path = kind.place(run.results, **key)
@@ -143,7 +145,7 @@ def _check_records(run: Run, space: Workspace, found: Findings) -> None:
 
 
 def _check_exhibits(run: Run, found: Findings) -> None:
-    """Tables and figures, against what the records make today."""
+    """Compare tables and figures with what today's records and code make."""
     for exhibit in exhibits.of(run.config).values():
         now = cache(partial(printed, exhibit, run))
         for path in sorted(place(run, exhibit, "*").parent.glob(f"{exhibit.name}.*")):

@@ -26,11 +26,11 @@ from remerge.tasks import Row, pairs, read_split, shuffled
 
 
 class Workspace(Models):
-    """Everything a stage reads of one benchmark.
+    """Everything that a stage reads of one benchmark.
 
     Args:
-        config: of the benchmark.
-        share: the number of this process, if it is one of several that make a batch.
+        config: the benchmark's configuration.
+        share: the number of this process, if it is one of several that share a batch.
     """
 
     def __init__(self, config: Config, share: int | None = None) -> None:
@@ -39,11 +39,11 @@ class Workspace(Models):
         self._splits: dict[tuple[str, str], Split] = {}
 
     def journal(self, kind: Any, *parts: str) -> Journal:
-        """A journal of this benchmark, of records of a type."""
+        """A journal of this benchmark, for records of one type."""
         return Journal(self.journal_file(*parts), kind, self.share)
 
     def journal_file(self, *parts: str) -> Path:
-        """Where a journal lies."""
+        """The file of a journal."""
         folder = self.folder.joinpath("journal", *parts[:-1])
         return folder / f"{parts[-1]}.jsonl"
 
@@ -65,29 +65,29 @@ class Workspace(Models):
         examples = self.family.examples(task, asked)
         labels = self.family.labels(asked[0][0], settings.answers) if settings.answers else None
         gold = [str(answer) for _, answer in asked]
-        # Words and captions make the heads of images.
+        # Words and captions form the heads of image tasks.
         judged = (gold, settings.metric, settings.answers, settings.captions)
         name = hashlib.sha256(repr((examples, *judged)).encode()).hexdigest()[:16]
         return Split(examples, gold, labels, settings.metric, name)
 
     def labels_of(self, tasks: Sequence[str]) -> Labels | None:
-        """The answers of tasks, if an input of each can be judged among those of all; None of fewer than two.
+        """The answers of tasks, if inputs can be judged among the answers of all; None for fewer than two.
 
-        It can where heads are fixed and so comparable. A model that answers in words chooses among all words
+        That is so if heads are fixed, so comparable. A model that answers in words chooses among all words
         anyway.
         """
         able = self.config.base.fixed_heads and len(tasks) > 1
         return {task: self.config.task(task).answers for task in tasks} if able else None
 
     def reference_file(self, task: str, kind: str = "") -> Path:
-        """Where the reference of a task's expert lies, on its own inputs or on a kind of stand-ins."""
+        """The file of the reference of a task's expert, on its own inputs or on a kind of stand-ins."""
         return self.folder / "references" / f"{'@'.join(filter(None, (task, kind)))}.safetensors"
 
     def reference_inputs(self, task: str, kind: str = "") -> list[Example]:
         """The validation inputs on which the answers of a task's expert are kept.
 
-        Those that stand in for them are ``shuffled``, its own with their words in another order, or of the
-        task that follows it, ``other``, asked as that one is.
+        Stand-ins for them are either ``shuffled``, its own with their words in another order, or ``other``:
+        inputs of the next task, with that task's prompt.
         """
         if not kind:
             return self.split(task, "validation").examples[: self.config.learning.references]
@@ -109,13 +109,13 @@ class Workspace(Models):
         return self._follows(task, inputs, Path(references.__file__))
 
     def _follows(self, task: str, inputs: Sequence[Example], measure: Path, *settings: Any) -> dict[str, str]:
-        """The origins of a file of an expert's answers on a task, each by a digest.
+        """The origins of a file with an expert's answers on a task, each by a digest.
 
         Args:
-            task: whose expert.
-            inputs: which it is asked.
-            measure: the file of what is measured.
-            settings: of it.
+            task: the expert's task.
+            inputs: the inputs that it is asked.
+            measure: the source file of the measure.
+            settings: the measure's settings.
         """
         return {
             "weights": digest(self.contents("base", task)),
@@ -125,7 +125,7 @@ class Workspace(Models):
         }
 
     def params(self, variant: Variant, plan: str) -> dict[str, Any]:
-        """A variant's parameters, those that are tuned as they were chosen for a plan."""
+        """A variant's parameters, with the values of tuned ones that were chosen for a plan."""
         given = self.config.params(variant)
         if not self.config.is_tuned(variant):
             return given
@@ -137,11 +137,11 @@ class Workspace(Models):
         return Selection.read(self.folder, plan=plan, variant=variant.name, benchmark=name)
 
     def statistics_file(self, task: str, kind: str) -> Path:
-        """Where a kind of statistics of a task's expert lies."""
+        """The file of one kind of statistics of a task's expert."""
         return self.folder / "statistics" / task / f"{kind}.safetensors"
 
     def statistics_inputs(self, task: str) -> list[Example]:
-        """The training inputs that statistics of a task's expert are of."""
+        """The training inputs for the statistics of a task's expert."""
         return self.split(task, "train").examples[: self.config.statistics.inputs]
 
     def statistics_follow(self, task: str) -> dict[str, str]:
@@ -153,23 +153,23 @@ class Workspace(Models):
         """Statistics of a task's expert.
 
         Raises:
-            UserError: the file is missing or cut short.
+            UserError: the file is missing or truncated.
         """
         path = checked(self.folder, self.statistics_file(task, kind), self.statistics_follow(task))
         try:
             found = {name: tensor.to(self.device) for name, tensor in load_file(path).items()}
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: not whole ({error}): delete it and run again") from None
+            raise UserError(f"{path}: incomplete or damaged ({error}): delete it and run again") from None
         for name, tensor in found.items():
             if not tensor.isfinite().all():
-                raise UserError(f"{path}: {name} is not finite: delete it and run again")
+                raise UserError(f"{path}: {name} contains NaN or infinity: delete it and run again")
         return found
 
     def expert_score(self, task: str) -> Score:
         """P_t(theta_t): an expert on its own task's test split.
 
         Raises:
-            UserError: it is zero, so nothing can be normalised by it.
+            UserError: it is zero, so that nothing can be normalised by it.
         """
         path = Scores.place(self.folder, model=task)
         scores = Scores.read(self.folder, model=task, benchmark=self.config.benchmark).scores

@@ -1,15 +1,15 @@
-"""How alike experts process inputs: CKA in each layer, before and after KnOTS's alignment.
+"""How similarly experts process inputs: CKA in each layer, before and after KnOTS's alignment.
 
-Stoica et al. (2025) find that what LoRA experts add to a layer is less alike than what fully fine-tuned
-ones add, and that KnOTS aligns it. The slides show the figure and leave open how it is made. Here the inputs
+Stoica et al. (2025) find that the updates of LoRA experts to a layer are less similar than those of fully
+fine-tuned ones, and that KnOTS aligns them. The slides do not say how their figure is made. Here the inputs
 x of a layer are the base's own, the same for every expert, and three features are compared:
 
-- W_t x, the layer's outputs; they share W_0 x, and so are alike whatever the experts are,
-- ΔW_t x, the task-updates of which the slides speak,
+- W_t x, the layer's outputs; they share W_0 x, and so are similar whatever the experts are,
+- ΔW_t x, the task-updates that the slides mention,
 - V_t^T x, after KnOTS's [ΔW_1 … ΔW_T] = U Sigma [V_1^T … V_T^T]. Of Sigma V_t^T x, the coordinates in U, CKA
-  is that of ΔW_t x exactly, for U is orthonormal: the alignment shows in the V_t, which KnOTS merges. Where
-  the joint rank nears what the layer can have, as of full fine-tuning, each V_t is near a rotation and a
-  factor, and CKA near 1 whatever the experts are.
+  is exactly that of ΔW_t x, since U is orthonormal: the alignment shows in the V_t, which KnOTS merges. Where
+  the joint rank nears the largest possible, as in full fine-tuning, each V_t is nearly a rotation times a
+  factor, and CKA is near 1 whatever the experts are.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ from remerge.stages._bench import Bench
 from remerge.stages._code import code
 
 INPUTS = 100
-"""Validation inputs of each task, at most."""
+"""The largest number of validation inputs of each task."""
 
 
 def run(config: Config) -> None:
@@ -39,7 +39,7 @@ def run(config: Config) -> None:
 
 
 def made(bench: Bench) -> Alignment:
-    """The record, what an earlier run compared from the journal."""
+    """The record; results of an earlier run come from the journal."""
     config, tasks = bench.config, list(bench.config.tasks)
     deltas = bench.deltas(dict.fromkeys(tasks, 1))
     prints = bench.space.contents("base", *tasks)
@@ -58,7 +58,7 @@ def made(bench: Bench) -> Alignment:
 
 
 def _aligned(bench: Bench, deltas: Deltas, names: list[str]) -> list[dict[str, Any]]:
-    """Every matrix that the base has run and each expert has changed, as `Aligned` has them."""
+    """An `Aligned` for every matrix that the base has used and each expert has changed."""
     found = _scatters(bench)
     compared = []
     for name in tqdm([name for name in names if name in found], desc="alignment", mininterval=1):
@@ -70,17 +70,17 @@ def _aligned(bench: Bench, deltas: Deltas, names: list[str]) -> list[dict[str, A
 
 
 def _scatters(bench: Bench) -> dict[str, Tensor]:
-    """Of the inputs of the base's layers, over inputs of all tasks."""
+    """The scatter matrices of the inputs of the base's layers, over inputs of all tasks."""
     family, tasks = bench.space.family, bench.config.tasks
     examples = [e for task in tasks for e in bench.split(task, "validation").examples[:INPUTS]]
-    # One input a batch: nothing is padded.
+    # One input per batch: nothing is padded.
     batches = (family.collate([example], bench.space.device) for example in examples)
     return scatters(bench.model, batches, family.logits, family.masks)
 
 
 def _features(deltas: Deltas, name: str) -> Mapping[str, Tensor]:
-    """The maps from a layer's inputs to what is compared, ``[T, …, m]``."""
-    # Taken anew each time: coordinates may take the place of deltas.
+    """The maps from a layer's inputs to the compared features, ``[T, …, m]``."""
+    # Computed again each time: coordinates may replace the deltas.
     _, C = joint(stacked(deltas, name), absolute=1e-5)
     V = C / C.norm(dim=(0, 2), keepdim=True)
     updates = deltas[name]

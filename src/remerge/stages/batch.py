@@ -1,4 +1,4 @@
-"""A batch: choices of parameters and merges, made in one process that loads base, experts and inputs once."""
+"""A batch: choices of parameters, and merges, in one process that loads base, experts and inputs once."""
 
 from remerge.batches import batch_of
 from remerge.config import Config

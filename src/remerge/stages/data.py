@@ -1,4 +1,4 @@
-"""A task's train, validation and test split, in the columns of its public dataset, and what is in them."""
+"""A task's train, validation and test splits, in the columns of its public dataset, and their contents."""
 
 from functools import partial
 
@@ -18,6 +18,6 @@ def run(config: Config, task: str) -> None:
 
 
 def follows(config: Config, task: str) -> dict[str, str]:
-    """The inputs that a task's splits follow from, each by a digest."""
+    """The inputs that a task's splits depend on, each by a digest."""
     sources = digest(contents.of_source(config.task(task).source))
     return {"sources": sources, **settings_of_data(config, task)}

@@ -19,7 +19,7 @@ def run(config: Config) -> None:
 
 
 def made(space: Workspace, models: list[str]) -> dict[str, Divergences]:
-    """The record of each expert, divergences of an earlier run from the journal."""
+    """The record of each expert; divergences of an earlier run come from the journal."""
     config, code = space.config, Path(references.__file__)
 
     def compute(model: nn.Module, task: str) -> Any:

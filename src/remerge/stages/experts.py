@@ -70,7 +70,7 @@ def follows(space: Workspace, task: str) -> dict[str, str]:
 
 
 def _source(config: Config, task: str) -> str | None:
-    """Where an existing expert is."""
+    """The source of an existing expert."""
     return None if task == "multitask" else config.task(task).expert
 
 
@@ -80,12 +80,12 @@ def _tasks(config: Config, task: str) -> list[str]:
 
 
 def _others(config: Config, task: str) -> list[str]:
-    """The tasks on whose inputs tau_jp's penalty is taken."""
+    """The tasks on whose inputs tau_jp's penalty is computed."""
     return sorted({*config.tasks} - {*_tasks(config, task)}) if config.finetune.recipe == "tau_jp" else []
 
 
 def _settings(config: Config, task: str) -> Finetune:
-    """How an expert is trained: on several tasks for so many more steps."""
+    """The settings of an expert's training: on several tasks it takes more steps."""
     settings = config.finetune
     if task != "multitask":
         return settings
@@ -94,23 +94,23 @@ def _settings(config: Config, task: str) -> Finetune:
 
 
 def _key(space: Workspace, task: str) -> str:
-    """Everything that a training follows from: another one does not go on from its checkpoints."""
+    """Everything that a training depends on: a different training cannot resume from its checkpoints."""
     machine = [space.config.threads, str(space.device)]
     return digest(follows(space, task), machine, code(space.config, sources.PACKAGE / "finetune.py"))
 
 
 def _existing(space: Workspace, task: str, found: Path) -> Path:
-    """Where an existing expert lies, or a copy without the rows of tokens that the base lacks.
+    """The folder of an existing expert, or of a copy without the rows of tokens that the base lacks.
 
     Raises:
-        UserError: it has such tokens, and the configuration does not say to cut them; or it is linearised
+        UserError: it has such tokens, and the configuration does not say to remove them; or it is linearised
             where ordinary experts are asked for, or the other way round.
     """
     recipe = space.config.finetune
     if is_linearised(found) != recipe.linear:
         kind = "an ordinary" if recipe.linear else "a linearised"
         raise UserError(
-            f"{found}: {kind} model, which finetune.recipe {recipe.recipe} does not take: "
+            f"{found}: {kind} model, which does not fit finetune.recipe {recipe.recipe}: "
             f"leave tasks.{task}.expert out"
         )
     added = space.family.added(found)
@@ -120,7 +120,7 @@ def _existing(space: Workspace, task: str, found: Path) -> Path:
         shown = ", ".join(map(repr, added[:8])) + (", …" if len(added) > 8 else "")
         raise UserError(
             f"{found}: {len(added)} tokens that the base lacks: {shown}: "
-            "set base.vocabulary to common to merge the rows of the others"
+            "set base.vocabulary to common to merge the rows of the other tokens"
         )
     model: Any = space.load_folder(found, torch.float32)
     space.equip(model, {task: found})

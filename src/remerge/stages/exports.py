@@ -1,4 +1,4 @@
-"""One merge of a benchmark as a folder that `from_pretrained` loads: made again, as it was scored."""
+"""One merge of a benchmark as a folder that `from_pretrained` loads: made again as it was scored."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,15 +21,15 @@ from remerge.stages._again import again, coefficients_in
 from remerge.stages._bench import Bench
 
 Lambda = Mapping[str, Sequence[float]]
-"""For each tensor the coefficients on the experts' own deltas."""
+"""For each tensor, the coefficients of the experts' own deltas."""
 
 
 def run(config: Config, variant: str, subset: str) -> None:
     """Make one merge again and write it, with its model card, to `exports/<variant>/<subset>`.
 
-    Coefficients that were learned are taken from the merge's record, so that these are the weights that were
-    scored; without a record they are learned here. Experts that are adapters, merged linearly, make one
-    adapter. Arguments and errors are those of `again`.
+    Learned coefficients are taken from the merge's record, so that these are the weights that were
+    scored; without a record they are learned here. A linear merge of adapters becomes one
+    adapter. Arguments and errors are as in `again`.
     """
     made = again(config, variant, subset)
     bench, method, settings, tasks = made.bench, made.method, made.settings, made.tasks
@@ -44,7 +44,7 @@ def run(config: Config, variant: str, subset: str) -> None:
         model = _adapter(bench, lam, tasks)
     base, experts = _source(bench, "base"), {task: _source(bench, task) for task in tasks}
     recipe = None
-    # mergekit would merge heads, and add adapters in a precision of its own.
+    # mergekit would merge heads, and add adapters in its own precision.
     if config.base.speaks and not any(adapters):
         exact = f"{base}@{config.base.revision}" if config.base.revision else base
         recipe = recipe_of(method, settings, exact, _loadable(bench, experts), coefficients, dtype)
@@ -52,7 +52,7 @@ def run(config: Config, variant: str, subset: str) -> None:
         *([coefficient_table(coefficients)] if coefficients else []),
         _scores(bench, record) if record else "It was not scored.",
         *_hints(bench, adapted=lam is not None, mergekit=recipe is not None),
-        f"Seed {config.seed}. To make it again, from the folder of the pipeline:",
+        f"Seed {config.seed}. To make it again, run this in the folder of the pipeline:",
         f"```sh\nremerge exports {config.folder}/config.yaml {variant} {subset}\n```",
     ]
     card = model_card(
@@ -101,9 +101,9 @@ def _linear(
 
 @torch.no_grad()
 def _adapter(bench: Bench, lam: Lambda, tasks: list[str]) -> nn.Module:
-    """The sum of adapters as one: their factors side by side, of a rank that is the sum of theirs.
+    """The sum of adapters as one adapter: their factors side by side; its rank is the sum of theirs.
 
-    Where that exceeds what the layer can have, an SVD leaves as much as it can.
+    If that exceeds the largest rank of the layer, an SVD reduces it to that rank.
     """
     # Imported here: PEFT takes a second, and most exports have no adapters.
     from peft import LoraConfig, get_peft_model
@@ -125,7 +125,7 @@ def _adapter(bench: Bench, lam: Lambda, tasks: list[str]) -> nn.Module:
             B = U * sigma
         factors[name.removesuffix(".weight")] = LowRank(B, A)
     ranks = {name: len(factor.A) for name, factor in factors.items()}
-    # With alpha the rank itself, the factors are the delta.
+    # With alpha equal to the rank, the product of the factors is the delta.
     most = max(ranks.values())
     settings: dict[str, Any] = {
         "r": most,
@@ -150,7 +150,7 @@ def _adapter(bench: Bench, lam: Lambda, tasks: list[str]) -> nn.Module:
 
 
 def _source(bench: Bench, model: str) -> str:
-    """Where a model comes from: its hub id, or its folder, which is found from any other."""
+    """The source of a model: its hub id, or its folder's absolute path."""
     record = bench.space.record(model)
     if record.source in ("miniature", "fine-tuned here"):
         return record.path
@@ -158,14 +158,14 @@ def _source(bench: Bench, model: str) -> str:
 
 
 def _loadable(bench: Bench, sources: Mapping[str, str]) -> dict[str, str]:
-    """Experts as they were merged: one that the pipeline wrote, its added tokens cut, from its own folder."""
+    """The merged experts; if the pipeline removed an expert's added tokens, its new folder is given."""
     paths = {task: bench.space.path(task) for task in sources}
     own = {task for task, path in paths.items() if path.is_relative_to(bench.space.folder)}
     return {task: str(paths[task]) if task in own else source for task, source in sources.items()}
 
 
 def _hints(bench: Bench, *, adapted: bool, mergekit: bool) -> list[str]:
-    """How the folder is used."""
+    """Hints on how to use the folder."""
     hints = []
     if adapted:
         hints.append("It is an adapter of the base: `PeftModel.from_pretrained(base, folder)`.")
@@ -182,13 +182,13 @@ def _hints(bench: Bench, *, adapted: bool, mergekit: bool) -> list[str]:
 
 
 def _stored_dtype(folder: Path) -> str:
-    """The dtype of a checkpoint by its configuration."""
+    """The dtype of a checkpoint, from its configuration."""
     config = read_json(folder / "config.json")
     return str(config.get("dtype") or config.get("torch_dtype") or "float32")
 
 
 def _measured(config: Config, record: Merge) -> list[EvalResult]:
-    """The scores of a merge as the hub's metadata has them; data of this machine by the task's name."""
+    """The scores of a merge in the format of the hub's metadata; local data appear as the task's name."""
     found = []
     for name, score in record.scores.items():
         task = config.tasks[name]
@@ -209,7 +209,7 @@ def _measured(config: Config, record: Merge) -> list[EvalResult]:
 
 
 def _scores(bench: Bench, record: Merge) -> str:
-    """How the merge did on each task's test split."""
+    """The scores of the merge on each task's test split."""
     rows = [
         (
             task,

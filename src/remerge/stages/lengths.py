@@ -1,4 +1,4 @@
-"""How long the tasks' prompts are, and how many the base does not read whole."""
+"""The lengths of the tasks' prompts, and how many are truncated."""
 
 from remerge.config import Config
 from remerge.measures.lengths import lengths

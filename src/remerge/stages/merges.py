@@ -31,7 +31,7 @@ def run(config: Config, variant: str, group: str) -> None:
     chosen = config.variant(variant)
     groups = config.groups(chosen)
     if group not in groups:
-        raise UserError(f"variant {variant} makes no merges {group!r}, it makes: {', '.join(groups)}")
+        raise UserError(f"variant {variant} makes no merges {group!r}, known: {', '.join(groups)}")
     make(Bench(config), chosen, group)
 
 
@@ -45,12 +45,12 @@ def make(bench: Bench, variant: Variant, group: str) -> None:
 
 
 def keep(bench: Bench, variant: Variant, group: str, part: slice) -> None:
-    """Merge and score a part of a group's merges; they are kept in the journal alone."""
+    """Merge and score a part of a group's merges; they are kept only in the journal."""
     _kept(bench, variant, group, _journal(bench, variant, group), part)
 
 
 def made(bench: Bench, variant: Variant, group: str) -> list[Merge]:
-    """The records of a group of merges, those of an earlier run from the journal."""
+    """The records of a group of merges; those of an earlier run come from the journal."""
     return _kept(bench, variant, group, _journal(bench, variant, group))
 
 
@@ -72,24 +72,24 @@ def _kept(
 
 
 class _Own:
-    """Merges by a method of ours, with the parameters that were chosen where they are tuned."""
+    """Merges by one of our methods, with the chosen values of tuned parameters."""
 
     def __init__(self, bench: Bench, variant: Variant, plan: str) -> None:
         self.bench, self.variant, self.method = bench, variant, find(variant.method)
         self.settings = self.method.settings(bench.space.params(variant, plan))
 
     def seeded(self, seed: int) -> dict[str, Any]:
-        """The settings of one of several seeds, which a random method counts from its own."""
+        """The settings for one of several seeds, which count from a random method's own seed."""
         more = {"seed": self.settings["seed"] + seed - self.bench.config.seed} if self.random else {}
         return {**self.settings, **more}
 
     @property
     def random(self) -> bool:
-        """Whether the method draws at random."""
+        """Whether the method is random."""
         return "seed" in self.method.parameters
 
     def key(self, case: Case, seed: int) -> str:
-        """Everything that the record follows from."""
+        """Everything that the record depends on."""
         return key_of_merge(self.bench, self.variant, self.method, self.seeded(seed), case, "test", seed)
 
     def record(self, case: Case, seed: int) -> dict[str, Any]:
@@ -110,13 +110,13 @@ class _Own:
         seconds = {"merge": time.perf_counter() - started - fitting, "fit": fitting}
         if fit:
             made["course"] = self.course(fit, case)
-            del fit  # and with it the task vectors, whose room scoring may need
+            del fit  # and with it the task vectors, since scoring may need their memory
         return _judged(self.bench, self.variant, case, made, seconds)
 
     def course(self, fit: Fit, case: Case) -> Course:
-        """How the coefficients went; of a pair also the ANP on their way, where that is asked for.
+        """The course of the coefficients; for a pair also the ANP along it, if the configuration asks for it.
 
-        The module ends as the merge again.
+        Afterwards the module is the merge again.
         """
         steps, scored = list(fit.course), []
         if self.bench.config.evaluation.watch and len(case.tasks) == 2:
@@ -132,21 +132,21 @@ class _Own:
 
 
 class _External:
-    """Merges that a rule of the user's own wrote as checkpoint folders."""
+    """Merges that a user's own rule wrote as checkpoint folders."""
 
     def __init__(self, bench: Bench, variant: Variant) -> None:
         self.bench, self.variant = bench, variant
         self.folder = bench.space.folder / "external" / variant.name
 
     def key(self, case: Case, seed: int) -> str:
-        """Everything that the record follows from."""
+        """Everything that the record depends on."""
         return key_of_external(self.bench, digest(of_model(self.folder / case.name)), case)
 
     def record(self, case: Case, seed: int) -> dict[str, Any]:
         """Load and score."""
         started = time.perf_counter()
         self.bench.put(self.folder / case.name)
-        # What it took was another tool's: its memory is not ours to say.
+        # Another tool made it, so its memory is unknown.
         made = {"params": {}, "seed": seed, "coefficients": {}, "trace": []}
         return _judged(
             self.bench, self.variant, case, made, {"merge": time.perf_counter() - started, "fit": 0.0}

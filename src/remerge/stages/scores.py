@@ -1,4 +1,4 @@
-"""The score of every model that stands unmerged, on every task."""
+"""The score of every unmerged model on every task."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def run(config: Config) -> None:
 
 
 def made(space: Workspace, models: list[str]) -> dict[str, Scores]:
-    """The record of each model, scores of an earlier run from the journal."""
+    """The record of each model; scores of an earlier run come from the journal."""
     config = space.config
     labels = space.labels_of(list(config.tasks))
 

@@ -22,11 +22,11 @@ Trial = TypeVar("Trial")
 def run(config: Config, variant: str, plan: str) -> None:
     """Choose a variant's tuned parameters by the merit of a plan, and keep the scores of the grid.
 
-    Of points of equal merit the first of the grid is chosen.
+    Among points of equal merit, the first in the grid is chosen.
     """
     chosen = config.variant(variant)
     if plan not in config.chosen_for(chosen):
-        raise UserError(f"variant {variant}: nothing is tuned in it by plan {plan!r}")
+        raise UserError(f"variant {variant}: plan {plan!r} tunes nothing in it: give another variant or plan")
     choose(Bench(config), chosen, plan)
 
 
@@ -38,17 +38,17 @@ def choose(bench: Bench, variant: Variant, plan: str) -> None:
 
 
 def keep(bench: Bench, variant: Variant, plan: str, part: slice) -> None:
-    """Take a part of the trials of a choice; their merits are kept in the journal alone."""
+    """Make a part of the trials of a choice; their merits are kept only in the journal."""
     _Trials(bench, variant, plan).merits(part)
 
 
 def made(bench: Bench, variant: Variant, plan: str) -> Selection:
-    """The record of a choice, merits of an earlier run from the journal."""
+    """The record of a choice; merits of an earlier run come from the journal."""
     return _Trials(bench, variant, plan).chosen()
 
 
 class _Trials:
-    """Every point of a variant's grid on every merge that it is tuned on; merits are kept in a journal."""
+    """Every point of a variant's grid on every merge that tunes it; merits are kept in a journal."""
 
     def __init__(self, bench: Bench, variant: Variant, plan: str) -> None:
         config = bench.config
@@ -62,13 +62,13 @@ class _Trials:
         self._writer: _Writer | None = None
 
     def merits(self, part: slice = slice(None)) -> dict[tuple[str, int], float | None]:
-        """The merit of each trial of a part: a merge's name and a point's place; None where it diverges.
+        """The merit of each trial of a part, by the merge's name and the point's index; None if it diverges.
 
-        A search has one part, for what it tries next follows from what it has found.
+        A search has one part, since each trial depends on the results before it.
         """
         if self.bench.config.is_searched(self.variant):
             return self._searched()
-        # Points that differ in scale alone follow one another, for they are merged once.
+        # Points that differ only in scale follow one another, since they are merged once.
         rest = [{key: value for key, value in setting.items() if key != "scale"} for setting in self.settings]
         order = sorted(range(len(self.points)), key=lambda k: rest.index(rest[k]))
         trials = [(case, k) for case in self.cases for k in order][part]
@@ -76,7 +76,7 @@ class _Trials:
 
     def _searched(self) -> dict[tuple[str, int], float | None]:
         """The merits of the points that a search tries, on all merges."""
-        from remerge.search import Search  # which takes a second to import, and few need it
+        from remerge.search import Search  # takes a second to import, and few need it
 
         config = self.bench.config
         sizes = [len(value[TUNE]) for value in config.params(self.variant).values() if is_tuned(value)]
@@ -93,7 +93,7 @@ class _Trials:
         return tqdm(trials, desc=f"select {self.variant.name}", mininterval=1)
 
     def _tried(self, case: Case, k: int) -> float | None:
-        """The merit of a point on a merge, that of an earlier run from the journal."""
+        """The merit of a point on a merge; one of an earlier run comes from the journal."""
         setting, seed = self.settings[k], self.bench.config.seed
         key = key_of_merge(self.bench, self.variant, self.method, setting, case, "validation", seed)
         value: float | None = self.journal.recall(key, partial(self._merit, setting, case))
@@ -114,7 +114,7 @@ class _Trials:
         """The record: the whole grid, and the best of its points.
 
         Raises:
-            UserError: a merge diverges at every one.
+            UserError: a merge diverges at every point.
         """
         grid, diverged, merits = [], [], self.merits()
         for k in sorted({k for _, k in merits}):
@@ -142,7 +142,7 @@ class _Trials:
 
 
 class _Writer:
-    """Writes a merge under one setting after the other; those that differ in scale alone are merged once."""
+    """Writes a merge with one setting after another; settings that differ only in scale are merged once."""
 
     def __init__(self, bench: Bench, method: Method, case: Case) -> None:
         self.bench, self.method, self.case = bench, method, case

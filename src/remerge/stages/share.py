@@ -1,4 +1,4 @@
-"""A share of a batch: trials and merges, kept in journals from which the batch writes its records."""
+"""A share of a batch: trials and merges in journals, from which the batch writes its records."""
 
 from remerge.batches import batch_of
 from remerge.config import Config
@@ -12,7 +12,7 @@ def run(config: Config, batch: str, share: int) -> None:
     """Make one share of a batch, counted from 1; `remerge batch` writes the records when all are made."""
     shares = batch_of(config, batch).shares(config)
     if not 1 <= share <= len(shares):
-        raise UserError(f"batch {batch} has {len(shares)} shares, counted from 1: there is no {share}")
+        raise UserError(f"batch {batch} has no share {share}: give a number from 1 to {len(shares)}")
     own, bench = shares[share - 1], Bench(config, Workspace(config, share))
     for plan, variant, part in own.choices:
         selection.keep(bench, variant, plan, part)

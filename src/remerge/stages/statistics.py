@@ -18,7 +18,7 @@ def run(config: Config, task: str, kind: str) -> None:
     examples = space.statistics_inputs(task)
     model = space.load(task, [task])
     bar = tqdm(examples, desc=f"{kind} of {task}", mininterval=1)
-    # One input a batch: Fisher's squares are of single inputs, and nothing is padded.
+    # One input per batch: Fisher information squares the gradients of single inputs, and nothing is padded.
     batches = (space.family.collate([example], space.device) for example in bar)
     if kind == "fisher":
         found = curvature.fisher(model, batches, space.family.logits, seed=config.seed)

@@ -1,8 +1,8 @@
-"""Properties of experts' weights that bear on merging them, without running a model.
+"""Properties of experts' weights that matter for merging, without running a model.
 
-The cosines of their task vectors (DivMerge, Figure 6); how far their signs agree after pruning in the
-original and in the joint space (DRM, Table 4 and Figure 5); what pruning drops from each basis vector (DRM,
-Figure 3).
+The cosines of their task vectors (DivMerge, Figure 6); the agreement of their signs after pruning in the
+original and in the joint space (DRM, Table 4 and Figure 5); the share of each basis vector that pruning drops
+(DRM, Figure 3).
 """
 
 from functools import partial
@@ -22,10 +22,10 @@ from remerge.stages._bench import Bench
 from remerge.stages._code import code
 
 DENSITY = 0.2
-"""The share of entries kept where signs are compared: DRM's default."""
+"""The share of entries kept to compare signs: DRM's default."""
 
 HALF = 0.5
-"""The share kept where what is dropped is counted by basis vectors (DRM, Figure 3)."""
+"""The share of entries kept to count what is dropped from each basis vector (DRM, Figure 3)."""
 
 
 Tallies = list[list[float]] | dict[str, list[list[float]]]
@@ -38,7 +38,7 @@ def run(config: Config) -> None:
 
 
 def made(bench: Bench) -> Weights:
-    """The record, what an earlier run counted from the journal."""
+    """The record; counts of an earlier run come from the journal."""
     config, tasks = bench.config, list(bench.config.tasks)
     deltas = bench.deltas(dict.fromkeys(tasks, 1))
     prints = bench.space.contents("base", *tasks)
@@ -66,16 +66,16 @@ def made(bench: Bench) -> Weights:
 
 
 def _cosines(deltas: Deltas) -> list[list[float]]:
-    """Of whole task vectors: all tensors that are merged, each expert's as one vector."""
+    """The cosines of whole task vectors: all merged tensors of an expert as one vector."""
     found = cosines(sum((deltas.gram(name) for name in deltas), torch.zeros(())))
     for task, zero in zip(deltas.experts, found.diagonal().isnan(), strict=True):
         if zero:
-            raise UserError(f"tasks.{task}: its expert's weights are the base's: train or name another")
+            raise UserError(f"tasks.{task}: its expert's weights equal the base's: train or name another")
     return [[round(value, 6) for value in row] for row in found.tolist()]
 
 
 def _signs(deltas: Deltas, name: str) -> dict[str, list[list[int]]]:
-    """The signs of one matrix in each space, as `Signs` has them."""
+    """The signs of one matrix in each space, as in `Signs`."""
     tau = deltas[name]
     found = {"unpruned": sign_counts(tau)}
     found["original"] = sign_counts(tau.mul_(largest(tau.clone(), DENSITY, "individual")))
@@ -89,14 +89,14 @@ def _signs(deltas: Deltas, name: str) -> dict[str, list[list[int]]]:
 
 
 def _dropped(deltas: Deltas, name: str) -> dict[str, list[list[float]]]:
-    """The share of each basis vector that is dropped if half of all entries stay, renormalised and not."""
+    """The share of each basis vector that is dropped if half of all entries stay, renormalised or not."""
     _, C = coordinates(stacked(deltas, name), vertical=False)
     shares = {how: dropped(kept(C, HALF, how == "renormalised")) for how in ("plain", "renormalised")}
     return {how: [[round(x, 4) for x in row] for row in share.tolist()] for how, share in shares.items()}
 
 
 def _middle(matrices: list[str]) -> str:
-    """The first matrix of the middle layer: of the 6th of 12."""
+    """The first matrix of the middle layer, such as the 6th of 12."""
     layers = list(dict.fromkeys(layer_of(name) for name in matrices))
     blocks = [layer for layer in layers if layer != "other"] or layers
     middle = blocks[(len(blocks) - 1) // 2]
