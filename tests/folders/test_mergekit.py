@@ -194,7 +194,7 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
         (TIES, "weight of cola is missing"),
         ({**TIES, "models": weighed(0.5, 0.4)}, "weight: signs are elected before any weighting"),
         ({**TIES, "models": weighed(-1, -1)}, "weight: -1 would elect other signs"),
-        ({**TIES, "models": weighed(1, 1, density=0)}, "density is float in (0, 1], not 0"),
+        ({**TIES, "models": weighed(1, 1, density=0)}, "density must be float in (0, 1], not 0"),
         (
             {**TIES, "models": weighed(1, 1, gamma=0)},
             "gamma of cola: remerge's ties takes no gamma: leave it",

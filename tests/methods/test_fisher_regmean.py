@@ -87,5 +87,5 @@ def test_statistics_that_do_not_fit(base, experts, informations, grams):
     with pytest.raises(UserError, match=r"expert mnli has no statistics of layers.0.norm.weight"):
         remerge.merge("fisher", base, experts, statistics=informations)
     grams["cola"]["layers.0.attn.weight"][0, 0] = float("nan")
-    with pytest.raises(UserError, match=r"statistics of layers.0.attn.weight hold NaN"):
+    with pytest.raises(UserError, match=r"statistics of layers.0.attn.weight contain NaN"):
         remerge.merge("regmean", base, experts, statistics=grams)

@@ -262,10 +262,10 @@ def test_della_draws_by_rank_and_divides_by_the_probability(base, experts):
     ("method", "params", "message"),
     [
         ("breadcrumbs", {"density": 0.9, "outliers": 0.2}, "sum to more than 1"),
-        ("della", {"density": 0.1, "epsilon": 0.15}, "must lie in"),
-        ("ties", {"density": 0.0}, r"density is float in \(0, 1\], not 0.0"),
-        ("ties", {"scope": "layer"}, "scope is model | tensor, not 'layer'"),
-        ("dare", {"seed": 0.5}, "seed is int, not 0.5"),
+        ("della", {"density": 0.1, "epsilon": 0.15}, r"must be in \(0, 1\]: lower epsilon"),
+        ("ties", {"density": 0.0}, r"density must be float in \(0, 1\], not 0.0"),
+        ("ties", {"scope": "layer"}, r"scope must be model \| tensor, not 'layer'"),
+        ("dare", {"seed": 0.5}, "seed must be int, not 0.5"),
     ],
 )
 def test_out_of_range(base, experts, method, params, message):

@@ -56,7 +56,7 @@ def test_layerwise_wants_every_layer(base, experts, scale, message):
 
 
 def test_layerwise_wants_its_scale(base, experts):
-    with pytest.raises(UserError, match="parameter scale must be given"):
+    with pytest.raises(UserError, match="parameter scale is missing: give it"):
         remerge.merge("layerwise", base, experts)
 
 
@@ -81,5 +81,5 @@ def test_numbers_by_the_experts_names(base, experts):
     )
     with pytest.raises(UserError, match="task_arithmetic: scale: no number for expert mnli"):
         remerge.merge("task_arithmetic", base, experts, scale={"cola": 1, "sst2": 1})
-    with pytest.raises(UserError, match="method task_arithmetic: scale is"):
+    with pytest.raises(UserError, match="method task_arithmetic: scale must be"):
         remerge.merge("task_arithmetic", base, experts, scale={**numbers, "cola": 1000})

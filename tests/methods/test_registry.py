@@ -43,21 +43,21 @@ def test_families_are_the_folders():
         ("tise", {}, "unknown method 'tise', did you mean ties"),
         ("ties", {"densty": 0.1}, "unknown parameter densty, the nearest known is density"),
         ("average", {"scale": 1}, "unknown parameter scale, the nearest known is"),
-        ("ties", {"density": 1.5}, "density is float in"),
-        ("ties", {"density": "0.5"}, "density is float in"),
+        ("ties", {"density": 1.5}, "density must be float in"),
+        ("ties", {"density": "0.5"}, "density must be float in"),
         ("task_arithmetic", {"scale": [0.1, 0.2]}, "2 numbers for 3 experts"),
-        ("task_arithmetic", {"scale": float("nan")}, "scale is float in .* or one per expert"),
+        ("task_arithmetic", {"scale": float("nan")}, "scale must be float in .* or one per expert"),
         ("drm_h", {"renormalise": 1}, "renormalise is True | False, not 1"),
-        ("drm_h", {"pruning": "both"}, "pruning is joint | individual, not 'both'"),
+        ("drm_h", {"pruning": "both"}, "pruning must be joint | individual, not 'both'"),
         ("divmerge", {}, "divmerge learns from inputs"),
-        ("divmerge", {"learning_rate": 0}, r"learning_rate is float in \(0, 10\], not 0"),
-        ("divmerge", {"initial": "1/t"}, r"initial is float in \[-100, 100\] or 1/T, not '1/t'"),
-        ("divmerge", {"epochs": 0}, "epochs is int from 1, not 0"),
-        ("divmerge", {"epochs": 2.0}, "epochs is int from 1, not 2.0"),
-        ("divmerge", {"inputs": 0}, "inputs is int from 1 or none, not 0"),
-        ("divmerge", {"over": "iso_c"}, "method iso_c prepares no task vectors; these do: drm_h"),
+        ("divmerge", {"learning_rate": 0}, r"learning_rate must be float in \(0, 10\], not 0"),
+        ("divmerge", {"initial": "1/t"}, r"initial must be float in \[-100, 100\] or 1/T, not '1/t'"),
+        ("divmerge", {"epochs": 0}, "epochs must be int from 1, not 0"),
+        ("divmerge", {"epochs": 2.0}, "epochs must be int from 1, not 2.0"),
+        ("divmerge", {"inputs": 0}, "inputs must be int from 1 or none, not 0"),
+        ("divmerge", {"over": "iso_c"}, "method iso_c prepares no task vectors: use one that does: drm_h"),
         ("divmerge", {"over": "tise"}, "unknown method 'tise', did you mean ties"),
-        ("adamerging", {"over": "ties@density=2"}, "method ties: density is float in"),
+        ("adamerging", {"over": "ties@density=2"}, "method ties: density must be float in"),
         ("adamerging", {"divergence": "js"}, "unknown parameter divergence"),
     ],
 )
@@ -68,7 +68,7 @@ def test_wrong_calls(base, experts, method, params, message):
 
 def test_preparations_that_there_are_not(base, experts):
     deltas = Deltas(base, experts)
-    with pytest.raises(UserError, match="method iso_c prepares no task vectors; these do: drm_h"):
+    with pytest.raises(UserError, match="method iso_c prepares no task vectors: use one that does: drm_h"):
         prepare("iso_c", deltas)
     with pytest.raises(UserError, match="write name=value"):
         prepare("ties@0.2", deltas)

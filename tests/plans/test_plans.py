@@ -82,7 +82,7 @@ def test_an_analogy_is_judged_on_its_fourth_task():
         (lambda: Subsets(only=["cola+x"]), "unknown task 'x'"),
         (lambda: Subsets(judged=["x"]), "unknown task 'x'"),
         (lambda: Negation(controls=["x"]), "unknown task 'x'"),
-        (lambda: Analogy(a="cola", b="cola", c="rte", d="sst2"), "four tasks"),
+        (lambda: Analogy(a="cola", b="cola", c="rte", d="sst2"), "four different tasks"),
     ],
 )
 def test_plans_that_do_not_fit_the_tasks(plan, words):

@@ -1,1 +1,1 @@
-"""Statistics of scores: they know numbers, never models."""
+"""Statistics of scores: of numbers only, without models."""

@@ -1,7 +1,7 @@
 """Sign agreement of pruned deltas, as in the DRM paper's Section 6.2, Table 4 and Figure 5.
 
-All are of a tally of positions: ``tally[p][q]`` positions have p experts of positive sign and q of negative.
-Positions at which no expert is left have no sign, and are left out.
+All take a tally of positions: at ``tally[p][q]`` positions, p experts have a positive sign and q a negative.
+Positions at which no expert is left have no sign, and are not counted.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,16 +10,16 @@ from math import comb, nan
 Tally = Sequence[Sequence[int]]
 
 EDGES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Of the histogram's bins: each holds its lower edge, the last both."""
+"""The edges of the histogram's bins: each bin includes its lower edge, the last bin both."""
 
 
 def mean_agreement(tally: Tally) -> float:
-    """The mean over positions of max(p, q) / (p + q), which lies between 1/2 and 1; NaN of no position."""
+    """The mean over positions of max(p, q) / (p + q), between 1/2 and 1; NaN without positions."""
     return _mean((max(p, q) / (p + q), n) for p, q, n in _signed(tally))
 
 
 def agreement_by_lot(tally: Tally) -> float:
-    """The same, expected if every sign were drawn by lot: 1/2 + C(k−1, ⌊(k−1)/2⌋) / 2^k for k = p + q."""
+    """The same if every sign were drawn at random: 1/2 + C(k−1, ⌊(k−1)/2⌋) / 2^k expected for k = p + q."""
     return _mean((0.5 + comb(p + q - 1, (p + q - 1) // 2) / 2 ** (p + q), n) for p, q, n in _signed(tally))
 
 
@@ -29,10 +29,10 @@ def experts_left(tally: Tally) -> float:
 
 
 def histogram(tally: Tally) -> list[float]:
-    """The share of positions in each bin; NaN of no position."""
+    """The share of positions in each bin; NaN without positions."""
     held = [0] * (len(EDGES) - 1)
     for p, q, n in _signed(tally):
-        # In integers: 3 of 5 experts lie in the second bin, whatever 0.6 rounds to.
+        # In integers: 3 of 5 experts belong in the second bin, whatever 0.6 rounds to.
         held[min(10 * max(p, q) // (p + q) - 5, len(held) - 1)] += n
     return [n / sum(held) if sum(held) else nan for n in held]
 

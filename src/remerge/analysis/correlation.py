@@ -6,7 +6,7 @@ from scipy.stats import pearsonr, rankdata
 
 
 def pearson(first: Sequence[float], second: Sequence[float]) -> float:
-    """Pearson's r; NaN when fewer than two pairs are given or when one side does not vary."""
+    """Pearson's r; NaN for fewer than two pairs, or if one side does not vary."""
     if len(first) != len(second):
         raise ValueError(f"{len(first)} values against {len(second)}")
     if len(set(first)) < 2 or len(set(second)) < 2:

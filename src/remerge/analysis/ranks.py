@@ -12,13 +12,13 @@ from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
 @dataclass(frozen=True)
 class Ranks:
-    """Mean ranks, 1 the best, and what of their differences is no chance.
+    """Mean ranks, 1 being the best, and which of their differences are more than chance.
 
     Attributes:
-        means: of each method; equal values share their mean rank.
-        p: of Friedman's test that all methods are alike; 1 where they are on every merge.
-        critical: Nemenyi's difference of mean ranks that two of them have by chance in 5% of cases.
-        groups: the methods' places, best first, of each group of which no two differ by more.
+        means: each method's mean rank; equal values share their mean rank.
+        p: the p of Friedman's test that all methods are equal; 1 if they are equal on every merge.
+        critical: Nemenyi's difference of mean ranks that two methods have by chance in 5% of cases.
+        groups: the methods' indices, best first, in each group in which no two differ by more.
     """
 
     means: list[float]
@@ -42,7 +42,7 @@ def ranks(values: NDArray[np.float64] | Sequence[Sequence[float]], level: float 
 
 
 def _alike(means: Sequence[float], critical: float) -> list[list[int]]:
-    """The largest runs of neighbours, two at least, that lie within the critical difference."""
+    """The largest runs of at least two neighbours that are within the critical difference."""
     order = sorted(range(len(means)), key=lambda place: means[place])
     runs = [
         order[first : last + 1]

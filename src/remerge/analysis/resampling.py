@@ -12,17 +12,17 @@ DRAWS = 10_000
 MOST = 100_000
 """Draws for the p-values of many methods."""
 BLOCK = 250
-"""Draws at once: what they take in memory."""
+"""Draws made at once, to bound the memory."""
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """The outcomes of each test example, of each task's own expert and of every merge.
+    """The outcomes of each test example, for each task's own expert and every merge.
 
     Attributes:
         subsets: the tasks of each merge, S of them.
-        own: of each task ``[n]``, from 0 to 1.
-        merged: of each task ``[methods, merges that hold it, n]``; NaN where a method makes no such merge.
+        own: for each task, the expert's outcomes ``[n]``, from 0 to 1.
+        merged: for each task, ``[methods, merges with it, n]``; NaN where a method makes no such merge.
     """
 
     subsets: Sequence[tuple[str, ...]]
@@ -31,19 +31,19 @@ class Outcomes:
 
     @property
     def sizes(self) -> list[int]:
-        """How many tasks are merged, from few to many."""
+        """The numbers of merged tasks, ascending."""
         return sorted({len(subset) for subset in self.subsets})
 
     def of_size(self, size: int) -> list[int]:
-        """The places of the subsets of a size."""
+        """The indices of the subsets of a size."""
         return [place for place, subset in enumerate(self.subsets) if len(subset) == size]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one method leads another: the mean, the interval that holds 95% of the draws, and p.
+    """How far one method leads another: the mean, the interval that contains 95% of the draws, and p.
 
-    p is two-sided: twice the share of the draws, the data counted among them, on the rarer side of zero.
+    p is two-sided: twice the share of the draws, including the data themselves, on the rarer side of zero.
     """
 
     mean: float
@@ -55,12 +55,12 @@ class Difference:
 class Resampled:
     """The mean ANP of every method and size in the data, and in each draw of a bootstrap.
 
-    A draw takes n of the n test examples of each task with replacement, the same under all merges and for the
-    expert that they are normalised by, and of the merges of each size as many as there are, the same for all
-    methods. There is no ANP where an expert is right nowhere: such draws are left out.
+    A draw takes n of the n test examples of each task with replacement, the same for all merges and for the
+    expert that normalises them, and as many merges of each size as there are, the same for all
+    methods. Without any right answer of an expert there is no ANP: such draws are left out.
 
     Attributes:
-        anp: ``[methods, S]``, of every merge in the data.
+        anp: ``[methods, S]``, the ANP of every merge in the data.
         draws: ``[draws, methods, sizes]``.
     """
 
@@ -76,7 +76,7 @@ class Resampled:
     def difference(self, first: int, second: int, sizes: Sequence[int] | None = None) -> Difference:
         """The lead of one method over another: the mean over the merges of ``sizes``, or all, that both make.
 
-        NaN where both make none.
+        NaN if there are none.
         """
         asked = self.outcomes.sizes if sizes is None else sizes
         groups = [
@@ -105,17 +105,17 @@ class Resampled:
 
 
 def draws_for(methods: int) -> int:
-    """So many draws that the least p they can show, 2 in one more than them, stays below 5% by Holm.
+    """The number of draws whose smallest possible p, 2 / (draws + 1), stays below 5% after Holm's correction.
 
-    It is 2% after the correction for all pairs of up to 45 methods; more draws than `MOST` are not taken.
+    It is 2% after the correction for all pairs of up to 45 methods; there are at most `MOST` draws.
     """
     return min(max(100 * methods * (methods - 1) // 2, DRAWS), MOST)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: of m values the i-th smallest times m − i + 1, never falling, at most 1.
+    """Holm's step-down correction: of m values, the i-th smallest times m − i + 1, never falling, at most 1.
 
-    NaN stays and does not count.
+    NaN stays and is not counted.
     """
     order = [int(place) for place in np.argsort(p_values) if p_values[place] == p_values[place]]
     found, highest = [float("nan")] * len(p_values), 0.0
@@ -126,7 +126,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _anp(outcomes: Outcomes, counts: Mapping[str, Array]) -> Array:
-    """ANP (DivMerge, Eq. 5) if each example stood so often in its split: ``[draws, methods, S]``."""
+    """ANP (DivMerge, Eq. 5) if each example occurred this often in its split: ``[draws, methods, S]``."""
     draws, methods = len(next(iter(counts.values()))), len(next(iter(outcomes.merged.values())))
     found = np.zeros((draws, methods, len(outcomes.subsets)), np.float32)
     for task, own in outcomes.own.items():
@@ -139,6 +139,6 @@ def _anp(outcomes: Outcomes, counts: Mapping[str, Array]) -> Array:
 
 
 def _lots(rng: np.random.Generator, draws: int, n: int) -> Array:
-    """How often each of n is drawn when n are drawn with replacement: ``[draws, n]``."""
+    """How often each of n items is drawn when n are drawn with replacement: ``[draws, n]``."""
     drawn = rng.integers(n, size=(draws, n)) + n * np.arange(draws)[:, None]
     return np.bincount(drawn.ravel(), minlength=draws * n).reshape(draws, n).astype(np.float32)

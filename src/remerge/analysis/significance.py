@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 from scipy.special import stdtr, stdtrit
 
 LEVEL = 0.05
-"""Below it a p is called significant, as the papers do."""
+"""A p below it is called significant, as in the papers."""
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
@@ -24,10 +24,10 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
 
 
 def paired_p(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The p of the one-sided paired t-test: how likely so large a lead of ours is, were both equal.
+    """The p of the one-sided paired t-test: how likely such a lead of ours would be if both were equal.
 
-    ``t = d̄ · √n / s`` of the differences d, ``p = P(T > t)`` with n − 1 degrees of freedom; NaN of fewer than
-    two pairs, or where all differ by the same.
+    ``t = d̄ · √n / s`` for the differences d, ``p = P(T > t)`` with n − 1 degrees of freedom; NaN for fewer
+    than two pairs, or if all differ by the same amount.
     """
     differences = [a - b for a, b in zip(ours, theirs, strict=True)]
     n = len(differences)

@@ -1,7 +1,7 @@
 """Statistics of an expert for fisher and regmean: computed once from a model and its inputs.
 
-Both take the model as it is run, ``logits(model, batch) -> [N, V]`` for the N answer positions of a batch,
-and give tensors by the names of the weights, float32 on the CPU.
+Both run the model by ``logits(model, batch) -> [N, V]``, for the N answer positions of a batch,
+and return tensors by the names of the weights, float32 on the CPU.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +16,7 @@ Logits = Callable[[nn.Module, Any], Tensor]
 """The model's logits at the answer positions of a batch, ``[N, V]``."""
 
 Masks = Callable[[Any], Sequence[Tensor]]
-"""The masks ``[B, L]`` of a batch, true where a token is no padding: of the encoder and the decoder, say."""
+"""The masks ``[B, L]`` of a batch, true where a token is not padding: for example of encoder and decoder."""
 
 
 def fisher(
@@ -35,13 +35,13 @@ def fisher(
     Args:
         model: the expert.
         examples: batches of one input each.
-        logits: how the model is asked.
-        labels: ``sampled`` draws one label for each position, one backward pass an input; ``weighted`` sums
-            over all labels by their probability, V passes a position, for classifiers.
-        seed: of the labels drawn.
+        logits: how the model is run.
+        labels: ``sampled`` draws one label for each position, with one backward pass per input; ``weighted``
+            sums over all labels by their probability, with V passes per position, for classifiers.
+        seed: the seed of the drawn labels.
 
     Returns:
-        For each parameter a tensor of its shape.
+        For each parameter, a tensor of its shape.
 
     Raises:
         UserError: there are no examples.
@@ -77,18 +77,18 @@ def fisher(
 def grams(model: nn.Module, batches: Iterable[Any], logits: Logits, masks: Masks) -> dict[str, Tensor]:
     """The Gram matrices G = X^T X of every linear layer's inputs, padding excluded.
 
-    A head that is tied to the embedding has none: as an embedding it is no linear layer. Nor has a frozen
+    A head that is tied to the embedding has none: as an embedding it is not a linear layer. Nor has a frozen
     layer, such as a task's own head: it is not merged.
 
     Args:
         model: the expert.
         batches: batches of inputs.
-        logits: how the model is asked; its result is not used.
-        masks: what of a batch is no padding. A layer's inputs ``[B, L, m]`` take the first mask of shape
-            ``[B, L]``; inputs that none fits, a pooled ``[B, m]`` say, count whole.
+        logits: how the model is run; the result is not used.
+        masks: the parts of a batch that are not padding. A layer's inputs ``[B, L, m]`` take the first mask
+            of shape ``[B, L]``; inputs that fit no mask, such as a pooled ``[B, m]``, count in full.
 
     Returns:
-        For the weight of each linear layer that was run, by its first name, ``[m, m]``.
+        For the weight of each linear layer that was run, by its first name, a matrix ``[m, m]``.
 
     Raises:
         UserError: there are no batches.
@@ -109,7 +109,7 @@ def scatters(model: nn.Module, batches: Iterable[Any], logits: Logits, masks: Ma
     moments: dict[str, Tensor] = {}
 
     def add(name: str, rows: Tensor) -> None:
-        # With a one beside each input, the last row of the Gram matrix is the inputs' sum and number.
+        # With a 1 appended to each input, the last row of the Gram matrix holds the inputs' sum and number.
         wide = torch.nn.functional.pad(rows.double(), (0, 1), value=1.0)
         moments[name] = torch.addmm(moments[name], wide.T, wide) if name in moments else wide.T @ wide
 
@@ -124,7 +124,7 @@ def _each_input(
     masks: Masks,
     take: Callable[[str, Tensor], None],
 ) -> None:
-    """Hand over the inputs of every linear layer, float32 ``[N, m]``, batch by batch; see `grams`."""
+    """Pass on the inputs of every linear layer, float32 ``[N, m]``, batch by batch; see `grams`."""
     names = {id(p): name for name, p in model.named_parameters()}
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     current: list[Tensor] = []

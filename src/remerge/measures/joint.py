@@ -1,6 +1,6 @@
 """The joint benchmark (KnOTS, Stoica et al., 2025): each input is judged among the labels of several tasks.
 
-It asks of a merged model what no task's own labels ask: to tell the tasks apart as well.
+Unlike each task's own labels, it also asks a merged model to distinguish the tasks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 Labels = Mapping[str, Sequence[str]]
-"""The answers of several tasks, whose classes stand side by side in this order."""
+"""The answers of several tasks; their classes are side by side in this order."""
 
 
 def numbers(labels: Labels) -> dict[str, Tensor]:
-    """For each task the number of each class's label, ``[C_t]``: labels of equal text are one label."""
+    """For each task, the number of each class's label, ``[C_t]``: labels with the same text are one label."""
     texts = dict.fromkeys(text for answers in labels.values() for text in answers)
     number = {text: k for k, text in enumerate(texts)}
     return {task: torch.tensor([number[text] for text in answers]) for task, answers in labels.items()}
@@ -24,8 +24,8 @@ def right(labels: Labels, task: str, logits: Tensor, targets: Tensor) -> Tensor:
 
     Args:
         labels: the tasks.
-        task: the one that the inputs are of, among them.
-        logits: of the classes of all tasks side by side, ``[B, sum_t C_t]``.
+        task: the task of the inputs, one of them.
+        logits: the logits of the classes of all tasks, side by side, ``[B, sum_t C_t]``.
         targets: the inputs' classes in their own task, ``[B]``.
     """
     number = {task: of_task.to(logits.device) for task, of_task in numbers(labels).items()}

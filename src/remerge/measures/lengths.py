@@ -1,4 +1,4 @@
-"""How long prompts are, and how many a model does not read whole."""
+"""The lengths of prompts, and how many are truncated."""
 
 from collections.abc import Sequence
 from statistics import median_high
@@ -9,7 +9,7 @@ from remerge.records import Prompts
 
 
 def lengths(family: Family, pairs: Sequence[tuple[Any, Any]]) -> Prompts:
-    """The prompts of inputs and answers, as `remerge.tasks.pairs` reads them, and those that are cut."""
+    """The lengths of the prompts of `remerge.tasks.pairs`, and which prompts are truncated."""
     whole = family.lengths([prompt for prompt, _ in pairs])
     read = [example.length - len(example.answer) for example in family.examples("", pairs)]
     return Prompts(

@@ -1,4 +1,4 @@
-"""ROUGE F-measures by `rouge_score`, as a metric of `evaluate` that needs no hub."""
+"""ROUGE F-measures by `rouge_score`, as a metric of `evaluate` that does not need the hub."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -28,6 +28,6 @@ class Rouge(evaluate.Metric):  # type: ignore[misc]
 
 
 def rouge(said: Sequence[str], gold: Sequence[str]) -> dict[str, list[float]]:
-    """``rouge1``, ``rouge2`` and ``rougeL`` of each answer against the gold one."""
+    """``rouge1``, ``rouge2`` and ``rougeL`` of each answer against the gold answer."""
     found: dict[str, list[float]] = Rouge(keep_in_memory=True).compute(predictions=said, references=gold)
     return found

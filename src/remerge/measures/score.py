@@ -2,7 +2,7 @@
 
 Accuracy comes from one teacher-forced pass: a greedy decode equals the gold answer
 if and only if, with the gold answer fed in, the most likely token at every answer position is the gold token.
-So one batched forward pass gives exactly what decoding would.
+So one batched forward pass gives exactly the result of decoding.
 """
 
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ class Split:
     """One split of one task.
 
     Attributes:
-        examples: what is asked and the gold answers.
-        gold: the gold answers in words, where answers are words.
-        labels: the first token of each possible answer, if these tell the answers apart.
+        examples: the inputs and the gold answers.
+        gold: the gold answers in words, if answers are words.
+        labels: the first token of each possible answer, if these differ.
         metric: accuracy, rouge1, rouge2 or rougeL.
-        digest: a short name for exactly these examples.
+        digest: a digest of exactly these examples.
     """
 
     examples: list[Example]
@@ -43,9 +43,9 @@ def score(
     """A model's score on a split: ``metric``, ``value``, ``restricted``, ``n``, ``outcomes``, and all ROUGEs.
 
     Args:
-        family: how the model is asked.
+        family: the model's family, which runs it.
         model: any model of the family.
-        split: what it is asked.
+        split: the inputs and gold answers.
         batch_size: examples in a forward pass.
         among: see `accuracy`.
     """
@@ -79,17 +79,17 @@ def accuracy(
     """The share of examples whose whole greedy answer, end token included, is the gold one.
 
     Args:
-        family: how the model is asked.
+        family: the model's family, which runs it.
         model: any model of the family.
         examples: inputs with gold answers.
-        labels: the first token of each possible answer, if these tell the answers apart.
+        labels: the first token of each possible answer, if these differ.
         batch_size: examples in a forward pass.
-        among: the answers of tasks, the examples' own among them, among which each is judged as well; of
-            families with fixed heads alone.
+        among: the answers of several tasks, including the examples' own, among which each is also judged; for
+            families with fixed heads only.
 
     Returns:
         ``metric``, ``value`` (strict), ``restricted`` (the most likely of the task's own labels is the gold
-        one; None without labels), ``n``, the ``outcomes`` of which ``value`` is the mean, and with ``among``
+        one; None without labels), ``n``, the ``outcomes`` whose mean is ``value``, and with ``among``
         ``joint``.
     """
     device = next(model.parameters()).device
@@ -125,5 +125,5 @@ def accuracy(
 
 
 def first_positions(example: Tensor) -> Tensor:
-    """Where each example's first judged position is, from the ascending example index ``[N]``."""
+    """The first judged position of each example, from the ascending example index ``[N]``."""
     return torch.cat([example.new_ones(1), example.diff()]).nonzero().squeeze(1)

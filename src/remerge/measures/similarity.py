@@ -1,4 +1,4 @@
-"""How alike experts' weight deltas are: cosines of task vectors, CKA, signs that agree, what is pruned."""
+"""How similar experts' weight deltas are: cosines of task vectors, CKA, sign agreement, pruned shares."""
 
 import torch
 from torch import Tensor
@@ -7,21 +7,21 @@ from torch import Tensor
 def cosines(gram: Tensor) -> Tensor:
     """cos(tau_s, tau_t) = <tau_s, tau_t> / (‖tau_s‖ ‖tau_t‖), DivMerge's Figure 6.
 
-    Of their inner products, ``[T, T]``; NaN where a task vector is zero.
+    ``gram`` has their inner products, ``[T, T]``; NaN where a task vector is zero.
     """
     length = gram.diagonal().sqrt()
     return gram / length / length[:, None]
 
 
 def cka(M: Tensor, S: Tensor) -> Tensor:
-    """Linear CKA of the features Y_t = X M_t^T (Kornblith et al., 2019), of every pair, ``[T, T]``.
+    """Linear CKA of the features Y_t = X M_t^T (Kornblith et al., 2019), for every pair, ``[T, T]``.
 
     ‖Y_s^T Y_t‖_F^2 / (‖Y_s^T Y_s‖_F ‖Y_t^T Y_t‖_F) of centred features; orthogonal maps and isotropic scaling
-    of the features leave it as it is. They are never made: ‖Y_s^T Y_t‖_F^2 = tr(P_s P_t), P_t = M_t^T M_t S.
+    of the features do not change it. They are never formed: ‖Y_s^T Y_t‖_F^2 = tr(P_s P_t), P_t = M_t^T M_t S.
 
     Args:
-        M: the maps, ``[T, n, m]``; NaN comes of one that is zero.
-        S: of the inputs X, the scatter (X - mean)^T (X - mean), ``[m, m]``.
+        M: the maps, ``[T, n, m]``; a map that is zero gives NaN.
+        S: the scatter (X - mean)^T (X - mean) of the inputs X, ``[m, m]``.
     """
     P = (M.mT @ M) @ S
     return cosines(torch.einsum("sij,tji->st", P, P))
@@ -31,7 +31,7 @@ def sign_counts(stack: Tensor) -> Tensor:
     """The tally of signs over positions, for DRM's sign agreement (its Section 6.2 and Appendix F).
 
     Args:
-        stack: an entry of every expert at every position, ``[T, *shape]``; zero for what was pruned.
+        stack: an entry of every expert at every position, ``[T, *shape]``; zero where it was pruned.
 
     Returns:
         int64 ``[T+1, T+1]``: at ``[p, q]`` the number of positions where p experts are positive and q

@@ -1,8 +1,8 @@
-"""The merge methods: a file each, found by its name, registered by a decorator.
+"""The merge methods: one file each, found by its name, registered by a decorator.
 
-A method takes the experts' weight deltas and gives merged deltas, tensor by tensor (``@method``), or it is
-an objective that coefficients are learned on (``@objective``). Its keyword-only arguments are its parameters:
-name, type, default and range are read from the signature, and nothing else describes them.
+A method takes the experts' weight deltas and returns merged deltas, tensor by tensor (``@method``), or it is
+an objective by which coefficients are learned (``@objective``). Its keyword-only arguments are its
+parameters: their names, types, defaults and ranges are read from the signature, and from nowhere else.
 """
 
 import sys
@@ -49,7 +49,7 @@ def merge(
         base: the base's tensors by name.
         experts: the experts' tensors, each with the base's names, shapes and dtypes; a `LowRank` in a
             tensor's place is its delta.
-        statistics: for methods that need them, each expert's tensors of `remerge.measures.curvature`.
+        statistics: for methods that need them, each expert's tensors from `remerge.measures.curvature`.
         params: the method's parameters.
 
     Returns:

@@ -1,4 +1,4 @@
-"""How coefficients are learned: the parameters that all objectives have beside their own."""
+"""How coefficients are learned: the parameters that all objectives share, besides their own."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -13,19 +13,19 @@ Count = Annotated[int, Range(1)]
 
 @dataclass(frozen=True, kw_only=True)
 class Learning:
-    """The settings of `remerge.learn.fit` (DivMerge, Table 9; its learning rates did not survive).
+    """The settings of `remerge.learn.fit` (DivMerge, Table 9; its learning rates are lost).
 
     Attributes:
         level: one coefficient per expert (TL), or per expert and layer (LL).
-        over: the method that prepares the task vectors, with its parameters, ``ties`` or
+        over: the method that prepares the task vectors, with its parameters, such as ``ties`` or
             ``drm_h@density=0.5``; ``none`` for the vectors themselves (DivMerge, Remark 3).
-        learning_rate: Adam's.
-        initial: where every coefficient starts.
-        epochs: passes over the inputs; the default is the objective's.
-        inputs: unlabelled inputs of each task; None stands for 200 at task level, 400 at layer level.
-        replaced: the share of them that stand-ins replace, for a task of which too few are at hand (DivMerge,
-            A.3): it bounds the total variation between what is learned from and the task.
-        stand_ins: the task's own inputs with their words shuffled, or those of the task that follows it.
+        learning_rate: Adam's learning rate.
+        initial: the starting value of every coefficient.
+        epochs: passes over the inputs; the default depends on the objective.
+        inputs: unlabelled inputs of each task; None means 200 at task level, 400 at layer level.
+        replaced: the share of them that stand-ins replace, for a task with too few inputs (DivMerge,
+            A.3): it bounds the total variation between the inputs used for learning and the task's own.
+        stand_ins: the task's own inputs with their words shuffled, or those of the next task.
     """
 
     level: Level = "task"
@@ -38,10 +38,10 @@ class Learning:
     stand_ins: Literal["shuffled", "other"] = "shuffled"
 
     def start(self, experts: int) -> float:
-        """The first value of the coefficients of so many experts."""
+        """The starting value of the coefficients for this number of experts."""
         return 1 / experts if self.initial == "1/T" else float(self.initial)
 
     @property
     def size(self) -> int:
-        """How many inputs of each task are taken."""
+        """The number of inputs of each task."""
         return self.inputs or (200 if self.level == "task" else 400)

@@ -1,4 +1,4 @@
-"""The type of merge methods, how a function becomes one, and how one is found by name."""
+"""The type of merge methods, how functions become methods, and how methods are found by name."""
 
 import ast
 import difflib
@@ -22,14 +22,14 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Needs:
-    """Needs of a method beyond the weights of any number of experts.
+    """The needs of a method beyond the weights of any number of experts.
 
     Attributes:
-        experts: exactly so many of them.
-        answers: the experts' own answers on the inputs that it learns from.
-        statistics: of each expert, by the function of `remerge.measures.curvature` that computes them; they
-            are the method's keyword ``statistics``.
-        whole: memory for as much again as all deltas in float32; by tensors or pieces otherwise.
+        experts: exactly this number of experts.
+        answers: the experts' own answers to the inputs that it learns from.
+        statistics: statistics of each expert, by the name of the function of `remerge.measures.curvature`;
+            they are the method's keyword ``statistics``.
+        whole: memory for a second copy of all deltas in float32; otherwise it works by tensors or pieces.
     """
 
     experts: int | None = None
@@ -43,13 +43,13 @@ NOTHING = Needs()
 
 @dataclass(frozen=True)
 class Recipe:
-    """How mergekit 0.1.5 makes the same merge.
+    """The same merge in mergekit 0.1.5.
 
     Attributes:
-        name: its method.
-        weights: its weight of each expert, if it takes any.
-        parameters: what else it takes.
-        base: its base model: the base, the first expert, or none.
+        name: mergekit's method.
+        weights: the weight of each expert, if the method takes weights.
+        parameters: its other parameters.
+        base: mergekit's base model: the base, the first expert, or none.
     """
 
     name: str
@@ -67,16 +67,16 @@ class Method:
     """One merge method: what it computes, from what, and who proposed it.
 
     Attributes:
-        name: its function's and its file's.
-        family: its file's folder.
-        function: from deltas and parameters to merged deltas, or an objective.
+        name: the name of its function and its file.
+        family: the folder of its file.
+        function: a function from deltas and parameters to merged deltas, or an objective.
         label: its name in print.
-        citation: who proposed it.
+        citation: the authors who proposed it.
         summary: the first line of its docstring.
-        needs: what it takes beyond the weights.
-        learned: whether its function is an objective that coefficients are learned on.
-        parameters: by name.
-        mergekit: from the experts' names and all settings to the recipe of the same merge, if there is one.
+        needs: its needs beyond the weights.
+        learned: whether its function is an objective by which coefficients are learned.
+        parameters: its parameters by name.
+        mergekit: a function from experts' names and all settings to mergekit's recipe for the merge, or None.
     """
 
     name: str
@@ -92,17 +92,17 @@ class Method:
 
     @property
     def rescales(self) -> bool:
-        """Whether the merged delta is sum_t scale_t tau'_t, so proportional to a number ``scale``.
+        """Whether the merged delta is sum_t scale_t tau'_t, and so proportional to a number ``scale``.
 
-        The tau'_t are task vectors that the method has prepared (see `prepare`). A method says so by its
-        parameter ``scale`` and by what it returns, `Combined`.
+        The tau'_t are task vectors prepared by the method (see `prepare`). A method declares this by its
+        parameter ``scale`` and its return type, `Combined`.
         """
         scale = self.parameters.get("scale")
         combines = get_type_hints(self.function).get("return") is Combined
         return combines and scale is not None and scale.accepts(1.0)
 
     def settings(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """All parameters, those not given at their defaults.
+        """All parameters, with defaults for those not given.
 
         Raises:
             UserError: an unknown parameter (the nearest known is named), or a value out of range.
@@ -114,21 +114,21 @@ class Method:
                 raise UserError(f"method {self.name}: unknown parameter {name}, {hint}")
             if not self.parameters[name].accepts(value):
                 values = self.parameters[name].values
-                raise UserError(f"method {self.name}: {name} is {values}, not {value!r}")
+                raise UserError(f"method {self.name}: {name} must be {values}, not {value!r}")
         missing = [p.name for p in self.parameters.values() if p.required and p.name not in params]
         if missing:
-            raise UserError(f"method {self.name}: parameter {missing[0]} must be given")
+            raise UserError(f"method {self.name}: parameter {missing[0]} is missing: give it")
         settings = {p.name: params.get(p.name, p.default) for p in self.parameters.values()}
         if self.learned:
             _preparation(settings["over"], {})
         return settings
 
     def learning(self, settings: Mapping[str, Any]) -> Learning:
-        """How a learned method's coefficients are learned, of all its settings."""
+        """The part of a learned method's settings that says how coefficients are learned."""
         return Learning(**{name: settings[name] for name in parameters_of(Learning)})
 
     def objective(self, settings: Mapping[str, Any]) -> Callable[[Tensor, Tensor], Tensor]:
-        """The loss that a learned method minimises, its own settings bound; the others are `Learning`'s."""
+        """The loss that a learned method minimises, its own settings bound; the rest belong to `Learning`."""
         return partial(self.function, **{name: settings[name] for name in parameters_of(self.function)})
 
 
@@ -150,9 +150,9 @@ def method(
 
     Args:
         label: its name in print.
-        citation: who proposed it, with its arXiv number.
-        needs: what it takes beyond the weights.
-        parameters: whose keyword-only arguments are its parameters, if it hands them all on.
+        citation: the authors who proposed it, with the arXiv number.
+        needs: its needs beyond the weights.
+        parameters: a function whose keyword-only arguments are its parameters, if it passes them all on.
         mergekit: see `Method`.
     """
 
@@ -180,14 +180,14 @@ def objective(
     """Register ``def name(expert, merged, *, parameters…) -> Tensor`` as a learned merge method.
 
     The function maps log-probabilities ``[N, V]`` of expert and merged model at N answer positions to a
-    loss for each, ``[N]``. The coefficients that minimise it are found by `remerge.learn`, whose settings
+    loss for each, ``[N]``. `remerge.learn` finds the coefficients that minimise it; its settings
     (`Learning`) are parameters of every such method.
 
     Args:
         label: its name in print.
-        citation: who proposed it.
+        citation: the authors who proposed it.
         epochs: its default number of passes over the inputs.
-        needs: ``answers`` if it compares with the experts' own; inputs are always needed.
+        needs: ``answers`` if it compares with the experts' own answers; inputs are always needed.
     """
 
     def register(function: Function) -> Function:
@@ -202,7 +202,7 @@ def objective(
 
 
 def _named(function: Callable[..., Any]) -> dict[str, Any]:
-    """The attributes of a method that its function gives."""
+    """The attributes of a method that come from its function."""
     return {
         "name": function.__name__,
         "family": Path(inspect.getfile(function)).parent.name.replace("methods", "own"),
@@ -226,7 +226,7 @@ def find(name: str) -> Method:
     """The method called ``name``.
 
     Raises:
-        UserError: there is none; the nearest name is given.
+        UserError: there is none; the message names the nearest.
     """
     known = methods()
     if name not in known:
@@ -239,16 +239,16 @@ def prepare(name: str, deltas: Deltas, **params: Any) -> Deltas:
     """Task vectors that a method has prepared, to learn coefficients over (DivMerge, Remark 3).
 
     With ``scale`` as the method's own parameter, ``theta_0 + sum_t scale · prepared_t`` is what the method
-    computes. The result is computed whenever it is read: hold the tensors to read them often.
+    computes. The result is computed whenever it is read: keep the tensors to read them often.
 
     Args:
-        name: a method that is linear after its preparation, ``ties`` or with parameters
+        name: a method that is linear after its preparation, such as ``ties``, or with parameters
             ``ties@density=0.1,aggregate=sum``; ``none`` for tau itself.
         deltas: the task vectors.
-        params: the method's parameters, which come before those in the name.
+        params: the method's parameters, which override those in the name.
 
     Raises:
-        UserError: the method is not linear after a preparation, or parameters as in `merge`.
+        UserError: the method is not linear after a preparation, or its parameters are wrong, as in `merge`.
     """
     preparation = _preparation(name, params)
     if preparation is None:
@@ -266,7 +266,7 @@ def _preparation(written: str, params: Mapping[str, Any]) -> tuple[Method, dict[
     chosen = find(name)
     if not chosen.rescales:
         able = ", ".join(known.name for known in methods().values() if known.rescales)
-        raise UserError(f"method {name} prepares no task vectors; these do: {able}")
+        raise UserError(f"method {name} prepares no task vectors: use one that does: {able}")
     return chosen, chosen.settings({**_parsed(own), **params})
 
 

@@ -11,7 +11,7 @@ from remerge.errors import UserError
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers a parameter may be, ends included unless open."""
+    """The values that a parameter may have; the ends are included unless open."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -43,12 +43,12 @@ Scales = Scale | Sequence[Scale] | Mapping[str, Scale]
 """A coefficient for all experts, or one for each, in their order or by their names."""
 
 Scope = Literal["model", "tensor"]
-"""Over what a share is taken: the whole task vector, or each tensor by itself."""
+"""What a share refers to: the whole task vector, or each tensor separately."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a method, as its signature gives it."""
+    """One parameter of a method, from its signature."""
 
     name: str
     type: Any
@@ -65,7 +65,7 @@ class Parameter:
         return _words(self.type)
 
     def accepts(self, value: Any) -> bool:
-        """Whether ``value`` has the type and lies in the range."""
+        """Whether ``value`` has the type and is in the range."""
         return any(_fits(option, value) for option in _options(self.type))
 
 
@@ -80,14 +80,14 @@ def parameters_of(described: Callable[..., Any]) -> dict[str, Parameter]:
 
 
 def normalised(weights: Weights | None, experts: Sequence[str], what: str) -> list[float]:
-    """Weights of the experts that sum to 1; None stands for 1/T each.
+    """Weights of the experts that sum to 1; None means 1/T each.
 
     Raises:
-        UserError: as `per_expert`, or all are zero.
+        UserError: as in `per_expert`, or all are zero.
     """
     w = per_expert(weights, experts, what) if weights is not None else [1 / len(experts)] * len(experts)
     if not sum(w) > 0:
-        raise UserError(f"{what}: all are zero")
+        raise UserError(f"{what}: all are zero: give one expert a weight")
     return [v / sum(w) for v in w]
 
 
@@ -95,9 +95,9 @@ def per_expert(value: Scales, experts: Sequence[str], what: str) -> list[float]:
     """A number for each of the experts.
 
     Args:
-        value: one for all, one for each in their order, or by their names, of which there may be more.
+        value: one for all, one for each in their order, or one by each name, with others ignored.
         experts: their names.
-        what: is named in errors.
+        what: the parameter's name, for error messages.
 
     Raises:
         UserError: a list of another length, or an expert without a number.
@@ -107,15 +107,15 @@ def per_expert(value: Scales, experts: Sequence[str], what: str) -> list[float]:
     if isinstance(value, Mapping):
         for expert in experts:
             if expert not in value:
-                raise UserError(f"{what}: no number for expert {expert}")
+                raise UserError(f"{what}: no number for expert {expert}: add one")
         return [float(value[expert]) for expert in experts]
     if len(value) != len(experts):
-        raise UserError(f"{what}: {len(value)} numbers for {len(experts)} experts")
+        raise UserError(f"{what}: {len(value)} numbers for {len(experts)} experts: give one per expert")
     return [float(v) for v in value]
 
 
 def _words(kind: Any) -> str:
-    """The values of a type."""
+    """The values of a type, in words."""
     options = []
     for option in _options(kind):
         ranges = [str(r) for r in getattr(option, "__metadata__", ()) if isinstance(r, Range)]
@@ -125,7 +125,7 @@ def _words(kind: Any) -> str:
         elif get_origin(plain) is Mapping:
             item = get_args(plain)[1]
             nested = len(_options(item)) > 1
-            options.append(f"for each layer: {_words(item)}" if nested else "one by each expert's name")
+            options.append(f"for each layer: {_words(item)}" if nested else "one under each expert's name")
         elif get_origin(plain) is Sequence:
             options.append("one per expert")
         elif plain is bool:

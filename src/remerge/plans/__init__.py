@@ -1,4 +1,4 @@
-"""Plans: which merges are made, who judges them, and what makes one setting better than another.
+"""Plans: which merges are made, which tasks judge them, and how settings are compared.
 
 A plan is a file: a class whose fields are the keys that a configuration may set under ``plans``.
 """
@@ -16,11 +16,11 @@ Scores = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Case:
-    """One merge that is made, and who judges it.
+    """One merge, and the tasks that judge it.
 
     Attributes:
-        name: ``cola+mnli``, ``-cola``, ``cola+mnli-sst2``.
-        signs: the experts with the sign of their task vectors, 1 or -1.
+        name: such as ``cola+mnli``, ``-cola``, ``cola+mnli-sst2``.
+        signs: the experts, each with the sign of its task vector, 1 or -1.
         judged: the tasks on which the merge is scored.
     """
 
@@ -30,7 +30,7 @@ class Case:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The experts of which it is made."""
+        """The merged experts."""
         return tuple(self.signs)
 
 
@@ -39,8 +39,8 @@ class Unmerged:
     """The models that merges are compared with on a split: each task's own expert, and the base.
 
     Attributes:
-        own: a task's own expert's score on it.
-        base: the base's.
+        own: the score of a task's own expert on that task.
+        base: the base's score on it.
     """
 
     own: Callable[[str], float]
@@ -60,16 +60,16 @@ class Plan(BaseModel):
         """The merges of each group; a group is a file of records.
 
         Raises:
-            ValueError: the plan names a task that there is not, or fits none.
+            ValueError: the plan names an unknown task, or does not fit the tasks.
         """
         raise NotImplementedError
 
     def tuning(self, cases: Mapping[str, list[Case]]) -> list[Case]:
-        """The merges on which tuned parameters are chosen: all, if a plan says nothing else."""
+        """The merges on which tuned parameters are chosen: all, unless a plan says otherwise."""
         return [case for group in cases.values() for case in group]
 
     def merit(self, case: Case, scores: Scores, unmerged: Unmerged) -> float:
-        """The figure of merit of a setting, from validation scores on the judged tasks: higher wins."""
+        """The merit of a setting, from validation scores on the judged tasks: higher is better."""
         raise NotImplementedError
 
 
@@ -87,10 +87,10 @@ def known() -> dict[str, type[Plan]]:
 
 
 def must_be_tasks(names: Sequence[str], tasks: Sequence[str]) -> None:
-    """Refuse names that are no tasks.
+    """Refuse names that are not tasks.
 
     Raises:
-        ValueError: one is none.
+        ValueError: one is not.
     """
     for name in names:
         if name not in tasks:

@@ -19,7 +19,7 @@ class Analogy(Plan):
         """The one merge."""
         must_be_tasks([self.a, self.b, self.c, self.d], tasks)
         if len({self.a, self.b, self.c, self.d}) < 4:
-            raise ValueError("a, b, c and d are four tasks")
+            raise ValueError("a, b, c and d must be four different tasks")
         name = f"{self.c}+{self.b}-{self.a}"
         return {"analogy": [Case(name, {self.c: 1, self.b: 1, self.a: -1}, (self.d,))]}
 

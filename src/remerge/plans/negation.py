@@ -1,4 +1,4 @@
-"""Negation: one task vector subtracted, its task forgotten, the controls kept (slides, Task arithmetic)."""
+"""Negation: subtract one task vector to forget its task and keep the controls (slides, Task arithmetic)."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ KEPT = 0.95
 
 
 class Negation(Plan):
-    """Each task's vector subtracted by itself."""
+    """Each task's vector subtracted on its own."""
 
     tasks: list[str] = Field([], description="the tasks to forget, one per merge; default: each task")
     controls: list[str] = Field([], description="the tasks to keep; default: all others")

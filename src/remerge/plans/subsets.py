@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt
 from remerge.plans import Case, Plan, Scores, Unmerged, must_be_tasks
 
 MOST = 100_000
-"""So many subsets of a size are listed, if all are asked for or some are drawn."""
+"""The largest number of subsets of a size that are listed, to use all or to draw some."""
 
 
 class Subsets(Plan):
@@ -58,7 +58,7 @@ class Subsets(Plan):
 
     def _drawn(self, tasks: list[str], size: int, seed: int) -> list[tuple[str, ...]]:
         if size > len(tasks):
-            raise ValueError(f"sizes: {size} is more than the {len(tasks)} tasks")
+            raise ValueError(f"sizes: {size} is more than the {len(tasks)} tasks: leave it out")
         if comb(len(tasks), size) > MOST:
             raise ValueError(f"sizes: more than {MOST:,} subsets of {size} tasks: name some in only")
         every = list(combinations(tasks, size))

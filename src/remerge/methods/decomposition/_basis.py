@@ -15,10 +15,10 @@ from remerge.deltas import Deltas, LowRank
 from remerge.errors import UserError
 
 NOT_LINEAR = re.compile(r"embed|shared\.weight|\bwte\b|\bwpe\b|relative_attention_bias")
-"""Matrices that are looked up in, not multiplied by: embeddings of tokens and positions."""
+"""Matrices used for look-ups, not products: embeddings of tokens and positions."""
 
 WIDE = 2048
-"""From this width a Gram matrix is taken in float32 if singular values below 1% of the largest are cut."""
+"""From this width on, Gram matrices are in float32 if singular values below 1% of the largest are cut."""
 
 
 def linear_weights(deltas: Deltas) -> list[str]:
@@ -27,21 +27,21 @@ def linear_weights(deltas: Deltas) -> list[str]:
 
 
 def stacked(deltas: Deltas, name: str) -> Tensor | list[LowRank]:
-    """A tensor's deltas: as factors if all experts have them, else ``[T, n, m]``."""
+    """A tensor's deltas: as factors if all experts have factors, else ``[T, n, m]``."""
     return deltas.factors(name) or deltas[name]
 
 
 def decompose(M: Tensor, relative: float = 0.0, absolute: float = 0.0) -> tuple[Tensor, Tensor]:
     """Orthonormal U ``[n, r]`` and C ``[r, m]`` with M = U C, in the dtype of M, ``[n, m]``.
 
-    Singular values count if they are above ``relative`` times the largest and above ``absolute``, and in any
+    Singular values are kept if they are above ``relative`` times the largest, above ``absolute``, and in any
     case above the rounding of float32, below which directions are noise.
     """
     n, m = M.shape
     if n <= m:
         U, _ = _left(M[None], relative, absolute)
         return U, U.T @ M
-    # Those of the transposed are V here: C = Σ Vᵀ and U = M V Σ⁻¹.
+    # The left singular vectors of the transpose are V here: C = Σ Vᵀ and U = M V Σ⁻¹.
     V, sigma = _left(M.T[None], relative, absolute)
     return (M @ V) / sigma, (V * sigma).T
 
@@ -52,7 +52,7 @@ def joint(
     """A basis U ``[n, r]`` of the columns of all deltas, and the coordinates of each, ``[T, r, m]``, float32.
 
     That is ``[ΔW_1 … ΔW_T] = U Σ [V_1ᵀ … V_Tᵀ]`` with Σ V_tᵀ as coordinates. Low-rank deltas, ΔW_t = B_t A_t,
-    are decomposed from the QR of ``[B_1 … B_T]``. Of dense deltas the coordinates may take the place.
+    are decomposed from the QR of ``[B_1 … B_T]``. The coordinates may overwrite dense deltas.
     """
     if isinstance(stack, Tensor):
         count, n, m = stack.shape
@@ -68,7 +68,7 @@ def joint(
     parts = torch.split(R, [delta.B.shape[1] for delta in stack], dim=1)
     cores = [r @ delta.A.double() * delta.scaling for r, delta in zip(parts, stack, strict=True)]
     u, C = decompose(torch.cat(cores, dim=1), relative, absolute)
-    # Laid out by rows: BLAS multiplies two matrices by columns several times slower.
+    # In row-major order: BLAS multiplies two column-major matrices several times slower.
     return (Q @ u.contiguous()).float(), _blocks(C.float(), len(stack))
 
 
@@ -97,15 +97,16 @@ def _blocks(C: Tensor, count: int) -> Tensor:
 def _left(parts: Tensor, relative: float, absolute: float) -> tuple[Tensor, Tensor]:
     """Left singular vectors ``[n, r]`` and singular values ``[r]``, largest first, of T parts side by side.
 
-    The parts are ``[T, n, m]`` with n at most T·m; `decompose` says which singular values count.
+    The parts are ``[T, n, m]`` with n at most T·m; `decompose` says which singular values are kept.
     """
     count, n, m = parts.shape
     relative = max(relative, count * m * torch.finfo(torch.float32).eps)
-    # Squares of what counts stand clear of float32's rounding, and at this width float64 costs twice as much.
+    # The squares of kept values are well above float32's rounding, and at this width float64 costs twice as
+    # much.
     rough = n >= WIDE and relative >= 0.01
     vectors = _gram(parts, torch.float32 if rough else torch.float64)
     squared = vectors.new_empty(n)
-    # The eigenvectors take the place of the Gram matrix.
+    # The eigenvectors overwrite the Gram matrix.
     torch.linalg.eigh(vectors, out=(squared, vectors))
     sigma = squared.clamp_min(0).sqrt()
     at_least = max(relative * float(sigma[-1:].sum()), absolute)
@@ -114,9 +115,9 @@ def _left(parts: Tensor, relative: float, absolute: float) -> tuple[Tensor, Tens
 
 
 def _gram(parts: Tensor, dtype: torch.dtype) -> Tensor:
-    """The sum of the M Mᵀ, its lower triangle in the main, from slices so that no M is converted whole.
+    """The sum of the M Mᵀ, mainly its lower triangle, from slices so that no M is converted as a whole.
 
-    It is laid out by columns, as LAPACK wants it.
+    It is in column-major order, as LAPACK needs it.
     """
     n = parts.shape[1]
     gram = torch.zeros(n, n, dtype=dtype, device=parts.device).T
@@ -127,5 +128,5 @@ def _gram(parts: Tensor, dtype: torch.dtype) -> Tensor:
                 end = min(start + 512, n)
                 gram[start:end, :end].addmm_(wide[start:end], wide[:end].T)
     if not bool(torch.isfinite(gram.diagonal()).all()):
-        raise UserError("a weight delta holds NaN or infinity: train or fetch the expert anew")
+        raise UserError("a weight delta contains NaN or infinity: train or download the expert again")
     return gram

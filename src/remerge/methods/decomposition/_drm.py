@@ -12,7 +12,7 @@ from remerge.methods.interference._interference import resolve
 from remerge.methods.interference._select import kth_largest
 
 Pruning = Literal["joint", "individual"]
-"""Whether one threshold holds for all tasks' entries, or one for each task's."""
+"""Whether there is one threshold for the entries of all tasks, or one for each task."""
 
 
 def aligned(
@@ -30,19 +30,19 @@ def aligned(
     tolerance: Annotated[float, Range(0, 1, open=")")] = 0.01,
     others: Literal["average", "disjoint"] = "average",
 ) -> Combined:
-    """sum_t lam_t · U (Gamma ⊙ Sigma_t V~_t^T) for linear layers, sum_t lam_t tau_t / T for all else.
+    """sum_t lam_t · U (Gamma ⊙ Sigma_t V~_t^T) for linear layers, sum_t lam_t tau_t / T for the rest.
 
     Args:
         deltas: the task vectors; those of linear layers are the ΔW_t.
-        vertical: whether the basis is of their rows (DRM-V) or of their columns.
+        vertical: whether the basis spans their rows (DRM-V) or their columns.
         density: k, the share of entries kept.
         scale: lam, one for all experts, one for each, or by their names.
-        renormalise: False leaves Eq. 5 and 6 out (the paper's Table 3).
+        renormalise: False omits Eq. 5 and 6 (the paper's Table 3).
         prune: False keeps all entries (Table 7).
-        pruning: joint, or each task's entries by themselves (Table 8).
-        elect: False drops no entry for its sign (Table 7).
+        pruning: over all tasks' entries jointly, or over each task's separately (Table 8).
+        elect: False drops no entry because of its sign (Table 7).
         disjoint: False divides by T everywhere (Table 7).
-        rank: the share of the singular values kept, the largest (Figure 6: 1 − drop rate).
+        rank: the share of singular values kept, largest first (Figure 6: 1 − drop rate).
         tolerance: singular values up to this times the largest count as zero (authors' code).
         others: biases, norms and embeddings by the text's weighted average, or by election of signs and
             disjoint mean (authors' code), which divides by fewer than T where experts differ.
@@ -52,11 +52,11 @@ def aligned(
     def form(name: str) -> LowRank | None:
         if name not in linear:
             return None
-        # Every step works in place, and the deltas are freed before: a layer's stack is large.
+        # Every step works in place, and the deltas are freed first: a layer's stack is large.
         U, C = coordinates(stacked(deltas, name), vertical, tolerance)
         first = max(1, int(rank * U.shape[1]))
         U, C = U[:, :first], C[:, :first]
-        # The coordinates C_t are Sigma_t V~_t^T whether renormalised or not: only what is pruned depends on
+        # The coordinates C_t are Sigma_t V~_t^T whether renormalised or not: only the pruning depends on
         # it.
         if prune:
             C.mul_(kept(C, density, renormalise, pruning))
@@ -86,21 +86,21 @@ def coordinates(
 ) -> tuple[Tensor, Tensor]:
     """U ``[n, r]`` and each expert's Sigma_t V~_t^T ``[T, r, m]`` of one layer's deltas (Eq. 1 to 6).
 
-    ``vertical``: of the transposed deltas. The coordinates may take the place of dense deltas.
+    ``vertical``: those of the transposed deltas. The coordinates may overwrite dense deltas.
     """
     return joint(_turned(stack) if vertical else stack, relative=tolerance)
 
 
 def kept(C: Tensor, density: float, renormalise: bool = True, pruning: Pruning = "joint") -> Tensor:
-    """1 at the entries of V~_t^T, or of V_t^T, that pruning keeps, else 0, by coordinates ``[T, r, m]``."""
+    """1 at the entries of V~_t^T, or V_t^T, that pruning keeps, else 0, from coordinates ``[T, r, m]``."""
     length = C.norm(dim=2, keepdim=True) if renormalise else C.norm(dim=(0, 2), keepdim=True)
     return largest(C / length.clamp_min(torch.finfo(C.dtype).tiny), density, pruning)
 
 
 def largest(V: Tensor, density: float, pruning: Pruning) -> Tensor:
-    """1 at the int(density·n) largest magnitudes of all tasks together or of each, else 0; ``[T, r, m]``.
+    """1 at the int(density·n) largest magnitudes of all tasks together, or of each, else 0; ``[T, r, m]``.
 
-    The mask takes the place of V.
+    The mask overwrites V.
     """
     flat = V.abs_().reshape(1 if pruning == "joint" else len(V), -1)
     n = flat.shape[1]

@@ -15,10 +15,11 @@ from remerge.methods.decomposition._drm import aligned
 def drm_h(deltas: Deltas, **settings: Any) -> Combined:
     """theta_0 + U (Gamma ⊙ sum_t lam_t Sigma_t V~_t^T) from [ΔW_1 … ΔW_T] = U Sigma [V_1^T … V_T^T].
 
-    Rows of every V_t^T are brought to unit length, V~_t^T, their norms moved into Sigma_t (Eq. 5, 6); the
-    entries of the V~_t^T below the top density of all tasks together are dropped; of Sigma_t V~_t^T those are
-    dropped whose sign opposes that of the sum over tasks; Gamma divides by the number of entries left (Eq. 7,
-    8). Biases, norms and embeddings: sum_t lam_t tau_t / T, the text's weighted average, or ``others``.
+    Rows of every V_t^T are scaled to unit length, giving V~_t^T, and their norms move into Sigma_t (Eq. 5,
+    6). The entries of the V~_t^T below the top density of all tasks together are dropped, and so are those of
+    Sigma_t V~_t^T whose sign opposes that of the sum over tasks; Gamma divides by the number of entries left
+    (Eq. 7, 8). Biases, norms and embeddings: sum_t lam_t tau_t / T, the text's weighted average, or
+    ``others``.
 
     Args:
         deltas: the task vectors; those of linear layers are the ΔW_t.

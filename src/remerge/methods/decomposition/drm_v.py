@@ -15,8 +15,8 @@ from remerge.methods.decomposition._drm import aligned
 def drm_v(deltas: Deltas, **settings: Any) -> Combined:
     """theta_0 + DRM-H of the transposed weight deltas, transposed: a joint basis of their rows.
 
-    What `drm_h` says of the rows of V_t^T it says of the columns of U_t here, [ΔW_1; …; ΔW_T] = [U_1; …; U_T]
-    Sigma V^T.
+    The columns of U_t, [ΔW_1; …; ΔW_T] = [U_1; …; U_T] Sigma V^T, are treated as `drm_h` treats the rows of
+    V_t^T.
 
     Args:
         deltas: the task vectors; those of linear layers are the ΔW_t.

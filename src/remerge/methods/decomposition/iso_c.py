@@ -13,12 +13,12 @@ def iso_c(deltas: Deltas, *, scale: Scale = 1.0) -> Merged:
     """theta_0 + lam · mean(Sigma) · U V^T, with sum_t ΔW_t = U Sigma V^T.
 
     The mean is over the singular values that are not zero in float32: a sum of low rank stays in its own
-    space, where the published code fills up with arbitrary directions. All that is no linear layer's weight:
-    theta_0 + the mean of the tau_t.
+    space, where the published code fills up with arbitrary directions. All tensors but linear layers'
+    weights: theta_0 + the mean of the tau_t.
 
     Args:
         deltas: the task vectors; those of linear layers are the ΔW_t.
-        scale: lam (the paper's alpha), on linear layers.
+        scale: lam (the paper's alpha), for linear layers.
 
     Cost: for a matrix n × m a Gram matrix of side min(n, m) and its eigenvectors.
     """
@@ -36,7 +36,7 @@ def iso_c(deltas: Deltas, *, scale: Scale = 1.0) -> Merged:
 
 
 def concatenated(factors: list[LowRank]) -> LowRank:
-    """The sum of low-rank deltas, as one."""
+    """The sum of low-rank deltas, as a single one."""
     return LowRank(
         torch.cat([delta.B.float() * delta.scaling for delta in factors], dim=1),
         torch.cat([delta.A.float() for delta in factors]),

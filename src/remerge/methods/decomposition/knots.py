@@ -22,18 +22,18 @@ def knots(
 ) -> Combined:
     """theta_0 + lam · U · inner(Sigma V_1^T, …, Sigma V_T^T), [ΔW_1 … ΔW_T] = U Sigma [V_1^T …].
 
-    The inner method trims over the coordinates of all layers together. Singular values above 1e-5 count.
-    Meant for LoRA experts; of what is no linear layer's weight, sum_t lam_t tau_t / T.
+    The inner method trims the coordinates of all layers together. Singular values above 1e-5 are kept.
+    Meant for LoRA experts; all tensors but linear layers' weights become sum_t lam_t tau_t / T.
 
     Args:
         deltas: the task vectors; those of linear layers are the ΔW_t.
-        inner: what merges the coordinates.
+        inner: the method that merges the coordinates.
         density: the inner method's share of entries kept.
         scale: lam, one for all experts, one for each, or by their names.
-        seed: of dare_ties' masks.
+        seed: the seed of dare_ties' masks.
 
     Cost: for a matrix n × m a Gram matrix of side min(n, T·m), its eigenvectors; for factors of rank r only
-    matrices of T·r. The coordinates of all layers are held: T·r·m numbers each, r the rank of the
+    matrices of T·r. The coordinates of all layers stay in memory: T·r·m numbers each, r the rank of the
     concatenation.
     """
     U, C = {}, {}

@@ -13,15 +13,16 @@ def tsv_m(deltas: Deltas, *, scale: Scales = 1.0) -> Combined:
     """theta_0 + sum_t lam_t · U⊥_t Sigma_t V⊥_t^T, with U⊥ = [U⊥_1 … U⊥_T] and V⊥ of all tasks.
 
     U⊥ and V⊥ are the polar factors of U = [U_1 … U_T] and V of the top 1/T singular triplets of each ΔW_t,
-    the nearest matrices with orthonormal columns. Of n × m the top int(min(n, m) / T) triplets of each task
-    are kept, at least one, and none below the rounding of float32, whose directions would be noise. Of what
-    is no linear layer's weight, sum_t lam_t tau_t / T, as the authors' code scales the whole merged vector.
+    the nearest matrices with orthonormal columns. For n × m, the top int(min(n, m) / T) triplets of each task
+    are kept, at least one, and none below the rounding of float32, whose directions would be noise. All
+    tensors but linear layers' weights become sum_t lam_t tau_t / T, as the authors' code scales the whole
+    merged vector.
 
     Args:
         deltas: the task vectors; those of linear layers are the ΔW_t.
         scale: lam, one for all experts, one for each, or by their names.
 
-    Cost: for a matrix T Gram matrices of side min(n, m) and their eigenvectors, and two more.
+    Cost: for each matrix, T Gram matrices of side min(n, m) with their eigenvectors, and two more.
     """
     linear = set(linear_weights(deltas))
 
@@ -32,7 +33,7 @@ def tsv_m(deltas: Deltas, *, scale: Scales = 1.0) -> Combined:
         kept = max(1, min(stack[0].shape) // len(stack))
         top = [_top(delta, kept) for delta in stack]
         U, sigma, Vt = (torch.cat(parts) for parts in zip(*top, strict=True))
-        # A row a task: 1 at its own triplets.
+        # One row per task: 1 at its own triplets.
         own = torch.block_diag(*(torch.ones_like(s[None]) for _, s, _ in top))  # type: ignore[no-untyped-call]
         return LowRank(nearest_orthogonal(U.T), (own * sigma)[:, :, None] * nearest_orthogonal(Vt))
 
@@ -42,6 +43,6 @@ def tsv_m(deltas: Deltas, *, scale: Scales = 1.0) -> Combined:
 
 
 def _top(delta: Tensor | LowRank, kept: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Copies of the top singular triplets, the vectors in rows: the others are not held."""
+    """Copies of the top singular triplets, with vectors in rows, so that the others leave memory."""
     U, sigma, Vt = singular(delta)
     return U.T[:kept].clone(), sigma[:kept], Vt[:kept].clone()

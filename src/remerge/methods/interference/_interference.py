@@ -1,4 +1,4 @@
-"""Steps that the methods against interference share: sparsify, elect a sign, disjoint mean."""
+"""Steps shared by the methods against interference: sparsify, elect a sign, disjoint mean."""
 
 from functools import cache
 from typing import Literal
@@ -28,7 +28,7 @@ def trim(deltas: Deltas, density: float, scope: Scope) -> Deltas:
     scratch = Scratch()
 
     def change(tau: Tensor, name: str, where: slice) -> Tensor:
-        # Masks are float: torch multiplies by floats several times faster than it fills by booleans.
+        # Masks are floats: in torch a product is several times faster than filling by a boolean mask.
         threshold = at_least(None if scope == "model" else name).to(tau.device)
         return tau.mul_(torch.abs(tau, out=scratch(tau)).ge_(threshold))
 
@@ -46,15 +46,15 @@ def drop(deltas: Deltas, density: float, seed: int) -> Deltas:
 
 
 def resolve(deltas: Deltas, scope: Scope, aggregate: Aggregate = "mean") -> Deltas:
-    """Keep at each entry the experts that have the elected sign, each divided by how many they are.
+    """Keep at each entry the experts that have the elected sign, divided by the number of these.
 
-    The elected sign is that of the sum over experts; where that sum is exactly zero though some are not, the
-    majority of all elected signs (of the whole task vector or of the tensor).
+    The elected sign is that of the sum over experts; where that sum is exactly zero though some terms are
+    not, the majority of all elected signs (of the whole task vector or of the tensor).
 
     Args:
         deltas: the sparsified task vectors.
-        scope: over what the majority is taken.
-        aggregate: ``sum`` leaves the division out.
+        scope: where the majority is taken.
+        aggregate: ``sum`` omits the division.
     """
 
     scratch = Scratch()
@@ -82,7 +82,7 @@ def elect(tau: Tensor) -> Tensor:
 
 
 def disjoint(tau: Tensor, sign: Tensor, aggregate: Aggregate, scratch: Tensor) -> Tensor:
-    """Zero the entries of ``[T, n]`` that lack the sign, divide by how many have it: they sum to the mean."""
+    """Zero the entries of ``[T, n]`` without the sign, divide by the number with it: they sum to the mean."""
     agree = torch.mul(tau, sign, out=scratch).gt_(0)
     tau.mul_(agree)
     return tau.div_(agree.sum(dim=0).clamp_min_(1)) if aggregate == "mean" else tau

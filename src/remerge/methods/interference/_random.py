@@ -1,4 +1,4 @@
-"""Random masks that depend on the seed, the expert, the tensor and the entry, and on nothing else."""
+"""Random masks that depend only on the seed, the expert, the tensor and the entry."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ def drawn(
     """1 with the probability (one, or ``[T, n]``), else 0: float32 ``[T, n]`` on the CPU.
 
     Philox is a counter-based generator: its key is a hash of seed, expert and tensor, its counter the entry.
-    So neither the order of experts or tensors matters, nor the size of pieces, nor the device.
+    So the order of experts or tensors, the size of pieces and the device do not matter.
 
     Args:
-        probability: of a 1.
+        probability: the probability of a 1.
         seed: the seed.
         experts: the experts' names.
         name: the tensor's name.
-        start: the place of the first entry in the tensor, a multiple of 8.
-        n: how many entries.
+        start: the position of the first entry in the tensor, a multiple of 8.
+        n: the number of entries.
     """
     rates: Any = probability.numpy() if isinstance(probability, Tensor) else [probability] * len(experts)
     mask = np.empty((len(experts), n), dtype=np.float32)

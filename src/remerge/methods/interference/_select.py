@@ -11,7 +11,7 @@ from torch import Tensor
 from remerge.deltas import Deltas
 
 Stream = Callable[[], Iterable[Tensor]]
-"""Gives the pieces ``[T, n]`` of T long vectors, anew at every call."""
+"""Gives the pieces ``[T, n]`` of T long vectors, from the start at every call."""
 
 
 def thresholds(deltas: Deltas, share: float, names: Sequence[str]) -> Tensor:
@@ -31,14 +31,14 @@ def kth_largest(stream: Stream, sample: Callable[[], Tensor], k: int, n: int) ->
     """The k-th largest magnitude of each of T vectors of n entries, ``[T]``.
 
     A random sample brackets it to within six standard deviations (Floyd and Rivest, 1975); one pass then
-    counts what lies above the bracket and gathers the little that lies inside. If the sample misled, or the
-    stream rounds otherwise, the bracket is widened.
+    counts the magnitudes above the bracket and gathers the few inside it. If the sample misled, or the
+    stream rounds differently, the bracket is widened.
 
     Args:
-        stream: the vectors, in pieces, which are overwritten.
+        stream: the vectors in pieces, which are overwritten.
         sample: some of their entries, ``[T, m]``; asked for only if n is large.
         k: the rank, from 1.
-        n: how many entries a vector has.
+        n: the number of entries of a vector.
     """
     drawn = sample().abs() if n > 1 << 13 else torch.empty(0)
     deviations = 6.0
@@ -55,15 +55,15 @@ def kth_largest(stream: Stream, sample: Callable[[], Tensor], k: int, n: int) ->
                 tally.add(x)
         found = [tally.ranked(k) for tally in tallies]
         if None not in found or not low:
-            # Only NaN can hide from the widest bracket; the merge itself reports it.
+            # Only NaN can escape the widest bracket; the merge itself reports it.
             return torch.tensor([f or 0.0 for f in found])
         deviations *= 8
 
 
 def _bracket(drawn: Tensor, share: float, deviations: float) -> tuple[list[float], list[float]]:
-    """Between what bounds each vector's k-th largest lies, from its sample; empty for no bounds."""
+    """The bounds around each vector's k-th largest magnitude, from its sample; empty for no bounds."""
     m = drawn.shape[-1]
-    # With the deviations all of it grows: at a share of 1 there is no spread that could.
+    # The whole sum grows with the deviations: at a share of 1 the spread is 0 and could not.
     margin = deviations * (math.sqrt(share * (1 - share) * m) + 1 / 6)
     first, last = math.floor(share * m - margin), math.ceil(share * m + margin)
     if first < 0 and last >= m:
@@ -74,7 +74,7 @@ def _bracket(drawn: Tensor, share: float, deviations: float) -> tuple[list[float
 
 
 class _Tally:
-    """Counts of what lies above, at and inside a bracket; ties at its ends are counted, not kept."""
+    """Counts of magnitudes above, at and inside a bracket; ties at its ends are counted, not kept."""
 
     def __init__(self, low: float, high: float) -> None:
         self.low, self.high = low, high
@@ -82,7 +82,7 @@ class _Tally:
         self.inside = torch.empty(0)
 
     def add(self, x: Tensor) -> None:
-        """Take in magnitudes ``[n]``."""
+        """Add magnitudes ``[n]``."""
         # Numpy compares and compresses several times faster than torch on a CPU.
         values: Any = x.numpy() if x.device.type == "cpu" else x
         count: Any = np.count_nonzero if x.device.type == "cpu" else torch.count_nonzero
@@ -93,7 +93,7 @@ class _Tally:
         self._gather(torch.as_tensor(values[inside]))
 
     def _gather(self, found: Tensor) -> None:
-        # Into one buffer: thousands of small ones would keep the memory between them from being used again.
+        # Into one buffer: thousands of small ones would keep the memory between them from being reused.
         start, self.gathered = self.gathered, self.gathered + len(found)
         if self.gathered > len(self.inside):
             grown = found.new_empty(2 * self.gathered)
@@ -102,7 +102,7 @@ class _Tally:
         self.inside[start : self.gathered] = found
 
     def ranked(self, k: int) -> float | None:
-        """The k-th largest of all, or None if it lies outside the bracket."""
+        """The k-th largest of all, or None if it is outside the bracket."""
         inside = self.inside[: self.gathered]
         rank = k - self.from_high
         if self.above < k <= self.from_high:

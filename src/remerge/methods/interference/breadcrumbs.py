@@ -21,9 +21,9 @@ def breadcrumbs(
 ) -> Combined:
     """theta_0 + sum_t lam_t m_t ⊙ tau_t, m_t without the largest and the small magnitudes of each tensor.
 
-    Of n entries the int(outliers·n) largest are dropped, of the rest the int(density·n) largest kept, and
-    what ties with the last or the first of those. The defaults lie within what the authors' code searches:
-    density 0.05 to 0.2, outliers 0.001 to 0.01, scale 0.01 to 1; it masks row by row.
+    Of n entries, the int(outliers·n) largest are dropped and the int(density·n) largest of the rest are kept;
+    so are entries that tie with the first or last kept. The defaults are within the search of the authors'
+    code: density 0.05 to 0.2, outliers 0.001 to 0.01, scale 0.01 to 1; it masks row by row.
 
     Args:
         deltas: the task vectors tau_t.
@@ -37,13 +37,15 @@ def breadcrumbs(
     Cost: three passes over the T·d weights.
     """
     if density + outliers > 1:
-        raise UserError(f"breadcrumbs: density {density:g} and outliers {outliers:g} sum to more than 1")
+        raise UserError(
+            f"breadcrumbs: density {density:g} and outliers {outliers:g} sum to more than 1: lower one"
+        )
 
     @cache
     def bounds(name: str) -> tuple[Tensor, Tensor]:
         d = deltas.base[name].numel()
         first, last = int(outliers * d) + 1, int(outliers * d) + max(1, int(density * d))
-        # Half a rank is added so that the product with d truncates to the rank itself.
+        # Half a rank is added, so that the product with d truncates to the rank itself.
         low, high = (thresholds(deltas, (rank + 0.5) / d, [name]) for rank in (last, first))
         return low[:, None], high[:, None]
 

@@ -13,7 +13,7 @@ def dare_ties(deltas: Deltas, *, density: Share = 0.2, scale: Scales = 1.0, seed
         deltas: the task vectors tau_t.
         density: 1−p, the share of entries kept.
         scale: lam, one for all experts, one for each, or by their names.
-        seed: of the masks, which depend on it, the expert's and the tensor's name alone.
+        seed: the seed of the masks, which otherwise depend only on the names of the expert and the tensor.
 
     Cost: one pass over the T·d weights and T·d random numbers.
     """

@@ -23,15 +23,15 @@ def della(
 ) -> Combined:
     """theta_0 + lam · TIES' disjoint mean of m_t ⊙ tau_t / (1−p_t), P(m_t = 0) = p_t less for large entries.
 
-    Within each row of a tensor the probability to stay rises evenly with the rank of the magnitude, from
+    Within each row of a tensor, the probability of staying rises evenly with the rank of the magnitude, from
     density − epsilon for the smallest to density + epsilon for the largest.
 
     Args:
         deltas: the task vectors tau_t.
-        density: 1−p, the mean probability to stay.
-        epsilon: half the difference between the largest and the smallest.
+        density: 1−p, the mean probability of staying.
+        epsilon: half the difference between the largest and the smallest probability.
         scale: lam, one for all experts, one for each, or by their names.
-        seed: of the masks, which depend on it, the expert's and the tensor's name alone.
+        seed: the seed of the masks, which otherwise depend only on the names of the expert and the tensor.
 
     Raises:
         UserError: density ± epsilon leaves (0, 1].
@@ -39,7 +39,7 @@ def della(
     Cost: one pass over the T·d weights, T·d random numbers, and a sort of each row.
     """
     if not 0 < density - epsilon <= density + epsilon <= 1:
-        raise UserError(f"della: density {density:g} ± epsilon {epsilon:g} must lie in (0, 1]")
+        raise UserError(f"della: density {density:g} ± epsilon {epsilon:g} must be in (0, 1]: lower epsilon")
 
     def magprune(tau: Tensor, name: str, where: slice) -> Tensor:
         rows = tau.reshape(-1, deltas.base[name].shape[-1]) if deltas.base[name].ndim > 1 else tau

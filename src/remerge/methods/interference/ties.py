@@ -10,7 +10,7 @@ from remerge.methods.interference._interference import Aggregate, resolve, trim
 def recipe(
     experts: Sequence[str], *, density: float, scale: Scales, scope: Scope, aggregate: Aggregate
 ) -> Recipe | None:
-    """mergekit's own, which trims each tensor; it differs where magnitudes tie with the smallest kept."""
+    """mergekit's ties, which trims each tensor; it differs where magnitudes tie with the smallest kept."""
     lam = set(per_expert(scale, experts, "ties: scale"))
     if scope == "model" or len(lam) > 1:
         return None
@@ -29,9 +29,9 @@ def ties(
 ) -> Combined:
     """theta_0 + lam · the mean of the trimmed entries that agree with the elected sign.
 
-    Trim: keep the int(K·n) largest magnitudes and what ties with the smallest of them. Elect: the sign of the
-    sum of the trimmed vectors; an exact zero takes the majority of all elected signs (authors' code).
-    Election comes before any weighting, the mean divides by the number of entries that agree.
+    Trim: keep the int(K·n) largest magnitudes, and any that tie with the smallest of them. Elect: the sign of
+    the sum of the trimmed vectors; an exact zero takes the majority of all elected signs (authors' code).
+    Election comes before any weighting; the mean divides by the number of entries that agree.
 
     AdaMerging++ learns coefficients over these vectors with ``aggregate="sum"``.
 

@@ -1,4 +1,4 @@
-"""AdaMerging: coefficients that make the merged model sure of its answers."""
+"""AdaMerging: coefficients that make the merged model confident in its answers."""
 
 from torch import Tensor
 
@@ -9,7 +9,8 @@ from remerge.methods import objective
 def adamerging(expert: Tensor, merged: Tensor) -> Tensor:
     """H(pi_merged(·|x)), the Shannon entropy of the first predicted token, in nats.
 
-    AdaMerging++ is this over ``ties@aggregate=sum``: the trimmed vectors, agreeing with the elected sign.
+    AdaMerging++ is this over ``ties@aggregate=sum``: the entries of trimmed vectors that have the elected
+    sign.
 
     Args:
         expert: unused: the method has no reference.

@@ -1,4 +1,4 @@
-"""DivMerge: coefficients that bring the merged model near each expert on the expert's inputs."""
+"""DivMerge: coefficients that bring the merged model close to each expert on the expert's inputs."""
 
 from typing import Literal
 

@@ -13,7 +13,7 @@ def recipe(experts: Sequence[str], *, weights: Weights | None) -> Recipe:
 
 @method(label="Model averaging", citation="Wortsman et al., 2022, arXiv:2203.05482", mergekit=recipe)
 def average(deltas: Deltas, *, weights: Weights | None = None) -> Merged:
-    """theta_0 + sum_t w_t tau_t with w_t of sum 1: the mean of the experts.
+    """theta_0 + sum_t w_t tau_t, where the w_t sum to 1: the mean of the experts.
 
     Args:
         deltas: the task vectors tau_t.

@@ -1,4 +1,4 @@
-"""Task arithmetic with coefficients of each layer's own."""
+"""Task arithmetic with separate coefficients for each layer."""
 
 from collections.abc import Mapping, Sequence
 
@@ -26,11 +26,11 @@ def recipe(experts: Sequence[str], *, scale: Mapping[str, Scales]) -> Recipe:
     mergekit=recipe,
 )
 def layerwise(deltas: Deltas, *, scale: Mapping[str, Scales]) -> Merged:
-    """theta_0^l + sum_t lam_t^l tau_t^l, coefficients given, as a learned method found them.
+    """theta_0^l + sum_t lam_t^l tau_t^l with given coefficients, such as a learned method found.
 
     Args:
         deltas: the task vectors tau_t.
-        scale: lam_t^l, for each layer l (``model.layers.3``, ``other``) one for all experts, one for
+        scale: lam_t^l: for each layer l (``model.layers.3``, ``other``), one for all experts, one for
             each, or by their names.
 
     Raises:
@@ -41,6 +41,6 @@ def layerwise(deltas: Deltas, *, scale: Mapping[str, Scales]) -> Merged:
     layers = dict.fromkeys(map(layer_of, deltas))
     for layer in layers.keys() ^ scale.keys():
         lacks = "has no coefficients" if layer in layers else "is not a layer of the model"
-        raise UserError(f"layerwise: scale: {layer} {lacks}; its layers: {', '.join(layers)}")
+        raise UserError(f"layerwise: scale: {layer} {lacks}: name the layers {', '.join(layers)}")
     lam = {at: per_expert(scale[at], deltas.experts, f"layerwise: scale: {at}") for at in layers}
     return deltas.combine({name: lam[layer_of(name)] for name in deltas})

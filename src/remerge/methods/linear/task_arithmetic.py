@@ -7,7 +7,7 @@ from remerge.methods import Recipe, Scales, method, per_expert
 
 
 def recipe(experts: Sequence[str], *, scale: Scales) -> Recipe:
-    """mergekit's own."""
+    """mergekit's task arithmetic."""
     return Recipe("task_arithmetic", per_expert(scale, experts, "task_arithmetic: scale"))
 
 

@@ -1,7 +1,7 @@
-"""Merges in the span of the task vectors, or of the weights: coefficients from the inner products alone.
+"""Merges in the span of the task vectors, or of the weights, with coefficients only from the inner products.
 
-Of task vectors they are task arithmetic (DivMerge, Appendix E). One pass for the T × T inner products of each
-tensor, in float64, one for the weighted sum.
+On task vectors they are task arithmetic (DivMerge, Appendix E). One pass computes the T × T inner products of
+each tensor in float64, and another the weighted sum.
 """
 
 import math
@@ -24,7 +24,7 @@ def combine_by(deltas: Deltas, coefficients: Callable[[str, Tensor], Tensor], of
     ``gram`` are the inner products, float64 ``[T, T]``.
 
     Raises:
-        UserError: a vector is zero in every tensor, so it has no direction: an expert that equals the base.
+        UserError: a vector is zero in every tensor and so has no direction: an expert that equals the base.
     """
     grams = {name: deltas.gram(name, weights=of == "weights") for name in deltas}
     for name, gram in grams.items():
@@ -49,18 +49,18 @@ def combine_by(deltas: Deltas, coefficients: Callable[[str, Tensor], Tensor], of
 
 
 def norms(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """The vectors' norms, and what makes each a unit vector; a zero vector stays zero."""
+    """The vectors' norms, and the factors that make them unit vectors; a zero vector stays zero."""
     norm = gram.diagonal().sqrt()
     return norm, torch.where(norm > 0, 1 / norm, 0)
 
 
 def mean_direction(name: str, gram: Tensor, along: Tensor) -> Tensor:
-    """``along``, coefficients in the span, divided by the length of the vector that they make.
+    """``along``, coefficients in the span, divided by the length of their vector.
 
     Raises:
-        UserError: they make a zero vector.
+        UserError: their vector is zero.
     """
     length = (along @ gram @ along).clamp_min(0).sqrt()
     if length < 1e-6:
-        raise UserError(f"{name}: the task vectors cancel, there is no mean direction: use average")
+        raise UserError(f"{name}: the task vectors cancel and have no mean direction: use average")
     return along / length

@@ -16,13 +16,13 @@ STEPS, TOLERANCE = 200, 1e-9
     citation="Grove and Karcher, 1973; Goddard et al., 2024, arXiv:2403.13257; DivMerge, Appendix E",
 )
 def karcher(deltas: Deltas, *, weights: Weights | None = None, of: Of = "deltas") -> Merged:
-    """theta_0 + (sum_t w_t ‖tau_t‖) · u, u of the least mean squared angle to the tau_t.
+    """theta_0 + (sum_t w_t ‖tau_t‖) · u, where u has the least mean squared angle to the tau_t.
 
-    Each tensor by itself, with u_t = tau_t/‖tau_t‖: from their normalised mean, step along
+    For each tensor separately, with u_t = tau_t/‖tau_t‖: from their normalised mean, step along
     v = sum_t w_t (phi_t / sin phi_t) (u_t − cos phi_t · u), u ← cos‖v‖ u + sin‖v‖ v/‖v‖, until ‖v‖ vanishes.
-    All of it happens in coefficients on the u_t. DivMerge speaks of task vectors, of which alone it is task
-    arithmetic; mergekit takes the weights, theta_t for tau_t and nothing for theta_0, in float32, which loses
-    the angles between experts that are near each other.
+    All steps use only the coefficients of the u_t. DivMerge speaks of task vectors, for which this is task
+    arithmetic; mergekit uses the weights, theta_t for tau_t and zero for theta_0, in float32, which loses
+    the angles between experts that are close to each other.
 
     Args:
         deltas: the task vectors tau_t.

@@ -17,10 +17,10 @@ def recipe(experts: Sequence[str], *, weights: Weights | None) -> Recipe:
 
 @method(label="Multi-SLERP", citation="Goddard et al., 2024, arXiv:2403.13257", mergekit=recipe)
 def multi_slerp(deltas: Deltas, *, weights: Weights | None = None) -> Merged:
-    """theta_0 + (sum_t w_t ‖tau_t‖) · m, m the unit vector along sum_t w_t tau_t/‖tau_t‖.
+    """theta_0 + (sum_t w_t ‖tau_t‖) · m, where m is the unit vector along sum_t w_t tau_t/‖tau_t‖.
 
-    Each tensor by itself. The published code's tangent-space steps reduce to exactly this. In a tensor that
-    an expert has not changed, that expert has no direction and no length.
+    For each tensor separately. The published code's tangent-space steps reduce to exactly this. In a tensor
+    that an expert has not changed, that expert has no direction and no length.
 
     Args:
         deltas: the task vectors tau_t.

@@ -14,7 +14,7 @@ from remerge.methods.spherical._span import Of, combine_by, norms
 
 
 def recipe(experts: Sequence[str], *, t: float, of: Of) -> Recipe | None:
-    """mergekit's own, of weights; it starts at its base model."""
+    """mergekit's slerp, for weights; it starts at its base model."""
     return Recipe("slerp", parameters={"t": t}, base="first") if of == "weights" else None
 
 
@@ -27,14 +27,14 @@ def recipe(experts: Sequence[str], *, t: float, of: Of) -> Recipe | None:
 def slerp(deltas: Deltas, *, t: Annotated[float, Range(0, 1)] = 0.5, of: Of = "deltas") -> Merged:
     """theta_0 + (sin((1−t)·phi) tau_1 + sin(t·phi) tau_2) / sin phi, phi the angle between tau_1 and tau_2.
 
-    Each tensor by itself. Where they are nearly parallel (|cos phi| > 0.9995): (1−t) tau_1 + t tau_2. To a
-    zero vector every angle is a right one. DivMerge speaks of task vectors, of which alone it is task
-    arithmetic; mergekit takes the weights, theta_t for tau_t and nothing for theta_0.
+    For each tensor separately. If they are nearly parallel (|cos phi| > 0.9995): (1−t) tau_1 + t tau_2. The
+    angle to a zero vector counts as a right angle. DivMerge speaks of task vectors, for which this is task
+    arithmetic; mergekit uses the weights, theta_t for tau_t and zero for theta_0.
 
     Args:
         deltas: the task vectors of two experts.
-        t: how far from the first expert to the second.
-        of: whether task vectors or weights lie on the circle.
+        t: the position between the first expert (0) and the second (1).
+        of: whether the circle passes through task vectors or weights.
 
     Raises:
         UserError: not two experts, or one equals the base.

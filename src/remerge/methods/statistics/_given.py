@@ -1,4 +1,4 @@
-"""The statistics that a method is given, checked against the experts."""
+"""The statistics given to a method, checked against the experts."""
 
 from collections.abc import Callable, Mapping
 
@@ -12,12 +12,12 @@ from remerge.errors import UserError
 def given(
     method: str, deltas: Deltas, statistics: Mapping[str, State], shape: Callable[[Tensor], torch.Size]
 ) -> dict[str, list[Tensor] | None]:
-    """For every tensor its statistics in the order of the experts, or None if no expert has any.
+    """The statistics of every tensor in the order of the experts, or None if no expert has any.
 
     Args:
         method: the method's name.
         deltas: the experts.
-        statistics: for each expert tensors by the names of weights.
+        statistics: for each expert, tensors by the names of weights.
         shape: the shape that the statistics of a weight must have.
 
     Raises:
@@ -31,14 +31,17 @@ def given(
         having = {e: statistics[e][name] for e in deltas.experts if name in statistics[e]}
         for expert in deltas.experts:
             if having and expert not in having:
-                raise UserError(f"{method}: expert {expert} has no statistics of {name}: compute them anew")
+                raise UserError(f"{method}: expert {expert} has no statistics of {name}: compute them again")
         for expert, values in having.items():
             if values.shape != shape(theta):
                 raise UserError(
                     f"{method}: expert {expert}: statistics of {name} are {list(values.shape)}, "
-                    f"not {list(shape(theta))}: computed for another method or model?"
+                    f"not {list(shape(theta))}: compute them for this method and model"
                 )
             if not bool(torch.isfinite(values.sum())):
-                raise UserError(f"{method}: expert {expert}: statistics of {name} hold NaN or infinity")
+                raise UserError(
+                    f"{method}: expert {expert}: statistics of {name} contain NaN or infinity: "
+                    "compute them again"
+                )
         rows[name] = list(having.values()) if having else None
     return rows

@@ -23,11 +23,11 @@ def fisher(
 ) -> Merged:
     """sum_t w_t (F_t + eps) theta_t / sum_t w_t (F_t + eps), entry by entry.
 
-    Where no expert has any information the experts are averaged.
+    Where no expert has any information, the experts are averaged.
 
     Args:
         deltas: the task vectors tau_t.
-        statistics: for each expert F_t by tensor, the mean squared gradient of its own log-likelihood
+        statistics: for each expert, F_t by tensor: the mean squared gradient of its own log-likelihood
             (`remerge.measures.curvature.fisher`). A tensor without any is averaged.
         weights: w_t, divided by their sum; 1/T each if not given.
         epsilon: eps, added to F_t.
