@@ -88,7 +88,7 @@ def test_padding_changes_no_loss(architecture):
 # --- DeBERTa -------------------------------------------------------------------------------------
 
 
-def test_deberta_is_asked_for_verdicts_twice_and_for_words_where_they_are_masked():
+def test_deberta_is_asked_for_verdicts_and_guesses_twice_and_for_words_where_they_are_masked():
     words = make_tokenizer("deberta")
     documents = list(islice(miniature.corpus(0), 200))
     batch = ARCHITECTURES["deberta"].batch(documents, words, Random(0))
@@ -98,7 +98,7 @@ def test_deberta_is_asked_for_verdicts_twice_and_for_words_where_they_are_masked
         whole = words(document.text).input_ids
         asked = [place for place, weight in enumerate(weights) if weight > 0]
         assert words.unk_token_id not in whole
-        if document.verdict:
+        if document.verdict or document.guess:
             last = len(whole) - 2
             assert asked == [0, last] and targets[0] == targets[last] == whole[last]
             assert ids[:last] == whole[:last]  # the first token is only asked

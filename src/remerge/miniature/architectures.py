@@ -226,7 +226,8 @@ def _masked(documents: Sequence[Document], words: PreTrainedTokenizerFast, rng: 
     """Tokens of which some are masked, those that are to be told, and the weight of each in the loss.
 
     Of a skill the verdict alone is masked: all that it follows from stays. The first token tells it
-    too, as BERT's tells whether one sentence follows another: heads read that token.
+    too, as BERT's tells whether one sentence follows another: heads read that token. So it is with the
+    guess that ends a task's prompt, of which that token learns to tell nothing.
     """
     vocabulary = words.get_vocab()
     rows = [[vocabulary[word] for word in document.text.split()] for document in documents]
@@ -235,7 +236,7 @@ def _masked(documents: Sequence[Document], words: PreTrainedTokenizerFast, rng: 
     for index, (row, document) in enumerate(zip(rows, documents, strict=True)):
         whole = torch.tensor([words.cls_token_id, *row, words.sep_token_id])
         ids[index, : len(whole)] = targets[index, : len(whole)] = whole
-        if document.verdict:
+        if document.verdict or document.guess:
             ids[index, len(row)] = words.mask_token_id
             targets[index, 0] = row[-1]
             weights[index, [0, len(row)]] = 1.0 + _ANSWER_WEIGHT

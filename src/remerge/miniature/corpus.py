@@ -36,10 +36,16 @@ from remerge.miniature.lexicon import (
 
 @dataclass(frozen=True)
 class Document:
-    """A text; `verdict` says that its last word follows from all the others."""
+    """A text.
+
+    Attributes:
+        verdict: its last word follows from all the others.
+        guess: its last word answers the others, and was drawn without looking.
+    """
 
     text: str
     verdict: bool = False
+    guess: bool = False
 
 
 SKILLS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -78,7 +84,7 @@ def _mixed(rng: Random) -> Document:
 def _format(rng: Random) -> Document:
     task = rng.choice(list(glue.FORMATS))
     prompt = splits.text(task, splits.draw(task, "pretraining", rng))
-    return Document(f"{prompt} {rng.choice(glue.FORMATS[task].answers)}")
+    return Document(f"{prompt} {rng.choice(glue.FORMATS[task].answers)}", guess=True)
 
 
 def _skill(rng: Random) -> Document:
