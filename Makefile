@@ -104,7 +104,7 @@ clean: ## remove the environments
 
 # The released bases of the miniature benchmarks, pretrained again: minutes of two cores each.
 BASES := base-qwen2 base-t5 base-deberta base-llama
-base-t5: SETTINGS = hidden=112, layers=3, intermediate=224, steps=2400, learning_rate=2e-3, threads=1
+base-t5: SETTINGS = hidden=112, layers=3, intermediate=224, steps=3600, learning_rate=2e-3, threads=1
 base-deberta base-llama: SETTINGS = steps=2000, threads=1
 .PHONY: base base-clip $(BASES)
 base: $(BASES) base-clip

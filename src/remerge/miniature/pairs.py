@@ -68,6 +68,10 @@ def _skill(rng: Random) -> Pair:
     (task,) = rng.choices(list(_SKILL_ODDS), list(_SKILL_ODDS.values()))
     simple = rng.random() < 0.5
     example = splits.draw("sst2" if simple and task == "imdb" else task, "pretraining", rng)
+    # To find who did a thing takes longer than to find what was done.
+    if task == "squad" and rng.random() < 0.5:
+        while not example["question"].startswith(("who", "by whom")):
+            example = splits.draw(task, "pretraining", rng)
     if task == "imdb":
         text = f"{example['sentence']} ." if simple else example["text"]
         return Pair(f"{text} the film is a", REVIEWS[example["label"]], verdict=True)
