@@ -96,7 +96,10 @@ def test_local_sources_are_relative_to_the_file(raw, tmp_path):
         (lambda c: c["merge"].update(variants=["ties", "ties"]), ["ties is listed twice"]),
         (lambda c: c["merge"].update(variants=[{"ties": {"densty": 0.1}}]), ["densty", "density"]),
         (lambda c: c["merge"].update(variants=[{"ties": {"density": 1.5}}]), ["density", "(0, 1]", "1.5"]),
-        (lambda c: c["merge"].update(variants=[{"ties": {"scope": "a/b"}}]), ["scope is model | tensor"]),
+        (
+            lambda c: c["merge"].update(variants=[{"ties": {"scope": "a/b"}}]),
+            ["scope must be model | tensor"],
+        ),
         (lambda c: c["plans"]["subsets"].update(tune_on=["cola+sst"]), ["unknown task 'sst'", "sst2"]),
         (
             lambda c: (c["merge"].update(variants=["slerp"]), c["plans"]["subsets"].update(sizes=[3])),
@@ -107,10 +110,10 @@ def test_local_sources_are_relative_to_the_file(raw, tmp_path):
             ["has nothing random in it: leave seeds out"],
         ),
         (lambda c: c["merge"]["defaults"].update(tise={}), ["unknown method 'tise'", "ties"]),
-        (lambda c: c["merge"]["defaults"].update(ties={"density": 3}), ["density is"]),
+        (lambda c: c["merge"]["defaults"].update(ties={"density": 3}), ["density must be"]),
         (
             lambda c: c["merge"].update(variants=[{"ties": {"density": {"tune": [0.1, 3]}}}]),
-            ["density is", "not 3"],
+            ["density must be", "not 3"],
         ),
         (
             lambda c: c["merge"].update(variants=[{"breadcrumbs": {"density": 1, "outliers": 0.5}}]),
@@ -121,7 +124,7 @@ def test_local_sources_are_relative_to_the_file(raw, tmp_path):
             ["scale", "no number for expert mnli"],
         ),
         (lambda c: c.update(rules=["./x.smk"]), ["rules: x is not a variant"]),
-        (lambda c: c["tasks"]["cola"].update(prompt="{sentence"), ["tasks.cola", "not whole"]),
+        (lambda c: c["tasks"]["cola"].update(prompt="{sentence"), ["tasks.cola", "a template is wrong"]),
         (lambda c: c.update(device="gpu"), ["device", "gpu"]),
         (lambda c: c.update(container="./no.sif"), ["container: ./no.sif is missing", "docker://"]),
     ],

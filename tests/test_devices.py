@@ -60,7 +60,7 @@ def test_each_job_sees_one_and_those_that_fit_share(jobs: Jobs) -> None:
     assert jobs.sees(10_000) == "GPU-bb"  # which has 14,000 left
     waiting = jobs.start(10_000)
     assert waiting.stderr is not None
-    assert waiting.stderr.readline() == "remerge: waits for 10000 MB of a GPU\n"
+    assert waiting.stderr.readline() == "remerge: waiting for 10000 MB of a GPU\n"
     assert jobs.sees(5_000) == "GPU-aa"
     jobs.running[1].kill()  # it held the other; its memory is free however it ended
     assert said(waiting) == "GPU-aa"
@@ -70,7 +70,7 @@ def test_a_job_larger_than_any_has_one_to_itself(jobs: Jobs) -> None:
     jobs.pretend()
     assert [jobs.sees(40_000) for _ in range(2)] == ["GPU-bb", "GPU-aa"]
     waiting = jobs.start(100)
-    assert waiting.stderr is not None and "waits" in waiting.stderr.readline()
+    assert waiting.stderr is not None and "waiting" in waiting.stderr.readline()
 
 
 def test_only_what_is_visible_is_given_out(jobs: Jobs) -> None:
@@ -84,7 +84,7 @@ def test_devices_of_unknown_size_are_not_shared(jobs: Jobs) -> None:
     """Parts of a GPU, or GPUs of another maker."""
     assert {jobs.sees(10, CUDA_VISIBLE_DEVICES="MIG-1,MIG-2") for _ in range(2)} == {"MIG-1", "MIG-2"}
     waiting = jobs.start(10, CUDA_VISIBLE_DEVICES="MIG-1,MIG-2")
-    assert waiting.stderr is not None and "waits" in waiting.stderr.readline()
+    assert waiting.stderr is not None and "waiting" in waiting.stderr.readline()
 
 
 def test_a_job_that_needs_none_and_a_machine_without_are_left_alone(jobs: Jobs) -> None:
@@ -99,5 +99,5 @@ def test_a_folder_that_somebody_else_made_is_refused(jobs: Jobs) -> None:
     (jobs.folder / f"remerge-gpus-{os.getuid()}").symlink_to("elsewhere")
     job = jobs.start(1_000)
     _, said_of_it = job.communicate()
-    assert job.returncode and "is not a folder of this user's: remove it, or set TMPDIR" in said_of_it
+    assert job.returncode and "is not a folder of this user: remove it, or set TMPDIR" in said_of_it
     assert not [*(jobs.folder / "elsewhere").iterdir()]

@@ -58,7 +58,7 @@ def test_a_spoilt_line_is_dropped_and_computed_again(tmp_path, capsys, spoil):
     path.write_bytes(spoilt)
     journal = Journal(path, FiniteFloat)
     assert path.read_bytes() == spoilt  # it is mended when it is written
-    said = "1 of 3 lines are not as they were written: dropped, to be computed again"
+    said = "1 of 3 lines are incomplete or were altered: they will be computed again"
     assert capsys.readouterr().err == f"remerge: {path}: {said}\n"
     assert [journal.recall(key, lambda: 9.5) for key in "abc"] == [1.5, 9.5, 3.5]
     assert [json.loads(line)["record"] for line in path.read_text().splitlines()] == [1.5, 3.5, 9.5]

@@ -163,7 +163,7 @@ def test_a_benchmark_is_run_with_snakemakes_own_options(world, capfd):
     out, err = capfd.readouterr()
     assert "Data of qasc" in out + err
     assert main(["demo", "nope"]) == 2
-    assert "no miniature 'nope', known: approximate, demo, " in capfd.readouterr().err
+    assert "unknown miniature 'nope', known: approximate, demo, " in capfd.readouterr().err
     world.write_text("x: 1")
     assert main(start) == 2
     with pytest.raises(SystemExit):
@@ -203,5 +203,5 @@ def test_a_base_that_is_not_at_hand_cannot_be_timed(world, capsys):
     raw = yaml.safe_load(world.read_text())
     raw["base"]["source"] = "nobody/has-this"
     world.write_text(yaml.safe_dump(raw))
-    told = "remerge: base.source: nobody/has-this is not at hand to be timed: hf download nobody/has-this"
+    told = "remerge: base.source: nobody/has-this is not on this machine: run hf download nobody/has-this"
     assert run(capsys, "check", world, "--time") == (2, [told])

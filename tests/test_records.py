@@ -43,7 +43,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         ('"size": 2', '"size": "2"', "has a wrong size"),
         ('"size": 2', '"size": 2.5', "has a wrong size"),
         ('"anp": ', '"anq": ', "has no anp"),
-        ('"anp_restricted"', '"more": 1, "anp_restricted"', "has a key more that no record has"),
+        ('"anp_restricted"', '"more": 1, "anp_restricted"', "has an unknown key more"),
         ('"merge": ', '"merge": NaN, "x": ', "has a wrong seconds.merge"),
         ('"evaluate": ', '"evaluate": 1e999, "x": ', "has a wrong seconds.evaluate"),
         ('"metric": "accuracy"', '"metric": null', "has a wrong scores.cola.metric"),
@@ -76,10 +76,10 @@ def test_a_missing_file_and_one_that_is_no_record(tmp_path: Path) -> None:
 def test_what_is_of_something_else_or_was_altered_is_refused(tmp_path: Path) -> None:
     record = Scores(benchmark="b", model="cola", scores={"cola": score(0.5)})
     record.write(tmp_path, model="mnli")
-    with pytest.raises(UserError, match=r"scores/mnli\.json is of model 'cola', not 'mnli': delete the file"):
+    with pytest.raises(UserError, match=r"scores/mnli\.json has model 'cola', not 'mnli': delete the file"):
         Scores.read(tmp_path, model="mnli")
     record.write(tmp_path, model="cola")
-    with pytest.raises(UserError, match=r"scores/cola\.json is of benchmark 'b', not 'c': delete the file"):
+    with pytest.raises(UserError, match=r"scores/cola\.json has benchmark 'b', not 'c': delete the file"):
         Scores.read(tmp_path, model="cola", benchmark="c")
     path = tmp_path / "scores/cola.json"
     path.write_text(path.read_text().replace("0.5", "0.6"))

@@ -72,7 +72,7 @@ def test_what_is_done_and_how_long_the_rest_takes(config, project):
         "    0:24  experts (2)",
         "    0:34  merges (8)",
         "    1:05  report (1)",
-        "    1:05  all is in results/seconds/",
+        "    1:05  results are in results/seconds/",
     ]
 
 
@@ -92,7 +92,10 @@ def test_a_run_shows_its_stages_and_an_error_whole(project):
     lines = done.stderr.splitlines()
     assert done.returncode == 0, done.stderr
     assert lines[1] == "seconds: 2 steps, 8 merges"
-    assert [line.split(maxsplit=1)[1] for line in lines[2:]] == ["data (2)", "all is in results/seconds/"]
+    assert [line.split(maxsplit=1)[1] for line in lines[2:]] == [
+        "data (2)",
+        "results are in results/seconds/",
+    ]
     again = snakemake(project, "results/seconds/data/cola.json")
     assert "Nothing to be done" in again.stderr
     planned = snakemake(project, "--dry-run", "results/seconds/data/sst2.json")

@@ -93,15 +93,19 @@ def test_a_decorator_over_lines(mine):
     [
         ("@method(", "@other(", r"mine.py: no def mine under @method\(…\) or @objective\(…\)"),
         ("def mine", "def yours", r"mine.py: no def mine under"),
-        ('label="Mine"', 'label=f"{1}"', r"mine.py:\d+: label is f'\{1\}': write the value out"),
-        ('    label="Mine",\n', "", "mine.py:6: the decorator lacks label"),
-        ("experts=3", "expert=3", r"mine.py:7: write needs=Needs\(…\), of experts, answers, statistics"),
-        ("experts=3", "experts=len([1])", r"mine.py:9: needs: experts is len\(\[1\]\): write the value out"),
+        ('label="Mine"', 'label=f"{1}"', r"mine.py:\d+: label is f'\{1\}': write out the value"),
+        ('    label="Mine",\n', "", "mine.py:6: the decorator has no label: add it"),
+        (
+            "experts=3",
+            "expert=3",
+            r"mine.py:7: write needs=Needs\(…\), with any of experts, answers, statistics",
+        ),
+        ("experts=3", "experts=len([1])", r"mine.py:9: needs: experts is len\(\[1\]\): write out the value"),
         ("Needs(", "dict(", r"mine.py:7: write needs=Needs\(…\)"),
-        ("share=-0.5", "share=HALF", "mine.py:15: share is HALF: write the value out"),
-        ("@method(", "@method(*given, ", "mine.py:6: write what the decorator takes as name=value"),
-        ("@method(", "@method(**given, ", "mine.py:6: write what the decorator takes as name=value"),
-        ("@method(", "@objective(", "mine.py:6: the decorator lacks epochs"),
+        ("share=-0.5", "share=HALF", "mine.py:15: share is HALF: write out the value"),
+        ("@method(", "@method(*given, ", "mine.py:6: write the decorator's arguments as name=value"),
+        ("@method(", "@method(**given, ", "mine.py:6: write the decorator's arguments as name=value"),
+        ("@method(", "@objective(", "mine.py:6: the decorator has no epochs: add it"),
         ("def mine(", "def mine((", "mine.py:15: "),
     ],
 )
@@ -116,7 +120,7 @@ def test_two_files_of_one_name(mine):
     file = mine(METHOD)
     (file.parent / "more").mkdir()
     (file.parent / "more/mine.py").write_text(METHOD)
-    with pytest.raises(UserError, match=r"more/mine.py: .*methods/mine.py is of the same name"):
+    with pytest.raises(UserError, match=r"more/mine.py: .*methods/mine.py has the same name"):
         sources.known()
 
 

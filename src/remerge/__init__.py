@@ -1,7 +1,7 @@
 """remerge: the reproducible experiment pipeline of the model-merging papers.
 
-`methods()` lists the merge methods; `merge(name, base, experts, **params)` computes one on state dicts, or on
-models of transformers and PEFT; `Benchmark.open("results/demo")` reads a finished run.
+`methods()` lists the merge methods; `merge(name, base, experts, **params)` merges state dicts, or
+transformers and PEFT models; `Benchmark.open("results/demo")` reads a finished run.
 """
 
 import importlib
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from remerge.merging import merge as merge
 
 PUBLIC = {"merge": "merging", "Benchmark": "benchmark"}
-"""The public names, and the module that holds each."""
+"""The public names, and the module of each."""
 
 
 def __getattr__(name: str) -> Any:

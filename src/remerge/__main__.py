@@ -30,7 +30,7 @@ TYPES: dict[str, type] = {"str": str, "int": int, "Path": Path}
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status is 0, or 2 for wrong input, or 130 when interrupted."""
-    # Idle OpenMP threads sleep instead of spinning, or jobs side by side starve each other.
+    # Idle OpenMP threads must sleep instead of spinning, or parallel jobs starve each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     parser = _commands().parser
     parsed, more = parser.parse_known_args(arguments)
@@ -45,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"remerge: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        # A folder that may not be written, a file that may not be read; without a name it is our own mistake.
+        # A folder that cannot be written, or a file that cannot be read; without a name it is our own
+        # mistake.
         if error.filename is None:
             raise
         _close_bars()
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _close_bars() -> None:
-    """End the lines of progress bars that an error cut off, so that what is said of it begins its own."""
+    """End the lines of progress bars that an error cut off, so that its message begins on a new line."""
     if "tqdm" in sys.modules:
         from tqdm import tqdm
 
@@ -68,7 +69,7 @@ def _stage(name: str, arguments: list[str]) -> Handler:
     """A handler that runs a stage on a configuration."""
 
     def handle(parsed: argparse.Namespace) -> None:
-        # First, for most mistakes are seen here: what a stage imports may take seconds.
+        # Before the imports, which may take seconds: most mistakes are found here.
         config = configuration.load(parsed.config)
         values = [getattr(parsed, argument) for argument in arguments]
         if end_with_the_run() and config.device in ("auto", "cuda"):
@@ -91,7 +92,7 @@ def _prepare(config: configuration.Config) -> None:
 
 
 def _quiet() -> None:
-    """Keep transformers from talking: what a checkpoint lacks is checked where it is read."""
+    """Silence transformers: missing tensors of a checkpoint are found where it is read."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -153,7 +154,7 @@ def _demo(parsed: argparse.Namespace) -> int:
 
 
 def _verify(parsed: argparse.Namespace) -> int:
-    # What a run wrote of its models' places counts from the folder above results/.
+    # The paths of models that a run recorded are relative to the folder above results/.
     folder = parsed.results.resolve()
     os.chdir(folder.parent.parent)
     os.environ["TQDM_DISABLE"] = "1"
@@ -201,7 +202,7 @@ def _completion(parsed: argparse.Namespace) -> None:
     import shtab
 
     commands = _commands()
-    commands.commands.help = None  # else the commands are hidden from it, too
+    commands.commands.help = None  # otherwise the commands are hidden from shtab, too
     for command in commands.commands.choices.values():
         for action in command._actions:
             if action.type is Path:

@@ -1,6 +1,6 @@
-"""Batches: the choices and merges that one process makes; it loads base, experts and inputs once.
+"""Batches: the choices and merges of one process, which loads base, experts and inputs once.
 
-With `shards` above 1 several processes share in each batch: what they finish goes to journals, from which the
+With `shards` above 1, several processes share each batch: their results go to journals, from which the
 batch's own process writes the records.
 """
 
@@ -15,11 +15,11 @@ from remerge.errors import UserError
 
 @dataclass(frozen=True)
 class Share:
-    """The part of a batch that one of several processes makes.
+    """The part of a batch that belongs to one of several processes.
 
     Attributes:
-        choices: plans and variants, each with a stretch of the trials of its choice.
-        merges: variants and groups, each with a stretch of the group's merges.
+        choices: plans and variants, each with a range of the trials of its choice.
+        merges: variants and groups, each with a range of the group's merges.
     """
 
     choices: tuple[tuple[str, Variant, slice], ...]
@@ -31,8 +31,8 @@ class Batch:
     """The choices and merges of one process.
 
     Attributes:
-        name: a method, a learned variant; ``select/ties`` where choices are made before, by others.
-        method: of all its merges.
+        name: a method or a learned variant; ``select/ties`` if other processes make the choices first.
+        method: the method of all its merges.
         choices: plans and the variants whose parameters are chosen for them, before any merge.
         merges: variants and the groups of merges that they make, in order.
     """
@@ -43,7 +43,7 @@ class Batch:
     merges: tuple[tuple[Variant, str], ...]
 
     def shares(self, config: Config) -> list[Share]:
-        """The parts that `shards` processes make, alike in work; none where one makes all."""
+        """The parts of `shards` processes, with equal work; none if one process makes all."""
         if config.shards == 1:
             return []
         trials = [_work_of_choice(config, *choice) for choice in self.choices]
@@ -60,8 +60,8 @@ class Batch:
 def batches(config: Config) -> dict[str, Batch]:
     """Every choice and merge of a benchmark, each in one batch, by name.
 
-    A batch for each method that does not learn, and for each variant of one that does; of its choices one of
-    their own where several processes share in them.
+    There is a batch for each method that does not learn, and for each variant of one that does; its choices
+    are a separate batch if several processes share them.
     """
     of: dict[str, list[Variant]] = {}
     for variant in config.merge.variants:
@@ -91,7 +91,7 @@ def batch_of(config: Config, name: str) -> Batch:
 
 
 def _work_of_choice(config: Config, plan: str, variant: Variant) -> list[int]:
-    """The cost of each trial of a choice, in experts merged and judged on; a search is one piece."""
+    """The cost of each trial of a choice, in merged experts and judging tasks; a search is one piece."""
     cases = config.planned[plan].tuning(config.cases(plan))
     work = [len(case.tasks) + len(case.judged) for case in cases for _ in range(config.trials(variant))]
     return [sum(work)] if config.is_searched(variant) else work
@@ -104,10 +104,10 @@ def _work_of_merges(config: Config, variant: Variant, group: str) -> list[int]:
 
 
 def _dealt(work: Sequence[Sequence[int]], count: int) -> list[list[tuple[int, slice]]]:
-    """Lists of work, one after the other, cut into at most ``count`` stretches alike in work.
+    """Lists of work, one after the other, cut into at most ``count`` ranges with equal work.
 
     Returns:
-        For each stretch, which parts of which lists it holds.
+        For each range, its parts, each by the index of its list.
     """
     flat = [(k, place, cost) for k, costs in enumerate(work) for place, cost in enumerate(costs)]
     before = [0, *accumulate(cost for _, _, cost in flat)]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Benchmark:
-    """The results of one run, read when they are asked for.
+    """The results of one run, read when they are needed.
 
     Frames have plain columns. Scores and shares are from 0 to 1, ANP is in percent, times are in seconds,
     memory is in bytes.
@@ -34,10 +34,10 @@ class Benchmark:
 
     @classmethod
     def open(cls, results: str | Path) -> "Benchmark":
-        """The run in a folder ``results/<benchmark>``, wherever it lies.
+        """The run in a folder ``results/<benchmark>``, wherever that is.
 
         Raises:
-            UserError: it holds no run.
+            UserError: it contains no run.
         """
         found = cls(Run(Path(results)))
         _ = found.config
@@ -48,7 +48,7 @@ class Benchmark:
 
     @property
     def config(self) -> Config:
-        """The configuration, every default written out."""
+        """The configuration, with every default written out."""
         return self.run.config
 
     @property
@@ -63,11 +63,12 @@ class Benchmark:
 
     @property
     def merges(self) -> pd.DataFrame:
-        """A row a merge, of all plans.
+        """One row per merge, of all plans.
 
-        Columns: variant, label (in print), method, plan, case (``cola+mnli``), tasks (a tuple, sorted), size,
+        Columns: variant, label (for display), method, plan, case (``cola+mnli``), tasks (a tuple, sorted),
+            size,
         seed, anp and anp_restricted (NaN where they are not defined), merge, fit and evaluate (seconds),
-        memory (the most held while it was made), params (a dict, those really used).
+        memory (the peak while it was made), params (a dict of those actually used).
 
         Raises:
             UserError: a record is missing or broken.
@@ -90,10 +91,10 @@ class Benchmark:
 
     @property
     def scores(self) -> pd.DataFrame:
-        """A row a score on a test split, of merges and of what stands unmerged.
+        """One row per score on a test split, of merges and of unmerged models.
 
-        Columns: model (``base``, ``multitask``, a task's expert, or ``merge``), variant, case, seed (None of
-        unmerged models), task, metric, value, restricted, joint, n (examples), normalised (the share of the
+        Columns: model (``base``, ``multitask``, a task's expert, or ``merge``), variant, case, seed (None for
+        unmerged models), task, metric, value, restricted, joint, n (examples), normalised (as a share of the
         task's own expert's score).
 
         Raises:
@@ -114,7 +115,7 @@ class Benchmark:
 
     @property
     def coefficients(self) -> pd.DataFrame:
-        """A row a learned coefficient: variant, case, seed, expert, layer (nothing of one for all), value.
+        """One row per learned coefficient: variant, case, seed, expert, layer (empty for all layers), value.
 
         Raises:
             UserError: a record is missing or broken.
@@ -138,19 +139,19 @@ class Benchmark:
         """The score of each model on each example of a task's test split, ``[n, models]``, from 0 to 1.
 
         Args:
-            task: whose examples; their texts are the rows of `examples`.
-            case: a subset that holds the task, as records write it: ``cola+mnli``.
+            task: the task of the examples; their texts are the rows of `examples`.
+            case: a subset with this task, as in the records: ``cola+mnli``.
 
         Returns:
-            A row an example, in the order of the split; a column ``expert``, the task's own, and one for each
-            variant that makes this merge, of several seeds the first.
+            One row per example, in the order of the split; a column ``expert``, the task's own, and one for
+            each variant that makes this merge, with the first of several seeds.
 
         Raises:
             UserError: an unknown task or subset, or records without outcomes of single examples.
         """
         self.config.task(task)
         if task not in self.config.subset(case):
-            raise UserError(f"{task} is not merged in {case}: nothing is known of its examples")
+            raise UserError(f"{task} is not merged in {case}: name one of its tasks")
         columns = {"expert": self.run.own_outcomes(task)}
         for variant in self.run.variants:
             for merge in self.run.merges(variant.name, case.count("+") + 1):
@@ -162,7 +163,7 @@ class Benchmark:
         """The examples of a task's test split, ``[n, columns of its dataset]``, in the order of `outcomes`.
 
         Raises:
-            UserError: an unknown task, or the split is not there.
+            UserError: an unknown task, or the split is missing.
         """
         self.config.task(task)
         file = self.run.results / "data" / task / "test.parquet"
@@ -172,14 +173,14 @@ class Benchmark:
 
     @property
     def exhibits(self) -> pd.DataFrame:
-        """A row a table or figure: name, kind, title, source (the paper's own number, if it has one)."""
+        """One row per table or figure: name, kind, title, source (the paper's own number, if any)."""
         return pd.DataFrame(
             {"name": e.name, "kind": e.kind, "title": e.title, "source": e.source}
             for e in exhibits.of(self.config).values()
         )
 
     def exhibit(self, name: str) -> "Figure | Styler":
-        """A figure of matplotlib, or a table as it is printed, styled; numbers as such are those of `frame`.
+        """A matplotlib figure, or a styled table as in the report; `frame` has a table's plain numbers.
 
         Raises:
             UserError: the benchmark has no such exhibit, or a record is missing.
@@ -191,35 +192,35 @@ class Benchmark:
         return made.styled(f"{title}. {caption}")
 
     def frame(self, name: str) -> pd.DataFrame:
-        """Every number of a table, the published ones among them, under the names of its CSV file.
+        """Every number of a table, including the published ones, with the column names of its CSV file.
 
         Raises:
             UserError: the benchmark has no such table, or a record is missing.
         """
         _, made = self._built(name)
         if isinstance(made, Figure):
-            raise UserError(f"{name} is a figure: it has no frame")
+            raise UserError(f"{name} is a figure and has no frame: use exhibit")
         return made.frame.copy()
 
     def model(self, variant: str, case: str) -> "PreTrainedModel":
-        """A merge of a subset as a model in memory: made again from the record, as it was scored.
+        """A merge of a subset as a model in memory, made again from the record as it was scored.
 
         Args:
-            variant: how to merge, a name in `merges`.
+            variant: the variant that merges, a name in `merges`.
             case: the experts, ``cola+mnli``, sorted.
 
         Returns:
-            A model of the base's class, on the configuration's device, in evaluation mode. Where each task
-            has a head, they stand side by side in its place: `remerge.families.heads.route` says which task's
-            an input is.
+            A model of the base's class, on the configuration's device, in evaluation mode. If each task
+            has a head, the heads are side by side in place of one: `remerge.families.heads.route` sets the
+            task of an input.
 
         Raises:
-            UserError: an unknown variant or subset, or the files of base or experts are not there any more.
+            UserError: an unknown variant or subset, or the files of base or experts no longer exist.
         """
         # Imported here: frames and exhibits need no torch.
         from remerge.stages._again import again
 
-        # What a run wrote of its models' places counts from the folder above results/.
+        # The paths of models that a run recorded are relative to the folder above results/.
         folder = self.run.results.resolve()
         if (folder.parent.name, folder.name) != self.config.folder.parts:
             raise UserError(f"{folder} is not {self.config.folder}: name the folder of a run")

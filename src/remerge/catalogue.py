@@ -1,4 +1,4 @@
-"""The catalogue of methods in print: to be read in a terminal, as a markdown table, and by programs."""
+"""The catalogue of methods: for a terminal, as a markdown table, and for programs."""
 
 import json
 import textwrap

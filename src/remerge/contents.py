@@ -1,4 +1,4 @@
-"""Digests of files, by SHA-256: they tell a file that was altered or replaced from the one that was made."""
+"""SHA-256 digests of files, which show whether a file was altered or replaced after it was made."""
 
 import hashlib
 from functools import cache
@@ -11,9 +11,9 @@ BESIDE = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja")
 
 
 def digest_of(path: Path) -> str:
-    """The digest of a file's bytes, as `sha256sum` prints it; no file is read twice in a process.
+    """The digest of a file's bytes, as printed by `sha256sum`; no file is read twice in a process.
 
-    A file that was replaced since is read again, though its size and time are the old one's: the time of
+    A file that was replaced since is read again, even with the same size and time: the time of
     its last change of state cannot be set.
 
     Raises:
@@ -32,8 +32,8 @@ def of_model(folder: Path, weights: bool = True) -> dict[str, str]:
     """The digest of each file that a model may be loaded from, by its name in the folder.
 
     Args:
-        folder: where the model lies.
-        weights: whether its weights, which are large, are among them; the heads of tasks always are.
+        folder: the model's folder.
+        weights: whether to include its weights, which are large; heads of tasks always are included.
     """
     patterns = [*BESIDE, "heads/*.safetensors", *(["*.safetensors"] if weights else [])]
     files = sorted(file for pattern in patterns for file in folder.glob(pattern))
@@ -41,12 +41,12 @@ def of_model(folder: Path, weights: bool = True) -> dict[str, str]:
 
 
 def of_source(source: str) -> dict[str, str]:
-    """The digest of each file of a local source of data, by name; none of any other."""
+    """The digest of each file of a local source of data, by name; empty for any other source."""
     return {file.name: digest_of(file) for file in sorted(Path(source).glob("*")) if file.is_file()}
 
 
 def changed_since(folder: Path, record: Path) -> bool:
-    """Whether anything of a folder may have changed after a record of it was written."""
+    """Whether anything in a folder may have changed after a record of it was written."""
     files = [folder, *folder.glob("*"), *folder.glob("heads/*")]
     return any(file.stat().st_ctime_ns >= record.stat().st_mtime_ns for file in files)
 

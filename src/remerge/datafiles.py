@@ -1,4 +1,4 @@
-"""Where a task's examples come from: files as people have them, or a dataset of the hub."""
+"""The sources of a task's examples: files as people have them, or a dataset on the hub."""
 
 import codecs
 import csv
@@ -20,7 +20,7 @@ READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parque
 
 
 def columns_of(folder: Path, split: str) -> list[str] | None:
-    """The columns of a split of a local source, from its first lines; None if they are not to be had so."""
+    """The columns of a split of a local source, from its first lines; None if these do not show them."""
     file, kind = _split_file(folder, split)
     try:
         if kind == "parquet":
@@ -35,12 +35,12 @@ def columns_of(folder: Path, split: str) -> list[str] | None:
 
 
 def read_source(task: Task, split: str) -> Any:
-    """A split of a task's source, a local folder or a dataset of the hub, as `datasets` has it.
+    """A split of a task's source, a local folder or a dataset on the hub, as a dataset of `datasets`.
 
     Raises:
-        UserError: it is out of reach, not whole, or no text in UTF-8.
+        UserError: it is out of reach, incomplete or damaged, or not UTF-8 text.
     """
-    # Imported here: the other readers of this module, every merge among them, start a second sooner.
+    # Imported here: other users of this module, including every merge, start a second sooner.
     from datasets import DownloadConfig, Image, disable_progress_bars, load_dataset
     from datasets.exceptions import DatasetsError
 
@@ -71,10 +71,10 @@ def read_source(task: Task, split: str) -> Any:
 
 
 def _read_file(file: Path, kind: str, split: str) -> Any:
-    """The examples of a local file; a CSV file's cells as the texts that they are.
+    """The examples of a local file; the cells of a CSV file stay texts.
 
     Raises:
-        UserError: it is not whole, or no text in UTF-8.
+        UserError: it is incomplete or damaged, or not UTF-8 text.
     """
     from datasets import Features, Value, load_dataset
     from datasets.exceptions import DatasetsError
@@ -83,23 +83,24 @@ def _read_file(file: Path, kind: str, split: str) -> Any:
     if kind != "parquet":
         _check_text(file)
     if kind == "csv" and (columns := columns_of(file.parent, split)):
-        # Else 007 is read as 7, the words NA and None as nothing, a column without a head as row names.
+        # Otherwise 007 becomes 7, the words NA and None become missing, and a column without a head row
+        # names.
         if twice := [column for column in columns if column and columns.count(column) > 1]:
-            raise UserError(f"{file}: two columns are called {twice[0]!r}: rename one")
+            raise UserError(f"{file}: two columns have the name {twice[0]!r}: rename one")
         texts = Features({column: Value("string") for column in columns if column})
         how = {"features": texts, "keep_default_na": False, "na_values": [""], "index_col": False}
     try:
         with warnings.catch_warnings():
-            # A row of more cells than heads would lose its last ones.
+            # A row with more cells than heads would lose its last ones.
             warnings.filterwarnings("error", "Length of header")
             return load_dataset(kind, data_files={split: str(file)}, split=split, **how)
     except (DatasetsError, OSError, ValueError, RuntimeError, pa.ArrowException) as error:
         cause = " ".join(str(error.__cause__ or error).split())[:200]
-        raise UserError(f"{file}: not whole ({cause}): mend the file") from None
+        raise UserError(f"{file}: incomplete or damaged ({cause}): correct the file") from None
 
 
 def _check_text(file: Path) -> None:
-    """Refuse a file that is no text, by the line where it ceases to be one."""
+    """Refuse a file that is not text, naming the first line that is not."""
     decoder, line = codecs.getincrementaldecoder("utf-8")(), 1
     try:
         with _opened(file) as data:
@@ -112,7 +113,7 @@ def _check_text(file: Path) -> None:
         line += error.object[: error.start].count(b"\n")
         raise UserError(f"{file}: not UTF-8 in line {line}: save it in that encoding") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{file}: cannot be read ({error}): give the whole file") from None
+        raise UserError(f"{file}: cannot be read ({error}): give the complete file") from None
     if not file.stat().st_size:
         raise UserError(f"{file} is empty: write one example per line")
 
@@ -127,4 +128,4 @@ def _split_file(folder: Path, split: str) -> tuple[Path, str]:
     for ending in endings:
         if (folder / f"{split}{ending}").is_file():
             return folder / f"{split}{ending}", READERS[ending.removesuffix(".gz")]
-    raise UserError(f"{folder}: no file {split} ending in {', '.join(endings)}")
+    raise UserError(f"{folder}: no file {split} ending in {', '.join(endings)}: add one")

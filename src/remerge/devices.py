@@ -1,7 +1,7 @@
-"""The GPUs of a machine, given out to the jobs of its runs: each sees one, alone or beside others that fit.
+"""The GPUs of a machine, assigned to the jobs of its runs: each sees one, shared with others that fit.
 
-Jobs agree by files in a folder of the user's. Each is locked while its job lives, however that ends, and is
-called by device, megabytes and process.
+Jobs coordinate through files in a folder of the user. A file is locked until its job ends, in whatever way,
+and is named after device, megabytes and process.
 """
 
 import fcntl
@@ -18,23 +18,23 @@ from pathlib import Path
 from remerge.errors import UserError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-"""The variable by which a process sees some devices only."""
+"""The variable that limits the devices visible to a process."""
 
 SECONDS = 1.0
-"""After which a job that waits looks again."""
+"""The interval at which a waiting job looks again."""
 
 HELD: list[int] = []
-"""Of this process, until it ends."""
+"""The locked files of this process, held until it ends."""
 
 
 def take(memory: int) -> None:
-    """See one device from now on: a free one, or that with most room, once so many megabytes fit there.
+    """Use a single device from now on: a free one, or the one with most room, once this many megabytes fit.
 
-    A job that is larger than any device waits for a free one. Where there are none, or the job needs none,
+    A job that is larger than any device waits for a free one. If there are no devices, or the job needs none,
     nothing is done.
 
     Raises:
-        UserError: the folder of the files is somebody else's.
+        UserError: the folder of the files belongs to somebody else.
     """
     devices = _devices()
     if not devices or not memory:
@@ -42,18 +42,18 @@ def take(memory: int) -> None:
     folder = Path(tempfile.gettempdir(), f"remerge-gpus-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-        raise UserError(f"{folder} is not a folder of this user's: remove it, or set TMPDIR")
+        raise UserError(f"{folder} is not a folder of this user: remove it, or set TMPDIR")
     waits = False
     while not (found := _try(memory, devices, folder)):
         if not waits:
-            print(f"remerge: waits for {memory} MB of a GPU", file=sys.stderr, flush=True)
+            print(f"remerge: waiting for {memory} MB of a GPU", file=sys.stderr, flush=True)
         waits = True
         time.sleep(SECONDS)
     os.environ[VISIBLE] = found
 
 
 def _devices() -> dict[str, int]:
-    """The devices that are visible, each with its megabytes; 0 where nobody says."""
+    """The visible devices, each with its megabytes; 0 if unknown."""
     told: dict[str, int] = {}
     names: dict[str, str] = {}
     if command := shutil.which("nvidia-smi"):
@@ -97,7 +97,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _is_alive(file: Path) -> bool:
-    """Whether the job of a file lives; the file of one that does not goes."""
+    """Whether the job of a file is alive; if not, the file is removed."""
     held = os.open(file, os.O_RDWR)
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

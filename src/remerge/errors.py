@@ -1,4 +1,4 @@
-"""The exceptions that stand for wrong input."""
+"""The exceptions for wrong input."""
 
 
 class UserError(Exception):
@@ -13,4 +13,4 @@ class Diverged(UserError):
 
 
 class Stale(UserError):
-    """A file that is whole, and would be made otherwise today."""
+    """A file that is intact but would be made differently today."""

@@ -1,4 +1,4 @@
-"""Atomic writes: a file is either absent, the old one, or whole."""
+"""Atomic writes: a file is absent, the old one, or complete."""
 
 import json
 import os
@@ -15,11 +15,11 @@ from safetensors import SafetensorError
 from remerge.errors import UserError
 
 PARTIAL = ".partial~"
-"""How the names of files and folders begin that are being written; machine and process follow."""
+"""The beginning of the names of files and folders being written; machine and process follow."""
 
 
 def is_place(source: str) -> bool:
-    """Whether a model or data are named by a place on this machine, there or not, and by no hub id."""
+    """Whether a source of a model or data is a path on this machine, existing or not, and not a hub id."""
     return source[:1] in ("/", ".") or source.count("/") > 1
 
 
@@ -29,7 +29,7 @@ def _partial(path: Path) -> str:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Say in a line that something cannot be written, whichever library finds it.
+    """Report in one line that something cannot be written, whichever library fails.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.
@@ -42,7 +42,7 @@ def writing(path: Path) -> Iterator[None]:
     except RuntimeError as error:
         if "PytorchStreamWriter" not in str(error):
             raise
-        raise UserError(f"cannot write {path}: no room, or no permission") from error
+        raise UserError(f"cannot write {path}: free some disk space, or allow writing") from error
 
 
 def write_with(path: Path, write: Callable[[Path], None]) -> None:
@@ -67,7 +67,7 @@ def write_with(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_folder(folder: Path, save: Callable[[Path], None]) -> None:
-    """Let ``save`` fill a folder that appears whole or not at all.
+    """Let ``save`` fill a folder that appears complete or not at all.
 
     Raises:
         UserError: the disk is full or the folder cannot be written; nothing is left behind.
@@ -83,12 +83,12 @@ def write_folder(folder: Path, save: Callable[[Path], None]) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be written, before hours are spent on what will be written there.
+    """Refuse a folder that cannot be written, before hours are spent on its contents.
 
     Raises:
-        UserError: it is read-only, or a part of its path is no folder.
+        UserError: it is read-only, or part of its path is not a folder.
     """
-    # Nothing is made yet: a stage that fails leaves nothing behind.
+    # Nothing is created yet: a stage that fails leaves nothing behind.
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     try:
         with tempfile.TemporaryFile(dir=there):

@@ -27,20 +27,20 @@ from remerge.files import writing
 from remerge.tau_jp import Penalty
 
 CHECKPOINTS = 10
-"""How often a training that is not watched keeps what it would go on from."""
+"""The number of checkpoints of a training without evaluations, from which it can resume."""
 
 
 class InOrder(Sampler[int]):
-    """Batches of like length, as Trainer groups them, in an order that follows from seed and epoch alone.
+    """Batches of similar length, as grouped by Trainer, in an order that depends only on seed and epoch.
 
-    Trainer's own follows from all that was drawn before, which a resumed training has not.
+    Trainer's own order depends on all earlier random draws, which a resumed training has not made.
     """
 
     def __init__(self, lengths: list[int], batch_size: int, seed: int) -> None:
         self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """The pass over the examples that comes next."""
+        """Set the next pass over the examples."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -59,20 +59,20 @@ class Losses(TrainerCallback, ExportableState):
         self.total = total
 
     def state(self) -> dict[str, Any]:
-        """As Trainer keeps it."""
+        """The state as Trainer saves it."""
         return {"args": {"total": self.total}, "attributes": {}}
 
 
 class AnswerTrainer(Trainer):
-    """A Trainer whose loss is the cross-entropy of the answers alone, as the family reads them."""
+    """A Trainer whose loss is the cross-entropy of the answers only, as the family reads them."""
 
     family: Family
     penalty: Callable[[nn.Module, int], Tensor] | None = None
-    """Of the model, at every step, beside the loss."""
+    """A penalty on the model that is added to the loss at every step."""
 
     @property
     def losses(self) -> Losses:
-        """Of all steps; another object after a training was resumed."""
+        """The losses of all steps; a new object after a training was resumed."""
         found: Losses = next(c for c in self.callback_handler.callbacks if isinstance(c, Losses))
         return found
 
@@ -83,10 +83,10 @@ class AnswerTrainer(Trainer):
         return InOrder(lengths, batch, self.args.seed)
 
     def training_step(self, *given: Any, **named: Any) -> Tensor:
-        """One step, and an end where the loss is no number.
+        """One step; training ends if the loss is not finite.
 
         Raises:
-            Diverged: it is none.
+            Diverged: the loss is NaN or infinite.
         """
         loss: Tensor = super().training_step(*given, **named)
         if not bool(torch.isfinite(loss)):
@@ -128,18 +128,19 @@ def finetune(
     Args:
         family: how the model reads examples.
         model: the base, with a fresh head where the family has heads.
-        train: what it learns.
-        validation: what it is watched on, if the recipe says so.
+        train: the training examples.
+        validation: the examples of evaluations, if the recipe asks for them.
         recipe: the configuration's `finetune`.
-        seed: of the order of the examples, of dropout and of adapters.
-        checkpoints: a folder of this training alone, from whose last checkpoint it goes on.
-        others: of the recipe tau_jp: the other tasks' examples.
+        seed: the seed of the order of the examples, of dropout and of adapters.
+        checkpoints: a folder for this training only; it resumes from the last checkpoint there.
+        others: for the recipe tau_jp, the other tasks' examples.
 
     Returns:
-        The model or adapter, and ``steps``, ``examples`` (seen), the mean training ``loss`` in nats a token.
+        The model or adapter, and ``steps``, ``examples`` (seen), the mean training ``loss`` in nats per
+        token.
 
     Raises:
-        Diverged: the loss or a weight is no number: the learning rate is too high.
+        Diverged: the loss or a weight is NaN or infinite: the learning rate is too high.
         UserError: an adapter finds no layers.
     """
     device = next(model.parameters()).device
@@ -159,7 +160,7 @@ def finetune(
         warmup_steps=int(recipe.warmup * recipe.steps),
         seed=seed,
         data_seed=seed,
-        # In half precision, a linearised model's step away from the base would drown in the rounding.
+        # In half precision, rounding would drown a linearised model's step away from the base.
         bf16=device.type == "cuda" and not recipe.linear,
         use_cpu=device.type == "cpu",
         eval_strategy="steps" if watch else "no",
@@ -171,11 +172,11 @@ def finetune(
         load_best_model_at_end=recipe.patience is not None,
         metric_for_best_model="eval_loss",
         greater_is_better=False,
-        # Else Trainer passes over steps whose loss is no number.
+        # Otherwise Trainer ignores steps whose loss is not finite.
         logging_nan_inf_filter=False,
         logging_steps=max(1, recipe.steps // 10),
         remove_unused_columns=False,
-        # Else Trainer looks for them in the model's arguments, and a vision tower has none.
+        # Otherwise Trainer looks for them in the model's arguments, and a vision tower has none.
         label_names=["labels"],
         report_to=[],
     )
@@ -184,7 +185,7 @@ def finetune(
 
     def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
         batch = family.collate([item["example"] for item in items], device)
-        # By these, Trainer counts what a step's loss is the mean of; they are shifted already.
+        # Trainer uses these to count the terms of a step's mean loss; they are already shifted.
         return {"batch": batch, "labels": batch.targets, "shift_labels": batch.targets}
 
     trainer = AnswerTrainer(
@@ -196,7 +197,7 @@ def finetune(
         callbacks=watching,
     )
     if "TQDM_DISABLE" in os.environ:
-        # Who wants no bars wants no lines of losses either.
+        # Without progress bars there are no lines of losses either.
         trainer.remove_callback(PrinterCallback)
     trainer.family = family
     if isinstance(family, Linearised) and others:
@@ -207,14 +208,14 @@ def finetune(
     steps = trainer.state.global_step
     for name, theta in trained.named_parameters():
         if not finite(theta):
-            raise Diverged(f"step {steps}: {name} holds NaN or infinity: lower finetune.learning_rate")
+            raise Diverged(f"step {steps}: {name} contains NaN or infinity: lower finetune.learning_rate")
     trained.eval()
     loss = trainer.losses.total / steps
     return trained, {"steps": steps, "examples": steps * recipe.batch_size, "loss": loss}
 
 
 def _last_whole(checkpoints: Path) -> str | None:
-    """The last checkpoint that was written to its end; one that was not is removed.
+    """The last complete checkpoint; an incomplete one is removed.
 
     Trainer writes its own state last.
     """
@@ -229,7 +230,7 @@ def _last_whole(checkpoints: Path) -> str | None:
 
 
 def _adapted(model: Any, heads: list[str], lora: Lora, seed: int) -> nn.Module:
-    """A LoRA adapter on the model; its heads are trained whole."""
+    """A LoRA adapter on the model; its heads are trained in full."""
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -241,10 +242,11 @@ def _adapted(model: Any, heads: list[str], lora: Lora, seed: int) -> nn.Module:
     try:
         adapted: nn.Module = get_peft_model(model, config)
     except ValueError as error:
-        raise UserError(f"finetune.lora.targets: {str(error).splitlines()[0]}") from None
+        cause = str(error).splitlines()[0]
+        raise UserError(f"finetune.lora.targets: {cause}: name linear layers of the base") from None
     return adapted
 
 
 def _items(examples: Sequence[Example]) -> list[dict[str, Any]]:
-    """An example with the length that it is grouped by."""
+    """Examples with the lengths by which they are grouped."""
     return [{"input_ids": range(e.length), "example": e} for e in examples]

@@ -1,4 +1,4 @@
-"""How many weights a model has, from the headers of its files; none is loaded."""
+"""The number of weights of a model, from the headers of its files, without loading any."""
 
 import json
 import math
@@ -17,14 +17,14 @@ INDEX = "model.safetensors.index.json"
 
 @cache
 def weights(source: str, revision: str | None = None) -> dict[str, tuple[int, int]]:
-    """How many numbers each tensor of floating-point numbers has, and the bytes of one, by name.
+    """The number of entries of each floating-point tensor, and the bytes of one entry, by name.
 
     Args:
-        source: a folder, or a hub id, of which files in the cache count; all must be at hand, or none is.
+        source: a folder, or a hub id, whose files count only if all of them are in the cache.
         revision: commit or tag on the hub.
 
     Raises:
-        UserError: a file is not whole.
+        UserError: a file is incomplete or damaged.
     """
     found: dict[str, tuple[int, int]] = {}
     for file in _files(source, revision):
@@ -35,7 +35,7 @@ def weights(source: str, revision: str | None = None) -> dict[str, tuple[int, in
                 if (width := BYTES.get(tensor.get("dtype", ""))) is not None:
                     found[name] = math.prod(tensor["shape"]), width
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError):
-            raise UserError(f"{file}: not whole: fetch or make it again") from None
+            raise UserError(f"{file}: incomplete or damaged: download or save it again") from None
     return found
 
 
@@ -48,7 +48,7 @@ def _files(source: str, revision: str | None) -> list[Path]:
     try:
         names = sorted(set(json.loads(index.read_bytes())["weight_map"].values())) if index else []
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{index}: no weight_map: fetch or make it again") from None
+        raise UserError(f"{index}: no weight_map: download or save it again") from None
     files = [_file(source, revision, str(name)) for name in names]
     return [file for file in files if file] if all(files) else []
 

@@ -1,4 +1,4 @@
-"""A benchmark as it would be on this machine, before anything of it is made: every model is the base."""
+"""A benchmark as it would be on this machine, before anything of it exists: every model is the base."""
 
 import time
 from collections.abc import Mapping
@@ -26,22 +26,22 @@ from remerge.work import ANSWER, Extent
 
 
 def base_of(config: Config, empty: Path) -> Path:
-    """The folder of the base; one that a run would pretrain is made by a step of it, in an empty folder.
+    """The folder of the base; if a run would pretrain it, one step of that is made, in an empty folder.
 
     Raises:
-        UserError: it is on the hub and was not fetched.
+        UserError: it is on the hub and was not downloaded.
     """
     source, revision = config.base.source, config.base.revision
     if source == "miniature":
         pretrain_base(config, empty, 1)
         return empty
     if not Path(source).is_dir() and not weights(source, revision):
-        raise UserError(f"base.source: {source} is not at hand to be timed: hf download {source}")
+        raise UserError(f"base.source: {source} is not on this machine: run hf download {source}")
     return locate(source, revision)
 
 
 def pretrain_base(config: Config, folder: Path, steps: int) -> None:
-    """Some steps of the pretraining of a miniature base."""
+    """Some steps of a miniature base's pretraining."""
     # Imported here: few bases are pretrained.
     from remerge.miniature.pretrain import pretrain
 
@@ -50,11 +50,11 @@ def pretrain_base(config: Config, folder: Path, steps: int) -> None:
 
 
 class Here(Workspace):
-    """A workspace in which nothing is made, where every model is the base.
+    """A workspace that makes nothing, and where every model is the base.
 
     Args:
-        config: of the benchmark.
-        folder: where the base lies.
+        config: the benchmark's configuration.
+        folder: the base's folder.
     """
 
     def __init__(self, config: Config, folder: Path) -> None:
@@ -66,7 +66,7 @@ class Here(Workspace):
         self._rows: dict[str, Mapping[Any, list[Row]]] = {}
 
     def record(self, model: str) -> Model:
-        """The base's, whichever is asked for."""
+        """The base's record, for any model."""
         return self.base
 
     def fresh(self, dtype: torch.dtype) -> nn.Module:
@@ -76,7 +76,7 @@ class Here(Workspace):
         return model
 
     def rows(self, task: str, split: str) -> list[Row]:
-        """The examples of a split, as the run made them or would make them of local data; else none."""
+        """The examples of a split, as the run made them or would make them from local data; else none."""
         if task not in self._rows:
             settings, found = self.config.task(task), dict[Any, list[Row]]()
             with suppress(UserError):
@@ -95,7 +95,7 @@ class Here(Workspace):
         return made
 
     def _assumed(self, task: str, split: str) -> Split:
-        """As many inputs as there may be, all alike."""
+        """The largest possible number of inputs, all the same."""
         asked, picture = self.config.task(task), BytesIO()
         Image.effect_noise((224, 224), 64).save(picture, "png")
         prompt = picture.getvalue() if asked.image else [2] * self._tokens
@@ -105,12 +105,12 @@ class Here(Workspace):
 
     @property
     def _tokens(self) -> int:
-        """Of an input that is not at hand."""
+        """The assumed tokens of an unknown input."""
         return min(TOKENS, int(self.family.processor.model_max_length))
 
     @property
     def extents(self) -> dict[str, Extent]:
-        """How large each task is."""
+        """The size of each task."""
         found = {}
         for task in self.config.tasks:
             train, validation, test = (self.split(task, split).examples for split in SPLITS)
@@ -120,12 +120,12 @@ class Here(Workspace):
 
     @property
     def remark(self) -> str:
-        """What was measured, and which inputs are at hand."""
+        """A line on what was measured, and which inputs were available."""
         lacking = [task for task in self.config.tasks if not self.rows(task, "test")]
         if not lacking:
             return "time on this machine, measured with the base on the tasks' inputs:"
         size = "" if self.config.base.reads == "image" else f" of {self._tokens} tokens"
         return (
             f"time on this machine, measured with the base; inputs{size} stand in for those of "
-            f"{', '.join(lacking)}, which are not at hand:"
+            f"{', '.join(lacking)}, which are not on this machine:"
         )

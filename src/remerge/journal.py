@@ -1,4 +1,4 @@
-"""The work that a killed run had finished: records by key, appended one line at a time."""
+"""The finished work of a run that was killed: records by key, appended one line at a time."""
 
 import json
 import os
@@ -20,9 +20,9 @@ class Entry(BaseModel):
 
     Attributes:
         key: a digest of everything that the record was computed from.
-        record: what was computed.
-        versions: of the packages that computed it.
-        seal: the digest of all this, so that no altered number is taken for a computed one.
+        record: the computed record.
+        versions: the versions of the packages that computed it.
+        seal: the digest of all this, so that no altered number passes for a computed one.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
@@ -34,21 +34,20 @@ class Entry(BaseModel):
 
 
 class Journal:
-    """Records on disk, each under a key that says exactly what it was computed from.
+    """Records on disk, each under a key that identifies everything it was computed from.
 
-    A record is found again only under the same key, so a changed input or setting computes anew. A line
-    that is not as it was written, cut short by a kill or altered, is dropped, and what it held is computed
-    again.
+    A record is found again only under the same key, so a changed input or setting leads to a new computation.
+    A line that was altered, or truncated by a kill, is dropped, and its record is computed again.
 
-    Processes that share in the work keep a file each, beside the one of the whole: each reads what others
-    finished and writes its own, for network file systems keep no order among several that append.
+    Processes that share the work keep one file each, beside the main one: each reads what others
+    finished and writes only its own, since network file systems do not order the writes of several processes.
     """
 
     def __init__(self, path: Path, kind: Any = Any, share: int | None = None) -> None:
         """Read the journal.
 
         Args:
-            path: where it lies, or will.
+            path: its file, which may not exist yet.
             kind: the type of its records.
             share: the number of this process, if it is one of several.
         """
@@ -63,7 +62,7 @@ class Journal:
             self._read(file, own=file in (self.path, *self._shares))
 
     def recall(self, key: str, compute: Callable[[], Any]) -> Any:
-        """The record under ``key``; computed, and kept before this returns, if there is none."""
+        """The record under ``key``; if there is none, it is computed, and kept before this returns."""
         if key not in self.entries:
             said = {"key": key, "record": compute(), "versions": versions()}
             entry = Entry(**said, seal=digest(said))
@@ -72,7 +71,7 @@ class Journal:
         return self.entries[key].record
 
     def settle(self) -> None:
-        """Make one file of the whole and all shares, whose processes are done, without broken lines."""
+        """Combine the main file and all shares, whose processes are done, into one without broken lines."""
         if self.broken or self._shares:
             write_bytes(self.path, b"".join(self._whole.values()))
             for file in self._shares:
@@ -80,7 +79,7 @@ class Journal:
             self.broken, self._shares = 0, []
 
     def _read(self, file: Path, own: bool) -> None:
-        """Take in a file; a broken line in another process's may be on its way."""
+        """Read a file; a broken line in another process's file may still be being written."""
         lines = _lines(file)
         entries = [(line, entry) for line in lines if (entry := self._entry(line))]
         self.entries |= {entry.key: entry for _, entry in entries}
@@ -89,11 +88,11 @@ class Journal:
             lost = len(lines) - len(entries)
             self.broken += lost
             if lost:
-                said = f"{lost} of {len(lines)} lines are not as they were written"
-                print(f"remerge: {file}: {said}: dropped, to be computed again", file=sys.stderr)
+                said = f"{lost} of {len(lines)} lines are incomplete or were altered"
+                print(f"remerge: {file}: {said}: they will be computed again", file=sys.stderr)
 
     def _entry(self, line: bytes) -> Entry | None:
-        """The entry in a line; None if it is not as it was written."""
+        """The entry in a line; None if the line is incomplete or was altered."""
         try:
             entry = Entry.model_validate_json(line)
             self._kind.validate_json(json.dumps(entry.record), strict=True)
@@ -126,7 +125,7 @@ def _lines(file: Path) -> list[bytes]:
 
 
 def shares_of(path: Path) -> list[Path]:
-    """The files beside a journal of several processes that share in its work, in their order."""
+    """The files beside a journal of the processes that share its work, in their order."""
     files = path.parent.glob(f"{path.stem}~*.jsonl")
     return sorted(files, key=lambda file: int(file.stem.rpartition("~")[2]))
 

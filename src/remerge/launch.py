@@ -1,4 +1,4 @@
-"""The pipeline from wherever it is: Snakemake with the project's own Snakefile, in the folder of the user."""
+"""The pipeline, run from any folder: Snakemake with the project's own Snakefile, in the user's folder."""
 
 import shutil
 import subprocess
@@ -12,31 +12,31 @@ PACKAGE = Path(__file__).parent
 
 
 def project() -> Path:
-    """Where Snakefile, rules and configurations lie: in a checkout, or in the installed package."""
+    """The folder of Snakefile, rules and configurations: a checkout, or the installed package."""
     checkout = PACKAGE.parents[1]
     return checkout if (checkout / "Snakefile").is_file() else PACKAGE / "project"
 
 
 def miniature(name: str) -> Path:
-    """The configuration of a miniature benchmark: ``demo``, or ``t5`` for `demo-t5`.
+    """The configuration of a miniature benchmark: ``demo``, or for example ``t5`` for `demo-t5`.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: there is none with this name.
     """
     folder = project() / "config"
     file = folder / ("demo.yaml" if name == "demo" else f"demo-{name}.yaml")
     if not file.is_file():
         known = sorted(path.stem.removeprefix("demo-") for path in folder.glob("demo*.yaml"))
-        raise UserError(f"no miniature {name!r}, known: {', '.join(known)}")
+        raise UserError(f"unknown miniature {name!r}, known: {', '.join(known)}")
     return file
 
 
 def run(config: Path, more: Sequence[str]) -> int:
-    """Run a benchmark in the working directory, to `results/`; the exit status is Snakemake's.
+    """Run a benchmark in the working directory, with output in `results/`; the exit status is Snakemake's.
 
     Args:
         config: its configuration.
-        more: further arguments of Snakemake.
+        more: further arguments for Snakemake.
     """
     root = project()
     profile = root / "workflow/profiles" / ("gpu" if _has_gpu() else "local")

@@ -1,7 +1,7 @@
-"""The seconds that units of work take on this machine, each measured by the code that jobs run.
+"""The seconds that units of work take on this machine, measured with the code that jobs run.
 
-Experts are the base and noise, references are uniform, statistics are made up: none of that changes what they
-take. Nothing is written but to a folder of the caller's.
+Experts are the base plus noise, references are uniform, statistics are made up: this does not change the time
+they take. Nothing is written except to a folder of the caller.
 """
 
 import re
@@ -31,28 +31,28 @@ from remerge.methods import find
 from remerge.work import AT_ONCE, Unit, Work
 
 LEAST = 0.3
-"""Seconds at least for which a unit is done again and again."""
+"""The least time in seconds for which a unit is repeated."""
 
 LONG = 5.0
-"""Where one step takes so many seconds, what begins and ends beside it hardly counts."""
+"""A step of this many seconds makes the time before and after it negligible."""
 
 NOISE = 1e-3
 """The scale of the difference between experts and the base."""
 
 
 def start(module: str) -> float:
-    """The seconds until a process begins to work that imports a module."""
-    # The first process may find libraries on the disk, the others find them in memory.
+    """The seconds until a process that imports a module begins to work."""
+    # The first process may read libraries from the disk, the others find them in memory.
     begin = partial(subprocess.run, [sys.executable, "-c", f"import {module}"], check=True)
     return min(_took(begin) for _ in range(2))
 
 
 class Machine:
-    """The seconds that units of work take here, each measured when it is first asked for.
+    """The seconds that units of work take here, each measured when it is first needed.
 
     Args:
         space: the benchmark.
-        folder: for what is written on the way.
+        folder: the folder for temporary files.
     """
 
     def __init__(self, space: Here, folder: Path) -> None:
@@ -61,11 +61,11 @@ class Machine:
         self._known: dict[Unit, float] = {}
 
     def seconds(self, work: Work) -> float:
-        """Of some work."""
+        """The seconds of some work."""
         return sum(times * self._one(unit) for unit, times in work.items() if times)
 
     def _one(self, unit: Unit) -> float:
-        """Of a unit; inputs that go through a model together are measured as one of many."""
+        """The seconds of a unit; for inputs that go through a model together, their share of a batch."""
         together = unit.inputs if unit.kind in ("score", "answer") else 1
         key = unit._replace(inputs=0, passes=0)
         if key not in self._known:
@@ -74,7 +74,7 @@ class Machine:
 
     @cached_property
     def model(self) -> nn.Module:
-        """The module that is asked."""
+        """The module that answers."""
         return self.space.fresh(self.space.dtype)
 
     def _load(self, unit: Unit) -> float:
@@ -87,7 +87,7 @@ class Machine:
         return _step(lambda steps: pretrain_base(self.config, next(self._folders), steps))
 
     def _train(self, unit: Unit) -> float:
-        # Imported here: the Trainer takes five seconds, and experts may all be there.
+        # Imported here: the Trainer takes five seconds, and all experts may exist already.
         from remerge.finetune import finetune
 
         config, tasks = self.config, list(self.config.tasks)
@@ -145,7 +145,7 @@ class Machine:
         return _step(fit)
 
     def _merge(self, unit: Unit) -> float:
-        """Tensors that are alike in all layers are merged once."""
+        """Tensors that are the same in all layers are merged only once."""
         method, settings = self._method(unit.of)
 
         def merge(deltas: Deltas) -> None:
@@ -170,13 +170,13 @@ class Machine:
     _scatters = _grams
 
     def _single(self, unit: Unit, take: Callable[..., object]) -> float:
-        """One input after the other."""
+        """One input after another."""
         examples = self.space.split(unit.of, "validation").examples
         collate, device = self.family.collate, self.space.device
         return _step(lambda n: take(self.model, [collate([e], device) for e in islice(cycle(examples), n)]))
 
     def _method(self, name: str) -> Any:
-        """A method with the settings of its first variant; an average for one whose settings name layers."""
+        """A method with the settings of its first variant; an average if those settings name layers."""
         method, config = find(name), self.config
         if any(parameter.required for parameter in method.parameters.values()):
             method = find("average")
@@ -192,13 +192,13 @@ class Machine:
         return {name: theta.clone() for name, theta in state.items() if name.endswith(ends)}
 
     def _deltas(self, names: Sequence[str], experts: int) -> Deltas:
-        """So many experts, of some tensors."""
+        """Some tensors of a number of experts."""
         base = {name: self._merged[name] for name in names}
         near = [{name: self._near(theta) for name, theta in base.items()} for _ in range(experts)]
         return Deltas(base, {str(t): state for t, state in enumerate(near)})
 
     def _near(self, theta: Tensor) -> Value:
-        """An expert's tensor, or its change by an adapter."""
+        """An expert's tensor, or an adapter's change to it."""
         if lora := self.config.finetune.lora:
             factors = [(len(theta), lora.rank), (lora.rank, theta.shape[-1])]
             B, A = (torch.randn(shape, device=theta.device) for shape in factors)
@@ -215,8 +215,8 @@ def _took(do: Callable[[], object]) -> float:
 
 
 def _once(do: Callable[[], object], parts: int = 1) -> float:
-    """The seconds of something, one of so many parts of a unit: the least of several times."""
-    do()  # what is imported or allocated first counts once in a job
+    """The seconds of one of several parts of a unit: the least of several runs."""
+    do()  # first imports and allocations happen once in a job
     times = [_took(do)]
     while sum(times) < LEAST / parts:
         times.append(_took(do))
@@ -224,7 +224,7 @@ def _once(do: Callable[[], object], parts: int = 1) -> float:
 
 
 def _step(do: Callable[[int], object]) -> float:
-    """The seconds of a step of something that begins and ends beside its steps."""
+    """The seconds of one step, without the time before and after the steps."""
     do(1)
     if (begun := _took(partial(do, 1))) > LONG:
         return begun
@@ -236,14 +236,14 @@ def _step(do: Callable[[int], object]) -> float:
 
 
 def _spread(examples: Sequence[Example], at_once: int) -> list[Example]:
-    """Of batches of like length a short, a middle and a long one."""
+    """A short, a middle and a long one of batches with similar lengths."""
     chunks = list(by_length(examples, at_once))
     places = sorted({len(chunks) * part // 6 for part in (1, 3, 5)})
     return [examples[i] for place in places for i in chunks[place]]
 
 
 def _statistics(kind: str, base: State) -> dict[str, Tensor]:
-    """Numbers in the place of an expert's statistics."""
+    """Made-up numbers as an expert's statistics."""
     if kind == "fisher":
         return {name: theta.float().square() for name, theta in base.items()}
     matrices = {name: theta.float() for name, theta in base.items() if theta.ndim == 2}

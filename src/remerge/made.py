@@ -1,6 +1,6 @@
-"""Files that carry no record of their own: what is noted beside them when they are made, and checked.
+"""Files without a record of their own: the notes beside them, written when they are made and checked later.
 
-Data, references and statistics are tables and tensors. A `Made` beside each holds the digest of its bytes,
+Data, references and statistics are tables and tensors. A `Made` beside each has the digest of its bytes
 and of everything that it was made from.
 """
 
@@ -16,16 +16,16 @@ from remerge.versions import versions
 
 
 def make(results: Path, path: Path, follows: Mapping[str, str], write: Callable[[Path], None]) -> None:
-    """Let ``write`` write a file, and note what it holds.
+    """Let ``write`` write a file, and note its contents and origins.
 
     Args:
         results: the folder of the benchmark.
         path: the file, in it.
-        follows: what it is made from, each by a digest.
-        write: writes the file.
+        follows: the digest of each of its origins, by name.
+        write: the function that writes the file.
     """
     what = str(path.relative_to(results))
-    # A kill in between leaves a file without a note, not one with another file's.
+    # A kill in between leaves a file without a note, not with another file's note.
     remove(Made.place(results, what=what))
     write(path)
     made = Made(what=what, digest=digest_of(path), follows=dict(follows), versions=versions())
@@ -38,11 +38,11 @@ def checked(results: Path, path: Path, follows: Mapping[str, str]) -> Path:
     Args:
         results: the folder of the benchmark.
         path: the file, in it.
-        follows: what it must have been made from.
+        follows: the origins that it must have.
 
     Raises:
-        UserError: it is missing, or is not the one that was made here.
-        Stale: it was made from something else.
+        UserError: it is missing, or is not the one made here.
+        Stale: it has other origins.
     """
     now, note = digest_of(path), Made.read(results, what=str(path.relative_to(results)))
     if now != note.digest:
@@ -54,9 +54,9 @@ def checked(results: Path, path: Path, follows: Mapping[str, str]) -> Path:
 
 
 def content_of(results: Path, model: str, source: str | None) -> str | None:
-    """A digest of a local model; None of any other source.
+    """A digest of a local model; None for any other source.
 
-    Its files are read only where they may have changed since they were recorded.
+    Its files are read only if they may have changed since they were recorded.
     """
     if not source or not Path(source).is_dir():
         return None

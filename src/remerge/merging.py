@@ -14,15 +14,15 @@ def merge(
 ) -> Any:
     """Merge experts of one base.
 
-    State dicts make a state dict (`remerge.methods.merge`), models make a model
-    (`remerge.folders.memory.merge_models`); nothing that is given is changed.
+    State dicts give a state dict (`remerge.methods.merge`), models give a model
+    (`remerge.folders.memory.merge_models`); the inputs are not changed.
 
     Args:
         name: a method of `remerge.methods()`.
         base: the base's tensors by name, or a model as `from_pretrained` returns it.
         experts: the same for each expert, or PEFT models of the base, in a list or by name. Tensors have the
             base's names, shapes and dtypes.
-        statistics: of state dicts and methods that need them, each expert's tensors of
+        statistics: for state dicts, and methods that need them: each expert's tensors from
             `remerge.measures.curvature`.
         params: the method's parameters.
 

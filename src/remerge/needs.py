@@ -1,7 +1,7 @@
-"""The memory and time that each job needs, by the configuration and headers of weights, no model loaded.
+"""The memory and time that each job needs, from the configuration and headers of weights, loading no model.
 
-Whole models count in the types in which they are held. For the rest one shape stands for all: a transformer
-of P = 12 L h² weights whose depth L is h / 64. An input has `TOKENS` tokens. Made to be upper bounds.
+Whole models count in their dtypes in memory. Everything else assumes one shape: a transformer
+of P = 12 L h² weights with depth L = h / 64. An input has `TOKENS` tokens. The results are upper bounds.
 """
 
 import math
@@ -18,46 +18,46 @@ from remerge.plans import Case
 from remerge.work import ANSWER, NOTHING, Jobs, Work
 
 LIBRARIES = 1_000
-"""MB of a process that has imported everything and holds the examples; 410 are imports."""
+"""MB of a process with all imports and the examples; 410 are imports."""
 
 CUDA = 3_000
-"""MB of the machine that a process takes which uses a GPU."""
+"""MB of the machine's memory for a process that uses a GPU."""
 
 CONTEXT = 1_500
-"""MB of a GPU that its libraries take, and what they keep for later."""
+"""MB of a GPU for its libraries and their caches."""
 
 TOKENS = 256
-"""Of an input."""
+"""Tokens of an input."""
 
 VOCABULARY = 152_000
-"""Words that an answer may be made of."""
+"""Words that an answer may consist of."""
 
 KEPT = 17
-"""Numbers for each token and unit of its width that a layer keeps for the backward pass."""
+"""Numbers that a layer keeps for the backward pass, per token and unit of its width."""
 
 FLOAT32 = 4
-"""Bytes."""
+"""Bytes of a number."""
 
 UNKNOWN = 1_000
-"""Millions of weights where neither files nor the configuration say how many there are."""
+"""Millions of weights if neither files nor the configuration give their number."""
 
 SPEED = {"cpu": 10e9, "gpu": 10e12}
-"""Operations a second that are counted on, of a CPU's thread and of a GPU."""
+"""Assumed operations per second of a CPU's thread and of a GPU."""
 
 PASS = 0.05
-"""Seconds that a pass through the model takes at least."""
+"""The least seconds of a pass through the model."""
 
 MERGE = 1.0
 """Seconds that a merge takes."""
 
 DISK = 5e8
-"""Bytes a second that are counted on where a model is read."""
+"""Assumed bytes per second when a model is read."""
 
 STATISTICS = {None: 0, "fisher": 1, "grams": 2}
-"""Models in float32 that the statistics of an expert take."""
+"""The size of an expert's statistics, in models in float32."""
 
 GPUS = (16, 24, 32, 40, 48, 80, 141, 192)
-"""The GPUs there are, by GB."""
+"""The sizes of GPUs, in GB."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class Need:
     """The most that a job needs.
 
     Attributes:
-        memory: MB of the machine.
-        device: MB of the GPU; 0 where there is none.
-        minutes: how long it takes, roughly.
+        memory: MB of the machine's memory.
+        device: MB of the GPU; 0 without one.
+        minutes: its rough time.
     """
 
     memory: int
@@ -77,12 +77,12 @@ class Need:
 
 @dataclass(frozen=True)
 class Size:
-    """How large the base is.
+    """The size of the base.
 
     Attributes:
-        parameters: its weights that are merged.
-        width: bytes of one, as they are stored.
-        known: whether files or configuration say so; else `UNKNOWN` is assumed.
+        parameters: the number of its weights that are merged.
+        width: the bytes of one stored weight.
+        known: whether it comes from files or the configuration; otherwise `UNKNOWN` is assumed.
     """
 
     parameters: float
@@ -101,20 +101,20 @@ class Size:
 
     @property
     def words(self) -> float:
-        """How many words an answer may begin with."""
+        """The number of words that an answer may begin with."""
         return min(VOCABULARY, self.parameters / self.hidden)
 
 
 def size(config: Config) -> Size:
-    """How large the base is: by its files where they are at hand, else as the configuration says."""
+    """The size of the base: from its files if they are on this machine, else from the configuration."""
     base = config.base
     if base.source == "miniature":
         made = base.miniature
         layer = 4 * made.hidden**2 + 3 * made.hidden * made.intermediate
-        # Of an encoder-decoder the layers stand twice; the miniature world has some thousand words.
+        # An encoder-decoder has the layers twice; the miniature world has a few thousand words.
         return Size(2 * made.layers * layer + 4_000 * made.hidden, FLOAT32, True)
     held = weights(base.source, base.revision)
-    # Of a whole CLIP the vision tower is merged.
+    # Of CLIP, only the vision tower is merged.
     tower = {name: of for name, of in held.items() if name.startswith("vision_model.")}
     if counted := tower if tower and sources.families()[base.family].reads == "image" else held:
         return Size(sum(n for n, _ in counted.values()), max(width for _, width in counted.values()), True)
@@ -127,7 +127,7 @@ def of_batch(config: Config, batch: Batch, gpu: bool = False) -> Need:
 
 
 def of_expert(config: Config, task: str, gpu: bool = False) -> Need:
-    """The needs of an expert, `multitask` too; one that exists is read, not trained."""
+    """The needs of an expert, including `multitask`; an existing one is read, not trained."""
     return _Needs(config, gpu).expert(task)
 
 
@@ -137,10 +137,10 @@ def of_stage(config: Config, name: str, gpu: bool = False) -> Need:
 
 
 def of_job(config: Config, stage: str, arguments: Sequence[Any], gpu: bool = False) -> Need:
-    """The needs of the job of a rule, by its stage and the arguments of its command.
+    """The needs of a rule's job, from its stage and the arguments of its command.
 
     Raises:
-        UserError: it is of no task or batch of the benchmark.
+        UserError: the benchmark has no such task or batch.
     """
     if stage == "experts":
         return of_expert(config, arguments[0], gpu)
@@ -148,7 +148,7 @@ def of_job(config: Config, stage: str, arguments: Sequence[Any], gpu: bool = Fal
         batch = batch_of(config, arguments[0])
         if stage == "share" or not batch.shares(config):
             return of_batch(config, batch, gpu)
-        stage = "records"  # which others computed
+        stage = "records"  # computed by other jobs
     return of_stage(config, stage, gpu)
 
 
@@ -157,9 +157,9 @@ class Most:
     """The needs of the largest jobs of a kind.
 
     Attributes:
-        memory: MB of the machine, without a GPU.
-        device: MB of the GPU where there is one.
-        job: which needs most of it.
+        memory: MB of the machine's memory, without a GPU.
+        device: MB of the GPU, if there is one.
+        job: the job that needs most of it.
     """
 
     memory: int
@@ -195,14 +195,14 @@ def described(config: Config) -> list[str]:
     lines.append(f"{suffices(kinds)}; without one, {_gb(memory)} of memory for each job at a time")
     if not size(config).known:
         lines.append(
-            f"this is of a base of {UNKNOWN} million weights, for {config.base.source} is not at hand: say "
-            "how many it has in parameters"
+            f"this is for {UNKNOWN} million weights, since {config.base.source} is not on this machine: "
+            "set parameters to the number it has"
         )
     return lines
 
 
 def suffices(kinds: Mapping[str, Most]) -> str:
-    """The smallest GPU on which every job fits."""
+    """The smallest GPU that is large enough for every job."""
     device = max(m.device for m in kinds.values())
     return next((f"one GPU of {gb} GB suffices" for gb in GPUS if gb * 1000 >= device), "no GPU suffices")
 
@@ -212,29 +212,29 @@ def _gb(mb: int) -> str:
 
 
 class _Needs:
-    """The needs of one benchmark's jobs, bytes and seconds inside."""
+    """The needs of one benchmark's jobs, internally in bytes and seconds."""
 
     def __init__(self, config: Config, gpu: bool) -> None:
         self.config, self.gpu, self.size = config, gpu, size(config)
         self.whole = self.size.parameters * FLOAT32
         self.width = FLOAT32 // 2 if gpu and config.base.dtype == "bfloat16" else FLOAT32
-        # A linearised model has the base beside it, and its difference from it.
+        # A linearised model comes with the base and its difference from the base.
         beside = 2 * self.whole if config.finetune.linear else 0
         self.network, self.module = self.whole + beside, self.size.parameters * self.width + beside
-        # Of the shape's 12 matrices of h² in a layer, those that adapters change; experts change all.
+        # Adapters change some of the shape's 12 matrices of h² in a layer; experts change all.
         lora = config.finetune.lora
         self.share = 1 if lora is None else min(1, len(lora.targets) / 12)
         self.jobs = Jobs(config)
 
     def batch(self, batch: Batch) -> Need:
-        """Of choices and merges: the base, the one module that merges are written into, and the experts."""
+        """For choices and merges: the base, the one module that merges are written into, and the experts."""
         config, made = self.config, list(self._made(batch))
         tasks = list(dict.fromkeys(task for _, case in made for task in case.tasks))
         method = sources.known().get(batch.method)
         vectors = sum(map(self._vectors, tasks))
         variants = {variant.name: variant for variant, _ in made}.values()
         learned = list(filter(config.is_learned, variants))
-        # Beside the experts one more that is being read, or the merged deltas of one that is scaled anew.
+        # Besides the experts, one more that is being read, or the merged deltas of a merge that is rescaled.
         held = [self.module, self._theta_0(), vectors, self.share * self.whole]
         passing, kept = self._forward(), 0.0
         if learned:
@@ -248,22 +248,22 @@ class _Needs:
         return self._need(sum(held) + passing, kept, self.jobs.batch(batch))
 
     def expert(self, task: str) -> Need:
-        """Of a training: weights, gradients and AdamW's two moments in float32, and what layers keep."""
+        """For training: weights, gradients and AdamW's two moments in float32, and activations of layers."""
         config, recipe = self.config, self.config.finetune
         if task != "multitask" and config.task(task).expert is not None:
             return self._need(2 * self.whole)
         trained = self.whole if recipe.lora is None else self._factors()
-        # On a GPU, weights are copied in half precision as they are used.
+        # On a GPU, weights are copied to half precision when they are used.
         held = self.network + 3 * trained + (self.whole / 2 if self.gpu else 0)
         at_once = min(recipe.device_batch_size or recipe.batch_size, recipe.batch_size)
         return self._need(held + self._backward(at_once), 0, self.jobs.expert(task))
 
     def stage(self, name: str) -> Need:
-        """Of a stage that neither trains experts nor merges."""
+        """For a stage that neither trains experts nor merges."""
         config, tasks = self.config, list(self.config.tasks)
         if name in ("data", "lengths", "records", "tables", "figures", "report", "compare"):
             return Need(2 * LIBRARIES, 0, 60)
-        # A base is fetched, and weights are decomposed: that is no pass, and takes no longer than all scores.
+        # Downloading a base and decomposing weights are not passes, and take no longer than all scores.
         beside = self.jobs.stage("scores") if name in ("base", "weights", "alignment") else []
         longest = max([*self.jobs.stage(name), *beside], key=self._seconds, default=NOTHING)
         if name == "base" and config.base.source == "miniature":
@@ -273,7 +273,7 @@ class _Needs:
         if name in ("weights", "alignment", "exports"):
             held = self.module + self._theta_0() + sum(map(self._vectors, tasks)) + self.whole
             return self._need(held + self._forward(), 0, longest)
-        # On a machine a model is held twice while it is loaded.
+        # A model is in the machine's memory twice while it is loaded.
         held = self.module + (0 if self.gpu else self.whole)
         return self._need(held + self._forward(), self._reference(), longest)
 
@@ -289,19 +289,19 @@ class _Needs:
             yield from ((variant, case) for case in cases[plan][group])
 
     def _need(self, held: float, references: float = 0, work: Work = NOTHING) -> Need:
-        """Of bytes in models and passes, bytes that stay on the machine, and work."""
+        """The need from bytes in models and passes, bytes that stay on the machine, and work."""
         minutes = 2 + math.ceil(self._seconds(work) / 60)
         if not self.gpu:
             return Need(_mb(held + references) + LIBRARIES, 0, minutes)
-        # Weights pass through the machine, a model at a time.
+        # Weights pass through the machine's memory, one model at a time.
         return Need(_mb(self.whole + references) + LIBRARIES + CUDA, _mb(held) + CONTEXT, minutes)
 
     def _theta_0(self) -> float:
-        """The base's weights that experts change, as they are stored."""
+        """The base's weights that experts change, as stored."""
         return self.share * self.size.parameters * self.size.width
 
     def _vectors(self, task: str) -> float:
-        """One expert as it is stored, or the factors of an adapter."""
+        """One expert as stored, or the factors of an adapter."""
         config, known = self.config, self.config.task(task)
         if config.finetune.lora is not None:
             return self._factors()
@@ -310,7 +310,7 @@ class _Needs:
         return self.size.parameters * (FLOAT32 if config.finetune.linear else width)
 
     def _factors(self) -> float:
-        """One adapter, float32: h r numbers on either side of each linear layer that it is put on."""
+        """One adapter, float32: h r numbers on either side of each adapted linear layer."""
         lora = self.config.finetune.lora
         assert lora is not None
         return 2 * lora.rank * len(lora.targets) * self.size.layers * FLOAT32
@@ -328,11 +328,11 @@ class _Needs:
         return inputs * ANSWER * self.size.words * FLOAT32 if self.config.base.speaks else 0
 
     def _reference(self) -> float:
-        """The distributions that are kept of one expert's answers."""
+        """The stored distributions of one expert's answers."""
         return self._logits(self.config.learning.references)
 
     def _seconds(self, work: Work) -> float:
-        """Of work, where a backward pass is two forward passes."""
+        """The seconds of some work, where a backward pass counts as two forward passes."""
         speed = SPEED["gpu"] if self.gpu else SPEED["cpu"] * self.config.threads
         total = 0.0
         for unit, count in work.items():

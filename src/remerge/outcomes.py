@@ -1,7 +1,7 @@
-"""A model's score on every single example of a split, as a short text.
+"""A model's score on each example of a split, as a short text.
 
-The text is base64 of one bit an example where it is right or wrong (36 letters for 200 examples), and of one
-float16 where it is a ROUGE; in the order of the split, which all models of a benchmark share.
+The text is base64 of one bit per example if it is right or wrong (36 letters for 200 examples), or of one
+float16 if it is a ROUGE, in the order of the split, which all models of a benchmark share.
 """
 
 from base64 import b64decode, b64encode
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 def pack(outcomes: Sequence[float], metric: str) -> str:
-    """Outcomes from 0 to 1 as text, of accuracy 0 and 1 alone."""
+    """Outcomes from 0 to 1 as text; for accuracy only 0 and 1."""
     if metric == "accuracy":
         return b64encode(np.packbits(np.asarray(outcomes, bool)).tobytes()).decode()
     return b64encode(np.asarray(outcomes, "<f2").tobytes()).decode()

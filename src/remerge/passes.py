@@ -6,10 +6,10 @@ MADE = [0]
 
 
 def counted(*_: Any) -> None:
-    """Count one: a hook of a whole model."""
+    """Count one pass, as a hook of a whole model."""
     MADE[0] += 1
 
 
 def made() -> int:
-    """How many there were."""
+    """The number of passes so far."""
     return MADE[0]

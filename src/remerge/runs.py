@@ -1,6 +1,6 @@
-"""Runs of the workflow: whether one is alive, and what dead ones left behind.
+"""Runs of the workflow: whether one is alive, and what dead runs left behind.
 
-A killed Snakemake leaves its lock, jobs that go on without it, and files that were being written.
+A killed Snakemake leaves its lock, jobs that continue without it, and files that were being written.
 """
 
 import argparse
@@ -21,29 +21,29 @@ import psutil
 from remerge.files import PARTIAL, writing
 
 STATE = Path(".snakemake")
-"""Where Snakemake keeps what it knows, in the working directory."""
+"""Snakemake's folder for its own state, in the working directory."""
 
 RUN = "REMERGE_RUN"
-"""The variable by which a job knows the process of its run."""
+"""The variable that tells a job the process of its run."""
 
 DAY = 24 * 60 * 60
 
 
 def asked() -> argparse.Namespace:
-    """What the command line of this Snakemake asks for, profiles included; a workflow is told less."""
+    """The arguments of this Snakemake, including profiles; a workflow is told less."""
     from snakemake.cli import parse_args
 
-    with redirect_stderr(StringIO()):  # which has been told of profiles already
+    with redirect_stderr(StringIO()):  # the messages about profiles were already shown
         arguments: argparse.Namespace = parse_args(sys.argv[1:])[1]
     return arguments
 
 
 def begin(benchmark: str, folder: Path) -> int | None:
-    """Begin a run of a benchmark in this process; what dead runs of it left is swept.
+    """Begin a run of a benchmark in this process, and remove what its dead runs left.
 
     Returns:
-        What is held until the process ends, however it ends; None where another run of the benchmark is
-        alive, or where the file system cannot tell.
+        A lock that is held until the process ends, in whatever way; None if another run of the benchmark is
+        alive, or if the file system cannot tell.
     """
     os.environ[RUN] = str(os.getpid())
     STATE.mkdir(exist_ok=True)
@@ -63,26 +63,26 @@ def begin(benchmark: str, folder: Path) -> int | None:
 def sweep(folder: Path) -> None:
     """Remove files and folders that a process was writing when it was killed.
 
-    Those of other machines' processes, of which nothing can be told, when they are a day old.
+    Processes of other machines cannot be checked: their files are removed after a day.
     """
     for path in [*folder.rglob(f"{PARTIAL}*")]:
         host, pid, _ = path.name.removeprefix(PARTIAL).split("~", 2)
         try:
             old = time.time() - path.stat().st_mtime > DAY
         except FileNotFoundError:
-            continue  # it was finished, or lay in a folder that is gone
+            continue  # it was finished, or its folder was removed
         if (not psutil.pid_exists(int(pid)) if host == socket.gethostname() else old) or old:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 @contextmanager
 def alone(file: Path) -> Iterator[None]:
-    """Within it no other process is within it for the same file; one that comes later waits.
+    """A context that only one process can be in for the same file; later ones wait.
 
-    Where the file system knows no locks nobody waits.
+    If the file system has no locks, nobody waits.
 
     Raises:
-        UserError: the file cannot be made.
+        UserError: the file cannot be created.
     """
     held = _locked(file)
     try:
@@ -102,14 +102,14 @@ def _locked(file: Path) -> int:
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(held), file.stat()):
                 return held
-        # The one that was waited for has removed the file: there may be another by now.
+        # The previous process has removed the file: by now there may be another.
         os.close(held)
 
 
 def end_with_the_run() -> bool:
-    """End this process when the run that started it is gone: a later run would make the same files.
+    """End this process when the run that started it is gone: a later run would write the same files.
 
-    A job that a cluster started is another machine's, and goes on.
+    A job that a cluster started belongs to another machine, and continues.
 
     Returns:
         Whether a run on this machine started it.
@@ -122,7 +122,9 @@ def end_with_the_run() -> bool:
     def watch() -> None:
         while above[pid].is_running() and above[pid].status() != psutil.STATUS_ZOMBIE:
             time.sleep(1)
-        print("remerge: the run that started this job is gone: it ends too", file=sys.stderr, flush=True)
+        print(
+            "remerge: the run that started this job is gone: the job ends, too", file=sys.stderr, flush=True
+        )
         os._exit(130)
 
     threading.Thread(target=watch, daemon=True).start()

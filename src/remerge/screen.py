@@ -1,4 +1,4 @@
-"""A run on the screen: its stages as they end, and one line that tells steps, merges and the time left."""
+"""A run on the screen: its stages as they end, and one line with steps, merges and the time left."""
 
 import os
 import shutil
@@ -14,19 +14,19 @@ from remerge.config import Config
 from remerge.journal import shares_of
 
 OFTEN, SELDOM = 1.0, 60.0
-"""Seconds from line to line: on a terminal, where each takes the place of the one before, and in a file."""
+"""Seconds between lines: on a terminal, where each replaces the one before, and in a file."""
 
 SHORT = 3.0
-"""Seconds that a job is taken to need of whose kind none has ended: a table or figure."""
+"""The assumed seconds of a job if none of its kind has ended yet: a table or figure."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job that runs.
+    """A running job.
 
     Attributes:
         stage: the stage that it belongs to.
-        started: when, in seconds of the clock.
+        started: its start, in seconds of the clock.
     """
 
     stage: str
@@ -34,15 +34,15 @@ class Job:
 
 
 class Screen:
-    """The lines that a run shows to people.
+    """The lines that a run shows.
 
     Attributes:
-        planned: how many jobs of each stage there are.
-        done: how many of them have ended.
-        running: those that run, by their numbers.
-        seconds: what the jobs of each stage took, one after the other.
-        side_by_side: the most that ran at once.
-        before: the merges that there were when the run began.
+        planned: the number of jobs of each stage.
+        done: the number of them that have ended.
+        running: the running jobs, by their numbers.
+        seconds: the times of each stage's finished jobs.
+        side_by_side: the largest number that ran at once.
+        before: the merges that existed when the run began.
         total: the merges of the benchmark.
     """
 
@@ -61,7 +61,7 @@ class Screen:
         self._lock = threading.RLock()
 
     def start(self, counts: Mapping[str, int]) -> None:
-        """A run begins, of so many jobs of each rule."""
+        """A run begins, with these numbers of jobs of each rule."""
         for rule, count in counts.items():
             if rule not in ("all", "total"):
                 self.planned[stage_of(rule)] += count
@@ -76,7 +76,7 @@ class Screen:
             self.side_by_side = max(self.side_by_side, len(self.running))
 
     def end(self, job: int) -> None:
-        """A job has ended well; its stage is told when its last one has."""
+        """A job has succeeded; the stage is shown after its last job."""
         with self._lock:
             known = self.running.pop(job, None)
             if known is None:
@@ -87,7 +87,7 @@ class Screen:
                 count = self.total if known.stage == "merges" else self.done[known.stage]
                 self.say(f"{self._time():>8}  {known.stage} ({count})")
             if self.done == self.planned:
-                self.say(f"{self._time():>8}  all is in {self.config.folder}/")
+                self.say(f"{self._time():>8}  results are in {self.config.folder}/")
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -96,7 +96,7 @@ class Screen:
             self.stream.flush()
 
     def line(self) -> str:
-        """Where the run is: steps and merges done, the time, and the time left once it can be told."""
+        """The state of the run: steps and merges done, the time, and the time left once it is known."""
         doing = ", ".join(dict.fromkeys(job.stage for job in self.running.values()))
         parts = [
             f"{self._time():>8}  {doing}",
@@ -107,14 +107,14 @@ class Screen:
         return ", ".join([*parts, *([f"about {_spoken(left)} left"] if left is not None else [])])
 
     def merges(self) -> int:
-        """The merges that are recorded, those of unfinished groups by their journals."""
+        """The number of recorded merges; those of unfinished groups are counted in their journals."""
         return sum(
             count if record.exists() else min(count, sum(map(_lines, [journal, *shares_of(journal)])))
             for count, record, journal in self.groups
         )
 
     def left(self) -> float | None:
-        """The seconds that are left, by what jobs of each stage and merges took so far; None if unknown."""
+        """The seconds left, judging by the jobs of each stage and the merges so far; None if unknown."""
         made, remaining = self.merges() - self.before, self.total - self.merges()
         if remaining and not made:
             return None
@@ -128,7 +128,7 @@ class Screen:
         return work / self.side_by_side
 
     def _tick(self) -> None:
-        """Write the line again and again, while this process lives."""
+        """Write the line repeatedly while this process lives."""
         while self.done != self.planned:
             time.sleep(OFTEN if self.live else SELDOM)
             with self._lock:
@@ -147,7 +147,7 @@ class Screen:
 
 
 def _groups(config: Config) -> Sequence[tuple[int, Path, Path]]:
-    """Of each group of merges: how many, the file of its records, its journal."""
+    """For each group of merges: their number, the file of its records, its journal."""
     return [
         (
             len(config.cases(plan)[group]) * variant.seeds,

@@ -1,4 +1,4 @@
-"""The points of a grid that is too large to try whole: each proposed by what the ones before it reached."""
+"""A search in a grid that is too large to try in full: each point is proposed from the earlier results."""
 
 from collections.abc import Sequence
 from math import prod
@@ -7,14 +7,14 @@ import optuna
 
 
 class Search:
-    """Optuna's tree-structured Parzen estimator (Bergstra et al., 2011) over places of values in their lists.
+    """Optuna's tree-structured Parzen estimator (Bergstra et al., 2011) over indices in lists of values.
 
-    The same merits lead it along the same points: a search that was cut short goes on when what it knows is
+    The same merits lead to the same points: an interrupted search continues when its results are
     told to it again.
 
     Args:
-        sizes: how many values each tuned parameter has, in the order of the grid.
-        seed: of its draws.
+        sizes: the number of values of each tuned parameter, in the order of the grid.
+        seed: the seed of its draws.
     """
 
     def __init__(self, sizes: Sequence[int], seed: int) -> None:
@@ -24,7 +24,7 @@ class Search:
         self._sizes = sizes
 
     def ask(self) -> tuple[optuna.Trial, int]:
-        """The next trial, and the place of its point in the grid; it may have been tried before."""
+        """The next trial, and the index of its point in the grid, which may have been tried before."""
         trial = self._study.ask()
         places = [trial.suggest_int(str(k), 0, size - 1) for k, size in enumerate(self._sizes)]
         return trial, sum(place * prod(self._sizes[k + 1 :]) for k, place in enumerate(places))

@@ -1,6 +1,6 @@
-"""Facts about methods and families from their files alone, and the files that their results follow from.
+"""Facts about methods and families from their files alone, and the files that their results depend on.
 
-Nothing is imported, and torch with it: the workflow, the report and the configuration plan by this.
+Nothing is imported, nor is torch: the workflow, the report and the configuration use this for planning.
 """
 
 import ast
@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent
 METHODS = PACKAGE / "methods"
 FAMILIES = PACKAGE / "families"
 PLUMBING = {"errors", "files", "config", "journal", "contents", "versions"}
-"""Modules that no number follows from."""
+"""Modules on which no number depends."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,17 @@ class Known:
     """The declarations of a method's file.
 
     Attributes:
-        name: the method's, and its file's.
-        file: where it is defined.
+        name: the name of the method and its file.
+        file: the file that defines it.
         family: the file's folder.
         label: its name in print.
-        citation: who proposed it.
+        citation: the authors who proposed it.
         learned: whether its coefficients are learned on inputs.
         answers: whether it compares with the experts' answers.
-        experts: how many it merges; None for any number.
-        statistics: which it takes of each expert, a function of `remerge.measures.curvature`.
-        whole: whether it holds as much again as all deltas.
-        defaults: of its parameters, those without a default left out.
+        experts: the number of experts that it merges; None for any number.
+        statistics: the statistics of each expert that it needs, a function of `remerge.measures.curvature`.
+        whole: whether it needs memory for a second copy of all deltas.
+        defaults: the defaults of its parameters, without those that have none.
     """
 
     name: str
@@ -54,7 +54,7 @@ def known() -> dict[str, Known]:
     """Every method by name, in the order of families and files.
 
     Raises:
-        UserError: a file defines no method of its name, or not so that it can be read without running it.
+        UserError: a file defines no method of its name, or cannot be read without running it.
     """
     files = sorted(METHODS.rglob("*.py"))
     return dict(_known(tuple((file, file.stat().st_mtime_ns) for file in files)))
@@ -62,13 +62,13 @@ def known() -> dict[str, Known]:
 
 @cache
 def _known(files: tuple[tuple[Path, int], ...]) -> Mapping[str, Known]:
-    """The methods in files as they were at a time: reading them takes 20 ms, and they are asked for often."""
+    """The methods in files with these times of change: reading them takes 20 ms, and happens often."""
     found: dict[str, Known] = {}
     for file, _ in files:
         if file.stem[0] == "_":
             continue
         if file.stem in found:
-            raise UserError(f"{file}: {found[file.stem].file} is of the same name: rename one")
+            raise UserError(f"{file}: {found[file.stem].file} has the same name: rename one")
         found[file.stem] = _read(file)
     return found
 
@@ -78,12 +78,12 @@ class KnownFamily:
     """The declarations of a family's file.
 
     Attributes:
-        name: the family's, and its file's.
-        file: where it is defined.
-        class_name: of the class that it is.
-        reads: what its models are asked by, ``text`` or ``image``.
-        speaks: whether they answer in words; by the classes of a head if not.
-        fixed_heads: whether it is a `remerge.families.FixedHeads`: it defines ``outputs``, which these read.
+        name: the name of the family and its file.
+        file: the file that defines it.
+        class_name: the name of its class.
+        reads: the kind of its models' inputs, ``text`` or ``image``.
+        speaks: whether they answer in words; otherwise with the classes of a head.
+        fixed_heads: whether it is a `remerge.families.FixedHeads`, that is, defines ``outputs``.
     """
 
     name: str
@@ -95,7 +95,7 @@ class KnownFamily:
 
 
 def families() -> dict[str, KnownFamily]:
-    """Every family by name: a file whose class says what it ``reads`` and whether it ``speaks``."""
+    """Every family by name: a file with a class that declares ``reads`` and ``speaks``."""
     found: dict[str, KnownFamily] = {}
     for file in sorted(FAMILIES.glob("[!_]*.py")):
         for node in _parsed(file).body:
@@ -114,13 +114,13 @@ def families() -> dict[str, KnownFamily]:
 
 
 def scoring(family: str, linear: bool = False) -> list[Path]:
-    """The files that the scores of a family's models, or linearised models, follow from; no imports."""
+    """The files that the scores of a family's models, or linearised models, depend on, without imports."""
     more = [FAMILIES / "linearised.py"] if linear else []
     return [families()[family].file, PACKAGE / "measures" / "score.py", *more]
 
 
 def sources_of(method: str, params: Mapping[str, Any]) -> list[Path]:
-    """The files that a method's results follow from, its own first: see `closure`."""
+    """The files that a method's results depend on, its own first: see `closure`."""
     methods = known()
     over = str(params.get("over", "")).partition("@")[0]
     files = [methods[name].file for name in (method, over) if name in methods]
@@ -128,10 +128,10 @@ def sources_of(method: str, params: Mapping[str, Any]) -> list[Path]:
 
 
 def closure(*roots: Path) -> list[Path]:
-    """The files, and those of remerge that they import, and so on; the files first.
+    """The files, then those of remerge that they import, directly or through others.
 
-    Packages count by their ``__init__``. Left out are `PLUMBING`, remerge's own ``__init__``, what type
-    checkers alone import, and what is imported by a name that is computed.
+    A package counts as its ``__init__``. This leaves out `PLUMBING`, remerge's own ``__init__``, imports for
+    type checkers only, and imports by a computed name.
     """
     files = dict.fromkeys(roots)
     queue = list(files)
@@ -148,11 +148,11 @@ def _read(file: Path) -> Known:
     call = _decorator(file)
     given = {keyword.arg or "**": keyword.value for keyword in call.keywords}
     if call.args or "**" in given:
-        raise UserError(f"{file}:{call.lineno}: write what the decorator takes as name=value")
+        raise UserError(f"{file}:{call.lineno}: write the decorator's arguments as name=value")
     learned = ast.unparse(call.func) == "objective"
     for name in ("label", "citation", *(["epochs"] if learned else [])):
         if name not in given:
-            raise UserError(f"{file}:{call.lineno}: the decorator lacks {name}")
+            raise UserError(f"{file}:{call.lineno}: the decorator has no {name}: add it")
     defaults = _defaults(file, ast.unparse(given["parameters"]) if "parameters" in given else file.stem)
     if learned:
         epochs = _literal(file, "epochs", given["epochs"])
@@ -177,7 +177,7 @@ def _decorator(file: Path) -> ast.Call:
                 if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) in ("method", "objective"):
                     return decorator
     raise UserError(
-        f"{file}: no def {file.stem} under @method(…) or @objective(…): a helper's file is named _{file.name}"
+        f"{file}: no def {file.stem} under @method(…) or @objective(…): add it, or name a helper _{file.name}"
     )
 
 
@@ -190,7 +190,7 @@ def _needs(file: Path, node: ast.expr | None) -> dict[str, Any]:
         given = {keyword.arg or "**": keyword.value for keyword in node.keywords}
         if given.keys() <= needs.keys():
             return needs | {name: _literal(file, f"needs: {name}", value) for name, value in given.items()}
-    raise UserError(f"{file}:{node.lineno}: write needs=Needs(…), of {', '.join(needs)}")
+    raise UserError(f"{file}:{node.lineno}: write needs=Needs(…), with any of {', '.join(needs)}")
 
 
 def _defaults(file: Path, name: str) -> dict[str, Any]:
@@ -215,8 +215,8 @@ def _literal(file: Path, what: str, node: ast.expr) -> Any:
         return ast.literal_eval(node)
     except ValueError:
         raise UserError(
-            f"{file}:{node.lineno}: {what} is {ast.unparse(node)}: write the value out, it is read without "
-            "running the file"
+            f"{file}:{node.lineno}: {what} is {ast.unparse(node)}: write out the value, as it is read "
+            "without running the file"
         ) from None
 
 
@@ -238,18 +238,18 @@ def _named(file: Path, code: ast.Module) -> Iterator[Path]:
         elif isinstance(node, ast.ImportFrom):
             above = [] if not node.level else [PACKAGE.name, *file.relative_to(PACKAGE).parts[: -node.level]]
             module = ".".join([*above, *filter(None, [node.module])])
-            # What is imported may be a module itself.
+            # The imported name may be a module itself.
             names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
         for name in names:
             parts = name.split(".")
             if parts[0] == PACKAGE.name and not {*parts[1:2]} & PLUMBING:
-                # Importing a module runs the packages that it lies in.
+                # Importing a module runs the packages that contain it.
                 files = [_module(".".join(parts[:depth])) for depth in range(2, len(parts) + 1)]
                 yield from filter(None, files)
 
 
 def _run(node: ast.AST) -> Iterator[ast.AST]:
-    """A node and all that it holds, but for what only type checkers see."""
+    """A node and all its children, except those only for type checkers."""
     if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
         return
     yield node
@@ -258,7 +258,7 @@ def _run(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _module(name: str) -> Path | None:
-    """The file of a module of remerge; None for what is no module, or a folder without ``__init__``."""
+    """The file of a module of remerge; None if it is not a module, or is a folder without ``__init__``."""
     path = PACKAGE.joinpath(*name.split(".")[1:])
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
@@ -272,4 +272,4 @@ def _parse(file: Path, modified: int) -> ast.Module:
     try:
         return ast.parse(file.read_text())
     except SyntaxError as error:
-        raise UserError(f"{file}:{error.lineno}: {error.msg}") from None
+        raise UserError(f"{file}:{error.lineno}: {error.msg}: correct the line") from None

@@ -29,8 +29,8 @@ class Made:
     """A task's examples.
 
     Attributes:
-        rows: of each split.
-        dropped: how many examples of the source were left out because something is missing.
+        rows: the examples of each split.
+        dropped: the number of source examples left out because something is missing.
     """
 
     rows: dict[Kind, list[Row]]
@@ -40,17 +40,17 @@ class Made:
 def make_splits(name: str, task: Task, seed: int) -> Made:
     """The train, validation and test examples of a task, no example in two of them.
 
-    Where one split of the source serves several of ours it is shuffled by the seed and cut: test first, then
+    If one split of the source serves several of ours, it is shuffled by the seed and cut: test first, then
     validation, then train.
 
     Raises:
-        UserError: the source is out of reach, a split, column, label or value is not there, or a split ends
-            empty.
+        UserError: the source is out of reach, a split, column, label or value is missing, or a split would
+            be empty.
     """
     if task.source == "miniature":
         if name not in MINIATURE:
             known = ", ".join(MINIATURE)
-            raise UserError(f"tasks.{name}: the miniature world has no such task, it has: {known}")
+            raise UserError(f"tasks.{name}: the miniature world has no such task, known: {known}")
         sizes = task.sizes.model_dump()
         return Made({split: examples(name, split, sizes[split], seed) for split in SPLITS})
     sources: dict[str, Any] = {}
@@ -92,7 +92,7 @@ def _lacks(task: Task, row: Row) -> bool:
     except MissingError:
         return True
     except (KeyError, TypeError, ValueError):
-        # It is said of the examples that are taken.
+        # A faulty example is reported only if it is taken.
         return False
     return False
 
@@ -105,32 +105,32 @@ def _cut(left: list[int], size: int, source: Any, task: Task, seed: int) -> tupl
 def _cut_in_shares(
     left: list[int], size: int, source: Any, task: Task, seed: int
 ) -> tuple[list[int], list[int]]:
-    """``size`` indices whose labels are in the shares of the whole, and the rest."""
+    """``size`` indices with the same shares of labels as the whole, and the rest."""
     # Imported here: it takes a second, and only stratified splits need it.
     from sklearn.model_selection import train_test_split
 
     if size >= len(left):
         return left, []
     if task.target not in source.column_names:
-        raise UserError(f"{task.source}: splits.stratify needs target to be a column, not {task.target!r}")
+        raise UserError(f"{task.source}: splits.stratify needs a column as target, not {task.target!r}")
     column = source.select_columns(task.target)[:][task.target]
     try:
         taken, rest = train_test_split(
             left, train_size=size, stratify=[column[i] for i in left], random_state=seed
         )
     except (TypeError, ValueError) as error:
-        raise UserError(f"{task.source}: splits.stratify: {error}") from None
+        raise UserError(f"{task.source}: splits.stratify: {error}: leave it out") from None
     return list(taken), list(rest)
 
 
 def _rows(source: Any, indices: list[int], task: Task) -> list[Row]:
-    """Examples of a source as plain values, an image as its file."""
+    """Examples of a source as plain values, with images as files."""
     rows: list[Row] = source.select(indices).to_list()
     return [{**row, task.image: _bytes(row.get(task.image))} for row in rows] if task.image else rows
 
 
 def _bytes(image: Any) -> Any:
-    """The file of an image, as `datasets` keeps it: its bytes, or where they lie."""
+    """The file of an image, as `datasets` keeps it: its bytes, or their path."""
     if not isinstance(image, dict):
         return image
     if image.get("bytes") is not None or image.get("path") is None:
@@ -144,14 +144,14 @@ def pairs(
     """The input of every example, and its answer: in words, or the number of its class.
 
     Args:
-        where: is named in errors.
-        task: how examples are asked and answered.
+        where: the place of the examples, for error messages.
+        task: the task, with prompt and answers.
         rows: the examples.
         speaks: whether answers are words.
-        numbers: of the rows in their file, from 0 on, if they are not in its order.
+        numbers: the rows' numbers in their file, from 0, if they are not in its order.
 
     Raises:
-        UserError: a column or a value is missing, or a label is outside the declared ones.
+        UserError: a column or a value is missing, or a label is not among the declared ones.
     """
     made: list[tuple[Any, str | int]] = []
     for number, row in zip(numbers or range(len(rows)), rows, strict=True):
@@ -160,7 +160,7 @@ def pairs(
         except MissingError as field:
             raise UserError(
                 f"{where}: example {number + 1} has nothing in {field}: fill it, or leave such examples "
-                "out by missing: drop"
+                "out with missing: drop"
             ) from None
         except KeyError as missing:
             columns = ", ".join(row)
@@ -178,10 +178,10 @@ def _pair(task: Task, row: Row, speaks: bool) -> tuple[Any, str | int]:
     """The input of an example, and its answer.
 
     Raises:
-        MissingError: a value that they are made of is not there.
-        KeyError: a column is not there.
-        TypeError: a value is no text.
-        ValueError: a label is outside the declared ones.
+        MissingError: a value that they need is missing.
+        KeyError: a column is missing.
+        TypeError: a value is not text.
+        ValueError: a label is not among the declared ones.
     """
     asked = given(row[task.image], task.image) if task.image else filled(task.prompt or "", row)
     return asked, _answer(task, row, speaks)
@@ -196,10 +196,10 @@ def _answer(task: Task, row: Row, speaks: bool) -> str | int:
 
 
 def label_of(task: Task, written: Any) -> int:
-    """The number of a label's answer; a file of texts alone, as CSV is one, writes the label 1 as ``1``.
+    """The number of a label's answer; a file that has only texts, such as CSV, writes the label 1 as ``1``.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the label has no answer.
     """
     labels = task.labels or list(range(len(task.answers)))
     if written in labels:
@@ -207,15 +207,15 @@ def label_of(task: Task, written: Any) -> int:
     words = [*map(str, labels)]
     if isinstance(written, str) and words.count(written) == 1:
         return words.index(written)
-    raise ValueError(f"label {written!r} has no answer: answers takes one for each label, in their order")
+    raise ValueError(f"label {written!r} has no answer: give one answer per label, in the same order")
 
 
 def described(name: str, task: Task, made: Made) -> Data:
     """Findings in a task's examples: repeated inputs, and labels that a split lacks.
 
     Args:
-        name: the task's.
-        task: how examples are asked and answered.
+        name: the task's name.
+        task: the task, with prompt and answers.
         made: the examples.
     """
     splits: dict[str, Examples] = {}
@@ -237,7 +237,7 @@ def described(name: str, task: Task, made: Made) -> Data:
 
 
 def shuffled(row: Row, task: Task, seed: str) -> Row:
-    """An example with the words of each of its texts in another order; its answer stays."""
+    """An example with the words of each of its texts in another order, and the same answer."""
     draw = random.Random(seed)
     texts = {
         key: value.split() for key, value in row.items() if isinstance(value, str) and key != task.target
@@ -254,10 +254,10 @@ def read_split(path: Path) -> list[Row]:
     """Read examples back.
 
     Raises:
-        UserError: the file is missing or cut short.
+        UserError: the file is missing or truncated.
     """
     try:
         rows: list[Row] = pq.read_table(path).to_pylist()
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: not a whole parquet file ({error}): delete it and run again") from None
+        raise UserError(f"{path}: incomplete or damaged ({error}): delete it and run again") from None
     return rows

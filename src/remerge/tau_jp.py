@@ -17,14 +17,14 @@ def tau_jp(family: Linearised, model: nn.Module, batch: Batch) -> Tensor:
 
 
 class Penalty:
-    """The weighted tau-Jp on inputs that every step draws anew, as many of each other task.
+    """The weighted tau-Jp on inputs that every step draws again, the same number from each other task.
 
     Args:
         family: the linearised family.
         others: the other tasks' examples; their answers are not used.
         weight: lambda, 0.1 in the paper.
-        inputs: of each task, at most all that it has.
-        seed: of what a step draws, which follows from its number alone.
+        inputs: the number of inputs of each task, at most all that it has.
+        seed: the seed of the draws of a step, which otherwise depend only on its number.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Penalty:
         self.seed = seed
 
     def __call__(self, model: nn.Module, step: int) -> Tensor:
-        """Of the model as it is at a step."""
+        """The penalty of the model at a step."""
         rng = Random(f"tau_jp {self.seed} {step}")
         drawn = [e for some in self.others for e in rng.sample(some, min(self.inputs, len(some)))]
         batch = self.family.collate(drawn, next(model.parameters()).device)

@@ -1,4 +1,4 @@
-"""Texts with ``{column}`` and ``{column[key][0]}`` where the fields of an example go."""
+"""Texts with ``{column}`` and ``{column[key][0]}`` in the places of an example's fields."""
 
 import math
 import re
@@ -7,18 +7,18 @@ from string import Formatter
 from typing import Any
 
 FIELD = re.compile(r"(?P<column>[^\[\].]+)(\[[^\[\]]+\])*")
-"""A column, and keys into it."""
+"""A column with keys into it."""
 
 
 class MissingError(Exception):
-    """An example has nothing where a template asks for it; the message is the field."""
+    """An example lacks a field that a template needs; the message is the field."""
 
 
 def columns(template: str) -> set[str]:
     """The columns that a template names.
 
     Raises:
-        ValueError: it is no template: a brace is open, or a field is more than a column and keys into it.
+        ValueError: it is not a template: a brace is open, or a field is more than a column with keys.
     """
     named = set()
     try:
@@ -28,31 +28,33 @@ def columns(template: str) -> set[str]:
             known = FIELD.fullmatch(field)
             if not known or known["column"].isdecimal() or form or conversion:
                 written = f"{field}{f'!{conversion}' if conversion else ''}{f':{form}' if form else ''}"
-                raise ValueError(f"{{{written}}} is not a column with keys in brackets")
+                raise ValueError(
+                    f"{{{written}}} is not a column with keys in brackets: write {{column[key]}}"
+                )
             named.add(known["column"])
     except ValueError as error:
         raise ValueError(
-            f"a template is not whole ({error}): write {{column}} or {{column[key][0]}}, {{{{ for a brace"
+            f"a template is wrong ({error}): write {{column}} or {{column[key][0]}}, and {{{{ for a brace"
         ) from None
     return named
 
 
 def filled(template: str, row: Mapping[str, Any]) -> str:
-    """A template with the fields of an example; a list is shown as its words, one after the other.
+    """A template filled with the fields of an example; a list appears as its words.
 
     Raises:
-        MissingError: a field is None, NaN, or an entry that a list does not have.
+        MissingError: a field is None, NaN, or an entry that a list lacks.
         KeyError: there is no such column.
-        TypeError: a field is no text, number or list of them, or a key leads nowhere.
+        TypeError: a field is not a text, a number or a list of them, or a key leads nowhere.
     """
     return _Fields().vformat(template, (), row)
 
 
 def given(value: Any, field: str) -> Any:
-    """A value that is there.
+    """A value that is not missing.
 
     Raises:
-        MissingError: it is None or NaN, or a list in which one is.
+        MissingError: it is None or NaN, or a list with one of these.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         raise MissingError(field)
@@ -74,5 +76,5 @@ class _Fields(Formatter):
         values = value if isinstance(value, list) else [value]
         for part in values:
             if isinstance(part, Mapping | bytes | list):
-                raise TypeError(f"a {type(part).__name__} stands where a text should")
+                raise TypeError(f"there is a {type(part).__name__} instead of a text")
         return " ".join(map(str, values))

@@ -1,4 +1,4 @@
-"""What a benchmark would take on this machine: a line for each kind of job, as `remerge.machine` measures."""
+"""The time of a benchmark on this machine: a line for each kind of job, measured by `remerge.machine`."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,20 +12,20 @@ from remerge.report.labels import duration
 from remerge.work import Jobs
 
 PAGE = "tables, figures, page"
-"""The row of what shows the results: a process each that hardly does more than start."""
+"""The row of jobs that show results: each is a process that does little more than start."""
 
 WIDTH = 76
-"""Characters of a row's name at most."""
+"""The largest length of a row's name."""
 
 PHASES = ("base", "data", "experts", "references", "scores", "merges", PAGE)
-"""What waits for all before it; other rows run beside the one that they follow."""
+"""Rows that wait for all before them; other rows run at the same time as the one above."""
 
 
 def described(config: Config) -> list[str]:
-    """What a benchmark would take here.
+    """The time that a benchmark would take here.
 
     Raises:
-        UserError: the base is not at hand.
+        UserError: the base is not on this machine.
     """
     os.environ["TQDM_DISABLE"] = "1"  # bars and losses are of no interest here
     with TemporaryDirectory() as folder:
@@ -38,12 +38,12 @@ def described(config: Config) -> list[str]:
 
 
 def table(seconds: Mapping[str, Sequence[float]], starting: float, beside: int) -> list[str]:
-    """The lines of a table, and the time in which all jobs are done.
+    """The lines of a table, and the time of all jobs together.
 
     Args:
-        seconds: of each job, by row, in the order of a run.
-        starting: seconds until a process begins to work.
-        beside: how many jobs run at a time.
+        seconds: the seconds of each job, by row, in the order of a run.
+        starting: the seconds until a process begins to work.
+        beside: the number of jobs that run at a time.
     """
     whole = {row: [s + starting * (row != PAGE) for s in jobs] for row, jobs in seconds.items()}
     count, total = sum(map(len, whole.values())), sum(map(sum, whole.values()))
@@ -59,7 +59,7 @@ def _line(row: str, jobs: int, seconds: float) -> str:
 
 
 def _wall(whole: Mapping[str, Sequence[float]], beside: int) -> float:
-    """The least time in which the jobs of each phase are done, one phase after the other."""
+    """The shortest time for the jobs of all phases, one phase after another."""
     phases: dict[str, list[float]] = {}
     phase = PHASES[0]
     for row, jobs in whole.items():

@@ -1,4 +1,4 @@
-"""A merge method with parameters: its name, written and read."""
+"""The names of merge methods with parameters, written and read."""
 
 import ast
 import hashlib
@@ -17,7 +17,7 @@ PLAIN = re.compile(r"[A-Za-z0-9_.+-]+")
 def name_of(method: str, params: Mapping[str, Any]) -> str:
     """A variant's folder: ``ties``, ``ties@density=0.1,scale=1.2``, ``ties@scope=tensor,tuned``.
 
-    A mapping stands there by a digest, and so does a word that cannot name a folder; tuned ones do not.
+    A mapping, or a word that cannot name a folder, appears as a digest; tuned parameters do not appear.
     """
     words = [f"{key}={_word(params[key])}" for key in sorted(params) if not is_tuned(params[key])]
     words += ["tuned"] if len(words) < len(params) else []
@@ -25,7 +25,7 @@ def name_of(method: str, params: Mapping[str, Any]) -> str:
 
 
 def parse(name: str) -> tuple[str, dict[str, Any]]:
-    """The method, and the parameters as far as the name tells them; ``tuned`` is True if some are tuned."""
+    """The method, and the parameters that the name shows; ``tuned`` is True if some are tuned."""
     method, _, written = name.partition("@")
     params: dict[str, Any] = {}
     for pair in filter(None, written.split(",")):
@@ -40,7 +40,7 @@ def is_tuned(value: Any) -> bool:
 
 
 def digest(*parts: Any) -> str:
-    """A short name for exactly these values."""
+    """A short digest of exactly these values."""
     text = json.dumps(parts, sort_keys=True, default=lambda part: part.model_dump(mode="json"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""Whether the files of a run are as they were made, as far as this can be seen without torch."""
+"""Checks that the files of a run are as they were made, as far as possible without torch."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ from remerge.report.run import Run
 from remerge.versions import versions
 
 NOTED = ("data/*/*.parquet", "references/*.safetensors", "statistics/*/*.safetensors")
-"""The files beside which a note lies."""
+"""The files that have a note beside them."""
 
 
 @dataclass
@@ -34,9 +34,9 @@ class Findings:
     """The findings.
 
     Attributes:
-        looked_at: the files.
-        corrupt: a line for each that is not what was written.
-        stale: a line for each that would be made otherwise today.
+        looked_at: the checked files.
+        corrupt: a line for each file that differs from what was written.
+        stale: a line for each file that would be made differently today.
     """
 
     looked_at: set[Path] = field(default_factory=set)
@@ -45,7 +45,7 @@ class Findings:
 
     @contextmanager
     def of(self, path: Path) -> Iterator[None]:
-        """Look at a file: an error is what is wrong with it, and said once."""
+        """Check a file: an error is its fault, and is reported once."""
         self.looked_at.add(path)
         try:
             yield
@@ -55,16 +55,16 @@ class Findings:
 
     @property
     def summary(self) -> str:
-        """All in a few words."""
+        """All findings in a few words."""
         if not self.corrupt and not self.stale:
             return f"{len(self.looked_at)} files are unchanged since they were made"
         return f"of {len(self.looked_at)} files, {len(self.corrupt)} are corrupt and {len(self.stale)} stale"
 
 
 def look(run: Run) -> Findings:
-    """Every record, and data by content: neither weights are read nor what is made from them.
+    """Check every record, and the contents of data; weights, and files made from them, are not read.
 
-    Only files that are there are looked at: a run may be unfinished.
+    Only existing files are checked: a run may be unfinished.
     """
     found = Findings()
     for model in run.config.models:
@@ -84,25 +84,25 @@ def look(run: Run) -> Findings:
 
 
 def noted(results: Path) -> list[Path]:
-    """The files beside which a note lies."""
+    """The files that have a note beside them."""
     return sorted(path for pattern in NOTED for path in results.glob(pattern))
 
 
 def same_versions(path: Path, known: Mapping[str, str]) -> None:
-    """Refuse what other versions made.
+    """Refuse a file that other versions made.
 
     Raises:
-        Stale: a package that was used then is here in another version.
+        Stale: a package that was used then has another version here.
     """
     now = versions()
     for package, then in known.items():
         if now.get(package) != then:
             here = now.get(package, "none")
-            raise Stale(f"{path} was made with {package} {then}, here is {here}: delete it and run again")
+            raise Stale(f"{path} was made with {package} {then}, not {here} as here: delete it and run again")
 
 
 def _records(run: Run) -> dict[Path, Callable[[], Any]]:
-    """The records that are there, each with how it is read."""
+    """The existing records, each with the function that reads it."""
     config, found = run.config, dict[Path, Callable[[], Any]]()
 
     def add(kind: type[Record], read: Callable[..., Any], **key: str | int) -> None:

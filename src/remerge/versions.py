@@ -1,4 +1,4 @@
-"""The packages that numbers follow from, in the versions of this environment."""
+"""The packages that numbers depend on, in the versions of this environment."""
 
 import platform
 from functools import cache
@@ -17,6 +17,6 @@ def version_of(package: str) -> str | None:
 
 
 def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
-    """Python's version and those of packages that are installed."""
+    """The versions of Python and of the installed packages."""
     found = {package: version_of(package) for package in packages}
     return {"python": platform.python_version(), **{p: v for p, v in found.items() if v}}

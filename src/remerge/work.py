@@ -1,6 +1,6 @@
-"""The work of jobs, by the configuration alone: what each does again and again, and how often.
+"""The work of jobs, from the configuration alone: the units that each repeats, and how often.
 
-What a unit of it takes is another's to say: `remerge.needs` by rules of thumb, `remerge.timing` by measuring.
+Others give the time of a unit: `remerge.needs` by rules of thumb, `remerge.timing` by measuring.
 """
 
 import math
@@ -20,26 +20,26 @@ ANSWER = 8
 SPLITS = ("train", "validation", "test")
 
 AT_ONCE = 64
-"""Inputs that are answered together."""
+"""Inputs that are answered in one batch."""
 
 POINTS = 50
-"""So many points of a fit are kept, of which some are scored."""
+"""The number of points of a fit that are kept; some of them are scored."""
 
 ALIGNED = 100
-"""Inputs of each task at most, on which the alignment of experts is measured."""
+"""The largest number of inputs of each task on which the alignment of experts is measured."""
 
 
 class Unit(NamedTuple):
-    """What a job does again and again.
+    """A unit that a job repeats.
 
     Attributes:
         kind: ``load`` a model, ``read`` an example, ``score`` a task's inputs, ``answer`` them, ``train`` or
             ``fit`` for a step, ``merge`` experts, take an input's ``fisher``, ``grams`` or ``scatters``,
             ``pretrain`` the base for a step.
         of: the task or method.
-        experts: of the merge.
-        inputs: that go through a model.
-        passes: forward passes in which they do.
+        experts: the number of experts in the merge.
+        inputs: the number of inputs that go through a model.
+        passes: the number of their forward passes.
         backward: whether there are as many backward passes.
     """
 
@@ -52,13 +52,13 @@ class Unit(NamedTuple):
 
 
 Work = Counter[Unit]
-"""How often each unit is done."""
+"""The number of times that each unit is done."""
 
 NOTHING = Work()
-"""Of a job that runs no model."""
+"""The work of a job that runs no model."""
 
 LOAD = Unit("load")
-"""A model, from its files."""
+"""Loading a model from its files."""
 
 
 def passes(work: Work) -> int:
@@ -68,13 +68,13 @@ def passes(work: Work) -> int:
 
 @dataclass(frozen=True)
 class Extent:
-    """How large a task is.
+    """The size of a task.
 
     Attributes:
-        train: its training examples.
-        validation: its validation examples.
-        test: its test examples.
-        answer: the tokens of its longest answer, the end token among them; 1 of classes.
+        train: the number of its training examples.
+        validation: the number of its validation examples.
+        test: the number of its test examples.
+        answer: the tokens of its longest answer, including the end token; 1 for classes.
     """
 
     train: int
@@ -88,7 +88,7 @@ class Jobs:
 
     Args:
         config: the benchmark.
-        extents: how large its tasks are, where that is known; default: the most that the configuration says.
+        extents: the sizes of its tasks, if known; default: the largest that the configuration allows.
     """
 
     def __init__(self, config: Config, extents: Mapping[str, Extent] | None = None) -> None:
@@ -112,11 +112,11 @@ class Jobs:
 
     @property
     def shown(self) -> int:
-        """How many tables, figures and pages show the results."""
+        """The number of tables, figures and pages that show the results."""
         return len(exhibits.of(self.config)) + 1
 
     def stage(self, name: str) -> list[Work]:
-        """Each job of a stage that does not merge; of exports each that may be asked for."""
+        """Each job of a stage that does not merge; for exports, each possible one."""
         config, tasks = self.config, self.tasks
         everywhere = Work({LOAD: 1 + len(tasks)})
         if name == "base":
@@ -144,7 +144,7 @@ class Jobs:
             return [Work({LOAD: len(tasks), **compared}) + self._read(tasks, "validation")]
         if name == "alignment":
             inputs = sum(min(ALIGNED, self.extents[task].validation) for task in tasks)
-            # Its joint spaces are those of KnOTS.
+            # It uses the joint spaces of KnOTS.
             aligned = {Unit("scatters", tasks[0], 0, 1, 1): inputs, Unit("merge", "knots", len(tasks)): 1}
             return [everywhere + Work(aligned) + self._read(tasks, "validation")]
         if name == "weights":
@@ -156,7 +156,7 @@ class Jobs:
         return [Work()]
 
     def expert(self, task: str) -> Work:
-        """Of an expert, `multitask` too; one that exists is read, not trained."""
+        """The work of an expert, including `multitask`; an existing one is read, not trained."""
         config, recipe = self.config, self.config.finetune
         if task != "multitask" and config.task(task).expert is not None:
             return Work({LOAD: 1})
@@ -165,7 +165,7 @@ class Jobs:
         if task == "multitask":
             steps, of = recipe.multitask_steps or steps * len(self.tasks), self.tasks
         parts = recipe.batch_size // at_once
-        # On the other tasks' inputs a penalty is taken, in a pass of its own.
+        # The penalty on the other tasks' inputs takes a pass of its own.
         others = len(self.tasks) - 1 if recipe.recipe == "tau_jp" and task != "multitask" else 0
         taken = recipe.batch_size + parts * others * recipe.penalty_inputs
         step = Unit("train", "", 0, taken, 2 * parts if others else parts, True)
@@ -177,12 +177,12 @@ class Jobs:
         return work + self._read(of, "train", "validation")
 
     def batch(self, batch: Batch) -> Work:
-        """Of the choices and merges of one process."""
+        """The work of the choices and merges of one process."""
         every = slice(None)
         return self._share([(*c, every) for c in batch.choices], [(*m, every) for m in batch.merges])
 
     def merges(self, batch: Batch) -> list[Work]:
-        """Of the processes that make a batch, and of the one that gathers what several made."""
+        """The work of the processes that make a batch, and of the one that collects their results."""
         shares = batch.shares(self.config)
         if not shares:
             return [self.batch(batch)]
@@ -218,7 +218,7 @@ class Jobs:
         for fitting, some in alike.items():
             work += self._made(variant, some, fitting, "validation")
         cases = [case for case, _ in trials]
-        # What merges are compared with: experts on their own tasks, the base on the controls.
+        # Merges are compared with experts on their own tasks, and the base on the controls.
         own = {task for case in cases for task in case.tasks} if plan == "subsets" else set()
         controls = {t for case in cases for t in case.judged if t not in case.tasks}
         compared = Counter([*own, *(controls if plan == "negation" else ())])
@@ -226,7 +226,7 @@ class Jobs:
         return work + Work({Unit("merge", "average", 1): len(own)}) + self._experts(variant, cases)
 
     def _merged(self, variant: Variant, cases: Sequence[Case]) -> Work:
-        """Merges of a group; of parameters that are yet to be chosen, those that take longest count."""
+        """Merges of a group; where parameters are yet to be chosen, the slowest count."""
         config = self.config
         fitting = max(self._fittings(variant, config.grid(variant)))
         work = self._made(variant, cases, fitting, "test")
@@ -256,7 +256,7 @@ class Jobs:
         return work + Work({Unit("merge", variant.method, size): n for size, n in sizes.items()})
 
     def _experts(self, variant: Variant, cases: Sequence[Case]) -> Work:
-        """Experts are loaded once; for each merge that is learned, its stack anew."""
+        """Experts are loaded once; for each learned merge, its stack is loaded again."""
         tasks = [task for case in cases for task in case.tasks]
         return Work({LOAD: len(tasks if variant.name in self.learned else {*tasks})})
 
@@ -269,7 +269,7 @@ class Jobs:
         return [(p["inputs"] or (200 if p["level"] == "task" else 400), p["epochs"]) for p in whole]
 
     def _steps(self, case: Case, fitting: tuple[int, int]) -> int:
-        """Of a merge that is learned."""
+        """The number of steps of a learned merge."""
         inputs, epochs = fitting
         shortest = min(inputs, *map(self._referred, case.tasks))
         return epochs * math.ceil(shortest / self.config.learning.batch_size)
@@ -286,7 +286,7 @@ class Jobs:
         return taken + self._read([task], "train")
 
     def _read(self, tasks: Sequence[str], *splits: str) -> Work:
-        """The examples of splits, turned into what models read."""
+        """The examples of splits, turned into inputs of models."""
         return Work(
             {
                 Unit("read", task): sum(getattr(self.extents[task], split) for split in splits)
@@ -295,7 +295,7 @@ class Jobs:
         )
 
     def _scored(self, models: Mapping[str, int], split: str) -> Work:
-        """So many models scored on a split of each task; answers in free text are decoded."""
+        """Scoring a number of models on a split of each task; answers in free text are decoded."""
         work = Work()
         for task, count in models.items():
             free = self.config.task(task).metric != "accuracy"
@@ -306,7 +306,7 @@ class Jobs:
         return Unit("score", task, 0, inputs, math.ceil(inputs / self.config.evaluation.batch_size))
 
     def _answers(self, task: str, inputs: int) -> Unit:
-        """In decoding, a pass makes a token of each answer."""
+        """Answering inputs: in decoding, each pass makes one token of every answer."""
         return Unit("answer", task, 0, inputs, self.extents[task].answer * math.ceil(inputs / AT_ONCE))
 
     def _referred(self, task: str) -> int:

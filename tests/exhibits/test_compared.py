@@ -111,7 +111,7 @@ def test_records_without_outcomes_or_with_others_are_refused(spoilt: Path) -> No
     with pytest.raises(UserError, match=r"average/3\.jsonl has no outcomes of single examples: delete it"):
         build(spoilt, "differences")
     path.write_text(re.sub(r'"outcomes": "[^"]*"', '"outcomes": "AAAA"', text, count=1))
-    with pytest.raises(UserError, match=r"average/3\.jsonl has outcomes that are not its scores'"):
+    with pytest.raises(UserError, match=r"average/3\.jsonl has outcomes that do not fit its scores"):
         rows(spoilt, "comparisons")
     path.write_text(text)
     scores = spoilt / "scores/rte.json"

@@ -130,7 +130,7 @@ def test_weights_of_other_tasks_are_refused(world: Path, tmp_path: Path) -> None
     results = Path(shutil.copytree(world, tmp_path / "demo"))
     record = json.loads((results / "weights.json").read_text())
     (results / "weights.json").write_text(json.dumps(record | {"experts": ["cola", "rte"]}))
-    with pytest.raises(UserError, match=r"weights\.json is of other tasks: delete it and run again"):
+    with pytest.raises(UserError, match=r"weights\.json belongs to other tasks: delete it and run again"):
         build(results, "divmerge_figure6")
 
 

@@ -164,7 +164,7 @@ def cut(path):
     [
         ({"method": "tise"}, [], "unknown method 'tise', did you mean ties?"),
         ({}, ["--param", "densty=0.2"], "unknown parameter densty, the nearest known is density"),
-        ({}, ["--param", "density=2"], "density is"),
+        ({}, ["--param", "density=2"], "density must be"),
         ({}, ["--param", "density"], "write name=value"),
         ({"method": "divmerge"}, [], "divmerge needs inputs: name it in a configuration"),
         ({"method": "fisher"}, [], "fisher needs statistics of the experts"),

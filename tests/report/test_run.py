@@ -74,7 +74,7 @@ def test_a_half_written_size_is_named(broken: Path) -> None:
     path = broken / "merges/average/2.jsonl"
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:-1]) + "\n")
-    with pytest.raises(UserError, match=r"average/2\.jsonl lacks rte\+sst2"):
+    with pytest.raises(UserError, match=r"average/2\.jsonl has no merge of rte\+sst2"):
         _ = Run(broken).merged
     path.write_text("\n".join([*lines, lines[0]]) + "\n")
     with pytest.raises(UserError, match="has repeated merges"):

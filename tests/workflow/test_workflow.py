@@ -303,7 +303,7 @@ def test_killed_and_run_again_gives_the_same_scores(project):
     ("change", "words"),
     [
         (lambda c: c["finetune"].update(stepz=3), "unknown key finetune.stepz, the nearest known is steps"),
-        (lambda c: c["merge"].update(variants=[{"ties": {"density": 2}}]), "density is"),
+        (lambda c: c["merge"].update(variants=[{"ties": {"density": 2}}]), "density must be"),
     ],
 )
 def test_a_wrong_configuration_is_one_line_and_status_2(project, change, words):

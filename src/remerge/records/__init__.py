@@ -1,7 +1,7 @@
-"""The records that stages write and the report reads: keys, types and places, and ANP.
+"""The records that stages write and the report reads: keys, types and paths, and ANP.
 
-A class says where its file lies below ``results/<benchmark>`` and what stands in it. What is read is checked
-against that; a wrong file is refused by its name, line and key. Neither torch nor pandas is imported.
+A class gives the path of its file below ``results/<benchmark>`` and its contents. Every file is checked
+against its class when read, and refused by name, line and key if wrong. Neither torch nor pandas is imported.
 """
 
 from remerge.records._record import Record as Record

@@ -1,4 +1,4 @@
-"""How a record is written and read: checked against its class, refused by its file, line and key."""
+"""Writing and reading records: checked against their class, and refused by file, line and key."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from remerge.files import write_json
 from remerge.variants import digest
 
 MEASURED = ("seconds", "memory")
-"""Keys that no seal covers: a record that is made again differs in them."""
+"""Keys that no seal covers: they differ when a record is made again."""
 
 
 class Part(BaseModel):
@@ -25,14 +25,14 @@ class Record(Part):
     """A record: a file of its own, or one line of a file.
 
     Attributes:
-        seal: the digest of all else but what was measured, so that no altered number is taken for a
+        seal: the digest of everything else except measured keys, so that no altered number passes for a
             computed one; None in records of earlier versions.
     """
 
     seal: str | None = None
 
     file: ClassVar[str]
-    """The file below a benchmark's results, with a field for each thing that tells it from the others."""
+    """The file below a benchmark's results, with a field for each part of its key."""
 
     @classmethod
     def place(cls, results: Path, **key: str | int) -> Path:
@@ -45,24 +45,24 @@ class Record(Part):
 
         Args:
             results: the folder of a benchmark.
-            key: what tells the file from the others, and anything else that the record must say.
+            key: the fields of the file's name, and any other values that the record must have.
 
         Raises:
-            UserError: the file is missing or wrong, or the record is of something else.
+            UserError: the file is missing or wrong, or the record has other values.
         """
         path = cls.place(results, **key)
         return cls._checked(_bytes(path), str(path), key)
 
     @classmethod
     def read_lines(cls, results: Path, **key: str | int) -> list[Self]:
-        """The records in a file, one a line.
+        """The records in a file, one per line.
 
         Args:
             results: the folder of a benchmark.
-            key: what tells the file from the others, and anything else that each line must say.
+            key: the fields of the file's name, and any other values that each line must have.
 
         Raises:
-            UserError: the file is missing, or a line is wrong or of something else.
+            UserError: the file is missing, or a line is wrong or has other values.
         """
         path = cls.place(results, **key)
         lines = enumerate(_bytes(path).splitlines(), 1)
@@ -90,7 +90,7 @@ class Record(Part):
         for name in key.keys() & cls.model_fields.keys():
             if (found := getattr(record, name)) not in (None, key[name]):
                 raise UserError(
-                    f"{where} is of {name} {found!r}, not {key[name]!r}: delete the file and run again"
+                    f"{where} has {name} {found!r}, not {key[name]!r}: delete the file and run again"
                 )
         return record
 
@@ -109,7 +109,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _fault(error: ValidationError) -> str:
-    """The first thing that is wrong with a record, as the rest of a sentence."""
+    """The first fault of a record, as the rest of a sentence."""
     first = error.errors()[0]
     key = ".".join(map(str, first["loc"]))
     if first["type"] == "json_invalid":
@@ -117,7 +117,7 @@ def _fault(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"has no {key}"
     if first["type"] == "extra_forbidden":
-        return f"has a key {key} that no record has"
+        return f"has an unknown key {key}"
     if not key:
         return "is not a record"
     return f"has a wrong {key} ({first['msg']}, not {str(first['input'])[:40]!r})"

@@ -1,18 +1,18 @@
-"""Findings in tasks' examples: repetitions, labels that a split lacks, prompts that are cut."""
+"""Findings in tasks' examples: repetitions, labels that a split lacks, truncated prompts."""
 
 from remerge.records._record import Part, Record
 
 NAMED = 5
-"""At most so many labels are named."""
+"""The largest number of labels that are named."""
 
 
 class Examples(Part):
     """One split.
 
     Attributes:
-        n: how many examples.
-        repeated: how many of them have the input of an earlier one.
-        seen: how many have an input that stands in a split before it too: of test in train or validation.
+        n: the number of examples.
+        repeated: the number of them with the input of an earlier one.
+        seen: the number of them whose input is also in an earlier split: for test, in train or validation.
         lacking: the labels that none of them has.
     """
 
@@ -26,7 +26,7 @@ class Data(Record):
     """A task's splits.
 
     Attributes:
-        dropped: how many examples of the source were left out because something is missing.
+        dropped: the number of source examples left out because something is missing.
     """
 
     file = "data/{task}.json"
@@ -36,7 +36,7 @@ class Data(Record):
     splits: dict[str, Examples]
 
     def remarks(self) -> list[str]:
-        """Remarks on the data, a sentence each; none if nothing is wrong with them."""
+        """Remarks on the data, one sentence each; none if the data have no faults."""
         said = [f"{self.dropped:,} examples with missing values left out"] if self.dropped else []
         for split, found in self.splits.items():
             parts = {
@@ -56,10 +56,10 @@ class Prompts(Part):
     """The prompts of one split, in tokens.
 
     Attributes:
-        n: how many there are.
-        median: as many tokens has the middle one.
-        longest: as many the longest.
-        cut: how many are longer than the model reads, and lose an end.
+        n: their number.
+        median: the median number of tokens.
+        longest: the largest number of tokens.
+        cut: the number of prompts longer than the model reads, which are truncated.
     """
 
     n: int
@@ -68,7 +68,7 @@ class Prompts(Part):
     cut: int
 
     def remarks(self, split: str) -> list[str]:
-        """Remarks on them; none where none is cut."""
+        """Remarks on them; none if none is truncated."""
         share = f"{self.cut:,} of {self.n:,} {split} prompts are longer than the model reads"
         return [f"{share} and are truncated, the longest has {self.longest:,} tokens"] if self.cut else []
 
@@ -82,5 +82,5 @@ class Lengths(Record):
     prompts: dict[str, dict[str, Prompts]]
 
     def remarks(self, task: str) -> list[str]:
-        """Remarks on a task's prompts, a sentence each."""
+        """Remarks on a task's prompts, one sentence each."""
         return [said for split, found in self.prompts[task].items() for said in found.remarks(split)]

@@ -1,4 +1,4 @@
-"""How alike the experts are, in their weights and in what they make of inputs."""
+"""How similar the experts are, in their weights and in how they process inputs."""
 
 from remerge.records._record import Part, Record
 
@@ -6,7 +6,7 @@ from remerge.records._record import Part, Record
 class Signs(Part):
     """Tallies of the signs of all experts' deltas at the positions of linear layers, in several spaces.
 
-    In each ``[p][q]`` is the number of positions where p experts are positive and q negative; the others'
+    In each, ``[p][q]`` is the number of positions where p experts are positive and q negative; the others'
     entries are zero there, mostly by pruning.
 
     Attributes:
@@ -30,10 +30,10 @@ class Dropped(Part):
     """The share of its entries that each basis vector of DRM-H's joint space loses to pruning.
 
     Attributes:
-        matrix: whose joint space.
-        share: of all entries that are dropped.
-        plain: of each expert's vectors, largest singular value first, without renormalisation.
-        renormalised: the same, with it.
+        matrix: the matrix of the joint space.
+        share: the share of all entries that are dropped.
+        plain: the share for each expert's vectors, largest singular value first, without renormalisation.
+        renormalised: the same with renormalisation.
     """
 
     matrix: str
@@ -43,12 +43,12 @@ class Dropped(Part):
 
 
 class Weights(Record):
-    """How alike the experts' weight deltas are.
+    """How similar the experts' weight deltas are.
 
     Attributes:
         experts: the tasks, in the order of rows and columns.
-        cosines: of task vectors, all merged weights as one vector.
-        matrices: how many weights of linear layers there are.
+        cosines: the cosines of task vectors, with all merged weights as one vector.
+        matrices: the number of weights of linear layers.
         density: the share of entries kept where signs are pruned.
     """
 
@@ -64,14 +64,14 @@ class Weights(Record):
 
 
 class Aligned(Part):
-    """How alike the experts are in one weight of a linear layer: CKA of every pair, on the same inputs.
+    """How similar the experts are in one weight of a linear layer: CKA of every pair, on the same inputs.
 
     Attributes:
         matrix: the weight.
-        layer: in which it lies.
-        outputs: of W_t x, what the layer says with each expert's weight.
-        updates: of ΔW_t x, what each expert adds.
-        aligned: of V_t^T x, what KnOTS aligns.
+        layer: its layer.
+        outputs: CKA of W_t x, the layer's outputs with each expert's weight.
+        updates: CKA of ΔW_t x, each expert's addition.
+        aligned: CKA of V_t^T x, which KnOTS aligns.
     """
 
     matrix: str
@@ -82,13 +82,13 @@ class Aligned(Part):
 
 
 class Alignment(Record):
-    """How alike experts process inputs.
+    """How similarly experts process inputs.
 
     Attributes:
         experts: the tasks, in the order of rows and columns.
-        adapters: whether the experts are adapters, of all weights if not.
-        inputs: of each task, so many.
-        matrices: those that every expert has changed.
+        adapters: whether the experts are adapters; otherwise all weights were trained.
+        inputs: the number of inputs of each task.
+        matrices: the matrices that every expert has changed.
     """
 
     file = "alignment.json"

@@ -14,8 +14,8 @@ class Point(Part):
 
     Attributes:
         params: the tuned parameters.
-        validation: what each merge that it was tried on reached on validation splits, by the plan's merit.
-        mean: of these.
+        validation: the plan's merit of each merge on which it was tried, on validation splits.
+        mean: the mean of these.
     """
 
     params: dict[str, Any]
@@ -24,14 +24,14 @@ class Point(Part):
 
 
 class Selection(Record):
-    """The grid of a variant's tuned parameters, and the point that was chosen for a plan's merges.
+    """The grid of a variant's tuned parameters, and the point chosen for a plan's merges.
 
     Attributes:
         params: all parameters at the chosen point.
         subsets: the merges on which points were tried.
         grid: the points at which no merge diverged, in order.
         chosen: the tuned parameters at the chosen point.
-        diverged: the tuned parameters at the other points, which no merit can be told of.
+        diverged: the tuned parameters at the other points, which have no merit.
     """
 
     benchmark: str
@@ -46,7 +46,7 @@ class Selection(Record):
 
     @classmethod
     def place(cls, results: Path, **key: str | int) -> Path:
-        """A file of `selection`, of other plans than the subsets' in a folder of the plan."""
+        """A file in `selection`; for plans other than subsets, in a folder of the plan."""
         folder = Path(results) / "selection"
         return (folder if key["plan"] == "subsets" else folder / str(key["plan"])) / f"{key['variant']}.json"
 
@@ -60,13 +60,13 @@ class Seconds(Part):
 
 
 class Course(Part):
-    """How coefficients went while they were learned.
+    """The course of coefficients while they were learned.
 
     Attributes:
-        steps: after how many steps of the optimiser they were kept, from 0 to all.
-        coefficients: of each expert, at each of these steps, as the merge's own, to four decimals.
-        scored: the steps at which the merge was scored too, where the benchmark asks for it.
-        anp: of the merge at each of these.
+        steps: the optimiser's steps after which they were kept, from 0 to all.
+        coefficients: those of each expert at each of these steps, as in the merge, to four decimals.
+        scored: the steps at which the merge was also scored, if the benchmark asks for it.
+        anp: the merge's ANP at each of these.
     """
 
     steps: list[int]
@@ -79,20 +79,20 @@ class Merge(Record):
     """One merge.
 
     Attributes:
-        case: what was merged, ``cola+mnli``, ``-cola``, ``rte+mnli-cola``.
-        signs: of each expert's task vector, 1 or -1.
-        tasks: those of the experts merged, sorted.
-        params: those really used, what was chosen on validation scores included.
-        scores: on the test splits of these tasks, those that judge the merge.
-        others: scores on tasks of which no expert was merged.
-        normalised: each of ``scores`` as a share of the expert's own.
-        anp: 100 times the mean of ``normalised``; None where none of its own tasks judges the merge.
-        anp_restricted: the same of restricted scores; None where a task has none.
-        coefficients: of each expert a number, or one for each layer; empty if none are learned.
+        case: the merged experts, such as ``cola+mnli``, ``-cola``, ``rte+mnli-cola``.
+        signs: the sign of each expert's task vector, 1 or -1.
+        tasks: the tasks of the merged experts, sorted.
+        params: the parameters actually used, including those chosen on validation scores.
+        scores: the scores on the test splits of those of these tasks that judge the merge.
+        others: the scores on tasks whose experts were not merged.
+        normalised: each of ``scores`` as a share of the expert's own score.
+        anp: 100 times the mean of ``normalised``; None if none of its own tasks judges the merge.
+        anp_restricted: the same for restricted scores; None if a task has none.
+        coefficients: for each expert a number, or one for each layer; empty if none are learned.
         trace: the loss of every step.
-        course: the coefficients on their way, of a learned method.
-        memory: the most bytes held while the merge was made, before it was scored: allocated on a GPU,
-            resident of the process on a CPU; None in records of earlier versions.
+        course: the course of the coefficients, for a learned method.
+        memory: the peak memory in bytes while the merge was made, before it was scored: allocated on a GPU,
+            resident in the process on a CPU; None in records of earlier versions.
     """
 
     file = "merges/{variant}/{group}.jsonl"

@@ -1,4 +1,4 @@
-"""Models, and files that carry no record of their own: what they are and what they were made from."""
+"""Models, and files without a record of their own: their contents and origins."""
 
 from pathlib import Path
 
@@ -9,15 +9,15 @@ from remerge.variants import digest
 
 
 class Model(Record):
-    """A model: the `base`, `multitask`, or an expert, called by its task.
+    """A model: the `base`, `multitask`, or an expert, named after its task.
 
     Attributes:
-        model: what it is called.
-        fingerprint: a short name for its weights.
+        model: its name.
+        fingerprint: a digest of its weights.
         files: the digest of every file that it is loaded from, by name.
-        follows: of a model that was trained here, what its training followed from, each by a digest.
-        versions: of the packages that trained it or found it.
-        linearised_at: the fingerprint of the base that a linearised model is an expansion at.
+        follows: for a model trained here, the origins of its training, each by a digest.
+        versions: the versions of the packages that trained or found it.
+        linearised_at: the fingerprint of the base at which a linearised model is an expansion.
     """
 
     model: str | None = None
@@ -37,24 +37,24 @@ class Model(Record):
 
     @classmethod
     def place(cls, results: Path, **key: str | int) -> Path:
-        """`base.json`, or a file of `experts`."""
+        """`base.json`, or a file in `experts`."""
         model = key["model"]
         return Path(results) / ("base.json" if model == "base" else f"experts/{model}.json")
 
     @property
     def content(self) -> str:
-        """A short name for all that the model is: weights, heads, configuration, tokenizer."""
+        """A digest of the whole model: weights, heads, configuration, tokenizer."""
         return digest(self.files)
 
 
 class Made(Record):
-    """A file that carries no record of its own: data, references, statistics; it lies beside it.
+    """A note beside a file without a record of its own: data, references, statistics.
 
     Attributes:
         what: the file, below the results.
-        digest: of its bytes, as `sha256sum` prints it.
-        follows: what it was made from, each by a digest: models, inputs, code, settings.
-        versions: of the packages that made it.
+        digest: the digest of its bytes, as printed by `sha256sum`.
+        follows: its origins, each by a digest: models, inputs, code, settings.
+        versions: the versions of the packages that made it.
     """
 
     file = "{what}.json"

@@ -1,4 +1,4 @@
-"""How well a model does: scores, ANP, divergences from the experts."""
+"""The performance of a model: scores, ANP, divergences from the experts."""
 
 from collections.abc import Mapping
 from math import nan
@@ -9,16 +9,16 @@ from remerge.records._record import Part, Record
 
 
 class Score(Part):
-    """A model's score on a split; with all three ROUGEs if it is judged by one.
+    """A model's score on a split, with all three ROUGEs if it is judged by one.
 
     Attributes:
         metric: accuracy, rouge1, rouge2 or rougeL.
         value: from 0 to 1, strict: the greedy answer must equal the gold answer.
         restricted: the accuracy when only the task's own labels may be answered; None without labels.
         joint: the accuracy when the labels of all merged tasks may be answered, those of all tasks for a
-            model that stands unmerged; None where labels of several tasks cannot be compared.
+            model that is not merged; None if labels of several tasks cannot be compared.
         n: the number of examples.
-        outcomes: of each single one, as `remerge.outcomes` writes them; None in records of earlier versions.
+        outcomes: the outcome of each example, as `remerge.outcomes` writes them; None in earlier versions.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -42,7 +42,7 @@ class Scores(Record):
 
 
 class Reference(Record):
-    """The size and cost of an expert's kept answers."""
+    """The size and cost of an expert's stored answers."""
 
     file = "references/{task}.json"
 
@@ -77,14 +77,14 @@ def normalised(scores: Mapping[str, Score], own: Mapping[str, Score]) -> dict[st
 
 
 def normalised_restricted(scores: Mapping[str, Score], own: Mapping[str, Score]) -> dict[str, float]:
-    """The same of restricted scores; NaN also where a task has none."""
+    """The same for restricted scores; NaN also where a task has none."""
     return {task: _share(score.restricted, own[task].restricted) for task, score in scores.items()}
 
 
 def anp(shares: Mapping[str, float]) -> float:
     """The average normalised performance in percent (DivMerge, Eq. 5): 100 times the mean over the tasks.
 
-    NaN of no task.
+    NaN without tasks.
     """
     return 100 * sum(shares.values()) / len(shares) if shares else nan
 

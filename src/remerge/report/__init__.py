@@ -1,1 +1,1 @@
-"""The papers' tables, figures and one page of them, from records alone."""
+"""The papers' tables and figures, and one page with all of them, from records alone."""

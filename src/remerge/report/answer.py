@@ -20,7 +20,7 @@ SPOKEN = {"base": "the unmerged base", "expert": "the best single expert", "mult
 
 
 def outcome(run: Run) -> dict[str, Any]:
-    """The first lines: the best method, its lead and how certain it is, its cost, and who keeps nothing."""
+    """The first lines: the best method, its lead with certainty, its cost, and who keeps nothing."""
     size = run.sizes[-1]
     base = run.mean_anp("base", size)
     ends = {variant.label: run.mean_anp(variant.name, size) for variant in run.variants}
@@ -32,7 +32,7 @@ def outcome(run: Run) -> dict[str, Any]:
 
 
 def _best(run: Run) -> dict[str, Any]:
-    """The best method, and its lead over each other row of its table, which its rule has made."""
+    """The best method, and its lead over each other row of its table, which its rule wrote."""
     rows = _rows(run, BEST)
     name = rows[0]["variant"]
     mine = run.merged[run.merged["variant"] == name]

@@ -1,4 +1,4 @@
-"""Several benchmarks beside each other, on one offline page."""
+"""Several benchmarks side by side, on one offline page."""
 
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ def compare(results: list[Path], out: Path) -> None:
     """Write the page of the exhibits that span benchmarks, from the records of runs.
 
     Raises:
-        UserError: a record is missing, or two runs are of one benchmark.
+        UserError: a record is missing, or two runs belong to the same benchmark.
     """
     runs = [Run(folder) for folder in results]
     names = [run.benchmark for run in runs]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"two runs are called {name}, and each is a column: rename one")
+            raise UserError(f"two runs have the name {name}, and each is a column: rename one")
     found = exhibits.of([run.config for run in runs])
     values = {
         "benchmarks": names,

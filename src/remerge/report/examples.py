@@ -13,13 +13,13 @@ LONGEST = 240
 """Letters of an input that are shown."""
 
 LARGEST = 4_000_000
-"""Letters of all of it: a page stays light. Of larger runs `remerge.Benchmark.outcomes` tells the same."""
+"""The largest total of letters, to keep the page light; `remerge.Benchmark.outcomes` has the rest."""
 
 
 def answered(run: Run) -> Markup | None:
-    """Inputs, answers and outcomes as JSON that may stand in a page; None where there are none or too many.
+    """Inputs, answers and outcomes as JSON that is safe in a page; None if there are none or too many.
 
-    Outcomes are as records keep them, one bit an example; of several seeds those of the first. Images,
+    Outcomes are as in records, one bit per example; of several seeds, those of the first. Images,
     and tasks that are not judged right or wrong, are left out.
     """
     tasks = {
@@ -42,7 +42,7 @@ def answered(run: Run) -> Markup | None:
 
 
 def _task(run: Run, task: str) -> dict[str, Any] | None:
-    """A task's test split; None where it is not at hand."""
+    """A task's test split; None if it is missing."""
     file = run.results / "data" / task / "test.parquet"
     if not file.is_file():
         return None

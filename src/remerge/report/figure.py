@@ -1,4 +1,4 @@
-"""A figure in three formats, in one look, the same bytes every time."""
+"""A figure in three formats with one look, and the same bytes every time."""
 
 import re
 from html import escape
@@ -24,7 +24,7 @@ _NO_DATES: dict[str, dict[str, Any]] = {
 
 
 class Figure(Drawing):
-    """A figure of matplotlib; ``facts`` is what the caption says of its numbers."""
+    """A matplotlib figure; ``facts`` fills the fields of its caption."""
 
     def __init__(self, width: float, height: float) -> None:
         """Width and height are in inches."""
@@ -38,7 +38,7 @@ class Figure(Drawing):
 
 
 def look() -> Any:
-    """The settings in which figures are made and written, whatever the user's own."""
+    """The settings with which figures are made and written, whatever the user's own are."""
     settings: Any = {**mpl.rcParamsDefault, **RC, "backend": "agg"}
     return mpl.rc_context(settings)
 
@@ -53,7 +53,7 @@ def draw(figure: Figure, suffix: str) -> bytes:
 
 
 def inline_svg(svg: str, name: str, title: str) -> str:
-    """An SVG file as part of a page: ids of its own, no header; letters are of one size in all figures."""
+    """An SVG file as part of a page: its own ids, no header; letters have one size in all figures."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg)
@@ -66,5 +66,5 @@ def inline_svg(svg: str, name: str, title: str) -> str:
 
 
 def _at_most(found: re.Match[str]) -> str:
-    """An SVG's own width as that which it may take on the page."""
+    """An SVG's own width as its largest width on the page."""
     return f'{found[1]} style="max-width: {float(found[2]) / (72 * FULL) * ON_PAGE:.1f}rem"'

@@ -1,4 +1,4 @@
-"""The names of methods, tasks and models in print."""
+"""The names of methods, tasks and models in tables, figures and pages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class Printed:
     Attributes:
         method: the method's own name.
         kind: the divergence that it minimises, if it does.
-        level: of its coefficients, TL or LL, if they are learned.
+        level: the level of its coefficients, TL or LL, if they are learned.
         notes: the parameters that are not at their defaults.
     """
 
@@ -76,7 +76,7 @@ class Printed:
 def printed(variant: str, params: Mapping[str, Any] | None = None) -> Printed:
     """A variant in print, by its name, and by ``params`` where the name leaves them out.
 
-    A method that is none of ours is called what its variant is called.
+    A method that is not ours has the name of its variant.
     """
     name, named = parse(variant)
     method = sources.known().get(name)
@@ -92,7 +92,7 @@ def printed(variant: str, params: Mapping[str, Any] | None = None) -> Printed:
 
 
 def task_label(task: str) -> str:
-    """A task as the papers write it."""
+    """A task's name as in the papers."""
     return TASKS.get(task, task)
 
 

@@ -28,7 +28,7 @@ def write(results: Path, name: str, kind: Literal["table", "figure"]) -> None:
 
 
 def place(run: Run, exhibit: Exhibit, suffix: str) -> Path:
-    """Where an exhibit of a run lies in one format."""
+    """The file of an exhibit of a run in one format."""
     return run.results / f"{exhibit.kind}s" / f"{exhibit.name}.{suffix}"
 
 

@@ -1,4 +1,4 @@
-"""``report.html``: what was run, every table and figure, how to make each again; one offline file."""
+"""``report.html``: the run, every table and figure, and how to make each again, in one offline file."""
 
 import base64
 from pathlib import Path
@@ -38,14 +38,14 @@ PACKAGES = (
     "snakemake",
 )
 WEAK = 2.0
-"""Points below its published score from which an expert is suspected of reading another prompt."""
+"""Points below its published score at which an expert may have been trained with another prompt."""
 
 FILES = {"table": ("csv", "md", "tex"), "figure": ()}
 """Formats that may be downloaded from the page; a figure's files would make it large."""
 
 
 def write_report(results: Path) -> None:
-    """Write ``report.html`` from the records, and from the tables and figures that are there.
+    """Write ``report.html`` from the records, and from the existing tables and figures.
 
     Raises:
         UserError: one of them is missing.
@@ -55,7 +55,7 @@ def write_report(results: Path) -> None:
 
 
 def _without_places(run: Run, page: str) -> str:
-    """The page without the folders where models, data and rules lie on this machine: it may be published."""
+    """The page without the folders of models, data and rules on this machine, so that it may be published."""
     config = run.config
     said = [config.base.source, *map(str, config.rules)]
     said += [source for task in config.tasks.values() for source in (task.source, task.expert) if source]
@@ -150,7 +150,7 @@ def _tasks(run: Run) -> list[dict[str, Any]]:
 
 
 def _tokens(lengths: Lengths | None, task: str) -> str:
-    """The middle and the longest of a task's test prompts."""
+    """The median and the largest length of a task's test prompts."""
     if lengths is None:
         return MISSING
     test = lengths.prompts[task]["test"]
@@ -165,7 +165,7 @@ def _models(run: Run) -> list[dict[str, Any]]:
 
 
 def _variant(run: Run, variant: Variant) -> dict[str, Any]:
-    """A variant, and the records of its merges that are there."""
+    """A variant, and the existing records of its merges."""
     groups = run.config.groups(run.config.variant(variant.name))
     files = {group: Merge.place(run.results, variant=variant.name, group=group) for group in groups}
     records = {group: _from_page(run, file) for group, file in files.items() if file.is_file()}
@@ -173,7 +173,7 @@ def _variant(run: Run, variant: Variant) -> dict[str, Any]:
 
 
 def _from_page(run: Run, file: Path) -> str:
-    """Where a record lies, as the page links it."""
+    """The path of a record, as linked from the page."""
     return file.relative_to(run.results).as_posix()
 
 
@@ -197,14 +197,14 @@ def _model(run: Run, name: str, label: str) -> dict[str, Any]:
 
 
 def _counts(run: Run) -> str:
-    """How many subsets of each size are merged: ``6 + 4 + 1 = 11``."""
+    """The number of merged subsets of each size: ``6 + 4 + 1 = 11``."""
     counts = [str(len(run.config.subsets(size))) for size in run.sizes]
     total = sum(map(int, counts))
     return " + ".join(counts) + (f" = {total}" if len(counts) > 1 else "")
 
 
 def _weak(run: Run) -> list[dict[str, str]]:
-    """The experts that score clearly less than the paper says theirs do."""
+    """The experts that score clearly below the paper's."""
     files = [file for exhibit in exhibits.of(run.config).values() for file in exhibit.files]
     numbers = [file for file in files if file.suffix == ".csv"]
     found = []
@@ -216,7 +216,7 @@ def _weak(run: Run) -> list[dict[str, str]]:
 
 
 def _seen(run: Run) -> list[dict[str, str]]:
-    """The tasks with test examples that were trained or chosen on."""
+    """The tasks with test examples that were used for training or choices."""
     tests = {task: run.data(task).splits["test"] for task in run.tasks}
     return [
         {"label": task_label(task), "seen": _whole(test.seen), "n": _whole(test.n)}

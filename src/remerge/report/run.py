@@ -1,7 +1,7 @@
-"""One run as tables and figures read it: records, read when they are asked for, as pandas frames.
+"""One run as tables and figures read it: records as pandas frames, read when they are needed.
 
 In frames of scores, a row is a model; in frames of merges, a row is a merge, and the unmerged base and the
-multitask model stand there as if they had been merged on the very same subsets.
+multitask model appear as if they had been merged on the very same subsets.
 """
 
 from collections.abc import Mapping
@@ -42,12 +42,12 @@ Kind = Literal["anp", "restricted"]
 OfExperts = TypeVar("OfExperts", Weights, Alignment)
 
 ROUNDING = 1e-3
-"""By how much the mean of single outcomes may miss the score: each of them is rounded by less than 0.0003."""
+"""The largest difference between mean outcome and score: each outcome is rounded by less than 0.0003."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A merge method with its parameters, as the configuration orders them."""
+    """A merge method with its parameters, in the configuration's order."""
 
     name: str
     method: str
@@ -60,7 +60,7 @@ class Variant:
 
 
 class Run:
-    """The records of one benchmark; only files that are asked for are read."""
+    """The records of one benchmark; only files that are needed are read."""
 
     def __init__(self, results: Path) -> None:
         """Take the folder ``results/<benchmark>``."""
@@ -86,7 +86,7 @@ class Run:
 
     @property
     def sizes(self) -> list[int]:
-        """How many tasks are merged, from few to many."""
+        """The numbers of merged tasks, ascending."""
         return sorted(self.config.sizes)
 
     @cached_property
@@ -96,7 +96,7 @@ class Run:
 
     @property
     def references(self) -> list[str]:
-        """The unmerged models merges are compared with: the base, and the multitask model if any."""
+        """The unmerged models that merges are compared with: the base, and the multitask model if any."""
         return [model for model in self.config.models if model not in self.config.tasks]
 
     @property
@@ -115,7 +115,7 @@ class Run:
         }
 
     def model(self, name: str) -> Model:
-        """Which base, multitask model or expert."""
+        """The record of the base, the multitask model or an expert."""
         return Model.read(self.results, model=name)
 
     def data(self, task: str) -> Data:
@@ -124,17 +124,17 @@ class Run:
 
     @cached_property
     def lengths(self) -> Lengths | None:
-        """How long prompts are, where they are texts."""
+        """The lengths of prompts, if inputs are texts."""
         return Lengths.read(self.results) if self.config.base.reads == "text" else None
 
     def reference(self, task: str) -> Reference | None:
-        """The size and cost of an expert's kept answers, where the run needed them."""
+        """The size and cost of an expert's stored answers, if the run needed them."""
         made = Reference.place(self.results, task=task).exists()
         return Reference.read(self.results, task=task) if made else None
 
     @property
     def jobs(self) -> list[str]:
-        """The jobs of which is recorded what they took."""
+        """The jobs with recorded costs."""
         folder = self.results / "costs"
         return sorted(str(file.relative_to(folder).with_suffix("")) for file in folder.rglob("*.json"))
 
@@ -143,7 +143,7 @@ class Run:
         return Cost.read(self.results, job=job)
 
     def selections(self) -> list[tuple[Variant, Selection]]:
-        """The grids of all tuned variants and their choices, for each plan that they are part of."""
+        """The grids of all tuned variants and their choices, for each of their plans."""
         return [
             (shown, self.selection(variant.name, plan))
             for shown, variant in zip(self.variants, self.config.merge.variants, strict=True)
@@ -170,11 +170,11 @@ class Run:
         return self.unmerged_outcomes(task, task)
 
     def unmerged_outcomes(self, model: str, task: str) -> NDArray[np.float64]:
-        """The same of any unmerged model: an expert on another task, the base, the multitask model."""
+        """The same for any unmerged model: an expert on another task, the base, the multitask model."""
         return self._outcomes(task, self.scores(model)[task], Scores.place(self.results, model=model))
 
     def outcomes(self, variant: str, merge: Merge) -> dict[str, NDArray[np.float64]]:
-        """The same of a merge of subsets, on each of its tasks."""
+        """The same for a merge of subsets, on each of its tasks."""
         path = Merge.place(self.results, variant=variant, group=merge.size)
         return {task: self._outcomes(task, score, path) for task, score in merge.scores.items()}
 
@@ -192,24 +192,24 @@ class Run:
         return pd.DataFrame.from_dict(values, orient="index").astype(float)
 
     def divergence_inputs(self) -> list[int]:
-        """Over how many inputs each task's divergences are means."""
+        """The number of inputs over which each task's divergences are averaged."""
         return [found.n for found in self.divergences(self.tasks[0]).values()]
 
     @cached_property
     def weights(self) -> Weights:
-        """How alike the experts' weights are."""
+        """How similar the experts' weights are."""
         return self._of_the_experts(Weights)
 
     @cached_property
     def alignment(self) -> Alignment:
-        """How alike the experts process inputs."""
+        """How similarly the experts process inputs."""
         return self._of_the_experts(Alignment)
 
     def merges(self, variant: str, group: int | str) -> list[Merge]:
-        """Every merge of a group by ``variant``, checked to be whole and single.
+        """Every merge of a group by ``variant``, checked to be complete and without repetitions.
 
-        A group is a size, of the subsets, or what another plan calls one. There are none of a group that
-        the variant does not make: SLERP makes pairs alone.
+        A group is a size of the subsets, or a group of another plan. It is empty if
+        the variant does not make it: SLERP makes only pairs.
         """
         plan = self._groups[variant].get(str(group))
         if plan is None:
@@ -220,7 +220,7 @@ class Run:
         made = [(merge.case, merge.seed) for merge in found]
         lacks = asked - {case for case, _ in made}
         if lacks:
-            raise UserError(f"{path} lacks {min(lacks)}: run its stage again")
+            raise UserError(f"{path} has no merge of {min(lacks)}: run its stage again")
         if len({*made}) < len(made) or {case for case, _ in made} != asked:
             raise UserError(f"{path} has repeated merges, or merges of other tasks: run its stage again")
         return found
@@ -235,7 +235,7 @@ class Run:
         ]
 
     def merge_scores(self, size: int) -> dict[str, dict[str, list[float]]]:
-        """For every variant and task its scores under the merges of ``size`` experts that hold the task."""
+        """For every variant and task, its scores on the task in merges of ``size`` experts with it."""
         found: dict[str, dict[str, list[float]]] = {}
         for variant in self.variants:
             scores = found[variant.name] = {task: [] for task in self.tasks}
@@ -246,7 +246,7 @@ class Run:
 
     @cached_property
     def merged(self) -> pd.DataFrame:
-        """One row a merge: variant, size, subset, seed, anp, restricted, seconds merge, fit, evaluate."""
+        """One row per merge: variant, size, subset, seed, anp, restricted, seconds merge, fit, evaluate."""
         rows = [
             {
                 "variant": variant.name,
@@ -265,9 +265,9 @@ class Run:
 
     @cached_property
     def anp(self) -> pd.DataFrame:
-        """One row a subset: variant, size, subset, anp, restricted; means over seeds where there are several.
+        """One row per subset: variant, size, subset, anp, restricted; means over seeds if there are several.
 
-        ``spread`` is the standard deviation of anp over seeds. The unmerged stand there too (Eq. 5).
+        ``spread`` is the standard deviation of anp over seeds. Unmerged models are included (Eq. 5).
         """
         unmerged = {model: self.scores(model) for model in self.references}
         rows = [
@@ -315,7 +315,7 @@ class Run:
     def _of_the_experts(self, kind: type[OfExperts]) -> OfExperts:
         found = kind.read(self.results, benchmark=self.benchmark)
         if found.experts != self.tasks:
-            raise UserError(f"{kind.place(self.results)} is of other tasks: delete it and run again")
+            raise UserError(f"{kind.place(self.results)} belongs to other tasks: delete it and run again")
         return found
 
     def _outcomes(self, task: str, score: Score, path: Path) -> NDArray[np.float64]:
@@ -323,7 +323,7 @@ class Run:
             raise UserError(f"{path} has no outcomes of single examples: delete it and run again")
         found = unpack(score.outcomes, score.metric, score.n)
         if len(found) != self.own[task].n or abs(found.mean() - score.value) > ROUNDING:
-            raise UserError(f"{path} has outcomes that are not its scores': delete it and run again")
+            raise UserError(f"{path} has outcomes that do not fit its scores: delete it and run again")
         return found
 
     def _must_have(self, found: Mapping[str, Any], what: str, path: Path) -> None:

@@ -1,8 +1,8 @@
-"""One look for every figure: a method has the same colour, marker and line wherever it stands.
+"""One look for every figure: a method has the same colour, marker and line everywhere.
 
-Colours are Okabe and Ito's, which the colour-blind can tell apart; markers and line styles tell the
-methods apart without colour. A hollow marker is a task-level method, a filled one a layer-level one; a dashed
-line is of a method with tuned parameters.
+Colours are Okabe and Ito's, which colour-blind readers can distinguish; markers and line styles distinguish
+the methods without colour. A hollow marker is a task-level method, a filled one a layer-level method; a
+dashed line is a method with tuned parameters.
 """
 
 from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ _LINES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)), (
 
 @dataclass(frozen=True)
 class Style:
-    """How a model is drawn."""
+    """The look of a model."""
 
     colour: str
     marker: str
@@ -84,7 +84,7 @@ class Style:
 
 
 def tasks_apart(tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Keywords for ``Axes.plot`` of a line for each task, which tell them apart without colour too."""
+    """Keywords for ``Axes.plot`` of a line for each task, which differ even without colour."""
     colours = [colour for colour, _ in _KNOWN.values()]
     return {
         task: {
@@ -97,7 +97,7 @@ def tasks_apart(tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def style(variant: str, params: Mapping[str, Any] | None = None) -> Style:
-    """The look of a variant, of `base` or of `multitask`; it depends on nothing else."""
+    """The look of a variant, `base` or `multitask`; it depends on nothing else."""
     if variant == "base":
         return Style(MUTED, "", (0, (1, 1.4)), True)
     if variant == "multitask":
@@ -111,5 +111,5 @@ def style(variant: str, params: Mapping[str, Any] | None = None) -> Style:
 
 
 def series(place: int) -> Style:
-    """The look of what is no method, such as tasks, by its place in their order."""
+    """The look of items other than methods, such as tasks, by their position."""
     return Style(_OTHERS[place % 8], _MARKERS[place % 8], "-", place < 8)

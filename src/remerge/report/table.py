@@ -1,4 +1,4 @@
-"""A table once, printed four ways: csv (every number), markdown, LaTeX (booktabs), HTML."""
+"""A table, printed in four ways: csv (every number), markdown, LaTeX (booktabs), HTML."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    # Behind a line end, these would be its options.
+    # After a line end, LaTeX would take these for its options.
     "[": "{[}",
     "]": "{]}",
     "*": "{*}",
@@ -47,7 +47,7 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class Column:
-    """A printed column: which of the frame's, its head, and how its numbers are written, 0.02 or 2.0e−2."""
+    """A printed column: its key in the frame, its head, and the format of its numbers, 0.02 or 2.0e−2."""
 
     key: str
     head: str
@@ -59,14 +59,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows and columns; the frame may hold more columns than are printed.
+    """Rows and columns; the frame may have more columns than are printed.
 
     Attributes:
         frame: every number.
-        columns: what is printed of it.
+        columns: the printed columns.
         bold: the cells in bold, by row and column.
-        rules: the rows that a rule sets off from the row above.
-        facts: what the caption says of these numbers.
+        rules: the rows with a rule above them.
+        facts: the values of fields in the caption.
     """
 
     frame: pd.DataFrame
@@ -85,7 +85,7 @@ class Table:
         return str(self.frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
     def styled(self, caption: str) -> "Styler":
-        """As pandas shows it, in a notebook: the printed cells, those in bold too."""
+        """The table as pandas shows it in a notebook: the printed cells, with those in bold."""
         plain = pd.DataFrame(self.cells(), dtype=str)
         bold = [
             ["font-weight: bold" if (row, c.key) in self.bold else "" for c in self.columns]
@@ -96,7 +96,7 @@ class Table:
         return shown.relabel_index([_flat(column) for column in self.columns], axis="columns")
 
     def markdown(self, title: str, caption: str) -> str:
-        """A GitHub table, the title above and the caption below."""
+        """A GitHub table, with the title above and the caption below."""
         heads = [_flat(column).replace("|", r"\|") for column in self.columns]
         marks = ["---" if column.digits is None else "---:" for column in self.columns]
         rows = [heads, marks]
@@ -136,7 +136,7 @@ class Table:
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
     def html(self) -> str:
-        """A bare ``<table>``; rows set off by a rule have the class ``rule``, those of a variant its name."""
+        """A bare ``<table>``; rows below a rule have the class ``rule``, those of a variant its name."""
         body = []
         variants = self.frame["variant"].tolist() if "variant" in self.frame else [None] * len(self.frame)
         for number, cells in enumerate(self.cells()):
@@ -190,7 +190,7 @@ class Table:
 
 
 def number(value: float, digits: int, scientific: bool = False) -> str:
-    """A number as it is printed: a true minus sign, no minus zero, a dash for NaN."""
+    """A number as printed: with a true minus sign, no minus zero, and a dash for NaN."""
     if pd.isna(value):
         return MISSING
     if scientific:
