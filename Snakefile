@@ -1,6 +1,6 @@
 # The experiment, stage by stage: base, data, experts, references, scores, merges, report.
 # snakemake --configfile config/<benchmark>.yaml --workflow-profile workflow/profiles/local
-# Without --configfile it is config/demo.yaml.
+# The default is config/demo.yaml.
 
 
 include: "workflow/rules/common.smk"

@@ -148,10 +148,10 @@ def test_a_file_that_is_no_exhibit_is_named_with_what_it_lacks(tmp_path: Path) -
     exhibit = exhibits.Exhibit(file)
     assert (exhibit.name, exhibit.kind, exhibit.source) == ("mine", "table", "")
     assert exhibit.text({"tasks": 3, "more": "x"}) == ("Mine", "Of 3 tasks, x.")
-    with pytest.raises(UserError, match=r"mine\.py: the docstring asks for an unknown field \{more\}"):
+    with pytest.raises(UserError, match=r"mine\.py: the docstring has an unknown field \{more\}"):
         exhibit.text({"tasks": 3})
     for old, new, words in (
-        ("READS", "reads", "no READS"),
+        ("READS", "reads", "READS is missing"),
         ("-> Table", "-> str", "build returns str"),
         ("def build", "def make", "no function build"),
     ):

@@ -1,4 +1,4 @@
-"""The inputs of rules, and all else that they follow from: functions of their wildcards."""
+"""The inputs of rules, and everything else that they depend on, as functions of their wildcards."""
 
 
 def selection_of(plan, variant):
@@ -23,7 +23,7 @@ def experts_of(tasks):
 
 
 def needed_by(variant, tasks):
-    """Files that a variant's method needs of experts beyond their weights."""
+    """Files that a variant's method needs from experts besides their weights."""
     known = sources.known()[variant.method]
     if known.learned:
         return expand(f"{B}/references/{{task}}.safetensors", task=tasks)
@@ -32,12 +32,12 @@ def needed_by(variant, tasks):
 
 
 def files_of(*modules):
-    """The code that a stage's results follow from: modules of remerge, and what they import."""
+    """The code that a stage's results depend on: modules of remerge and their imports."""
     return list(map(str, sources.closure(*modules)))
 
 
 def code_of(method):
-    """The code that a method's merges and their scores follow from."""
+    """The code that a method's merges and their scores depend on."""
     if method in CONFIG.external:
         return files_of(*SCORING)
     variants = [variant for variant in CONFIG.merge.variants if variant.method == method]
@@ -48,33 +48,33 @@ def code_of(method):
 
 
 def settings_of_task(wildcards):
-    """A digest of all that a task's own files follow from, beside their inputs."""
+    """A digest of everything that a task's own files depend on, besides their inputs."""
     return configuration.digest(CONFIG.task(wildcards.task), CONFIG.seed)
 
 
 def noted(*files):
-    """Files that carry no record of their own, and the notes that are made with them."""
+    """Files without a record of their own, and the notes made with them."""
     return [path for file in files for path in (file, f"{file}.json")]
 
 
 def source_of_task(wildcards):
-    """A digest of a local source of data: one that was replaced in place is read again."""
+    """A digest of a local source of data, so that a replaced source is read again."""
     return configuration.digest(contents.of_source(CONFIG.task(wildcards.task).source))
 
 
 def source_of_base(wildcards):
-    """The same of a local base; see `source_of_task`."""
+    """The same for a local base; see `source_of_task`."""
     return made.content_of(CONFIG.folder, "base", CONFIG.base.source)
 
 
 def source_of_expert(wildcards):
-    """The same of an existing expert."""
+    """The same for an existing expert."""
     known = CONFIG.tasks.get(wildcards.task)
     return made.content_of(CONFIG.folder, wildcards.task, known and known.expert)
 
 
 def tasks_of_expert(wildcards):
-    """The tasks whose inputs an expert is trained on; tau_jp's penalty is taken on those of all others."""
+    """The tasks whose inputs an expert is trained on; tau_jp's penalty uses those of all others."""
     every = wildcards.task == "multitask" or CONFIG.finetune.recipe == "tau_jp"
     return TASKS if every else [wildcards.task]
 
@@ -85,7 +85,7 @@ def settings_of_expert(wildcards):
 
 
 def inputs_of_references(wildcards):
-    """The validation examples of a task, and of the one whose inputs stand in for its own."""
+    """The validation examples of a task, and of the task whose inputs stand in for its own."""
     others = [CONFIG.next_task(wildcards.task)] if "other" in CONFIG.stand_ins else []
     return expand(f"{B}/data/{{task}}/validation.parquet", task=[wildcards.task, *others])
 
@@ -117,7 +117,7 @@ def made_by(batch):
 
 
 def read_for(batch):
-    """The files that a batch's choices and merges are made from and judged by, and choices that others made."""
+    """The files that make and judge a batch's choices and merges, and choices made by other batches."""
     read = [path for plan, variant in batch.choices for path in chosen_from(plan, variant)]
     read += [path for variant, group in batch.merges for path in merged_from(variant, group)]
     own = made_by(batch)
@@ -125,14 +125,14 @@ def read_for(batch):
 
 
 def chosen_from(plan, variant):
-    """The files that a choice is made from: those of the merges that it is tuned on."""
+    """The files for a choice: those of the merges on which it is tuned."""
     tasks = tasks_of(CONFIG.planned[plan].tuning(CONFIG.cases(plan)))
     validation = expand(f"{B}/data/{{task}}/validation.parquet", task=tasks)
     return [*experts_of(tasks), *validation, *needed_by(variant, tasks)]
 
 
 def merged_from(variant, group):
-    """The files that a variant's merges of a group are made from and judged by."""
+    """The files that make and judge a variant's merges of a group."""
     plan = CONFIG.groups(variant)[group]
     cases = CONFIG.cases(plan)[group]
     if variant.name in CONFIG.external:
@@ -144,7 +144,7 @@ def merged_from(variant, group):
 
 
 def settings_of(batch):
-    """A digest of all that a batch's records follow from, beside their inputs."""
+    """A digest of everything that a batch's records depend on, besides their inputs."""
     variants = [variant for _, variant in batch.choices] + [variant for variant, _ in batch.merges]
     each = {variant.name: [variant, CONFIG.params(variant)] for variant in variants}
     parts = [CONFIG.learning, CONFIG.merge.delta_dtype, CONFIG.seed, CONFIG.plans]
@@ -154,7 +154,7 @@ def settings_of(batch):
 
 
 def parts_of_export(wildcards):
-    """The parts of an export, and the record that its card quotes."""
+    """The parts of an export, and the record quoted by its card."""
     try:
         variant, tasks = CONFIG.variant(wildcards.variant), CONFIG.subset(wildcards.subset)
         if variant.name in CONFIG.external:

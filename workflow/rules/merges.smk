@@ -7,7 +7,7 @@ these too: they write to journals.
 """
 
 BATCHES = named_batches()
-"""Batches by the name of their rule: merge_<method>, numbered if it has several; select_<method> where that is apart."""
+"""Batches by the name of their rule: merge_<method>, numbered if it has several; select_<method> if choices are separate."""
 
 RECORDS["selection"] = [selection_of(*choice) for batch in BATCHES.values() for choice in batch.choices]
 RECORDS["merges"] = [

@@ -1,17 +1,17 @@
-"""Tables and figures: a file each, found by its place.
+"""Tables and figures: one file each, found by its path.
 
 ``divmerge/table5.py`` is the exhibit `divmerge_table5`, of the benchmarks whose configuration says ``paper:
-divmerge``. Those of the folders `general`, for every benchmark, and `compare`, for several benchmarks beside
-each other, are called by their file alone. A file holds
+divmerge``. Those in the folders `general`, for every benchmark, and `compare`, for several benchmarks side by
+side, are named after their file only. A file contains
 
-- a docstring, the title in its first line and the caption below, with ``{field}`` for what the configuration
-  (`Run.facts`) or the builder (``facts`` of what it returns) knows,
+- a docstring, with the title in its first line and the caption below, and ``{field}`` for values from the
+  configuration (`Run.facts`) or the builder (``facts`` of its result),
 - ``READS``, the records that it reads, named after the stages that write them,
 - ``applies(config)``, if not every benchmark of its paper has it; it is run without the rest of the file,
 - ``build(run)``, which returns a `Table` or a `Figure`; in `compare` both are given lists.
 
-Published numbers lie beside it, ``table5.csv``. All but ``build`` is read without importing the file: the
-workflow plans by it, and pandas and matplotlib take a second.
+Published numbers are beside it in ``table5.csv``. Everything but ``build`` is read without importing the
+file: the workflow uses it for planning, and pandas and matplotlib take a second.
 """
 
 import __future__
@@ -53,13 +53,13 @@ class Exhibit:
 
     @property
     def paper(self) -> str:
-        """Whose it is; nothing for those that are in none."""
+        """Its paper; empty if it is in none."""
         paper = self.name.partition("_")[0]
         return paper if paper in papers() else ""
 
     @property
     def source(self) -> str:
-        """``DivMerge, Table 5``; nothing for those that are in no paper."""
+        """Such as ``DivMerge, Table 5``; empty if it is in no paper."""
         return f"{title_of(self.paper)}, {_words(self.name.partition('_')[2])}" if self.paper else ""
 
     @property
@@ -69,7 +69,7 @@ class Exhibit:
 
     @property
     def short(self) -> str:
-        """``Table 5``, ``Seconds``; with the paper, where there may be several."""
+        """Such as ``Table 5`` or ``Seconds``; with the paper, if there may be several."""
         return self.source if self.source and self.folder == COMPARE else _words(self.file.stem)
 
     @property
@@ -88,7 +88,7 @@ class Exhibit:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "READS":
                 reads: tuple[str, ...] = ast.literal_eval(node.value)
                 return reads
-        raise UserError(f'{self.file}: no READS = ("scores", …)')
+        raise UserError(f'{self.file}: READS is missing: write READS = ("scores", …)')
 
     @property
     def files(self) -> list[Path]:
@@ -98,7 +98,7 @@ class Exhibit:
         return [*code, *(numbers for folder in folders for numbers in sorted(folder.glob("*.csv")))]
 
     def applies(self, config: Config | list[Config]) -> bool:
-        """Whether a benchmark has it, or several beside each other."""
+        """Whether a benchmark has it, or several side by side."""
         folders = (COMPARE,) if isinstance(config, list) else (GENERAL, config.paper)
         if self.folder not in folders:
             return False
@@ -116,12 +116,12 @@ class Exhibit:
             title, _, caption = (ast.get_docstring(self._tree) or "").format_map(facts).partition("\n")
         except KeyError as error:
             raise UserError(
-                f"{self.file}: the docstring asks for an unknown field {{{error.args[0]}}}"
+                f"{self.file}: the docstring has an unknown field {{{error.args[0]}}}: put it into facts"
             ) from None
         return title.rstrip("."), " ".join(caption.split())
 
     def build(self, records: Any) -> Any:
-        """The table or figure, made from a run, or from several."""
+        """The table or figure, made from one run or several."""
         inside = self.file.relative_to(FOLDER).with_suffix("").parts
         builder: Callable[[Any], Any] = importlib.import_module(".".join((__name__, *inside))).build
         return builder(records)
@@ -136,7 +136,7 @@ class Exhibit:
 
     def _function(self, name: str) -> ast.FunctionDef:
         if name not in self._functions:
-            raise UserError(f"{self.file}: no function {name}")
+            raise UserError(f"{self.file}: no function {name}: add it")
         return self._functions[name]
 
 
@@ -148,19 +148,19 @@ def known() -> dict[str, Exhibit]:
 
 
 def of(config: Config | list[Config]) -> dict[str, Exhibit]:
-    """The exhibits of a benchmark, its paper's first; or of several beside each other."""
+    """The exhibits of a benchmark, its paper's first, or of several side by side."""
     mine = [exhibit for exhibit in known().values() if exhibit.applies(config)]
     return {exhibit.name: exhibit for exhibit in sorted(mine, key=lambda exhibit: exhibit.folder == GENERAL)}
 
 
 def papers() -> list[str]:
-    """The papers whose exhibits there are."""
+    """The papers that have exhibits."""
     folders = (file.parent.name for file in FOLDER.glob("*/__init__.py"))
     return sorted({*folders} - {GENERAL, COMPARE})
 
 
 def said_of(paper: str) -> tuple[str, str]:
-    """A paper's title, and the words on what of it is no exhibit: the docstring of its folder."""
+    """A paper's title, and the text on what is left out, from the docstring of its folder."""
     text = (FOLDER / paper / "__init__.py").read_text()
     title, _, left_out = (ast.get_docstring(ast.parse(text)) or paper).partition("\n")
     return title.rstrip("."), " ".join(left_out.split())
@@ -172,7 +172,7 @@ def title_of(paper: str) -> str:
 
 
 def _words(name: str) -> str:
-    """``table5`` as it is printed: ``Table 5``."""
+    """``table5`` as printed: ``Table 5``."""
     return re.sub(r"(?<=[a-z])(?=\d)|_", " ", name).capitalize()
 
 

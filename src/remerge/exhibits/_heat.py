@@ -12,7 +12,7 @@ from remerge.report.style import PAPER
 
 
 def heat(axes: Axes, values: Any, names: Sequence[str], title: str) -> None:
-    """Draw ``values`` from white at 0 to blue at their highest; ``names`` are of rows and columns."""
+    """Draw ``values`` from white at 0 to blue at the highest; ``names`` label rows and columns."""
     highest = float(np.nanmax(values)) or 1.0
     shades = mpl.colormaps["Blues"]
     axes.pcolormesh(values, cmap=shades, vmin=0, vmax=1.15 * highest, edgecolors=PAPER, linewidth=1.5)
@@ -38,7 +38,7 @@ def heat(axes: Axes, values: Any, names: Sequence[str], title: str) -> None:
 
 
 def _collide(axes: Axes) -> bool:
-    """Whether two neighbours among the names of columns are wider than their cells."""
+    """Whether two neighbouring names of columns are wider than their cells."""
     widths = [label.get_window_extent().width for label in axes.get_xticklabels()]
     cell = axes.get_window_extent().width / len(widths)
     return any((one + other) / 2 > 0.95 * cell for one, other in pairwise(widths))

@@ -10,7 +10,7 @@ from remerge.report.style import Style
 
 
 def label_ends(axes: Axes, last: float, ends: Sequence[tuple[float, str, Style]]) -> None:
-    """Name every line at its right end, names kept apart, each with its marker and a leader."""
+    """Name every line at its right end, without overlaps, each with its marker and a leader."""
     low, high = axes.get_ylim()
     ordered = sorted(ends, key=lambda end: -end[0])
     wanted = [(value - low) / (high - low) for value, _, _ in ordered]
@@ -26,7 +26,7 @@ def label_ends(axes: Axes, last: float, ends: Sequence[tuple[float, str, Style]]
 
 
 def spread(wanted: Sequence[float], gap: float) -> list[float]:
-    """Places in [0, 1], in the falling order of ``wanted``, at least ``gap`` apart and near it."""
+    """Positions in [0, 1] near ``wanted``, in its falling order and at least ``gap`` apart."""
     groups: list[tuple[list[float], float]] = []  # members, and the middle of their block
     for value in wanted:
         members = [value]

@@ -11,7 +11,7 @@ class Published:
     """One benchmark's numbers in one exhibit, by row and column as the paper names them."""
 
     def __init__(self, exhibit: str | Path, benchmark: str) -> None:
-        """Take what lies beside an exhibit's file about ``benchmark``; that is nothing for most."""
+        """Read the published numbers for ``benchmark`` beside an exhibit's file; most have none."""
         frame = pd.read_csv(Path(exhibit).with_suffix(".csv"), dtype={"row": str, "column": str})
         frame = frame[frame["benchmark"] == benchmark]
         keys = list(zip(frame["row"], frame["column"], strict=True))

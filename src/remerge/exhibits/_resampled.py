@@ -1,4 +1,4 @@
-"""The methods of a run and the bootstrap that compares them, also with what stands unmerged."""
+"""The methods of a run and the bootstrap that compares them, also with unmerged models."""
 
 import numpy as np
 
@@ -7,13 +7,13 @@ from remerge.report.run import Run, Variant
 
 
 class Comparison:
-    """All methods that merge subsets, drawn again together by the configuration's seed, so many times.
+    """All methods that merge subsets, resampled together with the configuration's seed.
 
     Attributes:
         variants: the methods.
-        models: their names, and behind them, where they are asked for, those of the unmerged models: the
-            references of the run, and ``expert``, of each subset the one that does best on all of it.
-        best: of the methods that make all merges, that of the highest mean ANP.
+        models: their names, followed, if asked for, by those of the unmerged models: the
+            references of the run, and ``expert``, the best expert of each subset on all its tasks.
+        best: the method with the highest mean ANP among those that make all merges.
     """
 
     def __init__(self, run: Run, draws: int, unmerged: bool = False) -> None:
@@ -28,17 +28,17 @@ class Comparison:
         self.best = self.variants[int(np.nanargmax(means))]
 
     def mean(self, model: str) -> float:
-        """The mean ANP over all merges; NaN of a method that does not make all."""
+        """The mean ANP over all merges; NaN for a method that does not make all."""
         return float(self._resampled.anp[self.models.index(model)].mean())
 
     def lead(self, first: str, second: str, *sizes: int) -> Difference:
-        """How far one leads another over the merges that both make, of all sizes or of these."""
+        """The lead of one over another in the merges that both make, of all sizes or of these."""
         places = self.models.index(first), self.models.index(second)
         return self._resampled.difference(*places, sizes or None)
 
 
 def _with_unmerged(run: Run, outcomes: Outcomes) -> Outcomes:
-    """The same with the unmerged models beside the methods, as if they were merges of each subset."""
+    """The outcomes with the unmerged models beside the methods, as if they were merges of each subset."""
     models = [*run.references, *run.tasks]
     answered = {m: {t: run.unmerged_outcomes(m, t).astype(np.float32) for t in run.tasks} for m in models}
     share = run.accuracy / [run.own[task].value or np.nan for task in run.tasks]
@@ -48,7 +48,7 @@ def _with_unmerged(run: Run, outcomes: Outcomes) -> Outcomes:
         experts = [share.loc[subset, subset].mean(axis="columns").idxmax() for subset in holding]
         rows = [[answered[model][task]] * len(holding) for model in run.references]
         rows.append([answered[str(expert)][task] for expert in experts])
-        # The shape is said, for a task that no subset holds has no rows.
+        # The shape is explicit, since a task in no subset has no rows.
         merged[task] = np.concatenate([known, np.array(rows).reshape(len(rows), *known.shape[1:])])
     return Outcomes(outcomes.subsets, outcomes.own, merged)
 

@@ -1,4 +1,4 @@
-"""The common form of tables: a row for each method, the paper's numbers beside ours, the best in bold."""
+"""The common form of tables: one row per method, the paper's numbers beside ours, the best in bold."""
 
 from collections.abc import Iterable, Mapping
 from math import nan
@@ -37,7 +37,7 @@ def reference_rules(rows: list[Row]) -> frozenset[int]:
 
 
 def best(rows: list[Row], keys: list[str]) -> frozenset[tuple[int, str]]:
-    """The best cell of each column among the merges; several where they print alike."""
+    """The best cell of each column among the merges; several if they print the same."""
     marks = set()
     for key in keys:
         values = {place: round(row[key], 2) for place, row in enumerate(rows)}
@@ -47,7 +47,7 @@ def best(rows: list[Row], keys: list[str]) -> frozenset[tuple[int, str]]:
 
 
 def beside(ours: Column, paper_key: str, paper: Published | None) -> list[Column]:
-    """Our column, and the paper's next to it under the same head where the paper has one."""
+    """Our column, and the paper's next to it under the same head, if the paper has one."""
     if not paper:
         return [ours]
     here = Column(ours.key, "ours", ours.head, ours.digits, ours.half_width)
@@ -55,24 +55,24 @@ def beside(ours: Column, paper_key: str, paper: Published | None) -> list[Column
 
 
 def frame(rows: list[Row], columns: list[Column], *more: str) -> pd.DataFrame:
-    """The rows with what is printed, its half-widths, and ``more``; always in that order."""
+    """The rows with the printed columns, their half-widths, and ``more``, always in that order."""
     spreads = [column.half_width for column in columns if column.half_width]
     keys = list(dict.fromkeys([*more, *(column.key for column in columns), *spreads]))
     return pd.DataFrame([{key: row.get(key, nan) for key in keys} for row in rows], columns=keys)
 
 
 def mean(values: Iterable[float]) -> float:
-    """The mean of what is defined, NaN when nothing is."""
+    """The mean of the values that are not NaN; NaN if there are none."""
     defined = [value for value in values if value == value]
     return fmean(defined) if defined else nan
 
 
 def counts(counts: Iterable[int]) -> str:
-    """One number where all agree, else their range."""
+    """One number if all agree, else their range."""
     least, *_, most = sorted([*(found := list(counts)), *found])
     return str(least) if least == most else f"{least} to {most}"
 
 
 def _merges(rows: list[Row]) -> list[int]:
-    """The places of the merges, between the references."""
+    """The indices of the merges, between the references."""
     return [place for place, row in enumerate(rows) if row["variant"] not in REFERENCES]

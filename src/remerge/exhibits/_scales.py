@@ -20,18 +20,18 @@ RING: dict[str, Any] = {
     "markeredgecolor": INK,
     "markeredgewidth": 1.1,
 }
-"""Around what was chosen on validation scores."""
+"""The ring around the scale chosen on validation scores."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The merges of a group by the variants of a method that differ in scale alone.
+    """The merges of a group by the variants of a method that differ only in scale.
 
     Attributes:
-        label: the method in print.
-        look: how it is drawn.
+        label: the method's name in figures.
+        look: its style.
         merges: by scale, rising.
-        chosen: the scale that was chosen on validation scores, if a variant is tuned.
+        chosen: the scale chosen on validation scores, if a variant is tuned.
     """
 
     label: str

@@ -17,7 +17,7 @@ READS = ("alignment",)
 
 
 def applies(configs: list[Config]) -> bool:
-    """Where a benchmark is of the slides."""
+    """Whether a benchmark is of the slides."""
     return any(config.paper == "slides" for config in configs)
 
 

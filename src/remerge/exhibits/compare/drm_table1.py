@@ -17,7 +17,7 @@ NAMES = {**ROWS, MODELS["experts"]: "Finetune"}
 
 
 def applies(configs: list[Config]) -> bool:
-    """Where a benchmark is of its fully fine-tuned models."""
+    """Whether a benchmark is of its fully fine-tuned models."""
     return any(config.paper == "drm" and config.finetune.lora is None for config in configs)
 
 

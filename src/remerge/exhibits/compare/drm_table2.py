@@ -16,7 +16,7 @@ NAMES = {**ROWS, "Model averaging": "Averaging", "TIES": "TIES"}
 
 
 def applies(configs: list[Config]) -> bool:
-    """Where a benchmark has LoRA experts."""
+    """Whether a benchmark has LoRA experts."""
     return any(config.paper == "drm" and config.finetune.lora is not None for config in configs)
 
 

@@ -18,7 +18,7 @@ READS = ("scores", "merges")
 
 
 def applies(configs: list[Config]) -> bool:
-    """Where a benchmark is of the slides."""
+    """Whether a benchmark is of the slides."""
     return any(config.paper == "slides" and len(config.tasks) in config.sizes for config in configs)
 
 

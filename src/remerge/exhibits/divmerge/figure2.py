@@ -19,7 +19,7 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Where there are several sizes."""
+    """Whether there are several sizes."""
     return len(config.sizes) > 1
 
 

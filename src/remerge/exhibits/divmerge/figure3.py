@@ -22,7 +22,7 @@ LEVELS = {"task": "TL", "layer": "LL"}
 
 
 def applies(config: Config) -> bool:
-    """Where pairs are scored on the way."""
+    """Whether pairs are scored on the way."""
     learned = any(config.is_learned(variant) for variant in config.merge.variants)
     return bool(config.evaluation.watch) and learned and 2 in config.sizes
 

@@ -21,7 +21,7 @@ SWEPT = "inputs"
 
 
 def applies(config: Config) -> bool:
-    """Where there are pairs, and variants that differ in how many inputs they take."""
+    """Whether there are pairs, and variants that differ in how many inputs they take."""
     swept = [v for v in config.merge.variants if config.is_learned(v) and "inputs" in v.params]
     return len(swept) > 1 and 2 in config.sizes
 

@@ -22,7 +22,7 @@ READS = ("merges",)
 
 
 def applies(config: Config) -> bool:
-    """Where the paper's method learns one coefficient per task, of pairs."""
+    """Whether the paper's method learns one coefficient per task, of pairs."""
     from remerge.exhibits.divmerge._method import own
 
     return own(config.merge.variants, "task") is not None and 2 in config.sizes

@@ -13,7 +13,7 @@ READS = ("merges",)
 
 
 def applies(config: Config) -> bool:
-    """Where the paper's method learns one coefficient per task, of pairs whose answers are right or wrong."""
+    """Whether the paper's method learns one coefficient per task, of pairs with right and wrong answers."""
     from remerge.exhibits.divmerge._method import own
 
     right_or_wrong = all(task.metric == "accuracy" for task in config.tasks.values())

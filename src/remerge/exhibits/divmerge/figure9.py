@@ -13,7 +13,7 @@ READS = ("merges",)
 
 
 def applies(config: Config) -> bool:
-    """Where the paper's method learns one coefficient per task, of pairs with free text."""
+    """Whether the paper's method learns one coefficient per task, of pairs with free text."""
     from remerge.exhibits.divmerge._method import own
 
     free = any(task.metric != "accuracy" for task in config.tasks.values())

@@ -16,7 +16,7 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Where there are several merges of two or of three."""
+    """Whether there are several merges of two or of three."""
     return any(len(config.subsets(size)) > 1 for size in config.sizes if size in (2, 3))
 
 

@@ -16,7 +16,7 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Where there are several sizes, and answers are right or wrong."""
+    """Whether there are several sizes, and answers are right or wrong."""
     return len(config.sizes) > 1 and all(task.metric == "accuracy" for task in config.tasks.values())
 
 

@@ -16,7 +16,7 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Where there are several sizes, and some answers are free text."""
+    """Whether there are several sizes, and some answers are free text."""
     return len(config.sizes) > 1 and any(task.metric != "accuracy" for task in config.tasks.values())
 
 

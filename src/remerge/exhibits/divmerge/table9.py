@@ -21,7 +21,7 @@ READS = ("merges",)
 LOST = "lost"
 TAKEN = {"learning_rate": "learning rate", "initial": "initial coefficient", "inputs": "inputs of a task"}
 Setting = tuple[str, str, str]
-"""Of what, which, and its value here."""
+"""The kind of setting, its name, and its value here."""
 
 
 def build(run: Run) -> Table:

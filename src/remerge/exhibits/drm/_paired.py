@@ -39,7 +39,7 @@ def paired(run: Run, paper: Published) -> Table:
 
 
 def shares(run: Run, variant: str, size: int) -> dict[tuple[str, str], float]:
-    """Of each subset and each of its tasks the merge's share of the expert's score, a mean over seeds."""
+    """For each subset and task, the merge's share of the expert's score, averaged over seeds."""
     found: dict[tuple[str, str], list[float]] = {}
     for merge in run.merges(variant, size):
         for task, share in merge.normalised.items():

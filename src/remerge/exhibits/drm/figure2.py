@@ -20,7 +20,7 @@ APART = 0.11
 
 
 def applies(config: Config) -> bool:
-    """Where DRM-H merges several numbers of tasks."""
+    """Whether DRM-H merges several numbers of tasks."""
     return len(config.sizes) > 1 and "drm_h" in {variant.name for variant in config.merge.variants}
 
 

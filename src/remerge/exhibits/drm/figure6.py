@@ -15,7 +15,7 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Where DRM is also merged with fewer ranks."""
+    """Whether DRM is also merged with fewer ranks."""
     return any(
         variant.method in ("drm_h", "drm_v") and {*variant.params} == {"rank"}
         for variant in config.merge.variants

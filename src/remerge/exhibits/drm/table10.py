@@ -17,7 +17,7 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Of CLIP ViT-B/32, and the miniature of its kind."""
+    """Whether the base is CLIP ViT-B/32, or the miniature of its kind."""
     return config.base.source.endswith(("clip-vit-base-patch32", "miniature-clip"))
 
 

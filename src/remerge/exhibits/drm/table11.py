@@ -17,7 +17,7 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Of CLIP ViT-L/14."""
+    """Whether the base is CLIP ViT-L/14."""
     return config.base.source.endswith("clip-vit-large-patch14")
 
 

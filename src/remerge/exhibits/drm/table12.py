@@ -16,7 +16,7 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Of T5-Base."""
+    """Whether the base is T5-Base."""
     return config.base.source.endswith("t5-base")
 
 

@@ -16,7 +16,7 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Of T5-Large."""
+    """Whether the base is T5-Large."""
     return config.base.source.endswith("t5-large")
 
 

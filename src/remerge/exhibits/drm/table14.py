@@ -17,7 +17,7 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Of DeBERTa-v3-Base, and the miniature of its kind."""
+    """Whether the base is DeBERTa-v3-Base, or the miniature of its kind."""
     return config.base.source.endswith(("deberta-v3-base", "miniature-deberta"))
 
 

@@ -17,7 +17,7 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Of Llama-3.1-8B with LoRA, and the miniature of its kind."""
+    """Whether the base is Llama-3.1-8B with LoRA, or the miniature of its kind."""
     return config.base.source.endswith(("Llama-3.1-8B", "miniature-llama"))
 
 

@@ -18,7 +18,7 @@ ROWS = {
 
 
 def applies(config: Config) -> bool:
-    """Where DRM is also merged without it."""
+    """Whether DRM is also merged without it."""
     return {"drm_h", "drm_h@renormalise=False"} <= {variant.name for variant in config.merge.variants}
 
 

@@ -17,7 +17,7 @@ READS = ("merges",)
 
 
 def applies(config: Config) -> bool:
-    """Of images, where there are DRM-H and averaging."""
+    """Whether tasks are of images, and there are DRM-H and averaging."""
     names = {variant.name for variant in config.merge.variants}
     kind = config.base.family == "clip"
     return kind and {"drm_h", "average"} <= names

@@ -17,7 +17,7 @@ READS = ("merges",)
 
 
 def applies(config: Config) -> bool:
-    """Of language, where there are DRM-H and averaging."""
+    """Whether tasks are of language, and there are DRM-H and averaging."""
     names = {variant.name for variant in config.merge.variants}
     kind = config.base.family != "clip"
     return kind and {"drm_h", "average"} <= names

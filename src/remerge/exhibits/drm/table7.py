@@ -21,7 +21,7 @@ ROWS = {
 
 
 def applies(config: Config) -> bool:
-    """Where DRM is also merged without each."""
+    """Whether DRM is also merged without each."""
     return {"drm_h", "drm_h@prune=False", "drm_h@elect=False", "drm_h@disjoint=False"} <= {
         variant.name for variant in config.merge.variants
     }

@@ -20,7 +20,7 @@ ROWS = {
 
 
 def applies(config: Config) -> bool:
-    """Where DRM is also merged both ways."""
+    """Whether DRM is also merged both ways."""
     return {"drm_h", "drm_h@pruning=individual", "drm_v", "drm_v@pruning=individual"} <= {
         variant.name for variant in config.merge.variants
     }

@@ -17,7 +17,7 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Where there is one; the slides have the figure under their own name."""
+    """Whether there is one; the slides have the figure under their own name."""
     return config.paper != "slides" and "analogy" in config.planned
 
 

@@ -22,11 +22,11 @@ from remerge.report.style import Style, style
 
 READS = ("scores", "merges")
 APART = 0.36
-"""How far the markers of a size spread, in tasks, so that bars do not hide each other."""
+"""The spread of the markers of a size, in tasks, so that bars do not hide each other."""
 
 
 def applies(config: Config) -> bool:
-    """Where there are several sizes; DivMerge and DRM number the figure."""
+    """Whether there are several sizes; DivMerge and DRM number the figure."""
     return config.paper not in ("divmerge", "drm") and len(config.sizes) > 1
 
 
@@ -53,7 +53,7 @@ def anp(run: Run, paper: Published | None = None, names: Mapping[str, str] | Non
         at = np.array(sizes) + APART * (place - (len(run.variants) - 1) / 2) / len(run.variants)
         axes.errorbar(at, mean, half, fmt="none", ecolor=look.colour, elinewidth=1.1, capsize=1.5, zorder=2.8)
         axes.plot(at, mean, **look.line_options(), markersize=4.5, zorder=3)
-        # A method of pairs alone ends early.
+        # A method that only merges pairs ends early.
         ends += [(float(value), variant.label, look) for value in mean[np.isfinite(mean)][-1:]]
         if paper and names and variant.label in names:
             values = [paper.value(str(size), names[variant.label]) for size in sizes]

@@ -23,7 +23,7 @@ LINES: dict[str, Any] = {"shuffled": (0, (1, 1)), "other": "-"}
 
 
 def applies(config: Config) -> bool:
-    """Where some variants learn from inputs that replace a task's own."""
+    """Whether some variants learn from inputs that replace a task's own."""
     return bool(config.stand_ins)
 
 
@@ -37,7 +37,7 @@ def build(run: Run) -> Figure:
         looks.setdefault(name, look)
         params = run.merges(variant.name, size)[0].params
         share = params.get("replaced")
-        # Its own inputs alone are where the line of each kind begins.
+        # The line of each kind begins with the task's own inputs only.
         for kind in [""] if share is None else [params["stand_ins"]] if share else KINDS:
             found.setdefault((name, kind), {})[share or 0.0] = run.mean_anp(variant.name, size)
     lines = {key: values for key, values in found.items() if not key[1] or len(values) > 1}

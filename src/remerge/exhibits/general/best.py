@@ -21,13 +21,13 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Where a method makes all merges."""
+    """Whether a method makes all merges."""
     asked = {str(size) for size in config.sizes}
     return any(asked <= config.groups(v).keys() for v in config.merge.variants)
 
 
 def build(run: Run) -> Table:
-    """The best method first, then a row for each that it is compared with."""
+    """The best method first, then one row for each that it is compared with."""
     compared = Comparison(run, DRAWS, unmerged=True)
     best = compared.best
     means = {v.name: compared.mean(v.name) for v in compared.variants if v != best}

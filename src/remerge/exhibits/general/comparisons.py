@@ -21,7 +21,7 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Where two methods make all merges."""
+    """Whether two methods make all merges."""
     asked = {str(size) for size in config.sizes}
     return len([v for v in config.merge.variants if asked <= config.groups(v).keys()]) > 1
 

@@ -25,7 +25,7 @@ TICKS = (-30, -5, 0, 5, 30)
 
 
 def applies(config: Config) -> bool:
-    """Where two methods make all merges."""
+    """Whether two methods make all merges."""
     asked = {str(size) for size in config.sizes}
     return len([v for v in config.merge.variants if asked <= config.groups(v).keys()]) > 1
 

@@ -19,7 +19,7 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Where labels of several tasks can be compared, and all tasks are merged."""
+    """Whether labels of several tasks can be compared, and all tasks are merged."""
     return config.base.fixed_heads and len(config.tasks) in config.sizes
 
 

@@ -16,7 +16,7 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Where every task is answered by one word of a list."""
+    """Whether every task is answered by one word of a list."""
     listed = (
         task.answers and not any("{" in answer for answer in task.answers) for task in config.tasks.values()
     )

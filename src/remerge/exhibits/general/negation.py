@@ -27,7 +27,7 @@ BAND, LIMIT = "#cfd6dd", (0, (4, 2))
 
 
 def applies(config: Config) -> bool:
-    """Where vectors are subtracted; the slides have the figure under their own name."""
+    """Whether vectors are subtracted; the slides have the figure under their own name."""
     return config.paper != "slides" and "negation" in config.planned
 
 

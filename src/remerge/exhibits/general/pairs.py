@@ -17,7 +17,7 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Where there are several merges of the smallest size; DivMerge numbers the table."""
+    """Whether there are several merges of the smallest size; DivMerge numbers the table."""
     return config.paper != "divmerge" and min(config.sizes) < len(config.tasks)
 
 

@@ -23,7 +23,7 @@ ITSELF = "task_arithmetic"
 
 
 def applies(config: Config) -> bool:
-    """Where coefficients are learned over what a method has prepared."""
+    """Whether coefficients are learned over what a method has prepared."""
     return any(config.params(variant).get("over", "none") != "none" for variant in config.merge.variants)
 
 
@@ -59,6 +59,6 @@ def build(run: Run) -> Table:
 
 
 def _anp(run: Run, key: str, variant: str | None) -> Mapping[str, float]:
-    """Of a variant, NaN if there is none: over all sizes, and of the largest merges."""
+    """A variant's mean over all sizes, and over the largest merges; NaN without a variant."""
     means = [run.mean_anp(variant, size) if variant else nan for size in run.sizes]
     return {f"{key}_average": fmean(means), f"{key}_largest": means[-1]}

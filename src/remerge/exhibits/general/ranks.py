@@ -24,7 +24,7 @@ ROW = 0.21
 
 
 def applies(config: Config) -> bool:
-    """Where three methods make all of several merges."""
+    """Whether three methods make all of several merges."""
     asked = {str(size) for size in config.sizes}
     whole = [v for v in config.merge.variants if asked <= config.groups(v).keys()]
     return len(whole) > 2 and sum(len(config.subsets(size)) for size in config.sizes) > 1
@@ -55,7 +55,7 @@ def build(run: Run) -> Figure:
 
 
 def _across(rank: float, last: int) -> float:
-    """Where a rank is on the scale from 1 to ``last``, in inches."""
+    """The position of a rank on the scale from 1 to ``last``, in inches."""
     return LEFT + (RIGHT - LEFT) * (rank - 1) / (last - 1)
 
 

@@ -23,11 +23,11 @@ from remerge.report.table import number
 READS = ("merges",)
 ACROSS = 3
 LEVELS = ("task", "layer")
-"""Which hollow and filled markers tell apart."""
+"""The two kinds that hollow and filled markers distinguish."""
 
 
 def applies(config: Config) -> bool:
-    """Where coefficients are learned, for several merges."""
+    """Whether coefficients are learned, for several merges."""
     learned = [variant for variant in config.merge.variants if config.is_learned(variant)]
     several = sum(len(config.subsets(size)) for size in config.sizes) > 2
     return several and any("subsets" in config.groups(variant).values() for variant in learned)

@@ -13,7 +13,7 @@ READS = ("merges",)
 
 
 def applies(config: Config) -> bool:
-    """Where a variant has several seeds."""
+    """Whether a variant has several seeds."""
     return any(variant.seeds > 1 for variant in config.merge.variants)
 
 

@@ -16,7 +16,7 @@ MOST = 8
 
 
 def applies(config: Config) -> bool:
-    """Where a parameter is tuned."""
+    """Whether a parameter is tuned."""
     return any(config.is_tuned(variant) for variant in config.merge.variants)
 
 

@@ -17,7 +17,7 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Where there are several sizes; DivMerge numbers the table."""
+    """Whether there are several sizes; DivMerge numbers the table."""
     return config.paper != "divmerge" and len(config.sizes) > 1
 
 

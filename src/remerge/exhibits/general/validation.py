@@ -21,7 +21,7 @@ READS = ("merges", "selection")
 
 
 def applies(config: Config) -> bool:
-    """Where a method is tuned on subsets that are merged."""
+    """Whether a method is tuned on subsets that are merged."""
     cases = config.cases("subsets")
     made = {case.name for group in cases.values() for case in group}
     return made >= {case.name for case in config.planned["subsets"].tuning(cases)} and any(

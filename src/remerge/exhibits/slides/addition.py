@@ -19,7 +19,7 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Where several scales of a method are listed, and all tasks are merged."""
+    """Whether several scales of a method are listed, and all tasks are merged."""
     methods = [v.method for v in config.merge.variants if set(config.params(v)) == {"scale"}]
     return len(config.tasks) in config.sizes and len({*methods}) < len(methods)
 

@@ -14,7 +14,7 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Where there is one."""
+    """Whether there is one."""
     return "analogy" in config.planned
 
 

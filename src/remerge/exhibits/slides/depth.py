@@ -26,7 +26,7 @@ Coefficients = dict[str, dict[str, float]]
 
 
 def applies(config: Config) -> bool:
-    """Where a coefficient is learned for each layer."""
+    """Whether a coefficient is learned for each layer."""
     return any(config.params(variant).get("level") == "layer" for variant in config.merge.variants)
 
 
@@ -57,7 +57,7 @@ def build(run: Run) -> Figure:
 
 
 def coefficients(run: Run, variant: str) -> Coefficients:
-    """Of the largest merges, means over those that hold the task and over seeds; empty if none has layers."""
+    """Means over the largest merges with the task and over seeds; empty if none has layers."""
     values: dict[str, dict[str, list[float]]] = {}
     for merge in run.merges(variant, run.sizes[-1]):
         for task, layers in merge.coefficients.items():
@@ -67,7 +67,7 @@ def coefficients(run: Run, variant: str) -> Coefficients:
 
 
 def stacks(layers: list[str]) -> list[list[str]]:
-    """Layers that follow one another, an encoder's and a decoder's apart; what is in no layer comes first."""
+    """Groups of consecutive layers, an encoder's apart from a decoder's; tensors in no layer come first."""
     found: dict[str, list[str]] = {"": []}
     for layer in layers:
         number = re.search(r"\d+$", layer)

@@ -14,7 +14,7 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Where vectors are subtracted."""
+    """Whether vectors are subtracted."""
     return "negation" in config.planned
 
 

@@ -36,7 +36,7 @@ PAPER = {
 
 
 def applies(config: Config) -> bool:
-    """Where all tasks are merged."""
+    """Whether all tasks are merged."""
     return len(config.tasks) in config.sizes
 
 
