@@ -46,8 +46,8 @@ def test_a_finished_run_holds(copied: Path, capsys: Any) -> None:
 @pytest.mark.parametrize(
     ("file", "named"),
     [
-        ("experts/cola/model.safetensors", "is not the file that results/small/experts/cola.json knows"),
-        ("base/model.safetensors", "is not the file that results/small/base.json knows"),
+        ("experts/cola/model.safetensors", "is not the file that results/small/experts/cola.json records"),
+        ("base/model.safetensors", "is not the file that results/small/base.json records"),
         ("references/mnli.safetensors", "was altered or replaced after it was made"),
         ("statistics/sst2/fisher.safetensors", "was altered or replaced after it was made"),
     ],
@@ -90,7 +90,7 @@ def test_other_settings_versions_and_parents_are_stale(
     assert len(trained) == 4, lines  # three experts and the multitask model
     shutil.copytree(copied.parent / "copy", copied.parent / "other")
     monkeypatch.setattr("remerge.verify.versions", lambda: {"python": "3.0"})
-    assert any("was made with python" in line and "here is 3.0" in line for line in verified(capsys)[1])
+    assert any("was made with python" in line and "not 3.0 as here" in line for line in verified(capsys)[1])
 
 
 def test_edited_code_makes_what_follows_from_it_stale(
