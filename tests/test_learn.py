@@ -9,7 +9,8 @@ from remerge.deltas import Deltas, LowRank, merge_state
 from remerge.errors import Diverged
 from remerge.learn import POINTS, Blend, evenly, fit
 from remerge.measures.divergence import js, kl
-from remerge.measures.references import make_reference, position_weights
+from remerge.measures.references import make_reference, position_weights, side_by_side
+from remerge.measures.words import WordHead
 from remerge.methods import find, prepare
 
 PREPARED = ["ties", "drm_h", "knots", "tsv_m"]
@@ -20,7 +21,8 @@ def references(family, model, experts, tokenizer, examples):
     made = []
     for task, state in experts.items():
         model.load_state_dict(state, strict=False)
-        made.append(make_reference(family, model, examples(task, 12), 8))
+        head = WordHead((state["model.embed_tokens.weight"], None))
+        made.append(make_reference(family, model, examples(task, 12), 8, head))
     return made
 
 
@@ -30,7 +32,7 @@ def whole_loss(family, model, references, divergence):
     for reference in references:
         batch = family.collate(reference.examples, torch.device("cpu"))
         q = family.logits(model, batch).log_softmax(-1)
-        p = torch.cat(reference.log_probs)
+        p = side_by_side(family, model, [(reference, range(batch.size))], q.shape[1])
         total = total + (divergence(p, q) * position_weights(batch.example)).sum() / batch.size
     return total
 
@@ -268,7 +270,8 @@ def test_a_table_that_is_only_looked_up_in_is_written_by_rows(
     if low_rank:
         V, d = base[name].shape
         tau[name] = [LowRank(torch.randn(V, 2), torch.randn(2, d), 0.3) for _ in range(2)]
-    references = [make_reference(family, untied, examples(task, 8), 8) for task in ("cola", "sst2")]
+    head = WordHead((base["lm_head.weight"], None))
+    references = [make_reference(family, untied, examples(task, 8), 8, head) for task in ("cola", "sst2")]
     objective = find("divmerge").objective({"divergence": "js"})
 
     def run():

@@ -26,6 +26,7 @@ from remerge.deltas import LowRank, Scratch, State, layer_of, places
 from remerge.errors import Diverged
 from remerge.families import Family
 from remerge.measures.references import Reference, position_weights, side_by_side
+from remerge.measures.words import Parts
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 """From log-probabilities of expert and merged model, ``[N, V]``, to a loss for each position, ``[N]``."""
@@ -171,7 +172,8 @@ def fit(
         model: a module of the family; overwritten with the merged weights.
         base: theta_0 by name.
         tau: the task vectors by name.
-        references: for each expert, in the order of the stack, inputs and the expert's answers on them.
+        references: for each expert, in the order of the stack, inputs and the expert's answers on them; on
+            the model's device.
         objective: the loss at a position.
         level: ``task`` or ``layer``.
         learning_rate: Adam's.
@@ -198,17 +200,16 @@ def fit(
         shuffled = [torch.randperm(len(r.examples), generator=orders).tolist() for r in references]
         for start in range(0, shortest, batch_size):
             chosen = [
-                (reference, i)
+                (reference, order[start : start + batch_size])
                 for reference, order in zip(references, shuffled, strict=True)
-                for i in order[start : start + batch_size]
             ]
             if len(losses) in kept:
                 course[len(losses)] = lam.clone()
             blend.write_for_step(lam)
-            batch = family.collate([reference.examples[i] for reference, i in chosen], device)
+            batch = family.collate([r.examples[i] for r, some in chosen for i in some], device)
             merged = family.logits(model, batch).log_softmax(dim=-1)
-            expert = side_by_side([r.log_probs[i] for r, i in chosen], merged.shape[1], device)
-            weight = position_weights(batch.example) * len(references) / len(chosen)
+            expert = side_by_side(family, model, chosen, merged.shape[1])
+            weight = position_weights(batch.example) * len(references) / batch.size
             loss = (objective(expert, merged) * weight).sum()
             gradient = blend.gradient(loss)
             lam.grad = gradient if level == "layer" else gradient.sum(dim=1, keepdim=True)
@@ -219,6 +220,22 @@ def fit(
     _must_be_numbers(trace, lam, learning_rate)
     blend.write(lam)
     return Fit(lam.cpu(), blend.layers, trace, course, blend, time.perf_counter() - started)
+
+
+def parts(module: State, base: State, tau: Mapping[str, Tau], t: int, name: str) -> Parts:
+    """An expert's own tensor, of what there is to learn from: nothing is added up.
+
+    Args:
+        module: the tensors that no expert changes.
+        base: theta_0 of the others.
+        tau: the experts' own task vectors, neither prepared nor rounded.
+        t: the expert's place in the stack.
+        name: of the tensor.
+    """
+    vectors = tau.get(name)
+    if vectors is None:
+        return module[name], None
+    return (vectors.theta[t], None) if isinstance(vectors, Weights) else (base[name], vectors[t])
 
 
 def _must_be_numbers(trace: list[float], lam: Tensor, learning_rate: float) -> None:

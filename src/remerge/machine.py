@@ -20,13 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from remerge import learn
-from remerge.checkpoints.models import state_of
+from remerge.checkpoints.models import held, state_of
 from remerge.deltas import Deltas, LowRank, State, Value
 from remerge.families import Example, by_length
 from remerge.here import Here, pretrain_base
 from remerge.measures import curvature
-from remerge.measures.references import Reference
+from remerge.measures.references import Reference, kept
 from remerge.measures.score import accuracy
+from remerge.measures.words import WordHead, word_head
 from remerge.methods import find
 from remerge.work import AT_ONCE, Unit, Work
 
@@ -122,11 +123,17 @@ class Machine:
         asked = [self.space.split(task, "validation").examples for task in tasks]
         batch = self.family.collate(asked[0][:1], self.space.device)
         with torch.no_grad():
-            row = self.family.logits(self.model, batch)[:1].cpu().log_softmax(dim=-1)
+            row = kept(self.family, self.model, batch)[:1]
+
+        own = partial(learn.parts, state_of(model), deltas.base, tau)
+
+        def head(t: int) -> WordHead | None:
+            return word_head(held(model).head, partial(own, t)) if self.config.base.speaks else None
 
         def fit(steps: int) -> None:
             inputs = [list(islice(cycle(some), steps * at_once)) for some in asked]
-            given = [Reference(some, [row.expand(len(e.answer), -1) for e in some]) for some in inputs]
+            rows = [[row.expand(len(e.answer), -1) for e in some] for some in inputs]
+            given = [Reference(*both, head(t)) for t, both in enumerate(zip(inputs, rows, strict=True))]
             learn.fit(
                 self.family,
                 model,

@@ -241,7 +241,9 @@ class _Needs:
             inputs = config.learning.batch_size * max(len(case.tasks) for _, case in made)
             passing, kept = max(passing, self._backward(inputs)), len(tasks) * self._reference()
             if any(config.params(variant).get("over", "none") != "none" for variant in learned):
-                held.append(len(tasks) * self.share * self.whole)
+                # Heads are the experts' own; on a machine they are mapped from files.
+                heads = self._head() if self.gpu and config.finetune.lora is None else 0
+                held.append(len(tasks) * (self.share * self.whole + heads))
         if method:
             again = self._factors() if config.finetune.lora else self.whole
             held.append(len(tasks) * (method.whole * again + STATISTICS[method.statistics] * self.whole))
@@ -274,7 +276,7 @@ class _Needs:
             held = self.module + self._theta_0() + sum(map(self._vectors, tasks)) + self.whole
             return self._need(held + self._forward(), 0, longest)
         # A model is in the machine's memory twice while it is loaded.
-        held = self.module + (0 if self.gpu else self.whole)
+        held = self.module + (self._head() if self.gpu else self.whole)
         return self._need(held + self._forward(), self._reference(), longest)
 
     def _made(self, batch: Batch) -> Iterator[tuple[Variant, Case]]:
@@ -328,8 +330,13 @@ class _Needs:
         return inputs * ANSWER * self.size.words * FLOAT32 if self.config.base.speaks else 0
 
     def _reference(self) -> float:
-        """The stored distributions of one expert's answers."""
-        return self._logits(self.config.learning.references)
+        """The states that are kept of one expert's answers, float32; of classes next to nothing."""
+        inputs = self.config.learning.references if self.config.base.speaks else 0
+        return inputs * ANSWER * self.size.hidden * FLOAT32
+
+    def _head(self) -> float:
+        """The output head of an expert that answers in words, as it is stored."""
+        return self.size.words * self.size.hidden * self.size.width if self.config.base.speaks else 0
 
     def _seconds(self, work: Work) -> float:
         """The seconds of some work, where a backward pass counts as two forward passes."""

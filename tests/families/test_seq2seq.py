@@ -6,6 +6,7 @@ import torch
 from remerge.families import Example, family
 from remerge.measures.references import divergences, make_reference
 from remerge.measures.score import Split, accuracy, score
+from remerge.measures.words import WordHead
 
 CPU = torch.device("cpu")
 PAIRS = [
@@ -82,7 +83,8 @@ def test_rouge_scores_what_is_decoded(t5):
 
 def test_the_reference_is_at_no_divergence_from_itself(t5):
     seq2seq, model = t5
-    reference = make_reference(seq2seq, model, seq2seq.examples("squad", PAIRS), 2)
+    head = WordHead((model.lm_head.weight.detach(), None))
+    reference = make_reference(seq2seq, model, seq2seq.examples("squad", PAIRS), 2, head)
     assert divergences(seq2seq, model, reference, 3)["kl"] == pytest.approx(0, abs=1e-5)
 
 

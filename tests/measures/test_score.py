@@ -2,10 +2,19 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from remerge.errors import UserError
 from remerge.families import Example
-from remerge.measures.references import divergences, load_reference, make_reference, save_reference
+from remerge.measures.references import (
+    divergences,
+    load_reference,
+    make_reference,
+    save_reference,
+    side_by_side,
+)
 from remerge.measures.score import accuracy, first_positions
+from remerge.measures.words import WordHead
 from remerge.outcomes import unpack
 
 
@@ -60,23 +69,31 @@ def test_first_positions():
     assert first_positions(torch.tensor([0, 0, 0, 1, 2, 2])).tolist() == [0, 3, 4]
 
 
+def head_of(model):
+    """A copy of a model's output head."""
+    return WordHead((model.lm_head.weight.detach().clone(), None))
+
+
 def test_reference_answers_are_generate_and_survive_the_disk(family, model, tokenizer, examples, tmp_path):
     inputs = examples("rte", 9)
-    made = make_reference(family, model, inputs, 4)
-    for example, answered, rows in zip(inputs, made.examples, made.log_probs, strict=True):
+    made = make_reference(family, model, inputs, 4, head_of(model))
+    for example, answered, rows in zip(inputs, made.examples, made.rows, strict=True):
         assert answered.prompt == example.prompt
         assert answered.answer == generated(model, tokenizer, example)
-        assert rows.shape == (len(answered.answer), len(tokenizer))
-        assert torch.allclose(rows.logsumexp(-1), torch.zeros(len(rows)), atol=1e-5)
+        assert rows.shape == (len(answered.answer), model.config.hidden_size)
     path = tmp_path / "rte.safetensors"
     save_reference(path, made)
-    loaded = load_reference(path, inputs)
+    loaded = load_reference(path, inputs, made.head)
     assert loaded.examples == made.examples
-    assert all(torch.equal(a, b) for a, b in zip(loaded.log_probs, made.log_probs, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(loaded.rows, made.rows, strict=True))
+    tensors = load_file(path)
+    save_file({("log_probs" if name == "rows" else name): t for name, t in tensors.items()}, path)
+    with pytest.raises(UserError, match="not a whole reference"):
+        load_reference(path, inputs, made.head)  # as earlier versions wrote them
 
 
 def test_divergence_from_itself_is_zero_and_from_another_is_not(family, model, tokenizer, examples, experts):
-    reference = make_reference(family, model, examples("cola", 10), 4)
+    reference = make_reference(family, model, examples("cola", 10), 4, head_of(model))
     own = divergences(family, model, reference, 3)
     assert own["kl"] == pytest.approx(0, abs=1e-5)
     assert own["js"] == pytest.approx(0, abs=1e-5)
@@ -88,11 +105,12 @@ def test_divergence_from_itself_is_zero_and_from_another_is_not(family, model, t
 
 
 def test_divergence_is_the_mean_over_positions_then_inputs(family, model, tokenizer, examples, experts):
-    reference = make_reference(family, model, examples("cola", 5), 4)
+    reference = make_reference(family, model, examples("cola", 5), 4, head_of(model))
+    log_probs = [side_by_side(family, model, [(reference, [i])], len(tokenizer)) for i in range(5)]
     model.load_state_dict(experts["sst2"], strict=False)
     expected = []
     with torch.no_grad():
-        for example, log_p in zip(reference.examples, reference.log_probs, strict=True):
+        for example, log_p in zip(reference.examples, log_probs, strict=True):
             whole = torch.tensor([example.prompt + example.answer])
             start = len(example.prompt) - 1
             log_q = model(whole).logits[0, start : start + len(example.answer)].log_softmax(-1)

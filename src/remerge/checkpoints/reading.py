@@ -43,6 +43,14 @@ class Checkpoint:
     ties: dict[str, str] = field(default_factory=dict)
     unread: dict[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def head(self) -> list[str]:
+        """The names of the tensors by which a model chooses words: its output head's weight, and any bias."""
+        whole: Any = self.model
+        name = {id(p): name for name, p in whole.named_parameters(remove_duplicate=False)}
+        names = [name[id(p)] for p in whole.get_output_embeddings().parameters()]
+        return [self.ties.get(name, name) for name in names]
+
 
 def read_checkpoint(folder: Path, model: PreTrainedModel) -> Checkpoint:
     """The weights of a folder as a model's own.

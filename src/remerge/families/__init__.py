@@ -119,6 +119,19 @@ class Family(Protocol):
         """Each prompt's greedy answer, with its end token."""
 
 
+class Speaking(Family, Protocol):
+    """A family that answers in words: its models end in one output head, which makes words of states."""
+
+    def states(self, model: nn.Module, batch: Batch) -> Tensor:
+        """What the output head reads at the judged positions, ``[N, h]``, in the type it is computed in."""
+
+    def said(self, model: nn.Module, made: Tensor) -> Tensor:
+        """The logits that a model makes of what its head, or another's, made of states, float32 ``[N, V]``.
+
+        Of most they are the same; some cap or scale them.
+        """
+
+
 class FixedHeads(Family, Protocol):
     """A family of which all that is trained lies before its heads, which are fixed.
 

@@ -1,12 +1,14 @@
 """Common parts of the families that read text: a tokenizer, prompts of words, answers of words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from remerge.checkpoints.models import load_whole
 from remerge.errors import UserError
@@ -132,6 +134,34 @@ class Text:
             hook.remove()
         return logits.squeeze(0).float()
 
+    def states(self, model: nn.Module, batch: Batch) -> Tensor:
+        """What the output head reads at the judged positions, ``[N, h]``, in the type it is computed in."""
+        whole: Any = model
+        read: list[Tensor] = []
+        head: nn.Module = whole.get_output_embeddings()
+        hook = head.register_forward_pre_hook(lambda head, given: read.append(given[0]))
+        try:
+            self.logits(model, batch)
+        finally:
+            hook.remove()
+        return read[0].squeeze(0)
+
+    def said(self, model: nn.Module, made: Tensor) -> Tensor:
+        """The logits that a model makes of what its head, or another's, made of states, float32 ``[N, V]``.
+
+        They go through the model's own forward pass, in which decoder and head compute nothing.
+        """
+        whole: Any = model
+        empty = made.new_zeros(1, len(made), 1)
+        tokens = torch.zeros(1, len(made), dtype=torch.long, device=made.device)
+        inputs: dict[str, Any] = {"input_ids": tokens}
+        if whole.config.is_encoder_decoder:
+            inputs = {"encoder_outputs": (empty,), "decoder_input_ids": tokens}
+        states = BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=empty)
+        with _gives(whole.get_decoder(), states), _gives(whole.get_output_embeddings(), made.unsqueeze(0)):
+            logits: Tensor = whole.forward(**inputs, use_cache=False).logits
+        return logits.squeeze(0).float()
+
     def masks(self, batch: Batch) -> Sequence[Tensor]:
         """The mask of the inputs without padding."""
         return [mask for name, mask in batch.inputs.items() if name.endswith("attention_mask")]
@@ -175,6 +205,16 @@ class Text:
             for i, tokens in zip(chunk, out[:, width if left else 1 :].tolist(), strict=True):
                 answers[i] = tokens[: tokens.index(self.eos) + 1] if self.eos in tokens else tokens
         return [answers[i] for i in range(len(examples))]
+
+
+@contextmanager
+def _gives(module: Any, output: Any) -> Iterator[None]:
+    """Let a module give an output whatever its input."""
+    module.forward = lambda *given, **named: output
+    try:
+        yield
+    finally:
+        del module.forward  # and the class's is found again
 
 
 def _tokenizer(folder: Path) -> Any:

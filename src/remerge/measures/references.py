@@ -1,13 +1,15 @@
 """References: what an expert answers on its own validation inputs, once per task (DivMerge, B.1).
 
-The expert decodes greedily from each input until its end token; its distribution at every decoded position is
-kept. Any other model is then run once over input and decoded tokens and compared position by position.
+The expert decodes greedily from each input until its end token. Any other model is then run once over input
+and decoded tokens and compared position by position. Of an expert that answers in words the states are kept
+that its output head reads: the distributions, which the head makes of them when they are needed, are some
+hundred times as large.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,101 +18,122 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from remerge.errors import UserError
-from remerge.families import Example, Family, by_length
+from remerge.families import Batch, Example, Family, Speaking, by_length
 from remerge.families.heads import ABSENT
 from remerge.files import write_with
 from remerge.measures.divergence import js, kl
+from remerge.measures.words import WordHead
 
 
 @dataclass(frozen=True)
 class Reference:
-    """An expert's answers and distributions on the inputs of its task.
+    """An expert's answers on the inputs of its task, and what its distributions along them are made of.
 
     Attributes:
         examples: the inputs, each with the expert's greedy answer.
-        log_probs: for each of them, log-probabilities at every answer position, float32 ``[positions, V]``;
-            of a head, one position and C classes.
+        rows: for each of them, what is kept at every answer position: the states that the expert's output
+            head reads, ``[positions, h]`` in the type it computes in; of a head of classes log-probabilities,
+            float32, one position and C classes.
+        head: the expert's, which makes words of states; None where rows are log-probabilities.
     """
 
     examples: list[Example]
-    log_probs: list[Tensor]
+    rows: list[Tensor]
+    head: WordHead | None
 
     def first(self, count: int) -> "Reference":
         """The reference on the first inputs alone."""
-        return Reference(self.examples[:count], self.log_probs[:count])
+        return Reference(self.examples[:count], self.rows[:count], self.head)
+
+    def to(self, device: torch.device) -> "Reference":
+        """The reference with its rows and head on a device."""
+        head = None if self.head is None else self.head.to(device)
+        return Reference(self.examples, [rows.to(device) for rows in self.rows], head)
 
     @property
     def first_tokens(self) -> "Reference":
         """Inputs and first answer token, without distributions: what a method of inputs alone sees."""
         cut = [Example(e.prompt, e.answer[:1], e.task) for e in self.examples]
-        return Reference(cut, [rows[:0] for rows in self.log_probs])
+        return Reference(cut, [rows[:0] for rows in self.rows], None)
 
 
 @torch.no_grad()
 def make_reference(
-    family: Family, expert: nn.Module, inputs: Sequence[Example], batch_size: int
+    family: Family, expert: nn.Module, inputs: Sequence[Example], batch_size: int, head: WordHead | None
 ) -> Reference:
-    """Decode ``inputs`` greedily with ``expert`` and keep its distributions along the answers."""
+    """Decode ``inputs`` greedily with ``expert`` and keep what its distributions are made of.
+
+    Args:
+        family: how the expert is asked.
+        expert: a model of the family.
+        inputs: of its task.
+        batch_size: inputs in a forward pass.
+        head: the expert's; None of a family that answers by classes.
+    """
     answers = family.greedy(expert, inputs)
     examples = [Example(e.prompt, answer, e.task) for e, answer in zip(inputs, answers, strict=True)]
     device = next(expert.parameters()).device
     rows: dict[int, Tensor] = {}
     for chunk in by_length(examples, batch_size):
         batch = family.collate([examples[i] for i in chunk], device)
-        log_probs = family.logits(expert, batch).log_softmax(dim=-1).cpu()
-        parts = torch.split(log_probs, [len(examples[i].answer) for i in chunk])
+        parts = torch.split(kept(family, expert, batch).cpu(), [len(examples[i].answer) for i in chunk])
         for i, part in zip(chunk, parts, strict=True):
             rows[i] = part
-    return Reference(examples, [rows[i] for i in range(len(examples))])
+    return Reference(examples, [rows[i] for i in range(len(examples))], head)
+
+
+def kept(family: Family, expert: nn.Module, batch: Batch) -> Tensor:
+    """What is kept of an expert at the judged positions: states, or log-probabilities of classes."""
+    if family.speaks:
+        return cast(Speaking, family).states(expert, batch)
+    return family.logits(expert, batch).log_softmax(dim=-1)
 
 
 def save_reference(path: Path, reference: Reference) -> None:
-    """Write answers and log-probabilities as one safetensors file."""
+    """Write answers and rows as one safetensors file."""
     answers = [e.answer for e in reference.examples]
     tensors = {
         "answers": torch.tensor([token for answer in answers for token in answer]),
         "lengths": torch.tensor([len(answer) for answer in answers]),
-        "log_probs": torch.cat(reference.log_probs),
+        "rows": torch.cat(reference.rows),
     }
     write_with(path, lambda temporary: save_file(tensors, temporary))
 
 
-def load_reference(path: Path, inputs: Sequence[Example]) -> Reference:
-    """Read a reference back onto the inputs it was made on.
+def load_reference(path: Path, inputs: Sequence[Example], head: WordHead | None) -> Reference:
+    """Read a reference back onto the inputs it was made on, and the head of the expert that made it.
 
     Raises:
         UserError: the file is missing or cut short, or the inputs are others.
     """
     try:
         with safe_open(path, framework="pt") as opened:
-            answers, lengths, log_probs = (
-                opened.get_tensor(name) for name in ("answers", "lengths", "log_probs")
-            )
+            answers, lengths, rows = (opened.get_tensor(name) for name in ("answers", "lengths", "rows"))
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not a whole reference ({error}): delete it and run again") from None
     if len(lengths) != len(inputs):
         raise UserError(f"{path}: made on {len(lengths)} inputs, not {len(inputs)}: delete it and run again")
     positions = int(lengths.sum())
-    if answers.shape != (positions,) or log_probs.ndim != 2 or len(log_probs) != positions:
+    if answers.shape != (positions,) or rows.ndim != 2 or len(rows) != positions:
         raise UserError(f"{path}: answers and distributions do not fit together: delete it and run again")
-    if answers.is_floating_point() or lengths.is_floating_point() or log_probs.isnan().any():
+    if answers.is_floating_point() or lengths.is_floating_point() or rows.isnan().any():
         raise UserError(
             f"{path}: contains something other than answers and distributions: delete it and run again"
         )
     parts = torch.split(answers, lengths.tolist())
     examples = [Example(e.prompt, part.tolist(), e.task) for e, part in zip(inputs, parts, strict=True)]
-    return Reference(examples, list(torch.split(log_probs, lengths.tolist())))
+    return Reference(examples, list(torch.split(rows, lengths.tolist())), head)
 
 
 @torch.no_grad()
 def divergences(family: Family, model: nn.Module, reference: Reference, batch_size: int) -> dict[str, Any]:
     """KL and JS of a model from the expert, in nats: the mean over positions, then over inputs."""
     device = next(model.parameters()).device
-    total = {"kl": 0.0, "js": 0.0}
+    reference, total = reference.to(device), {"kl": 0.0, "js": 0.0}
     for chunk in by_length(reference.examples, batch_size):
         batch = family.collate([reference.examples[i] for i in chunk], device)
         q = family.logits(model, batch).log_softmax(dim=-1)
-        p = side_by_side([reference.log_probs[i] for i in chunk], q.shape[1], device)
+        p = side_by_side(family, model, [(reference, chunk)], q.shape[1])
         weight = position_weights(batch.example)
         for name, divergence in (("kl", kl), ("js", js)):
             total[name] += float((divergence(p, q) * weight).sum())
@@ -118,9 +141,25 @@ def divergences(family: Family, model: nn.Module, reference: Reference, batch_si
     return {**{name: value / n for name, value in total.items()}, "n": n}
 
 
-def side_by_side(rows: Sequence[Tensor], width: int, device: torch.device) -> Tensor:
-    """Log-probabilities of several examples, ``[N, width]``; classes that a task lacks have probability 0."""
-    return torch.cat([pad(row, (0, width - row.shape[1]), value=ABSENT) for row in rows]).to(device)
+@torch.no_grad()
+def side_by_side(
+    family: Family, model: nn.Module, asked: Sequence[tuple[Reference, Sequence[int]]], width: int
+) -> Tensor:
+    """Experts' log-probabilities at the answer positions of some inputs, float32 ``[N, width]``.
+
+    Args:
+        family: of the experts.
+        model: any model of the family; its weights play no part.
+        asked: references, on the model's device, and which of their inputs.
+        width: how many words or classes; those that a task lacks have probability 0.
+    """
+    made = []
+    for reference, chosen in asked:
+        rows = torch.cat([reference.rows[i] for i in chosen])
+        if reference.head is not None:
+            rows = cast(Speaking, family).said(model, reference.head(rows)).log_softmax(dim=-1)
+        made.append(pad(rows, (0, width - rows.shape[1]), value=ABSENT))
+    return torch.cat(made)
 
 
 def position_weights(example: Tensor) -> Tensor:

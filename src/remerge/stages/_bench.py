@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from remerge.families.linearised import Linearised
 from remerge.learn import Fit, Tau, Weights
 from remerge.measures.references import Reference
 from remerge.measures.score import Split, score
+from remerge.measures.words import word_head
 from remerge.methods import Learning, Method, find, prepare
 from remerge.plans import Case, Unmerged
 from remerge.stages._workspace import Workspace
@@ -112,7 +113,7 @@ class Bench:
                 f"tasks.{task}: only {len(others.examples)} inputs to replace {count}: take fewer inputs, or "
                 f"more validation examples of {self.config.next_task(task)}"
             )
-        return Reference(others.examples + own.examples[count:], others.log_probs + own.log_probs[count:])
+        return Reference(others.examples + own.examples[count:], others.rows + own.rows[count:], own.head)
 
     def scores(self, tasks: Sequence[str], split: str, among: Sequence[str] = ()) -> dict[str, Any]:
         """The module's score on each task; the joint one too on those ``among`` which inputs are judged."""
@@ -232,16 +233,13 @@ class Bench:
         """Learn a merge's coefficients and leave the merge in the module."""
         how = method.learning(settings)
         vectors = self.task_vectors(how.over, tasks)
-        references = [self.inputs(task, how) for task in tasks]
-        if not method.needs.answers:
-            references = [reference.first_tokens for reference in references]
         self.restore(vectors)
         return learn.fit(
             self.space.family,
             self.model,
             self.base,
             vectors,
-            references,
+            self._answered(method, how, tasks, vectors),
             method.objective(settings),
             level=how.level,
             learning_rate=how.learning_rate,
@@ -250,6 +248,28 @@ class Bench:
             batch_size=self.config.learning.batch_size,
             seed=seed,
         )
+
+    def _answered(
+        self, method: Method, how: Learning, tasks: Sequence[str], vectors: Mapping[str, Tau]
+    ) -> list[Reference]:
+        """What coefficients are learned from, on the device.
+
+        Heads are made of base and vectors where these are the experts, neither prepared nor rounded: so they
+        are not held twice. Else they are mapped from the experts' files.
+        """
+        references = [self.inputs(task, how) for task in tasks]
+        if not method.needs.answers:
+            return [reference.first_tokens for reference in references]
+        if self.config.base.speaks:
+            names = self.theta_0.head
+            exact = how.over in ("", "none") and self.config.merge.delta_dtype == "float32"
+            if exact or not vectors.keys() & {*names}:
+                own = partial(learn.parts, self.parameters, self.base, vectors)
+                references = [
+                    replace(reference, head=word_head(names, partial(own, t)))
+                    for t, reference in enumerate(references)
+                ]
+        return [reference.to(self.space.device) for reference in references]
 
     def put(self, folder: Path) -> None:
         """Write a checkpoint of the base's architecture into the module.

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 
-from remerge.checkpoints.architecture import HEADS, child
+from remerge.checkpoints.architecture import HEADS, child, on_meta
 from remerge.checkpoints.models import device_of, fingerprint, held, state_of
-from remerge.checkpoints.reading import Checkpoint
+from remerge.checkpoints.reading import Checkpoint, read_checkpoint
 from remerge.checkpoints.stored import (
     LINEARISED,
     is_adapter,
@@ -27,6 +28,7 @@ from remerge.deltas import State, Value
 from remerge.errors import Stale, UserError
 from remerge.families import Family, Head, family
 from remerge.families.linearised import Linearised
+from remerge.measures.words import Parts, WordHead, word_head
 from remerge.records import Model
 from remerge.versions import versions
 
@@ -160,6 +162,26 @@ class Models:
                 f"{folder}: it trained {min(lost)}, which the base lacks: give a base that has it"
             )
         return {name: value.to(self.device) for name, value in adapter.values.items()}
+
+    def head(self, task: str) -> WordHead | None:
+        """The output head of an expert, mapped from its files; None of models that do not answer in words."""
+        if not self.config.base.speaks:
+            return None
+        folder, changed = self.path(task), dict[str, Value]()
+        held_in = self.path("base") if is_adapter(folder) else folder
+        made = getattr(transformers, self.record("base").architecture)
+        config = transformers.AutoConfig.from_pretrained(held_in, local_files_only=True)
+        whole = read_checkpoint(held_in, on_meta(made, config))
+        if is_adapter(folder):
+            from remerge.checkpoints.adapters import read_adapter
+
+            changed = read_adapter(folder, whole).values
+
+        def parts(name: str) -> Parts:
+            value = changed.get(name)
+            return (value, None) if isinstance(value, Tensor) else (whole.tensors[name], value)
+
+        return word_head(whole.head, parts)
 
     def adapts(self, task: str) -> bool:
         """Whether an expert is an adapter."""

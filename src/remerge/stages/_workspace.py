@@ -102,7 +102,8 @@ class Workspace(Models):
         """The reference of a task's expert."""
         inputs = self.reference_inputs(task, kind)
         follows = self.reference_follows(task, inputs)
-        return load_reference(checked(self.folder, self.reference_file(task, kind), follows), inputs)
+        path = checked(self.folder, self.reference_file(task, kind), follows)
+        return load_reference(path, inputs, self.head(task))
 
     def reference_follows(self, task: str, inputs: Sequence[Example]) -> dict[str, str]:
         """The origins of a reference: a task's expert on some inputs."""

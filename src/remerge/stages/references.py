@@ -11,12 +11,13 @@ from remerge.stages._workspace import Workspace
 
 
 def run(config: Config, task: str) -> None:
-    """Store an expert's greedy answers and distributions on its validation inputs and their stand-ins."""
+    """Store an expert's answers on its validation inputs and their stand-ins: see `measures.references`."""
     space, started = Workspace(config), time.perf_counter()
     inputs = {kind: space.reference_inputs(task, kind) for kind in ("", *config.stand_ins)}
-    expert, found = space.load(task, [task]), {}
+    expert, head, found = space.load(task, [task]), space.head(task), {}
     for kind, asked in inputs.items():
-        found[kind] = references.make_reference(space.family, expert, asked, config.evaluation.batch_size)
+        at_once = config.evaluation.batch_size
+        found[kind] = references.make_reference(space.family, expert, asked, at_once, head)
         file, follows = space.reference_file(task, kind), space.reference_follows(task, asked)
         made.make(space.folder, file, follows, partial(references.save_reference, reference=found[kind]))
     Reference(

@@ -1,0 +1,70 @@
+"""The output head of an expert that answers in words, made of what is in memory anyway."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from remerge.deltas import LowRank, Value, places
+
+Parts = tuple[Tensor, Value | None]
+"""A tensor, and what is added to it."""
+
+
+@dataclass(frozen=True)
+class WordHead:
+    """An output head that is a sum; it is never formed.
+
+    Attributes:
+        weight: the parts of its matrix, ``[V, h]`` in any float dtype.
+        bias: ``[V]``, if it has one.
+    """
+
+    weight: Parts
+    bias: Tensor | None = None
+
+    def to(self, device: torch.device) -> "WordHead":
+        """The same on a device."""
+        theta, tau = self.weight
+        bias = None if self.bias is None else self.bias.to(device)
+        return WordHead((theta.to(device), None if tau is None else tau.to(device)), bias)
+
+    @torch.no_grad()
+    def __call__(self, states: Tensor) -> Tensor:
+        """What the head makes of states, ``[N, h]``: float32 ``[N, V]``."""
+        theta, tau = self.weight
+        columns = states.float().T
+        terms = [(theta, columns)]
+        if isinstance(tau, LowRank):
+            terms.append((tau.B, tau.A.float() @ columns * tau.scaling))
+        elif tau is not None:
+            terms.append((tau, columns))
+        # Words first: the product with few states then takes no longer than reading the head.
+        made = columns.new_zeros(len(theta), len(states))
+        for matrix, columns in terms:
+            width = matrix.shape[1]
+            for where in places(matrix, times=4, whole=width):
+                rows = slice(where.start // width, where.stop // width)
+                made[rows].addmm_(matrix[rows].float(), columns)
+        if self.bias is not None:
+            made += self.bias[:, None]
+        return made.T
+
+
+def word_head(names: Sequence[str], parts: Callable[[str], Parts]) -> WordHead:
+    """The head of a model.
+
+    Args:
+        names: of its weight, and of its bias if it has one: `remerge.checkpoints.reading.Checkpoint.head`.
+        parts: of a tensor, by its name.
+    """
+    weight, *biases = map(parts, names)
+    return WordHead(weight, *(_whole(*bias) for bias in biases))
+
+
+def _whole(theta: Tensor, tau: Value | None) -> Tensor:
+    """A sum, float32."""
+    if tau is None:
+        return theta.float()
+    return theta.float() + (tau.dense() if isinstance(tau, LowRank) else tau)
