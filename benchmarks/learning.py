@@ -1,13 +1,15 @@
 """What a step of learned coefficients costs, as a multiple of the bare model's forward and backward pass.
 
     python benchmarks/learning.py                      # 50M parameters, T = 2 and 7, tied and untied
+    python benchmarks/learning.py --size 50M-words     # as many words as Qwen2 has
     python benchmarks/learning.py --size 500M --device cuda
 
-Both take the same inputs and put the head on answer positions alone. The table is printed as markdown.
+Both take the same inputs and put the head on answer positions alone; the bare model is given the experts'
+distributions. The table is printed as markdown.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from random import Random
 
@@ -16,10 +18,13 @@ from methods import SIZES, in_turns, shapes
 from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from remerge.checkpoints.models import held
+from remerge.deltas import State
 from remerge.families import Example
 from remerge.families.causal_lm import CausalLM
-from remerge.learn import fit
+from remerge.learn import fit, parts
 from remerge.measures.references import Reference, side_by_side
+from remerge.measures.words import word_head
 from remerge.methods import find
 
 STEPS = 6
@@ -53,32 +58,45 @@ def model(size: str, tied: bool, device: str) -> Qwen2ForCausalLM:
     return made
 
 
-def references(count: int, tokens: tuple[int, int], vocabulary: int, answers: bool) -> list[Reference]:
-    """Inputs of each of ``count`` tasks, whose answers have two tokens."""
+def references(
+    tokens: tuple[int, int], inputs: int, base: State, tau: Mapping[str, Tensor], names: list[str]
+) -> list[Reference]:
+    """Inputs of each task, whose answers have two tokens, with states and the head of its expert."""
     draw, made = Random(0), []
-    for task in range(count):
+    words, width = base[names[0]].shape
+    for task in range(len(tau[names[0]])):
         length = draw.randint(*tokens)
-        inputs = [
-            Example([draw.randrange(vocabulary) for _ in range(length)], [1, 2], str(task))
-            for _ in range(STEPS)
+        asked = [
+            Example([draw.randrange(words) for _ in range(length)], [1, 2], str(task))
+            for _ in range(STEPS * inputs)
         ]
-        rows = [torch.randn(2, vocabulary).log_softmax(-1) for _ in inputs]
-        made.append(Reference(inputs, rows) if answers else Reference(inputs, rows).first_tokens)
+        states = [torch.randn(2, width, device=base[names[0]].device) for _ in asked]
+        head = word_head(names, partial(parts, {}, base, tau, task))
+        made.append(Reference(asked, states, head))
     return made
 
 
 def bare(
-    asked: CausalLM, whole: Qwen2ForCausalLM, given: list[Reference], objective: Callable[..., Tensor]
+    asked: CausalLM,
+    whole: Qwen2ForCausalLM,
+    given: list[Reference],
+    objective: Callable[..., Tensor],
+    experts: list[Tensor],
 ) -> None:
     """As many forward and backward passes on the same inputs, all gradients of weights taken."""
     device = next(whole.parameters()).device
     whole.requires_grad_(True)
-    for step in range(STEPS):
-        batch = asked.collate([reference.examples[step] for reference in given], device)
+    for expert, some in zip(experts, steps(given), strict=True):
+        batch = asked.collate([r.examples[i] for r, chosen in some for i in chosen], device)
         merged = asked.logits(whole, batch).log_softmax(-1)
-        expert = side_by_side([reference.log_probs[step] for reference in given], merged.shape[1], device)
         objective(expert, merged).sum().backward()
         whole.zero_grad(set_to_none=True)
+
+
+def steps(given: list[Reference]) -> list[list[tuple[Reference, range]]]:
+    """The inputs of each step."""
+    inputs = len(given[0].examples) // STEPS
+    return [[(r, range(k * inputs, (k + 1) * inputs)) for r in given] for k in range(STEPS)]
 
 
 def main() -> None:
@@ -86,13 +104,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--size", default="50M", choices=SIZES)
     parser.add_argument("--experts", type=int, nargs="+", default=[2, 7])
+    parser.add_argument("--inputs", type=int, default=1, help="of each task at a step")
     parser.add_argument("--tokens", type=int, nargs=2, default=[48, 80], help="a task's prompts are as long")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    asked = Tokens()
+    asked, vocabulary = Tokens(), SIZES[args.size]["vocabulary"]
     print("| size | head | T | method | bare, s a step | a step, bares |")
     print("| --- | --- | ---: | --- | ---: | ---: |")
     for tied in (True, False):
@@ -104,16 +123,16 @@ def main() -> None:
                 for name, theta in base.items()
             }
             for name in ("divmerge", "adamerging"):
-                given = references(
-                    count, tuple(args.tokens), SIZES[args.size]["vocabulary"], name == "divmerge"
-                )
+                given = references(tuple(args.tokens), args.inputs, base, tau, held(whole).head)
+                if name == "adamerging":
+                    given = [reference.first_tokens for reference in given]
                 chosen = find(name)
                 objective = chosen.objective(chosen.settings({}))
                 settings = {"level": "layer", "learning_rate": 0.01, "initial": 0.3, "epochs": 1}
-                run = partial(
-                    fit, asked, whole, base, tau, given, objective, **settings, batch_size=1, seed=0
-                )
-                runs = {"bare": partial(bare, asked, whole, given, objective), "fit": run}
+                settings |= {"batch_size": args.inputs, "seed": 0}
+                run = partial(fit, asked, whole, base, tau, given, objective, **settings)
+                said = [side_by_side(asked, whole, some, vocabulary) for some in steps(given)]
+                runs = {"bare": partial(bare, asked, whole, given, objective, said), "fit": run}
                 taken = in_turns(runs, args.rounds, args.device)
                 head = "tied" if tied else "untied"
                 print(

@@ -118,7 +118,7 @@ def make(kind: str, folder: Path) -> None:
 
 def probe(written: str, count: int) -> None:
     """In a fresh process: the peak of one merge, in models."""
-    prepare_process(1)
+    prepare_process(1, tf32=False)
     config = configuration.load(Path("memory.yaml"))
     bench, tasks = Bench(config), tuple(sorted(config.tasks)[:count])
     method = find(written.partition(" ")[0])

@@ -29,6 +29,7 @@ from remerge.methods.decomposition._basis import joint
 SIZES = {
     "5M": {"hidden": 160, "inner": 640, "kv": 32, "layers": 8, "vocabulary": 12_000},
     "50M": {"hidden": 512, "inner": 2048, "kv": 128, "layers": 8, "vocabulary": 40_000},
+    "50M-words": {"hidden": 256, "inner": 1024, "kv": 64, "layers": 12, "vocabulary": 151_936},
     "500M": {"hidden": 896, "inner": 4864, "kv": 128, "layers": 24, "vocabulary": 151_936},
 }
 METHODS = {
