@@ -259,8 +259,8 @@ class Bench:
         """
         references = [self.inputs(task, how) for task in tasks]
         if not method.needs.answers:
-            return [reference.first_tokens for reference in references]
-        if self.config.base.speaks:
+            references = [reference.first_tokens for reference in references]
+        elif self.config.base.speaks:
             names = self.theta_0.head
             exact = how.over in ("", "none") and self.config.merge.delta_dtype == "float32"
             if exact or not vectors.keys() & {*names}:
