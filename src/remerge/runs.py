@@ -38,6 +38,12 @@ def asked() -> argparse.Namespace:
     return arguments
 
 
+def clustered() -> bool:
+    """Whether this Snakemake sends jobs to other machines; a program that calls its API is assumed not to."""
+    started = "snakemake" in Path(sys.argv[0]).parts[-2:]
+    return started and asked().executor not in (None, "local")
+
+
 def begin(benchmark: str, folder: Path) -> int | None:
     """Begin a run of a benchmark in this process, and remove what its dead runs left.
 

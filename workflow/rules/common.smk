@@ -32,7 +32,7 @@ try:
     else:
         CONFIG = configuration.load(Path(workflow.basedir) / "config/demo.yaml")
     # Known here for a job alone: which executor it has a workflow learns when it has been read.
-    clustered = workflow.remote_exec or runs.asked().executor not in (None, "local")
+    clustered = workflow.remote_exec or runs.clustered()
     if clustered and "shards" not in CONFIG.model_fields_set:
         CONFIG = CONFIG.model_copy(update={"shards": len(CONFIG.sizes) or 1})
     if workflow.is_main_process:

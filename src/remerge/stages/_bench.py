@@ -67,6 +67,8 @@ class Bench:
         """
         for task in signs:
             if task not in self._experts:
+                # Some adapters change a weight in proportion to the base's, which a merge has overwritten.
+                self.restore(())
                 self._experts[task] = self.space.state(task, self.theta_0)
         changed = {name for task in signs for name in self._experts[task]}
         self._keep(changed)
