@@ -99,12 +99,12 @@ def test_wrong_heads(world, tmp_path):
     model = classifier.load(base, torch.float32, CPU)
     with pytest.raises(UserError, match=r"no head for cola"):
         classifier.equip(model, {"cola": Head(base, ANSWERS["cola"])})
-    with pytest.raises(UserError, match=r"tells 3 classes apart, tasks\.mnli\.answers names 2"):
+    with pytest.raises(UserError, match=r"has 3 classes, and tasks\.mnli\.answers names 2"):
         classifier.equip(model, {"mnli": Head(folders["mnli"], ["a", "b"])})
     tensors = load_file(folders["cola"] / "model.safetensors")
     names = [n for n in tensors if n.split(".")[0] in classifier.heads(model) and tensors[n].ndim == 2]
     wide = {n: t.repeat(1, 2) if n in names else t for n, t in tensors.items()}
     (tmp_path / "heads").mkdir()
     save_file({n: t.contiguous() for n, t in wide.items()}, tmp_path / "heads/cola.safetensors")
-    with pytest.raises(UserError, match="a head for another base"):
+    with pytest.raises(UserError, match="give the head of an expert of this base"):
         classifier.equip(model, {"cola": Head(tmp_path, ANSWERS["cola"])})

@@ -281,10 +281,10 @@ def refused(what: str):
 
 
 def test_bases_that_are_no_clip_are_refused(copy, tmp_path):
-    with refused("no CLIP"):
+    with refused("not a CLIP"):
         Clip(tmp_path / "nothing")
     rewrite(copy, model_type="qwen2")
-    with refused("no CLIP: its model_type is qwen2"):
+    with refused("not a CLIP but a qwen2"):
         Clip(copy)
 
 
@@ -331,7 +331,7 @@ def test_weights_that_are_not_whole_are_refused(copy, made):
 def test_models_of_another_image_size_are_refused(copy, made):
     config = json.loads((copy / "config.json").read_text())["vision_config"]
     rewrite(copy, vision_config={**config, "image_size": 16})
-    with refused("16 pixels a side, the base of 8"):
+    with refused("16 × 16 pixels, the base 8"):
         made.load(copy, torch.float32, CPU)
 
 

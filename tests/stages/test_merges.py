@@ -442,7 +442,7 @@ def test_an_expert_of_another_architecture(bench):
     Path("sst2/config.json").write_text(json.dumps(raw | {"model_type": "qwen99"}))
     with pytest.raises(UserError, match=r"sst2: cannot be loaded \(.*qwen99"):
         experts.run(bench, "sst2")
-    with pytest.raises(UserError, match=r"sst2: no architecture that transformers knows .*qwen99"):
+    with pytest.raises(UserError, match=r"sst2: transformers does not know its architecture .*qwen99"):
         family("causal_lm", Path("sst2"))
 
 

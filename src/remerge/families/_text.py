@@ -36,7 +36,9 @@ class Text:
             self.config = AutoConfig.from_pretrained(base, local_files_only=True)
         except (OSError, ValueError) as error:
             cause = " ".join(str(error).split())[:200]
-            raise UserError(f"{base}: no architecture that transformers knows ({cause})") from None
+            raise UserError(
+                f"{base}: transformers does not know its architecture ({cause}): give another model"
+            ) from None
         self.processor = _tokenizer(base)
         if positions := getattr(self.config, "max_position_embeddings", None):
             self.processor.model_max_length = min(self.processor.model_max_length, positions)
@@ -84,7 +86,8 @@ class Text:
         if moved:
             raise UserError(
                 f"{folder}: a tokenizer that differs from the base's: {moved[0]!r} is number "
-                f"{own.get(moved[0], 'none')} there, {base[moved[0]]} in the base: an expert of another base"
+                f"{own.get(moved[0], 'none')} there, {base[moved[0]]} in the base: "
+                "give an expert of this base"
             )
         return sorted(own.keys() - base.keys(), key=lambda token: int(own[token]))
 
@@ -221,4 +224,6 @@ def _tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: no tokenizer ({str(error).splitlines()[0]})") from None
+        raise UserError(
+            f"{folder}: no tokenizer ({str(error).splitlines()[0]}): save it beside the model"
+        ) from None

@@ -40,7 +40,9 @@ class CausalLM(Text):
         made = []
         for prompt, whole, (text, _) in zip(prompts, wholes, pairs, strict=True):
             if whole[: len(prompt)] != prompt:
-                raise UserError(f"prompt {text[-40:]!r}: its end fuses with the answer: end it with a colon")
+                raise UserError(
+                    f"prompt {text[-40:]!r}: it shares a token with the answer: end it with a colon"
+                )
             answer = [*whole[len(prompt) :], self.eos]
             made.append(Example(prompt[max(0, len(prompt) + len(answer) - limit) :], answer, task))
         return made

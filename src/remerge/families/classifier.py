@@ -138,7 +138,7 @@ def _stored(folder: Path, task: str, head: Head, places: list[str]) -> dict[str,
     width = head_width(stored)
     if width != len(head.answers):
         raise UserError(
-            f"{folder}: the head of {task} tells {width} classes apart, tasks.{task}.answers "
+            f"{folder}: the head of {task} has {width} classes, and tasks.{task}.answers "
             f"names {len(head.answers)}: name every class in the order of the head's outputs"
         )
     return stored

@@ -57,14 +57,16 @@ class Clip:
     def __init__(self, base: Path) -> None:
         config = _config(base)
         if config.model_type != "clip":
-            raise UserError(f"{base}: no text tower, which makes the heads: give a whole CLIP as the base")
+            raise UserError(f"{base}: no text tower to make the heads: give a whole CLIP as the base")
         # Without these files AutoTokenizer returns a tokenizer without words.
         if not any((base / name).is_file() for name in ("tokenizer.json", "vocab.json")):
             raise UserError(f"{base}: no tokenizer: save it beside the model")
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
         except Exception as error:  # the tokenizers library raises nothing narrower
-            raise UserError(f"{base}: no tokenizer ({' '.join(str(error).split())[:200]})") from None
+            raise UserError(
+                f"{base}: no tokenizer ({' '.join(str(error).split())[:200]}): save it again"
+            ) from None
         self.processor = image_processor(base)
         self.base = base
         self.image_size = config.vision_config.image_size
@@ -74,16 +76,17 @@ class Clip:
         self._bytes = 0
 
     def load(self, folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
-        """The vision tower of a folder, whether it lies there alone or in a whole CLIP.
+        """The vision tower of a folder, alone or part of a whole CLIP.
 
         Raises:
-            UserError: the folder is no CLIP, is not whole, or its images are of another size than the base's.
+            UserError: the folder has no CLIP or is incomplete, or its images are not as large as the base's.
         """
         config = _config(folder)
         size = getattr(config, "vision_config", config).image_size
         if size != self.image_size:
             raise UserError(
-                f"{folder}: it sees images of {size} pixels a side, the base of {self.image_size}"
+                f"{folder}: it takes images of {size} × {size} pixels, the base {self.image_size}: "
+                "give an expert of this base"
             )
         model: Any = load_whole(CLIPVisionModel, folder, dtype)
         model.heads = Heads(nn.Identity())
@@ -215,7 +218,7 @@ def _config(folder: Path) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: no CLIP ({str(error).splitlines()[0]})") from None
+        raise UserError(f"{folder}: not a CLIP ({str(error).splitlines()[0]}): give one") from None
     if config.model_type not in ("clip", "clip_vision_model"):
-        raise UserError(f"{folder}: no CLIP: its model_type is {config.model_type}")
+        raise UserError(f"{folder}: not a CLIP but a {config.model_type}: give one")
     return config

@@ -46,7 +46,9 @@ class Heads(nn.Module):
                 found = (
                     "missing" if given is None else f"{list(given.shape)}, the base's {list(parameter.shape)}"
                 )
-                raise UserError(f"the head of {task}: {name} is {found}: a head for another base?")
+                raise UserError(
+                    f"the head of {task}: {name} is {found}: give the head of an expert of this base"
+                )
             parameter.data = given.to(parameter.device, parameter.dtype)
         self.heads[task] = head.requires_grad_(False)
 

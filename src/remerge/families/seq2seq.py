@@ -27,7 +27,7 @@ class Seq2Seq(Text):
         super().__init__(base)
         start = getattr(self.config, "decoder_start_token_id", None)
         if start is None:
-            raise UserError(f"{base}/config.json: no decoder_start_token_id: is it an encoder-decoder?")
+            raise UserError(f"{base}/config.json: no decoder_start_token_id: give an encoder-decoder")
         self.start = int(start)
 
     def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:

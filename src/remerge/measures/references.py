@@ -110,16 +110,14 @@ def load_reference(path: Path, inputs: Sequence[Example], head: WordHead | None)
         with safe_open(path, framework="pt") as opened:
             answers, lengths, rows = (opened.get_tensor(name) for name in ("answers", "lengths", "rows"))
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a whole reference ({error}): delete it and run again") from None
+        raise UserError(f"{path}: incomplete or damaged ({error}): delete it and run again") from None
     if len(lengths) != len(inputs):
         raise UserError(f"{path}: made on {len(lengths)} inputs, not {len(inputs)}: delete it and run again")
     positions = int(lengths.sum())
     if answers.shape != (positions,) or rows.ndim != 2 or len(rows) != positions:
-        raise UserError(f"{path}: answers and distributions do not fit together: delete it and run again")
+        raise UserError(f"{path}: answers and rows do not belong together: delete it and run again")
     if answers.is_floating_point() or lengths.is_floating_point() or rows.isnan().any():
-        raise UserError(
-            f"{path}: contains something other than answers and distributions: delete it and run again"
-        )
+        raise UserError(f"{path}: contains something other than answers and rows: delete it and run again")
     parts = torch.split(answers, lengths.tolist())
     examples = [Example(e.prompt, part.tolist(), e.task) for e, part in zip(inputs, parts, strict=True)]
     return Reference(examples, list(torch.split(rows, lengths.tolist())), head)
