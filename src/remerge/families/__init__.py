@@ -1,4 +1,4 @@
-"""Families of models: how each is loaded, asked, and read. They differ here and nowhere else."""
+"""Families of models: how each is loaded and run. They differ here and nowhere else."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class Example:
 
     Attributes:
         prompt: token ids, or an image file's bytes.
-        answer: token ids with the end token, or the number of the class alone.
-        task: whose head reads it, where tasks have heads.
+        answer: token ids with the end token, or only the number of the class.
+        task: the task whose head reads it, where tasks have heads.
     """
 
     prompt: Sequence[int] | bytes
@@ -27,17 +27,17 @@ class Example:
 
     @property
     def length(self) -> int:
-        """All its tokens; an image is one, whatever its file's size."""
+        """The number of its tokens; an image counts as one, whatever its file's size."""
         return (1 if isinstance(self.prompt, bytes) else len(self.prompt)) + len(self.answer)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples side by side, with the N positions at which an answer token, or a class, is predicted.
+    """Examples together, with the N positions at which an answer token, or a class, is predicted.
 
     Attributes:
         inputs: the model's arguments.
-        positions: indices into them of the judged positions, ``[N]`` each.
+        positions: indices of the judged positions in them, ``[N]`` each.
         targets: the answer tokens or classes, ``[N]``.
         example: which example each position belongs to, ``[N]``, ascending.
         tasks: the task of each example.
@@ -51,18 +51,18 @@ class Batch:
 
     @property
     def size(self) -> int:
-        """How many examples there are."""
+        """The number of examples."""
         return len(self.tasks)
 
 
 @dataclass(frozen=True)
 class Head:
-    """Where a task's head comes from, and what it tells apart.
+    """The source of a task's head, and its classes.
 
     Attributes:
-        folder: the checkpoint that holds it; None for a fresh one.
+        folder: the checkpoint that contains it; None for a fresh one.
         answers: the classes in words, in the order of the head's outputs.
-        captions: what an image of a class may be called, with ``{answer}``, where text makes the head.
+        captions: possible captions of an image of a class, with ``{answer}``, if the head is made from text.
     """
 
     folder: Path | None
@@ -74,8 +74,9 @@ class Family(Protocol):
     """The interface of a family of models.
 
     A family is made from the base's folder, whose tokenizer or image processor all its experts share. Its
-    class says what it ``reads``, text or image, and whether it ``speaks``: answers in words, not by a head's
-    classes. The configuration reads both from the file, so they are written out there (`remerge.sources`).
+    class declares what it ``reads``, text or image, and whether it ``speaks``, that is, answers in words and
+    not with a head's classes. The configuration reads both from the file without running it
+    (`remerge.sources`), so they must be literals.
     """
 
     processor: Any
@@ -95,16 +96,16 @@ class Family(Protocol):
         """The names of the model's children that are heads of tasks."""
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        """Write the model, its heads and what it is read with, so that `from_pretrained` loads it."""
+        """Write the model, its heads and its tokenizer or processor, so that `from_pretrained` loads them."""
 
     def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
-        """Examples from what `remerge.tasks.pairs` reads: inputs, and answers in words or classes."""
+        """Examples from the result of `remerge.tasks.pairs`: inputs, and answers in words or classes."""
 
     def lengths(self, prompts: Sequence[Any]) -> list[int]:
-        """How long each prompt is, as `Example.length` counts, before one too long for the model is cut."""
+        """The length of each prompt, counted as in `Example.length`, before long ones are truncated."""
 
     def labels(self, prompt: str, answers: Sequence[str]) -> list[int] | None:
-        """The first token of every possible answer, or None if these do not tell them apart."""
+        """The first token of every possible answer, or None if two answers share it."""
 
     def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
         """A padded batch."""
@@ -113,44 +114,45 @@ class Family(Protocol):
         """The logits at the judged positions, float32 ``[N, V]``."""
 
     def masks(self, batch: Batch) -> Sequence[Tensor]:
-        """The mask of the inputs without padding, ``[B, L]`` for each sequence that the model reads."""
+        """The masks that exclude padding, ``[B, L]`` for each sequence that the model reads."""
 
     def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
         """Each prompt's greedy answer, with its end token."""
 
 
 class Speaking(Family, Protocol):
-    """A family that answers in words: its models end in one output head, which makes words of states."""
+    """A family that answers in words: its models end in one output head, which turns states into words."""
 
     def states(self, model: nn.Module, batch: Batch) -> Tensor:
-        """What the output head reads at the judged positions, ``[N, h]``, in the type it is computed in."""
+        """The inputs of the output head at the judged positions, ``[N, h]``, in the model's own dtype."""
 
     def said(self, model: nn.Module, made: Tensor) -> Tensor:
-        """The logits that a model makes of what its head, or another's, made of states, float32 ``[N, V]``.
+        """A model's logits from the output of its head, or of another model's, float32 ``[N, V]``.
 
-        Of most they are the same; some cap or scale them.
+        In most models, the two are the same; some cap or scale them.
         """
 
 
 class FixedHeads(Family, Protocol):
-    """A family of which all that is trained lies before its heads, which are fixed.
+    """A family with fixed heads: only the layers before them are trained.
 
-    So its models can be expanded at the base, and the classes of several tasks compared: their logits are
-    cosines in one space. Of heads that are trained apart they are not, for a softmax leaves a constant free.
+    So its models can be expanded at the base, and the classes of several tasks can be compared, since their
+    logits are cosines in one space. Logits of separately trained heads cannot: a softmax leaves a constant
+    undetermined.
     """
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """The features that the heads read, float32 ``[B, d]``."""
 
     def read(self, model: nn.Module, batch: Batch, outputs: Tensor) -> Tensor:
-        """The logits of each input by its own head, float32 ``[N, V]``."""
+        """The logits of each input from its own task's head, float32 ``[N, V]``."""
 
     def beside(self, model: nn.Module, tasks: Iterable[str], outputs: Tensor) -> Tensor:
-        """The logits by the heads of these tasks, side by side, float32 ``[B, sum_t C_t]``."""
+        """The logits from the heads of all these tasks, concatenated, float32 ``[B, sum_t C_t]``."""
 
 
 ANSWERS_AT_ONCE = 64
-"""Examples that are answered together."""
+"""The number of examples that are answered in one batch."""
 
 
 def family(name: str, base: Path) -> Family:
@@ -165,7 +167,7 @@ def family(name: str, base: Path) -> Family:
 
 
 def pad(rows: Sequence[Sequence[int]], fill: int) -> tuple[Tensor, Tensor]:
-    """Right-padded rows and their mask, int64 ``[B, L]`` each."""
+    """The rows, padded on the right, and their mask, int64 ``[B, L]`` each."""
     longest = max(map(len, rows))
     ids = torch.tensor([[*row, *[fill] * (longest - len(row))] for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
@@ -173,7 +175,7 @@ def pad(rows: Sequence[Sequence[int]], fill: int) -> tuple[Tensor, Tensor]:
 
 
 def by_length(examples: Sequence[Example], size: int) -> Iterable[list[int]]:
-    """Indices of examples of like length, ``size`` at a time."""
+    """Indices of examples with similar lengths, ``size`` at a time."""
     order = sorted(range(len(examples)), key=lambda i: examples[i].length)
     for start in range(0, len(order), size):
         yield order[start : start + size]
@@ -181,7 +183,7 @@ def by_length(examples: Sequence[Example], size: int) -> Iterable[list[int]]:
 
 @torch.no_grad()
 def most_likely(family: Family, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
-    """Each example's most likely class, of a family that answers by heads."""
+    """Each example's most likely class, for families that answer with heads."""
     device = next(model.parameters()).device
     answers: dict[int, list[int]] = {}
     for chunk in by_length(examples, ANSWERS_AT_ONCE):

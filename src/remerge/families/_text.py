@@ -1,4 +1,4 @@
-"""Common parts of the families that read text: a tokenizer, prompts of words, answers of words."""
+"""Common parts of the families that read text: the tokenizer, prompts and answers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ TOKENIZERS = (
     "vocab.json",
     "vocab.txt",
 )
-"""The files, one of which a tokenizer is loaded from."""
+"""The files from which tokenizers are loaded; each tokenizer has at least one of them."""
 
 
 class Text:
@@ -56,20 +56,20 @@ class Text:
 
     @property
     def fill(self) -> int:
-        """The token that pads a row: the padding token, or the end token of a tokenizer that has none."""
+        """The token that pads a row: the padding token, or the end token if the tokenizer has none."""
         given = self.processor.pad_token_id
         return self.eos if given is None else int(given)
 
     @property
     def limited(self) -> bool:
-        """Whether the model reads so many tokens and no more; transformers writes a huge number if not."""
+        """Whether the model's input length is limited; if not, transformers gives a huge number."""
         return bool(self.processor.model_max_length < 1_000_000)
 
     def load(self, folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
         """The model of a folder, in evaluation mode.
 
         Raises:
-            UserError: the folder's weights are missing, broken or another architecture's.
+            UserError: the folder's weights are missing, damaged or from another architecture.
         """
         return load_whole(self.auto, folder, dtype).to(device)
 
@@ -77,7 +77,7 @@ class Text:
         """The tokens that a checkpoint's own tokenizer has beyond the base's; none if it has no tokenizer.
 
         Raises:
-            UserError: the tokens of the base have other numbers there.
+            UserError: the base's tokens have different ids there.
         """
         if not any((folder / name).is_file() for name in TOKENIZERS):
             return []
@@ -92,14 +92,14 @@ class Text:
         return sorted(own.keys() - base.keys(), key=lambda token: int(own[token]))
 
     def equip(self, model: nn.Module, heads: Mapping[str, Head]) -> None:
-        """Nothing: one head speaks for all tasks."""
+        """Do nothing: one head serves all tasks."""
 
     def heads(self, model: nn.Module) -> list[str]:
-        """None."""
+        """An empty list: tasks have no heads of their own."""
         return []
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        """Write model and tokenizer."""
+        """Write the model and its tokenizer."""
         whole: Any = model
         whole.save_pretrained(folder)
         self.processor.save_pretrained(folder)
@@ -110,12 +110,12 @@ class Text:
         return first if len(set(first)) == len(first) else None
 
     def tokens(self, prompts: Sequence[str]) -> list[list[int]]:
-        """The tokens of prompts, none cut."""
+        """The tokens of prompts, not truncated."""
         found: list[list[int]] = self.processor(list(prompts), verbose=False).input_ids
         return found
 
     def lengths(self, prompts: Sequence[str]) -> list[int]:
-        """How many tokens each prompt has."""
+        """The number of tokens of each prompt."""
         return list(map(len, self.tokens(prompts)))
 
     def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
@@ -123,7 +123,7 @@ class Text:
         raise NotImplementedError
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The logits at the judged positions, float32 ``[N, V]``: as the model makes them, of these alone."""
+        """The model's logits, float32 ``[N, V]``, computed at the judged positions only."""
         whole: Any = model
 
         def judged(decoder: nn.Module, given: object, output: Any) -> Any:
@@ -138,7 +138,7 @@ class Text:
         return logits.squeeze(0).float()
 
     def states(self, model: nn.Module, batch: Batch) -> Tensor:
-        """What the output head reads at the judged positions, ``[N, h]``, in the type it is computed in."""
+        """The inputs of the output head at the judged positions, ``[N, h]``, in the model's own dtype."""
         whole: Any = model
         read: list[Tensor] = []
         head: nn.Module = whole.get_output_embeddings()
@@ -150,9 +150,9 @@ class Text:
         return read[0].squeeze(0)
 
     def said(self, model: nn.Module, made: Tensor) -> Tensor:
-        """The logits that a model makes of what its head, or another's, made of states, float32 ``[N, V]``.
+        """A model's logits from the output of its head, or of another model's, float32 ``[N, V]``.
 
-        They go through the model's own forward pass, in which decoder and head compute nothing.
+        It goes through the model's own forward pass, in which the decoder and the head compute nothing.
         """
         whole: Any = model
         empty = made.new_zeros(1, len(made), 1)
@@ -166,7 +166,7 @@ class Text:
         return logits.squeeze(0).float()
 
     def masks(self, batch: Batch) -> Sequence[Tensor]:
-        """The mask of the inputs without padding."""
+        """The masks that exclude padding."""
         return [mask for name, mask in batch.inputs.items() if name.endswith("attention_mask")]
 
     def decode(
@@ -175,10 +175,10 @@ class Text:
         """Greedy answers with their end token, decoded with a KV cache, batched by length.
 
         Args:
-            model: what answers.
+            model: the model that answers.
             examples: the prompts.
-            left: whether padding stands before the prompt, whose continuation is the answer.
-            longest: at most so many tokens are decoded, or as many as the longest gold answer has.
+            left: whether to pad on the left, because the answer continues the prompt.
+            longest: the most tokens to decode, unless the longest gold answer has more.
         """
         longest = max([longest, *(len(e.answer) for e in examples)])
         limits = {"max_new_tokens": longest, "eos_token_id": self.eos, "pad_token_id": self.fill}
@@ -204,7 +204,7 @@ class Text:
                 attention_mask=torch.tensor(seen, device=device),
                 generation_config=how,
             )
-            # A decoder repeats the prompt, an encoder-decoder its start token.
+            # The output of a decoder begins with the prompt, an encoder-decoder's with its start token.
             for i, tokens in zip(chunk, out[:, width if left else 1 :].tolist(), strict=True):
                 answers[i] = tokens[: tokens.index(self.eos) + 1] if self.eos in tokens else tokens
         return [answers[i] for i in range(len(examples))]
@@ -212,12 +212,12 @@ class Text:
 
 @contextmanager
 def _gives(module: Any, output: Any) -> Iterator[None]:
-    """Let a module give an output whatever its input."""
+    """Let a module return a fixed output, whatever its input."""
     module.forward = lambda *given, **named: output
     try:
         yield
     finally:
-        del module.forward  # and the class's is found again
+        del module.forward  # so that the class's own is found again
 
 
 def _tokenizer(folder: Path) -> Any:

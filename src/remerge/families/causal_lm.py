@@ -1,4 +1,4 @@
-"""Decoders that answer in words: Qwen2, Llama and their like."""
+"""Decoders that answer in words: Qwen2, Llama and others."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,27 +12,27 @@ from remerge.families import Batch, Example, pad
 from remerge.families._text import Text
 
 ANSWER_TOKENS = 16
-"""At most so many tokens are decoded where no gold answer is longer."""
+"""The most tokens that are decoded, unless a gold answer is longer."""
 
 
 class CausalLM(Text):
-    """A decoder reads the prompt and goes on with the answer and the end token."""
+    """A decoder reads the prompt and continues it with the answer and the end token."""
 
     auto = AutoModelForCausalLM
     reads = "text"
     speaks = True
 
     def tokens(self, prompts: Sequence[str]) -> list[list[int]]:
-        """The tokens of prompts, none cut, without the end token that some tokenizers add."""
+        """The tokens of prompts, not truncated, without the end token that some tokenizers add."""
         return [ids[:-1] if ids[-1:] == [self.eos] else ids for ids in super().tokens(prompts)]
 
     def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
         """The tokens of ``prompt answer<eos>``, split where the answer begins.
 
-        A prompt too long for the model loses its beginning.
+        A prompt that is too long for the model loses its beginning.
 
         Raises:
-            UserError: the prompt's last token would fuse with the answer's first.
+            UserError: the end of the prompt and the beginning of the answer share a token.
         """
         limit = self.processor.model_max_length
         prompts = self.tokens([prompt for prompt, _ in pairs])
@@ -48,9 +48,9 @@ class CausalLM(Text):
         return made
 
     def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
-        """A right-padded batch: under a causal mask the padding is seen by no judged position.
+        """A batch padded on the right: with a causal mask, no judged position sees the padding.
 
-        The last token of an answer is judged and never read.
+        The last token of an answer is only predicted, never an input.
         """
         ids, _ = pad([[*e.prompt, *e.answer[:-1]] for e in examples], self.fill)
         at = [(i, c) for i, e in enumerate(examples) for c in range(len(e.prompt) - 1, e.length - 1)]
@@ -61,5 +61,5 @@ class CausalLM(Text):
         )
 
     def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
-        """Each prompt's greedy answer with its end token."""
+        """Each prompt's greedy answer, with its end token."""
         return self.decode(model, examples, left=True, longest=ANSWER_TOKENS)

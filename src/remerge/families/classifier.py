@@ -19,7 +19,7 @@ from remerge.families.heads import Heads, route
 
 
 class Classifier(Text):
-    """A body with a head for each task; the classes are numbered in the order of the task's answers."""
+    """A body with a head for each task; classes are numbered in the order of the task's answers."""
 
     auto = AutoModelForSequenceClassification
     reads = "text"
@@ -27,15 +27,15 @@ class Classifier(Text):
 
     @property
     def has_segments(self) -> bool:
-        """Whether the model tells the texts of a pair apart by types of their tokens."""
+        """Whether the model distinguishes the two texts of a pair by token types."""
         types = getattr(self.config, "type_vocab_size", None) or 0
         return types > 1 and "token_type_ids" in self.processor.model_input_names
 
     def load(self, folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
-        """The body of a folder, in evaluation mode, its head left out.
+        """The model of a folder without its head, in evaluation mode.
 
         Raises:
-            UserError: the folder's weights are missing, broken or another architecture's.
+            UserError: the folder's weights are missing, damaged or from another architecture.
         """
         model: Any = load_whole(self.auto, folder, dtype, may_lack=HEADS).to(device)
         model.config.pad_token_id = self.fill
@@ -46,10 +46,10 @@ class Classifier(Text):
         return bare
 
     def equip(self, model: nn.Module, heads: Mapping[str, Head]) -> None:
-        """Give the model these tasks' heads: a single fresh one in its usual place, others side by side.
+        """Give the model these tasks' heads: a single fresh one in its usual place, others in `Heads`.
 
         Raises:
-            UserError: a checkpoint holds no head, or one of another width.
+            UserError: a checkpoint has no head, or one of another width.
         """
         places = {n: child for n, child in model.named_children() if isinstance(child, Heads)}
         for task, head in heads.items():
@@ -77,16 +77,16 @@ class Classifier(Text):
         return [name for name, _ in model.named_children() if name in HEADS]
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        """Write model and tokenizer; several heads lie beside them, `heads/<task>.safetensors`."""
+        """Write the model and its tokenizer; several heads get files `heads/<task>.safetensors`."""
         whole: Any = model
         places = {f"{path}.": module for path, module in model.named_modules() if isinstance(module, Heads)}
-        # PEFT itself leaves out what it did not train.
+        # PEFT itself leaves out the weights that it did not train.
         body = {n: t for n, t in whole.state_dict().items() if not n.startswith(tuple(places))}
         whole.save_pretrained(folder, state_dict=body if isinstance(model, PreTrainedModel) else None)
         self.processor.save_pretrained(folder)
         owned: dict[str, dict[str, Tensor]] = {}
         for path, place in places.items():
-            # Beside an adapter, PEFT keeps the untrained heads as well.
+            # PEFT also keeps the untrained heads in a model with an adapter.
             if path.endswith("original_module."):
                 continue
             name = next(part for part in path.split(".") if part in HEADS)
@@ -98,18 +98,18 @@ class Classifier(Text):
             save_file(tensors, folder / "heads" / f"{task}.safetensors")
 
     def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
-        """The tokens of the prompt, and the number of the class; a prompt too long loses its end."""
+        """The tokens of the prompt, and the number of the class; a prompt that is too long loses its end."""
         prompts = self.processor([prompt for prompt, _ in pairs], truncation=self.limited).input_ids
         return [Example(prompt, [label], task) for prompt, (_, label) in zip(prompts, pairs, strict=True)]
 
     def labels(self, prompt: str, answers: Sequence[str]) -> None:
-        """None: a head knows no other answers than the task's."""
+        """None: a head has no other answers than the task's."""
 
     def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
-        """A right-padded batch with one judged position an example.
+        """A batch padded on the right, with one judged position per example.
 
-        Where a model tells segments apart, as BERT does, a prompt with a separator in it is two of them, as a
-        tokenizer makes them of a pair of texts.
+        If the model has token types, as BERT has, a prompt with a separator in it becomes two segments, as
+        when a tokenizer reads a pair of texts.
         """
         ids, mask = pad([e.prompt for e in examples], self.fill)
         rows = torch.arange(len(examples), device=device)
@@ -133,7 +133,7 @@ class Classifier(Text):
 
 
 def _stored(folder: Path, task: str, head: Head, places: list[str]) -> dict[str, Tensor]:
-    """A checkpoint's head, of as many classes as the task has answers."""
+    """A checkpoint's head; it must have as many classes as the task has answers."""
     stored = head_tensors(folder, task, places)
     width = head_width(stored)
     if width != len(head.answers):
@@ -145,7 +145,7 @@ def _stored(folder: Path, task: str, head: Head, places: list[str]) -> dict[str,
 
 
 def _fresh(model: Any, name: str, template: nn.Module, width: int) -> nn.Module:
-    """An untrained head of a width, drawn as the architecture draws it."""
+    """An untrained head with this many classes, initialised as the architecture does."""
     head = deepcopy(template)
     if name not in INNER:
         last = [n for n, module in head.named_modules() if isinstance(module, nn.Linear)][-1]

@@ -1,4 +1,4 @@
-"""CLIP's vision tower with zero-shot heads: a class is what the base's text tower says of its captions."""
+"""CLIP's vision tower with zero-shot heads: the base's text tower makes each class from its captions."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,22 +16,22 @@ from remerge.families.heads import Heads, route
 from remerge.families.images import image_processor, preprocess
 
 CAPTION = "a photo of a {answer}."
-"""The caption of an image of a class where a task names none."""
+"""The caption of an image of a class if the task gives none."""
 
 AT_ONCE = 256
-"""Captions that are read together, and images that are answered together."""
+"""The number of captions that are read in one batch."""
 
 REMEMBERED = 2**31
-"""At most so many bytes of preprocessed images are kept: they are asked for again by every model."""
+"""The most bytes of preprocessed images that are kept: every model needs them again."""
 
 
 class ZeroShot(nn.Module):
-    """A fixed head of buffers that no checkpoint holds: neither trained, merged nor saved.
+    """A fixed head of buffers that are not trained, merged or saved.
 
     Args:
         projection: from the vision tower's width to the space of captions, ``[p, d]``.
         directions: the unit vector of each class there, ``[C, p]``.
-        scale: what the cosines are multiplied by.
+        scale: the factor of the cosines.
     """
 
     projection: Tensor
@@ -79,7 +79,7 @@ class Clip:
         """The vision tower of a folder, alone or part of a whole CLIP.
 
         Raises:
-            UserError: the folder has no CLIP or is incomplete, or its images are not as large as the base's.
+            UserError: the folder has no CLIP or is incomplete, or its image size differs from the base's.
         """
         config = _config(folder)
         size = getattr(config, "vision_config", config).image_size
@@ -94,14 +94,14 @@ class Clip:
         return whole
 
     def added(self, folder: Path) -> list[str]:
-        """None: an expert's texts are the base's."""
+        """An empty list: experts use the base's captions."""
         return []
 
     def equip(self, model: nn.Module, heads: Mapping[str, Head]) -> None:
         """Give the model these tasks' zero-shot heads, all made by the base's text tower.
 
         Raises:
-            UserError: the base is not whole.
+            UserError: the base is incomplete.
         """
         place: Any = model
         asked = {task: (tuple(head.answers), tuple(head.captions)) for task, head in heads.items()}
@@ -117,7 +117,7 @@ class Clip:
             place.heads.heads[task] = ZeroShot(kept.projection, kept.directions, kept.scale).to(device)
 
     def heads(self, model: nn.Module) -> list[str]:
-        """None: the heads are fixed."""
+        """An empty list: the heads are fixed."""
         return []
 
     @torch.no_grad()
@@ -149,14 +149,14 @@ class Clip:
         return [Example(image, [label], task) for image, label in pairs]
 
     def lengths(self, prompts: Sequence[Any]) -> list[int]:
-        """One of every image."""
+        """1 for every image."""
         return [1] * len(prompts)
 
     def labels(self, prompt: Any, answers: Sequence[str]) -> None:
-        """None: a head knows no other answers than the task's."""
+        """None: a head has no other answers than the task's."""
 
     def masks(self, batch: Batch) -> Sequence[Tensor]:
-        """None: images have no padding."""
+        """No masks: images have no padding."""
         return ()
 
     def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
@@ -171,11 +171,11 @@ class Clip:
         return Batch(inputs, (rows,), targets, rows, [e.task for e in examples])
 
     def _preprocessed(self, images: Sequence[Any]) -> Tensor:
-        """The pixels of image files, those of earlier batches from memory."""
+        """The pixels of image files; those of earlier batches come from memory."""
         new = [image for image in dict.fromkeys(images) if image not in self._pixels]
         made = dict(zip(new, preprocess(new, self.processor), strict=True)) if new else {}
         pixels = torch.stack([made[i] if i in made else self._pixels[i] for i in images])
-        # What came first stays: were the oldest dropped, going round more images than fit would find none.
+        # The first images stay: if the oldest were dropped, passes over more images than fit would find none.
         if self._bytes < REMEMBERED:
             self._pixels |= made
             self._bytes += sum(tensor.nbytes for tensor in made.values())
@@ -186,7 +186,7 @@ class Clip:
         return self.read(model, batch, self.outputs(model, batch))
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The images in the space of captions, float32 ``[B, p]``, into which every head projects alike."""
+        """The images in the space of captions, float32 ``[B, p]``; all heads share one projection."""
         tower: Any = model
         projection: Tensor = next(iter(tower.heads.heads.values())).projection
         pooled: Tensor = tower(**batch.inputs).pooler_output
@@ -200,7 +200,7 @@ class Clip:
         return logits
 
     def beside(self, model: nn.Module, tasks: Iterable[str], outputs: Tensor) -> Tensor:
-        """The logits of the classes of these tasks, side by side, ``[B, sum_t C_t]``, likewise."""
+        """The logits of all classes of these tasks, concatenated, ``[B, sum_t C_t]``, from such images."""
         tower: Any = model
         return torch.cat([tower.heads.heads[task](outputs) for task in tasks], dim=1)
 
@@ -213,7 +213,7 @@ def _config(folder: Path) -> Any:
     """The configuration of a CLIP or of its vision tower.
 
     Raises:
-        UserError: the folder holds none.
+        UserError: the folder has none.
     """
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)

@@ -1,4 +1,4 @@
-"""Heads: what each task owns alone. They are never merged; every input is read by its own task's."""
+"""Heads: each task has its own. They are never merged, and each input goes to its own task's head."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from remerge.errors import UserError
 
 ABSENT = -1e4
-"""The logit of a class that a task lacks where heads of several widths stand side by side: its probability is
-exactly zero, its logarithm still finite."""
+"""The logit of a class that a task lacks, in a batch with heads of several widths: its probability is exactly
+zero, but its logarithm is finite."""
 
 
 class Heads(nn.Module):
-    """The heads of several tasks in the place of one.
+    """The heads of several tasks in place of one.
 
     Attributes:
-        template: the one whose place they take.
+        template: the head that they replace.
         route: the task of each row of the next input.
     """
 
@@ -25,19 +25,19 @@ class Heads(nn.Module):
         super().__init__()
         self.heads = nn.ModuleDict()
         self.route: list[str] = []
-        # In a tuple it is no submodule: its weights are nobody's parameters.
+        # In a tuple it is not a submodule, so its weights are not among the parameters.
         self._template = (template,)
 
     @property
     def template(self) -> nn.Module:
-        """The head whose place these take."""
+        """The head that these replace."""
         return self._template[0]
 
     def add(self, task: str, tensors: Mapping[str, Tensor]) -> None:
-        """A task's head: the template with these tensors, whatever its width.
+        """Add a task's head: the template with these tensors, whatever their number of classes.
 
         Raises:
-            UserError: a tensor is missing, or was made for a body of another width.
+            UserError: a tensor is missing, or made for a body of another width.
         """
         head = deepcopy(self.template)
         for name, parameter in head.named_parameters():
@@ -53,7 +53,7 @@ class Heads(nn.Module):
         self.heads[task] = head.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[B, …, m]`` through each row's head: ``[B, …, C]`` for the widest of them, `ABSENT` beyond."""
+        """Apply each row's head to ``[B, …, m]``: ``[B, …, C]`` for the widest, filled up with `ABSENT`."""
         parts = {}
         for task in dict.fromkeys(self.route):
             rows = torch.tensor([i for i, t in enumerate(self.route) if t == task], device=x.device)
@@ -67,7 +67,7 @@ class Heads(nn.Module):
 
 
 def route(model: nn.Module, tasks: list[str]) -> None:
-    """Say which task each row of the next input belongs to."""
+    """Set the task of each row of the next input."""
     for module in model.modules():
         if isinstance(module, Heads):
             module.route = tasks

@@ -1,4 +1,4 @@
-"""Images as CLIP's vision tower reads them."""
+"""Images as inputs of CLIP's vision tower."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -7,8 +7,8 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-# Under its own name, for CLIPImageProcessor is another class, of slightly other pixels, where torchvision
-# is installed.
+# By this name, since CLIPImageProcessor is another class, with slightly different pixels, if torchvision is
+# installed.
 from transformers import CLIPImageProcessorPil
 
 from remerge.errors import UserError
@@ -31,7 +31,7 @@ def decode(image: bytes) -> Image.Image:
     """An image file's pixels, in three colours.
 
     Raises:
-        UserError: these are not the bytes of a whole image.
+        UserError: the bytes are not a complete image.
     """
     try:
         return Image.open(BytesIO(image)).convert("RGB")

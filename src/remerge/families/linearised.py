@@ -20,7 +20,7 @@ def expansion(family: FixedHeads, model: nn.Module, theta_0: State, batch: Batch
     """f(theta_0) and J(theta_0) (theta - theta_0), the parts of f's first-order expansion, ``[B, d]`` each.
 
     Args:
-        family: whose ``outputs`` are f.
+        family: the family whose ``outputs`` is f.
         model: the module whose parameters are theta; gradients flow to them.
         theta_0: the point of expansion, by the parameters' names.
         batch: the inputs.
@@ -40,10 +40,10 @@ def expansion(family: FixedHeads, model: nn.Module, theta_0: State, batch: Batch
 
 
 class Linearised:
-    """A family whose models are f(theta_0) + J(theta_0) (theta - theta_0), read by the same heads.
+    """A family whose models are f(theta_0) + J(theta_0) (theta - theta_0), with the same heads.
 
-    Weights of such a model mean another function than the same weights of an ordinary one: they are saved
-    under a name that nothing else reads.
+    The same weights are a different function in such a model than in an ordinary one, so they are saved under
+    a name that nothing else reads.
 
     Args:
         inner: the family.
@@ -65,11 +65,11 @@ class Linearised:
         return value + derivative
 
     def read(self, model: nn.Module, batch: Batch, outputs: Tensor) -> Tensor:
-        """The logits of each input by its own head."""
+        """The logits of each input from its own task's head."""
         return self.inner.read(model, batch, outputs)
 
     def beside(self, model: nn.Module, tasks: Iterable[str], outputs: Tensor) -> Tensor:
-        """The logits by the heads of these tasks, side by side."""
+        """The logits from the heads of all these tasks, concatenated."""
         return self.inner.beside(model, tasks, outputs)
 
     def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
@@ -77,12 +77,12 @@ class Linearised:
         return most_likely(self, model, examples)
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        """Write the weights, and which base they are an expansion at."""
+        """Write the weights, and the fingerprint of the base at which the model is expanded."""
         tensors = {name: tensor.contiguous() for name, tensor in state_of(model).items()}
         save_file(tensors, folder / LINEARISED, metadata={"base": self.base})
 
     def load(self, folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
-        """A model's module, of an ordinary folder."""
+        """The module of a model from an ordinary folder."""
         return self.inner.load(folder, dtype, device)
 
     def added(self, folder: Path) -> list[str]:
@@ -102,7 +102,7 @@ class Linearised:
         return self.inner.examples(task, pairs)
 
     def lengths(self, prompts: Sequence[Any]) -> list[int]:
-        """How long each prompt is."""
+        """The length of each prompt."""
         return self.inner.lengths(prompts)
 
     def labels(self, prompt: str, answers: Sequence[str]) -> list[int] | None:
@@ -114,12 +114,12 @@ class Linearised:
         return self.inner.collate(examples, device)
 
     def masks(self, batch: Batch) -> Sequence[Tensor]:
-        """The mask of the inputs without padding."""
+        """The masks that exclude padding."""
         return self.inner.masks(batch)
 
 
 class _Asked(nn.Module):
-    """A model and how it is asked, as the one module that `functional_call` wants."""
+    """A model and its family's ``outputs`` as one module, as `functional_call` requires."""
 
     def __init__(self, family: FixedHeads, model: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Encoder-decoders that answer in words: T5 and its like."""
+"""Encoder-decoders that answer in words: T5 and others."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from remerge.families import Batch, Example, pad
 from remerge.families._text import Text
 
 ANSWER_TOKENS = 64
-"""At most so many tokens are decoded where no gold answer is longer."""
+"""The most tokens that are decoded, unless a gold answer is longer."""
 
 
 class Seq2Seq(Text):
@@ -31,7 +31,7 @@ class Seq2Seq(Text):
         self.start = int(start)
 
     def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
-        """The tokens of prompt and answer, each with its end token; one too long loses its end."""
+        """The tokens of prompt and answer, each with its end token; a text that is too long loses its end."""
         prompts = self.processor([prompt for prompt, _ in pairs], truncation=self.limited).input_ids
         answers = self.processor(
             text_target=[answer for _, answer in pairs], truncation=self.limited
@@ -43,7 +43,7 @@ class Seq2Seq(Text):
         return made
 
     def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
-        """Padded prompts, and answers shifted right behind the start token: every position is judged."""
+        """Padded prompts, and answers shifted right after the start token: every position is judged."""
         ids, mask = pad([e.prompt for e in examples], self.fill)
         decoder, _ = pad([[self.start, *e.answer[:-1]] for e in examples], self.fill)
         at = [(i, c) for i, e in enumerate(examples) for c in range(len(e.answer))]
@@ -54,11 +54,11 @@ class Seq2Seq(Text):
         return Batch(placed, (rows, columns), targets, rows, [e.task for e in examples])
 
     def masks(self, batch: Batch) -> Sequence[Tensor]:
-        """Of the encoder's inputs, and of the decoder's, which are judged wherever they are real."""
+        """The masks of the encoder's inputs and of the decoder's, where every real token is judged."""
         decoder = torch.zeros_like(batch.inputs["decoder_input_ids"])
         decoder[batch.positions] = 1
         return [batch.inputs["attention_mask"], decoder]
 
     def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
-        """Each prompt's greedy answer with its end token."""
+        """Each prompt's greedy answer, with its end token."""
         return self.decode(model, examples, left=False, longest=ANSWER_TOKENS)
