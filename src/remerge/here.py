@@ -26,10 +26,10 @@ from remerge.work import ANSWER, Extent
 
 
 def base_of(config: Config, empty: Path) -> Path:
-    """The folder of the base; if a run would pretrain it, one step of that is made, in an empty folder.
+    """The folder of the base; if a run would pretrain it, it is pretrained for one step in an empty folder.
 
     Raises:
-        UserError: it is on the hub and was not downloaded.
+        UserError: the base is on the hub and was not downloaded.
     """
     source, revision = config.base.source, config.base.revision
     if source == "miniature":
@@ -76,7 +76,7 @@ class Here(Workspace):
         return model
 
     def rows(self, task: str, split: str) -> list[Row]:
-        """The examples of a split, as the run made them or would make them from local data; else none."""
+        """The examples of a split, as the run made them or would make them from local data; none without."""
         if task not in self._rows:
             settings, found = self.config.task(task), dict[Any, list[Row]]()
             with suppress(UserError):

@@ -1,13 +1,13 @@
 """Learned coefficients: the one optimisation loop of AdaMerging and DivMerge (DivMerge, Algorithm 1).
 
 The merged model is theta_0 + sum_t lam_t tau_t, with one lam for each expert (task level) or for each
-expert and layer (layer level). It is written into the module in place; one ordinary backward pass gives
+expert and layer (layer level). It is written into the module in place; an ordinary backward pass gives
 dL/dtheta, and
 
     dL/dlam_t^l = < dL/dtheta^l , tau_t^l >
 
-so no graph runs through the merge and nothing the size of the model is made anew. Of a low-rank tau = s B A
-the inner product is s < B^T dL/dtheta, A >, so it is never formed.
+so no graph runs through the merge, and nothing as large as the model is allocated. For a low-rank
+tau = s B A, the inner product is s < B^T dL/dtheta, A >, so tau is never formed.
 """
 
 import time
@@ -29,11 +29,11 @@ from remerge.measures.references import Reference, position_weights, side_by_sid
 from remerge.measures.words import Parts
 
 Objective = Callable[[Tensor, Tensor], Tensor]
-"""From log-probabilities of expert and merged model, ``[N, V]``, to a loss for each position, ``[N]``."""
+"""Maps log-probabilities of expert and merged model, ``[N, V]`` each, to a loss per position, ``[N]``."""
 
 
 POINTS = 50
-"""At so many points of a fit its coefficients are kept, start and end among them."""
+"""The number of points of a fit at which coefficients are kept, including the start and the end."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Weights:
     """The experts' own values of one tensor; its task vectors are these minus theta_0.
 
     Attributes:
-        theta: stacked, ``[T, *shape]``, in half precision: the differences would need the double.
+        theta: stacked, ``[T, *shape]``, in half precision: the differences would take twice the memory.
     """
 
     theta: Tensor
@@ -59,10 +59,10 @@ class Fit:
         lam: the coefficients, float32 ``[T, layers]``, or ``[T, 1]`` at task level.
         layers: the layers' names, in the order of the columns.
         trace: the loss at every step, in nats, summed over tasks.
-        course: the coefficients after some of the steps, `POINTS` of them at most, by the number of steps: 0
-            is where they started, the last is ``lam``.
-        blend: writes the merge of any coefficients into the module.
-        seconds: how long it took.
+        course: the coefficients after some of the steps, at most `POINTS`, by the number of steps: those at 0
+            are the initial ones, the last are ``lam``.
+        blend: writes the merge with any coefficients into the module.
+        seconds: the time it took.
     """
 
     lam: Tensor
@@ -73,11 +73,11 @@ class Fit:
     seconds: float
 
     def by_name(self, experts: Sequence[str]) -> dict[str, float | dict[str, float]]:
-        """The coefficients under the experts' names, and the layers' where there are many."""
+        """The coefficients by the names of experts, and of layers if there are several."""
         return self._named(experts, self.lam.tolist())
 
     def course_by_name(self, experts: Sequence[str]) -> dict[str, list[float] | dict[str, list[float]]]:
-        """The coefficients of `course`, likewise, to four decimals."""
+        """The coefficients of `course`, by the same names, to four decimals."""
         kept = torch.stack([*self.course.values()], dim=-1).cpu()
         return self._named(experts, [[[round(v, 4) for v in way] for way in row] for row in kept.tolist()])
 
@@ -92,8 +92,8 @@ class Blend:
 
     Args:
         model: the module; its parameters are overwritten.
-        base: theta_0 by name. Parameters that it does not name keep their values.
-        tau: the task vectors by name. No gradient is taken of parameters that it does not name.
+        base: theta_0 by name.
+        tau: the task vectors by name. Other parameters keep their values and get no gradient.
     """
 
     def __init__(self, model: nn.Module, base: State, tau: Mapping[str, Tau]) -> None:
@@ -102,7 +102,7 @@ class Blend:
             parameter.requires_grad_(name in tau)
         for module in model.modules():
             if isinstance(module, nn.Embedding):
-                module.sparse = True  # the gradient of a lookup is that of the rows that occur
+                module.sparse = True  # only the rows that are looked up have a gradient
         self.parameters = {name: p for name, p in model.named_parameters() if name in tau}
         self.lookups = {name: held for name, held in _lookups(model).items() if name in tau}
         self._hooks: list[RemovableHandle] = []
@@ -113,14 +113,14 @@ class Blend:
 
     @torch.no_grad()
     def write(self, lam: Tensor) -> None:
-        """Put the merged weights for ``lam``, ``[T, layers]`` or ``[T, 1]``, into the module."""
+        """Write the merged weights for ``lam``, ``[T, layers]`` or ``[T, 1]``, into the module."""
         lam = lam.expand(-1, len(self.layers))
         for name, parameter in self.parameters.items():
             _write(parameter, self.base[name], self.tau[name], lam[:, self.column[name]])
 
     @torch.no_grad()
     def write_for_step(self, lam: Tensor) -> None:
-        """The same for one forward pass and its `gradient`: a table gets the rows that are looked up."""
+        """The same for one forward pass and its `gradient`; in embeddings, only rows that are looked up."""
         lam = lam.expand(-1, len(self.layers))
         for name, parameter in self.parameters.items():
             at, held = lam[:, self.column[name]], self.lookups.get(name, [])
@@ -130,12 +130,12 @@ class Blend:
             self._hooks += [module.register_forward_pre_hook(rows) for module in held]
 
     def gradient(self, loss: Tensor) -> Tensor:
-        """dL/dlam, float32 ``[T, layers]``; each gradient of weights is dropped as soon as it is made."""
+        """dL/dlam, float32 ``[T, layers]``; each weight's gradient is freed as soon as it has been used."""
         found = torch.zeros(self.experts, len(self.layers), device=loss.device)
 
         def collect(name: str, parameter: Tensor) -> None:
             assert parameter.grad is not None, name
-            # Else a table is read otherwise than by rows, and the other rows were not this step's.
+            # Otherwise the embedding was not only looked up, and rows were used that this step did not write.
             assert parameter.grad.is_sparse or name not in self.lookups, name
             found[:, self.column[name]] += _inner(self.base[name], self.tau[name], parameter.grad)
             parameter.grad = None
@@ -165,26 +165,25 @@ def fit(
     batch_size: int,
     seed: int,
 ) -> Fit:
-    """Learn coefficients by Adam on ``sum_t mean_x mean_positions objective``; ``model`` ends as the merge.
+    """Learn coefficients by Adam on ``sum_t mean_x mean_positions objective``; ``model`` becomes the merge.
 
     Args:
-        family: how the model is asked.
+        family: the model's family, which runs it.
         model: a module of the family; overwritten with the merged weights.
         base: theta_0 by name.
         tau: the task vectors by name.
-        references: for each expert, in the order of the stack, inputs and the expert's answers on them; on
-            the model's device.
-        objective: the loss at a position.
+        references: the inputs and answers of each expert, in the order of the stack, on the model's device.
+        objective: the loss at each position.
         level: ``task`` or ``layer``.
-        learning_rate: Adam's.
-        initial: where every coefficient starts.
-        epochs: passes over the inputs.
-        batch_size: inputs of each task at every step.
-        seed: of the order of the inputs.
+        learning_rate: the learning rate of Adam.
+        initial: the initial value of every coefficient.
+        epochs: the number of passes over the inputs.
+        batch_size: the number of inputs of each task in a step.
+        seed: the seed of the inputs' order.
 
     Raises:
-        Diverged: a loss or a coefficient is no number. Asked once, at the end: to ask at a step would make a
-            GPU wait.
+        Diverged: a loss or a coefficient is not finite. This is checked only at the end, since a check at
+            every step would make a GPU wait.
     """
     started = time.perf_counter()
     device = next(model.parameters()).device
@@ -223,14 +222,14 @@ def fit(
 
 
 def parts(module: State, base: State, tau: Mapping[str, Tau], t: int, name: str) -> Parts:
-    """An expert's own tensor, of what there is to learn from: nothing is added up.
+    """An expert's own tensor, as parts that are already in memory for learning and are not added up.
 
     Args:
         module: the tensors that no expert changes.
-        base: theta_0 of the others.
+        base: theta_0 for the other tensors.
         tau: the experts' own task vectors, neither prepared nor rounded.
-        t: the expert's place in the stack.
-        name: of the tensor.
+        t: the expert's index in the stack.
+        name: the name of the tensor.
     """
     vectors = tau.get(name)
     if vectors is None:
@@ -250,7 +249,7 @@ def _must_be_numbers(trace: list[float], lam: Tensor, learning_rate: float) -> N
 
 
 def evenly(last: int, count: int) -> list[int]:
-    """At most ``count`` whole numbers from 0 to ``last``, both among them, as far apart as can be.
+    """At most ``count`` whole numbers from 0 to ``last``, including both, as evenly spaced as possible.
 
     ``count`` is at least 2.
     """
@@ -258,7 +257,7 @@ def evenly(last: int, count: int) -> list[int]:
 
 
 def _write(parameter: Tensor, theta_0: Tensor, tau: Tau, lam: Tensor) -> None:
-    """theta_0 + sum_t lam_t tau_t, summed in float32, into a parameter."""
+    """Write theta_0 + sum_t lam_t tau_t, summed in float32, into a parameter."""
     if isinstance(tau, list):
         parameter.copy_(_low_rank(theta_0, tau, lam, slice(None)))
         return
@@ -271,7 +270,7 @@ def _write(parameter: Tensor, theta_0: Tensor, tau: Tau, lam: Tensor) -> None:
 def _write_rows(
     parameter: Tensor, theta_0: Tensor, tau: Tau, lam: Tensor, module: nn.Module, given: tuple[Tensor]
 ) -> None:
-    """The same in the rows that a module is about to look up: a hook."""
+    """The same for the rows that a module is about to look up: a hook."""
     rows: Tensor = torch.unique(given[0])
     if isinstance(tau, list):
         merged = _low_rank(theta_0, tau, lam, rows)
@@ -283,9 +282,9 @@ def _write_rows(
 def _pieces(
     theta_0: Tensor, tau: Tensor | Weights, rows: Tensor | slice
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Places in some rows, flat, with theta_0 there, ``[n]``, and the task vectors, ``[T, n]``, float32.
+    """Pieces of some rows: flat positions, theta_0 there, ``[n]``, and the task vectors, ``[T, n]``, float32.
 
-    The vectors may lie in a buffer that is used again.
+    The vectors may be in a buffer that is reused.
     """
     base, wide = theta_0[rows].reshape(-1), Scratch()
     held = tau.theta if isinstance(tau, Weights) else tau
@@ -298,14 +297,14 @@ def _pieces(
 
 
 def _low_rank(theta_0: Tensor, factors: list[LowRank], lam: Tensor, rows: Tensor | slice) -> Tensor:
-    """theta_0 + sum_t lam_t s_t B_t A_t in some rows, float32: one product of the factors side by side."""
+    """theta_0 + sum_t lam_t s_t B_t A_t in some rows, float32: one product of the concatenated factors."""
     B = torch.cat([f.B[rows].float() * f.scaling for f in factors], dim=1)
     A = torch.cat([lam_t * f.A.float() for lam_t, f in zip(lam, factors, strict=True)])
     return torch.addmm(theta_0[rows].float(), B, A)
 
 
 def _lookups(model: nn.Module) -> dict[str, list[nn.Module]]:
-    """The input embeddings by name, with the modules that look up in them, unless a head is tied to them."""
+    """The input embeddings by name, with the modules that look them up, unless a head is tied to them."""
     table = model.get_input_embeddings() if isinstance(model, PreTrainedModel) else None
     if not isinstance(table, nn.Embedding):
         return {}
@@ -315,7 +314,7 @@ def _lookups(model: nn.Module) -> dict[str, list[nn.Module]]:
 
 
 def _inner(theta_0: Tensor, tau: Tau, gradient: Tensor) -> Tensor:
-    """< tau_t, gradient > for every expert, ``[T]``; of a sparse gradient over the rows that it has."""
+    """< tau_t, gradient > for every expert, ``[T]``; for a sparse gradient, over its rows only."""
     rows: Tensor | slice = slice(None)
     if gradient.is_sparse:
         gradient = gradient.coalesce()

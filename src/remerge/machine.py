@@ -223,7 +223,7 @@ def _took(do: Callable[[], object]) -> float:
 
 def _once(do: Callable[[], object], parts: int = 1) -> float:
     """The seconds of one of several parts of a unit: the least of several runs."""
-    do()  # first imports and allocations happen once in a job
+    do()  # imports and first allocations happen only once in a job
     times = [_took(do)]
     while sum(times) < LEAST / parts:
         times.append(_took(do))

@@ -45,7 +45,7 @@ SPEED = {"cpu": 10e9, "gpu": 10e12}
 """Assumed operations per second of a CPU's thread and of a GPU."""
 
 PASS = 0.05
-"""The least seconds of a pass through the model."""
+"""The least time of a pass through the model, in seconds."""
 
 MERGE = 1.0
 """Seconds that a merge takes."""
@@ -241,7 +241,7 @@ class _Needs:
             inputs = config.learning.batch_size * max(len(case.tasks) for _, case in made)
             passing, kept = max(passing, self._backward(inputs)), len(tasks) * self._reference()
             if any(config.params(variant).get("over", "none") != "none" for variant in learned):
-                # Heads are the experts' own; on a machine they are mapped from files.
+                # Output heads then come from the experts' files; without a GPU they are memory-mapped.
                 heads = self._head() if self.gpu and config.finetune.lora is None else 0
                 held.append(len(tasks) * (self.share * self.whole + heads))
         if method:
@@ -330,12 +330,12 @@ class _Needs:
         return inputs * ANSWER * self.size.words * FLOAT32 if self.config.base.speaks else 0
 
     def _reference(self) -> float:
-        """The states that are kept of one expert's answers, float32; of classes next to nothing."""
+        """The states that one expert's reference keeps, float32; for classes, next to nothing."""
         inputs = self.config.learning.references if self.config.base.speaks else 0
         return inputs * ANSWER * self.size.hidden * FLOAT32
 
     def _head(self) -> float:
-        """The output head of an expert that answers in words, as it is stored."""
+        """The output head of an expert that answers in words, as stored."""
         return self.size.words * self.size.hidden * self.size.width if self.config.base.speaks else 0
 
     def _seconds(self, work: Work) -> float:

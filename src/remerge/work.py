@@ -1,6 +1,6 @@
 """The work of jobs, from the configuration alone: the units that each repeats, and how often.
 
-Others give the time of a unit: `remerge.needs` by rules of thumb, `remerge.timing` by measuring.
+The time of a unit comes from other modules: `remerge.needs` estimates it, `remerge.timing` measures it.
 """
 
 import math
@@ -226,7 +226,7 @@ class Jobs:
         return work + Work({Unit("merge", "average", 1): len(own)}) + self._experts(variant, cases)
 
     def _merged(self, variant: Variant, cases: Sequence[Case]) -> Work:
-        """Merges of a group; where parameters are yet to be chosen, the slowest count."""
+        """Merges of a group; if parameters are not yet chosen, the slowest are assumed."""
         config = self.config
         fitting = max(self._fittings(variant, config.grid(variant)))
         work = self._made(variant, cases, fitting, "test")
@@ -261,7 +261,7 @@ class Jobs:
         return Work({LOAD: len(tasks if variant.name in self.learned else {*tasks})})
 
     def _fittings(self, variant: Variant, points: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
-        """The inputs of each task that a variant learns from at points of its grid, and passes over them."""
+        """For each point of a variant's grid: the inputs of each task, and the passes over them."""
         if variant.name not in self.learned:
             return [(0, 0)] * len(points)
         given = {**sources.known()[variant.method].defaults, **self.config.params(variant)}

@@ -1,4 +1,4 @@
-"""The configuration, and what every rule file uses."""
+"""The configuration, and the names that every rule file uses."""
 
 import math
 import os
@@ -13,31 +13,31 @@ from remerge.batches import batches
 from remerge.errors import UserError
 from remerge.files import write_text
 
-# The rules call `python`: it is the one that runs Snakemake, whether or not its environment is active.
+# The rules call `python`: this makes it the one that runs Snakemake, even if its environment is not active.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
 
 
 def refuse(error):
-    """One line and status 2, as the command line has it."""
+    """Print one line and exit with status 2, as the command line does."""
     print(f"remerge: {error}", file=sys.stderr)
     sys.exit(2)
 
 
 try:
-    # No `configfile:` directive: Snakemake would mix its keys into those of the file that is asked for.
+    # No `configfile:` directive: Snakemake would mix its keys into those of the given file.
     if workflow.configfiles:
-        # Read again, for Snakemake's own reader takes the last of a key that stands twice.
+        # Read again, because Snakemake's own reader accepts a duplicate key and takes the last one.
         files = map(Path, workflow.configfiles)
         CONFIG = configuration.load(*files, over=workflow.config_settings.config)
     else:
         CONFIG = configuration.load(Path(workflow.basedir) / "config/demo.yaml")
-    # Known here for a job alone: which executor it has a workflow learns when it has been read.
+    # Only in a job does `workflow` know this already: otherwise it learns its executor after it has been read.
     clustered = workflow.remote_exec or runs.clustered()
     if clustered and "shards" not in CONFIG.model_fields_set:
         CONFIG = CONFIG.model_copy(update={"shards": len(CONFIG.sizes) or 1})
     if workflow.is_main_process:
         configuration.check(CONFIG, here=not clustered)
-        # Held while this process lives: by it a later run tells whether this one's lock is stale.
+        # Held while this process lives, so that a later run can tell whether this one's lock is stale.
         HELD = runs.begin(CONFIG.benchmark, CONFIG.folder)
 except UserError as error:
     refuse(error)
@@ -46,7 +46,7 @@ B = str(CONFIG.folder)
 SCORING = sources.scoring(CONFIG.base.family, CONFIG.finetune.linear)
 TASKS = list(CONFIG.tasks)
 MODELS = CONFIG.models
-RUN = f"{B}/config.yaml"  # a name of letters, digits, _.-: no shell reads more in it
+RUN = f"{B}/config.yaml"  # only letters, digits and _.- in the name: nothing special to a shell
 LOG = "2> >(tee {log:q} >&2)"
 
 
@@ -55,16 +55,16 @@ onstart:
 
 
 RECORDS = {}
-"""The files that each stage writes, of which tables and figures are made: every rule file adds its own."""
+"""The files that each stage writes, from which tables and figures are made: every rule file adds its own."""
 
 
 def any_of(names):
-    """A wildcard's constraint: one of these names, and nothing if there is none."""
+    """A wildcard's constraint: one of these names; without names, it matches nothing."""
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
 wildcard_constraints:
     task=any_of([*TASKS, "multitask"]),
-    # Of exports, whose names are looked up when one is asked for; nothing that a shell reads more in.
+    # For exports, whose names are looked up when one is requested; nothing special to a shell.
     variant="[A-Za-z0-9][A-Za-z0-9_.,=@+-]*",
     subset="[A-Za-z0-9][A-Za-z0-9_+-]*",

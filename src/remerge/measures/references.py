@@ -1,9 +1,9 @@
-"""References: what an expert answers on its own validation inputs, once per task (DivMerge, B.1).
+"""References: an expert's answers to its own validation inputs, computed once per task (DivMerge, B.1).
 
-The expert decodes greedily from each input until its end token. Any other model is then run once over input
-and decoded tokens and compared position by position. Of an expert that answers in words the states are kept
-that its output head reads: the distributions, which the head makes of them when they are needed, are some
-hundred times as large.
+The expert decodes greedily from each input until its end token. Any other model is then run once over the
+input and the decoded tokens, and compared position by position. If an expert answers in words, the states
+that its output head reads are kept; the head turns them into distributions when these are needed, which are
+some hundred times as large.
 """
 
 from collections.abc import Sequence
@@ -27,14 +27,14 @@ from remerge.measures.words import WordHead
 
 @dataclass(frozen=True)
 class Reference:
-    """An expert's answers on the inputs of its task, and what its distributions along them are made of.
+    """An expert's answers to the inputs of its task, and the data from which its distributions are made.
 
     Attributes:
         examples: the inputs, each with the expert's greedy answer.
-        rows: for each of them, what is kept at every answer position: the states that the expert's output
-            head reads, ``[positions, h]`` in the type it computes in; of a head of classes log-probabilities,
-            float32, one position and C classes.
-        head: the expert's, which makes words of states; None where rows are log-probabilities.
+        rows: for each example, one row per answer position: the states that the expert's output head reads,
+            ``[positions, h]`` in the expert's own dtype; for heads of classes, the log-probabilities, float32
+            ``[1, C]``.
+        head: the expert's output head, which turns states into words; None if rows are log-probabilities.
     """
 
     examples: list[Example]
@@ -42,7 +42,7 @@ class Reference:
     head: WordHead | None
 
     def first(self, count: int) -> "Reference":
-        """The reference on the first inputs alone."""
+        """The reference for the first inputs only."""
         return Reference(self.examples[:count], self.rows[:count], self.head)
 
     def to(self, device: torch.device) -> "Reference":
@@ -52,7 +52,7 @@ class Reference:
 
     @property
     def first_tokens(self) -> "Reference":
-        """Inputs and first answer token, without distributions: what a method of inputs alone sees."""
+        """Inputs and first answer tokens, without distributions, for methods that use inputs only."""
         cut = [Example(e.prompt, e.answer[:1], e.task) for e in self.examples]
         return Reference(cut, [rows[:0] for rows in self.rows], None)
 
@@ -61,14 +61,14 @@ class Reference:
 def make_reference(
     family: Family, expert: nn.Module, inputs: Sequence[Example], batch_size: int, head: WordHead | None
 ) -> Reference:
-    """Decode ``inputs`` greedily with ``expert`` and keep what its distributions are made of.
+    """Decode ``inputs`` greedily with ``expert``, and keep the data from which its distributions are made.
 
     Args:
-        family: how the expert is asked.
+        family: the expert's family, which runs it.
         expert: a model of the family.
-        inputs: of its task.
-        batch_size: inputs in a forward pass.
-        head: the expert's; None of a family that answers by classes.
+        inputs: the inputs of its task.
+        batch_size: the number of inputs in a forward pass.
+        head: the expert's output head; None for a family that answers with classes.
     """
     answers = family.greedy(expert, inputs)
     examples = [Example(e.prompt, answer, e.task) for e, answer in zip(inputs, answers, strict=True)]
@@ -83,7 +83,7 @@ def make_reference(
 
 
 def kept(family: Family, expert: nn.Module, batch: Batch) -> Tensor:
-    """What is kept of an expert at the judged positions: states, or log-probabilities of classes."""
+    """The rows of a reference at the judged positions: an expert's states, or classes' log-probabilities."""
     if family.speaks:
         return cast(Speaking, family).states(expert, batch)
     return family.logits(expert, batch).log_softmax(dim=-1)
@@ -101,10 +101,10 @@ def save_reference(path: Path, reference: Reference) -> None:
 
 
 def load_reference(path: Path, inputs: Sequence[Example], head: WordHead | None) -> Reference:
-    """Read a reference back onto the inputs it was made on, and the head of the expert that made it.
+    """Read a reference, given the inputs it was made on and the head of its expert.
 
     Raises:
-        UserError: the file is missing or cut short, or the inputs are others.
+        UserError: the file is missing or damaged, or does not fit the inputs.
     """
     try:
         with safe_open(path, framework="pt") as opened:
@@ -148,8 +148,8 @@ def side_by_side(
     Args:
         family: of the experts.
         model: any model of the family; its weights play no part.
-        asked: references, on the model's device, and which of their inputs.
-        width: how many words or classes; those that a task lacks have probability 0.
+        asked: references on the model's device, each with the indices of some of its inputs.
+        width: the number of words or classes; those that a task lacks have probability 0.
     """
     made = []
     for reference, chosen in asked:
@@ -161,5 +161,5 @@ def side_by_side(
 
 
 def position_weights(example: Tensor) -> Tensor:
-    """One over the number of positions of each position's example, ``[N]``: they sum to the examples."""
+    """Each position's weight, one over its example's number of positions, ``[N]``: 1 per example in sum."""
     return 1.0 / example.bincount()[example].float()

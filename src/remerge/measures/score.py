@@ -1,8 +1,8 @@
 """The score of a model on a task: accuracy of greedy answers, or ROUGE.
 
-Accuracy comes from one teacher-forced pass: a greedy decode equals the gold answer
-if and only if, with the gold answer fed in, the most likely token at every answer position is the gold token.
-So one batched forward pass gives exactly the result of decoding.
+Accuracy comes from one teacher-forced pass: greedy decoding gives the gold answer if and only if, with the
+gold answer fed in, the most likely token at every answer position is the gold token. So one batched forward
+pass gives exactly the result of decoding.
 """
 
 from collections.abc import Sequence

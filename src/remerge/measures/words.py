@@ -1,4 +1,4 @@
-"""The output head of an expert that answers in words, made of what is in memory anyway."""
+"""The output head of an expert that answers in words, from tensors that are in memory anyway."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from torch import Tensor
 from remerge.deltas import LowRank, Value, places
 
 Parts = tuple[Tensor, Value | None]
-"""A tensor, and what is added to it."""
+"""A tensor, and the change that is added to it, if any."""
 
 
 @dataclass(frozen=True)
 class WordHead:
-    """An output head that is a sum; it is never formed.
+    """An output head whose matrix is a sum that is never formed.
 
     Attributes:
         weight: the parts of its matrix, ``[V, h]`` in any float dtype.
@@ -32,7 +32,7 @@ class WordHead:
 
     @torch.no_grad()
     def __call__(self, states: Tensor) -> Tensor:
-        """What the head makes of states, ``[N, h]``: float32 ``[N, V]``."""
+        """The head's output for states ``[N, h]``: float32 ``[N, V]``."""
         theta, tau = self.weight
         columns = states.float().T
         terms = [(theta, columns)]
@@ -40,7 +40,7 @@ class WordHead:
             terms.append((tau.B, tau.A.float() @ columns * tau.scaling))
         elif tau is not None:
             terms.append((tau, columns))
-        # Words first: the product with few states then takes no longer than reading the head.
+        # With words as rows, a product with few states takes no longer than reading the head.
         made = columns.new_zeros(len(theta), len(states))
         for matrix, columns in terms:
             width = matrix.shape[1]
@@ -56,8 +56,8 @@ def word_head(names: Sequence[str], parts: Callable[[str], Parts]) -> WordHead:
     """The head of a model.
 
     Args:
-        names: of its weight, and of its bias if it has one: `remerge.checkpoints.reading.Checkpoint.head`.
-        parts: of a tensor, by its name.
+        names: the names of its weight, and of its bias if any: `remerge.checkpoints.reading.Checkpoint.head`.
+        parts: gives the parts of a tensor by its name.
     """
     weight, *biases = map(parts, names)
     return WordHead(weight, *(_whole(*bias) for bias in biases))
