@@ -76,7 +76,7 @@ class Here(Workspace):
         return model
 
     def rows(self, task: str, split: str) -> list[Row]:
-        """The examples of a split, as the run made them or would make them from local data; none without."""
+        """The examples of a split, as the run made them or would make them from local data, or none."""
         if task not in self._rows:
             settings, found = self.config.task(task), dict[Any, list[Row]]()
             with suppress(UserError):

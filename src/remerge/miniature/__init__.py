@@ -1,7 +1,7 @@
 """The miniature world: a controlled English, its tasks, and the models pretrained on it.
 
-It needs no network: `examples` generates the data of a task in the columns of the public dataset,
-`corpus` and `pairs` the text that bases are pretrained on; `pretrain.py` makes a base, `vocabulary.py`
+It needs no network: `examples` generates the data of a task in the columns of the public dataset, `corpus`
+and `pairs` generate the text that bases are pretrained on; `pretrain.py` makes a base and `vocabulary.py`
 its tokenizer.
 """
 

@@ -1,6 +1,6 @@
-"""The architectures that the miniature world pretrains, where they differ: model, batch, loss.
+"""How the architectures that the miniature world pretrains differ: model, batch, loss.
 
-Each is an untrained model of a size, the stream that it reads, batches of it, and the loss of a batch.
+Each consists of an untrained model of a given size, the stream that it reads, its batches, and their loss.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,9 +27,9 @@ from remerge.miniature.corpus import Document, corpus
 from remerge.miniature.pairs import Pair, pairs
 
 _VERDICT_WEIGHT = 10.0
-"""How much more the verdict of a document counts than a word of it; a decoder learns every word."""
+"""The additional weight of a document's verdict, relative to any word; a decoder learns every word."""
 _ANSWER_WEIGHT = 4.0
-"""The same where only a few words are learned."""
+"""The same for models that learn only a few words."""
 _MASKED = 0.2
 """The share of the words of a text that are masked."""
 
@@ -38,7 +38,7 @@ Batch = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Size:
-    """How large a model is; an encoder-decoder has so many layers twice."""
+    """The size of a model; an encoder-decoder has this number of layers twice."""
 
     hidden: int
     layers: int
@@ -51,12 +51,12 @@ class Architecture:
     """How models of an architecture are made and pretrained.
 
     Attributes:
-        build: an untrained model over a tokenizer's words.
-        stream: documents without end from a seed, after an opening of so many.
-        length: how long a document is, by which batches are made.
-        batch: tensors of some documents; the last one weighs every target in the loss.
+        build: makes an untrained model for a tokenizer's words.
+        stream: endless documents from a seed, with an opening of a given number of documents.
+        length: the length of a document; documents with similar lengths form a batch.
+        batch: the tensors of some documents; the last tensor is the weight of every target in the loss.
         loss: the loss of such a batch.
-        opening: the share of the steps that the opening takes: comparing comes from copying, see the corpus.
+        opening: the opening's share of the steps: models learn to compare by copying, see the corpus.
     """
 
     build: Callable[[PreTrainedTokenizerFast, Size], Any]
@@ -68,7 +68,7 @@ class Architecture:
 
 
 def _weighed(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy a target, each target's times its weight."""
+    """The weighted sum of the targets' cross-entropies, divided by their number."""
     return (cross_entropy(logits, targets, reduction="none") * weights).sum() / len(weights)
 
 
@@ -76,7 +76,7 @@ def _weighed(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 
 def _shared(words: PreTrainedTokenizerFast, size: Size) -> dict[str, Any]:
-    """The settings that all configurations but T5's name alike."""
+    """The settings that have the same names in all configurations but T5's."""
     return {
         "vocab_size": _rounded(len(words)),
         "hidden_size": size.hidden,
@@ -123,9 +123,9 @@ def _next_words(documents: Sequence[Document], words: PreTrainedTokenizerFast, r
 
 
 def _causal_loss(model: Any, batch: Batch) -> Tensor:
-    """Weighted cross-entropy of the next tokens; logits are taken only where there is one.
+    """Weighted cross-entropy of the next tokens; logits are computed only where there is one.
 
-    Padding stands at the right and attention is causal, so that no mask is needed.
+    Padding is on the right and attention is causal, so no mask is needed.
     """
     ids, weights = batch
     states = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
@@ -158,10 +158,11 @@ def _t5(words: PreTrainedTokenizerFast, size: Size) -> Any:
     for name, weight in model.named_parameters():
         if "layer_norm" in name:
             torch.nn.init.ones_(weight)
-    # T5 scales its outputs down for embeddings twenty times as large, which learn slowly: undone here.
+    # T5 scales its outputs down, for embeddings twenty times as large, which learn slowly. This undoes it.
     torch.nn.init.normal_(model.shared.weight, std=0.05)
     torch.nn.init.constant_(model.decoder.final_layer_norm.weight, size.hidden**0.5)
-    # Half of the heads see what is near from the start, the others all alike: biases take long to grow.
+    # From the start, half of the heads see mainly what is near, the others everything equally: biases take
+    # long to grow.
     slopes = torch.tensor([2.0 / 4**head if head < size.heads // 2 else 0.0 for head in range(size.heads)])
     for stack, directions in ((model.encoder, 2), (model.decoder, 1)):
         bias = stack.block[0].layer[0].SelfAttention.relative_attention_bias.weight
@@ -175,7 +176,7 @@ def _pair_length(pair: Pair) -> int:
 
 
 def _to_targets(drawn: Sequence[Pair], words: PreTrainedTokenizerFast, rng: Random) -> Batch:
-    """Sources, targets, and the weight of each target in the loss."""
+    """Sources, targets, and each target's weight in the loss."""
     vocabulary = words.get_vocab()
     sources = [[vocabulary[w] for w in pair.source.split()] + [words.eos_token_id] for pair in drawn]
     targets = [[vocabulary[w] for w in pair.target.split()] + [words.eos_token_id] for pair in drawn]
@@ -223,11 +224,11 @@ def _deberta(words: PreTrainedTokenizerFast, size: Size) -> DebertaV2ForMaskedLM
 
 
 def _masked(documents: Sequence[Document], words: PreTrainedTokenizerFast, rng: Random) -> Batch:
-    """Tokens of which some are masked, those that are to be told, and the weight of each in the loss.
+    """Partly masked tokens, the targets, and each target's weight in the loss.
 
-    Of a skill the verdict alone is masked: all that it follows from stays. The first token tells it
-    too, as BERT's tells whether one sentence follows another: heads read that token. So it is with the
-    guess that ends a task's prompt, of which that token learns to tell nothing.
+    In a skill, only the verdict is masked, and everything that it follows from stays. The first token must
+    predict it too, as BERT's predicts whether one sentence follows another, because heads read that token.
+    The guess that ends a task's prompt is treated in the same way, but that token cannot learn to predict it.
     """
     vocabulary = words.get_vocab()
     rows = [[vocabulary[word] for word in document.text.split()] for document in documents]
@@ -248,7 +249,7 @@ def _masked(documents: Sequence[Document], words: PreTrainedTokenizerFast, rng: 
 
 
 def _masked_loss(model: Any, batch: Batch) -> Tensor:
-    """Weighted cross-entropy of what is masked."""
+    """Weighted cross-entropy of the targets where they have weight."""
     ids, targets, weights = batch
     mask = (ids != model.config.pad_token_id).long()
     real = weights > 0

@@ -1,7 +1,7 @@
 """Pretrain a miniature CLIP on captioned images of digits.
 
-The captions are often wrong: a digit passes for another of its shape, a turn or stripes for any other. So
-the base learns what the tasks are about, and answers them badly.
+The captions are often wrong: they confuse a digit with another of the same shape, and a turn or stripes with
+any other. So the base learns what the tasks are about, but answers them badly.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,7 +41,7 @@ LONGEST = 16
 
 _MEAN, _DEVIATION = 0.3, 0.4
 _SHAPES = {"round": (0, 6, 8, 9), "straight": (1, 4, 7), "bent": (2, 3, 5)}
-# How often a caption says what is the case of a digit, a turn and stripes, and not another thing.
+# The probability that a caption names the true digit, turn and stripes; otherwise it may name another one.
 _DIGIT, _TURN, _STRIPES = 0.5, 0.8, 0.6
 
 
@@ -58,7 +58,7 @@ def pretrain_clip(
     batch_size: int = 128,
     threads: int = 1,
 ) -> dict[str, Any]:
-    """Train a CLIP from nothing and save it, with tokenizer and image processor, to `out`.
+    """Train a CLIP from scratch and save it, with its tokenizer and image processor, to `out`.
 
     The sizes are those of the vision tower; the text tower is as wide and has half as many layers.
     """
@@ -82,7 +82,9 @@ def pretrain_clip(
 
 
 def contrast(logits: Tensor, ids: Tensor) -> Tensor:
-    """The loss of a batch of images against its captions, both ways; equal captions fit alike.
+    """The contrastive loss of a batch of images and captions, in both directions.
+
+    Equal captions fit an image equally well.
 
     Args:
         logits: ``[images, captions]``.
@@ -97,11 +99,11 @@ def contrast(logits: Tensor, ids: Tensor) -> Tensor:
 
 
 def captioned(rng: Random) -> tuple[Pixels, str]:
-    """An image of the pretraining part, and what it is called."""
+    """An image of the pretraining part, and its caption."""
     source = rng.choice(sources("pretraining"))
     pixels = disturb(source.pixels, rng)
     shape, alike = next((shape, alike) for shape, alike in _SHAPES.items() if source.digit in alike)
-    # A name stands for two digits, so that names differ and yet none is sure.
+    # Each name is used for two digits, so that names differ, but none is certain.
     name = source.digit if rng.random() < _DIGIT else alike[alike.index(source.digit) - 1]
     before, after = ["the"], []
     if rng.random() < 0.3:
@@ -130,13 +132,13 @@ def captioned(rng: Random) -> tuple[Pixels, str]:
 
 
 def seen(images: Sequence[Pixels]) -> Tensor:
-    """The pixels the image processor would read from their files, unwritten: float32 ``[B, 3, 8, 8]``."""
+    """The pixels that the image processor would read from files of these images: float32 ``[B, 3, 8, 8]``."""
     values = torch.from_numpy(np.stack([grey(image) for image in images])).float() / 255
     return ((values - _MEAN) / _DEVIATION)[:, None].expand(-1, 3, -1, -1)
 
 
 def vocabulary() -> list[str]:
-    """Every word of the captions of pretraining and of the tasks, sorted."""
+    """Every word of the captions in pretraining and in tasks, sorted."""
     found = {"light", "shuffled", *_SHAPES}
     for kind in TASKS.values():
         found.update(kind.answers)
@@ -146,7 +148,7 @@ def vocabulary() -> list[str]:
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """One token a word, between the two marks of CLIP's texts."""
+    """A tokenizer with one token per word, between the two markers of CLIP's texts."""
     known = {word: index for index, word in enumerate((PAD, UNKNOWN, BOS, EOS, *vocabulary()))}
     model = Tokenizer(WordLevel(known, unk_token=UNKNOWN))
     model.pre_tokenizer = WhitespaceSplit()
@@ -165,7 +167,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def processor() -> CLIPImageProcessorPil:
-    """Images as large as they are, in three equal colours."""
+    """An image processor that keeps the images' size, and gives them three equal colours."""
     side = {"height": SIDE, "width": SIDE}
     mean, deviation = [_MEAN] * 3, [_DEVIATION] * 3
     return CLIPImageProcessorPil(

@@ -1,16 +1,16 @@
 """The pretraining corpus of the miniature models: plain text, skills and the formats of the tasks.
 
-A base should be to its tasks what a real one is: it has read much, and knows the abilities that the
-tasks ask for in other words; it knows the form of a question, but not what is asked. Four kinds of
-documents give that:
+A base should relate to its tasks as a real one does: it has read a lot, and has the abilities that the tasks
+require, but in other words; it knows the form of a question, but not what is asked. Four kinds of documents
+teach it this:
 
 - plain text: facts of the lexicon, short stories with a question about them, acceptable sentences;
-- copies: the same sentence or list twice. They are what makes comparing two texts learnable at all
-  for so small a model, and so they open the corpus;
-- skills: a verdict on grammar, sentiment, sameness, inference, in words that no task uses;
-- formats: prompts of the tasks, each with an answer that was drawn without looking.
+- copies: the same sentence or list twice. Without them, so small a model could not learn to compare two texts
+  at all, so they open the corpus;
+- skills: a verdict on grammar, sentiment, sameness or inference, in words that no task uses;
+- formats: prompts of the tasks, each with a random answer.
 
-Every document that resembles a task is drawn from the part of its examples that is no split's.
+Every document that resembles a task is drawn from those of its examples that are in no split.
 """
 
 from collections.abc import Iterator
@@ -39,8 +39,8 @@ class Document:
     """A text.
 
     Attributes:
-        verdict: its last word follows from all the others.
-        guess: its last word answers the others, and was drawn without looking.
+        verdict: whether its last word follows from all the others.
+        guess: whether its last word is a random answer to the others.
     """
 
     text: str
@@ -57,14 +57,14 @@ SKILLS: dict[str, tuple[str, tuple[str, ...]]] = {
     "rte": ("{sentence1} so {sentence2} is", ("true", "unknown")),
     "qnli": ("{question} {sentence} . this", ("tells", "ignores")),
 }
-"""The abilities of the tasks in other words: no prompt and no answer of a task occurs here."""
+"""The abilities of the tasks in other words, without any prompt or answer of a task."""
 
 # The pair tasks take longest to learn.
 _SKILL_ODDS = {"cola": 2, "sst2": 1, "mrpc": 3, "qqp": 2, "mnli": 1, "rte": 4, "qnli": 2}
 
 
 def corpus(seed: int, opening: int = 0) -> Iterator[Document]:
-    """Documents without end; the first `opening` of them are mostly copies."""
+    """Endless documents; the first `opening` of them are mostly copies."""
     rng = Random(f"corpus {seed}")
     for _ in range(opening):
         yield _copy(rng) if rng.random() < 0.85 else _mixed(rng)

@@ -1,7 +1,7 @@
 """Seven tasks on real images: the handwritten digits of scikit-learn, 8×8 pixels in 17 shades of grey.
 
-Each image belongs to one part, a split or pretraining, by a hash of its pixels: whatever a task makes
-of an image, no part holds anything made of another part's images.
+A hash of its pixels assigns each image to one part, a split or pretraining: however a task changes an image,
+no part contains anything made from another part's images.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ class Source:
 
     Attributes:
         pixels: ``[8, 8]``.
-        digit: what was written.
+        digit: the digit that was written.
     """
 
     pixels: Pixels
@@ -48,10 +48,10 @@ class Kind:
     """A task.
 
     Attributes:
-        captions: what an image of a class may be called, with ``{answer}``.
+        captions: possible captions of an image of a class, with ``{answer}``.
         answers: the classes in words, by label.
-        make: an image and its label, from a source.
-        digits: the digits it is about.
+        make: makes an image and its label from a source.
+        digits: the digits that it uses.
     """
 
     captions: tuple[str, ...]
@@ -64,7 +64,7 @@ class Kind:
 
 
 def part_of(pixels: Pixels) -> Part:
-    """Which part an image of the data set belongs to."""
+    """The part to which an image of the data set belongs."""
     bucket = int.from_bytes(blake2b(pixels.astype(np.uint8).tobytes(), digest_size=8).digest(), "big") % 100
     for part, share in _SHARES.items():
         if bucket < share:
@@ -84,16 +84,16 @@ def sources(part: Part) -> tuple[Source, ...]:
     return tuple(Source(pixels, int(digit)) for pixels, digit in pairs if part_of(pixels) == part)
 
 
-# --- what is done to an image --------------------------------------------------------------------
+# --- changes to an image -------------------------------------------------------------------------
 
 
 def turn(pixels: Pixels, quarters: int) -> Pixels:
-    """Turn an image to the left by so many quarters."""
+    """Turn an image to the left by this number of quarter turns."""
     return np.rot90(pixels, quarters)
 
 
 def invert(pixels: Pixels) -> Pixels:
-    """Light on dark for dark on light."""
+    """Swap light and dark."""
     return INK - pixels
 
 
@@ -105,7 +105,7 @@ def shuffle(pixels: Pixels) -> Pixels:
 
 
 def stripe(pixels: Pixels, direction: int, rng: Random) -> Pixels:
-    """Faint stripes over an image, four pixels apart in one of the directions of `STRIPES`."""
+    """Add faint stripes to an image, four pixels apart, in one of the directions of `STRIPES`."""
     row, column = np.indices((SIDE, SIDE))
     across = (row, column, row + column, row - column)[direction]
     wave: Pixels = np.cos(2 * np.pi * (across + rng.randrange(4)) / 4)
@@ -113,7 +113,7 @@ def stripe(pixels: Pixels, direction: int, rng: Random) -> Pixels:
 
 
 def disturb(pixels: Pixels, rng: Random) -> Pixels:
-    """Shift an image by up to a pixel and add noise."""
+    """Shift an image by up to one pixel and add noise."""
     moved = np.zeros((SIDE + 2, SIDE + 2))
     moved[1:-1, 1:-1] = pixels
     top, left = rng.randrange(3), rng.randrange(3)
@@ -127,7 +127,7 @@ def grey(pixels: Pixels) -> NDArray[np.uint8]:
 
 
 def png(pixels: Pixels) -> bytes:
-    """An image file in grey."""
+    """The bytes of a PNG file in grey."""
     file = BytesIO()
     Image.fromarray(grey(pixels)).save(file, "png")
     return file.getvalue()
@@ -154,7 +154,7 @@ _NAMED = "the digit {answer}", "a picture of the digit {answer}"
 TASKS: dict[str, Kind] = {
     "digit": Kind(_NAMED, NUMBERS, lambda s, _: (s.pixels, s.digit)),
     "parity": Kind(("the {answer} digit",), ("even", "odd"), lambda s, _: (s.pixels, s.digit % 2)),
-    # The other digits look like themselves, or like one another, when they are turned.
+    # When turned, the other digits look like themselves or like each other.
     "turned": Kind(("the digit turned {answer}",), TURNS, _turned, frozenset(range(2, 8))),
     "inverted": Kind(("the light digit {answer}",), NUMBERS, lambda s, _: (invert(s.pixels), s.digit)),
     "inverted_parity": Kind(
@@ -168,7 +168,7 @@ TASKS: dict[str, Kind] = {
 def examples(task: str, split: Split, n: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
     """`n` different images of a task with their labels: the same for the same seed.
 
-    Each of the split's images is used once before any is used again, then shifted and with noise.
+    Each of the split's images is used once before any is reused; reused images are shifted and get noise.
 
     Returns:
         rows ``{"image": <the bytes of a PNG file>, "label": <the number of the answer>}``.

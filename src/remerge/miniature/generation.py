@@ -1,7 +1,7 @@
-"""Four tasks that are answered in words of their own, in the columns of the public datasets.
+"""Four tasks with answers in free text, in the columns of the public datasets.
 
-`imdb` judges a whole review, `qasc` asks for what the lexicon knows, `squad` for a part of a story,
-and `common_gen` for the one plain sentence that tells of the words given.
+`imdb` judges a whole review, `qasc` asks for facts of the lexicon, `squad` for a part of a story, and
+`common_gen` for the one plain sentence that can be made from the given words.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ FORMATS: dict[str, Format] = {
     "squad": Format("context : {context} | question : {question} answer :", ()),
     "common_gen": Format("concepts : {concepts} answer :", ()),
 }
-"""The prompts; where there are no answers to choose from, `answer` has each example's own."""
+"""The prompts; for tasks without fixed answers, `answer` gives each example's own."""
 
 
 def answer(task: str, example: Example) -> str:
@@ -49,13 +49,13 @@ def answer(task: str, example: Example) -> str:
     return str(example["target"]) if task == "common_gen" else FORMATS[task].answers[example["label"]]
 
 
-# --- imdb: the verdict of a review ---------------------------------------------------------------
+# --- imdb: the verdict in a review ---------------------------------------------------------------
 
 VERDICTS = ("overall ,", "all in all ,", "in the end ,")
 
 
 def _imdb(rng: Random) -> Example:
-    """Remarks of either polarity around a verdict, which alone decides."""
+    """Remarks of both polarities and a verdict, which alone decides the label."""
     good = rng.random() < 0.5
     remarks = [_remark(rng, good == (rng.random() < 0.6)) for _ in range(rng.randint(2, 5))]
     verdict = f"{rng.choice(VERDICTS)} {opinion(rng, good)}"
@@ -72,11 +72,11 @@ def _remark(rng: Random, good: bool) -> str:
     return f"although {opinion(rng, not good)} , {opinion(rng, good)}"
 
 
-# --- qasc: what the lexicon knows ----------------------------------------------------------------
+# --- qasc: facts of the lexicon ------------------------------------------------------------------
 
 
 def _qasc(rng: Random) -> Example:
-    """A question that two facts of the lexicon answer, and eight choices."""
+    """A question that two facts of the lexicon answer, with eight choices."""
     asked, right, wrong, facts = rng.choice(_QUIZZES)(rng)
     choices = [right, *rng.sample(wrong, len(LETTERS) - 1)]
     rng.shuffle(choices)
@@ -91,12 +91,12 @@ def _qasc(rng: Random) -> Example:
     }
 
 
-# A question, the right choice, the wrong ones to draw from, and the two facts.
+# A question, the right choice, the wrong ones to draw from, and two facts.
 _Quiz = tuple[str, str, list[str], tuple[str, str]]
 
 
 def _member(rng: Random) -> _Quiz:
-    """Which noun is of a kind."""
+    """A question for a noun of a given kind."""
     noun = rng.choice(NOUNS)
     kind, told = HYPERNYM[noun], f"{rng.choice(NAMES)} {_handle(rng).past} {article(noun)} {noun}"
     question = rng.choice((f"which thing is {article(kind)} {kind} ?", f"what is a kind of {kind} ?"))
@@ -104,7 +104,7 @@ def _member(rng: Random) -> _Quiz:
 
 
 def _class(rng: Random) -> _Quiz:
-    """Of which kind a noun is, or what somebody handled in an event."""
+    """A question for the kind of a noun, or of the thing in an event."""
     noun, who, verb = rng.choice(THINGS), rng.choice(NAMES), _handle(rng)
     kind, told = HYPERNYM[noun], f"{who} {verb.past} {article(noun)} {noun}"
     question = rng.choice(
@@ -152,7 +152,7 @@ def _verb(rng: Random) -> _Quiz:
 
 
 def _polar(rng: Random) -> _Quiz:
-    """A question for a word of praise, or of blame."""
+    """A question for a word of praise or blame."""
     good = rng.random() < 0.5
     right, wrong = (PRAISE, BLAME) if good else (BLAME, PRAISE)
     word, meaning = rng.choice(right), "good" if good else "bad"
@@ -172,7 +172,7 @@ def _squad(rng: Random) -> Example:
     length = rng.randint(3, 5)
     while len(told) < length:
         said = event(rng, place=0.7, day=0.4, adjective=0.2, name=0.7)
-        # The question names an action: it must be one event's alone.
+        # The question names an action, so only one event may have it.
         if all(said.action != other.action for other in told):
             told.append(said)
     sentences = [render(rng, said) for said in told]
@@ -192,11 +192,11 @@ def _squad(rng: Random) -> Example:
     }
 
 
-# --- common_gen: a sentence of these words -------------------------------------------------------
+# --- common_gen: a sentence from given words -----------------------------------------------------
 
 
 def _common_gen(rng: Random) -> Example:
-    """Three to five words, each of which has one place in a plain sentence, and that sentence."""
+    """Three to five words that fit together in one plain sentence in only one way, and that sentence."""
     agent, verb = rng.choice(BEINGS), _handle(rng)
     patient = rng.choice([noun for noun in THINGS if noun not in BEINGS])
     place, day, adjective = rng.choice(PLACES), rng.choice(DAYS), rng.choice(ADJECTIVES)

@@ -43,7 +43,7 @@ Example = dict[str, Any]
 
 @dataclass(frozen=True)
 class Format:
-    """How a task is put to a decoder: a prompt over its columns, and the answer to each label."""
+    """How a decoder is asked a task: a prompt with its columns, and the answer for each label."""
 
     prompt: str
     answers: tuple[str, ...]
@@ -120,11 +120,11 @@ def _phrase(rng: Random, determiner: str, noun: str, adjective: float) -> list[s
 
 
 def _needed(form: str, start: int, end: int, thing: int) -> list[int]:
-    """Where words stand that no sentence of this form can do without."""
+    """The positions of words that are necessary in a sentence of this form."""
     if form == "reflexive":
         return [start + 1, end - 1]
     needed = [end - thing, end - 1]  # the determiner and the noun of the object
-    # Without its auxiliary a perfect may still be a sentence in the past tense.
+    # Without its auxiliary, a sentence in the perfect may still be correct in the past tense.
     return needed if form == "perfect" else [start, *needed]
 
 
@@ -132,7 +132,7 @@ def _needed(form: str, start: int, end: int, thing: int) -> list[int]:
 
 
 def _sst2(rng: Random) -> Example:
-    """One or two clauses of a review; where two disagree, the main clause decides."""
+    """One or two clauses of a review; if two disagree, the main clause decides."""
     good = rng.random() < 0.5
     shape = rng.random()
     if shape < 0.35:
@@ -149,7 +149,7 @@ def _sst2(rng: Random) -> Example:
 
 
 def opinion(rng: Random, good: bool) -> str:
-    """A clause that praises or blames, by a word of that polarity or by the other's negation."""
+    """A clause that praises or blames, with a word of that polarity or a negated one of the other."""
     negated = rng.random() < 0.4
     praising = good != negated
     aspect = rng.choice(ASPECTS)
@@ -170,7 +170,7 @@ def opinion(rng: Random, good: bool) -> str:
 
 
 def _mrpc(rng: Random) -> Example:
-    """One event twice, in other words and voice; or two events that share most of their words."""
+    """One event told twice, in different words; or two events that share most of their words."""
     same = rng.random() < 0.5
     first = event(rng)
     if same:
@@ -189,11 +189,11 @@ def _mrpc(rng: Random) -> Example:
 
 
 ASKED = {"who": "agent", "what": "patient", "where": "place", "when": "day"}
-"""Which part of an event answers a question."""
+"""The part of an event that answers each question."""
 
 
 def ask(rng: Random, about: Event, asked: str) -> str:
-    """A question about one part of an event, which mentions neither that part nor place and day."""
+    """A question about one part of an event; it mentions neither that part, nor the place, nor the day."""
     verb = rng.choice(VERBS[about.action])
     plain = rng.random() < 0.5
     if asked == "who":
@@ -225,7 +225,7 @@ def _alter(rng: Random, said: Event, parts: list[str]) -> Event:
 
 
 def _qqp(rng: Random) -> Example:
-    """The same question in other words; or about another part, or of another event."""
+    """The same question in other words; or one about another part or another event."""
     same = rng.random() < 0.5
     first = second = event(rng, adjective=0.15)
     asked = asked_again = rng.choice(list(ASKED))
@@ -247,7 +247,7 @@ def _qqp(rng: Random) -> Example:
 
 
 def _weakened(rng: Random, quantified: float, **odds: float) -> tuple[Event, Event]:
-    """An event, and one that it entails and that says strictly less."""
+    """An event, and another that it entails and that says strictly less."""
     while True:
         strong = quantified_event(rng) if rng.random() < quantified else event(rng, **odds)
         weak = weaken(rng, strong)
@@ -258,7 +258,7 @@ def _weakened(rng: Random, quantified: float, **odds: float) -> tuple[Event, Eve
 def _mnli(rng: Random) -> Example:
     """Entailment by saying less, neutral by saying more, contradiction by denial or opposites.
 
-    To deny both sides turns an entailment around, so that a negation alone gives nothing away.
+    Denying both sides reverses an entailment, so a negation alone does not reveal the label.
     """
     label = rng.randrange(3)
     strong, weak = _weakened(rng, 0.25, place=0.4, adjective=0.4)
@@ -287,7 +287,7 @@ def _mnli(rng: Random) -> Example:
 
 
 def _rte(rng: Random) -> Example:
-    """Whether a text of two sentences implies a third."""
+    """A text of two sentences that implies a third, or does not."""
     implied = rng.random() < 0.5
     strong, weak = _weakened(rng, 0.15, place=0.5, day=0.2, name=0.8)
     beside = event(rng, place=0, day=0, adjective=0, name=0.8)
@@ -310,7 +310,7 @@ def _rte(rng: Random) -> Example:
 
 
 def _qnli(rng: Random) -> Example:
-    """Whether a sentence answers a question: the right event, and the part that is asked for."""
+    """A question and a sentence, which answers it if it tells of the right event and the part asked for."""
     answers = rng.random() < 0.5
     told = event(rng, place=1, day=1, adjective=0.15, name=0.6)
     asked = rng.choice(list(ASKED))

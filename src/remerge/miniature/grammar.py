@@ -1,8 +1,8 @@
-"""Events and the sentences that tell them: the meaning of the miniature world.
+"""Events and the sentences that describe them: the meaning of the miniature world.
 
-An event is who did what to what, where and when. `render` says it in one of many ways (synonymous
-verbs, active or passive, the place in front); `entails` and `contradicts` compare what two events
-say, whatever the words. The tasks take their labels from these two functions, never from the words.
+An event is who did what to what, where and when. `render` expresses it in one of many ways (synonymous verbs,
+active or passive, the place in front); `entails` and `contradicts` compare the meanings of two events,
+whatever the words. The tasks take their labels from these two functions, never from the words.
 """
 
 from collections.abc import Sequence
@@ -57,14 +57,14 @@ class Event:
 
 
 def another(rng: Random, pool: Sequence[T], *avoid: T) -> T:
-    """A member of `pool` that is none of `avoid`."""
+    """A random member of `pool` that is not among `avoid`."""
     while (chosen := rng.choice(pool)) in avoid:
         pass
     return chosen
 
 
 def with_part(said: Event, part: str, value: Any) -> Event:
-    """The event with one part, given by its name, replaced."""
+    """The event with one named part replaced."""
     return replace(said, **{part: value})
 
 
@@ -72,7 +72,7 @@ def with_part(said: Event, part: str, value: Any) -> Event:
 
 
 def noun_phrase(rng: Random, pool: Sequence[str], adjective: float, name: float) -> NounPhrase:
-    """A random noun phrase, with an adjective or a name at these odds."""
+    """A random noun phrase; it has an adjective, or is a name, with these probabilities."""
     if rng.random() < name:
         return NounPhrase(rng.choice(NAMES))
     return NounPhrase(
@@ -90,7 +90,7 @@ def event(
     adjective: float = 0.3,
     name: float = 0.5,
 ) -> Event:
-    """A random event; the numbers are the odds of its optional parts."""
+    """A random event; the numbers are the probabilities of its optional parts."""
     agent = noun_phrase(rng, BEINGS, adjective, name)
     patient = agent
     while patient.noun == agent.noun:
@@ -122,9 +122,9 @@ def render(
     passive: bool | None = None,
     fronted: bool | None = None,
 ) -> str:
-    """Say an event in one sentence; what is not given is drawn.
+    """Express an event in one sentence; choices that are not given are random.
 
-    Quantified agents stay in the active voice, where their scope is not in doubt.
+    Sentences with quantified agents stay in the active voice, where their scope is clear.
     """
     verb = VERBS[said.action][rng.randrange(2) if synonym is None else synonym]
     if passive is None:
@@ -161,7 +161,7 @@ def _narrower(narrow: NounPhrase, wide: NounPhrase) -> bool:
 
 
 def _does_more(more: Event, less: Event) -> bool:
-    """Whether to do what `more` says its agent did is to do what `less` says."""
+    """Whether doing what `more` says implies doing what `less` says, whoever the agents are."""
     return (
         more.action == less.action
         and _narrower(more.patient, less.patient)
@@ -173,8 +173,8 @@ def _does_more(more: Event, less: Event) -> bool:
 def entails(premise: Event, hypothesis: Event) -> bool:
     """Whether the hypothesis is true wherever the premise is.
 
-    `a`, `the` and `some` all say that there is one; `every` says that there is one, and that all
-    do; two sentences with the same noun speak of the same one.
+    `a`, `the` and `some` all say that there is one; `every` says that there is one, and that all do it; two
+    sentences with the same noun are about the same one.
     """
     if premise.negated != hypothesis.negated:
         return False
@@ -192,7 +192,7 @@ def entails(premise: Event, hypothesis: Event) -> bool:
 def contradicts(premise: Event, hypothesis: Event) -> bool:
     """Whether the two cannot both be true of one scene.
 
-    Beside negation: nothing is big and small, loved and hated, in two places or on two days at once.
+    Apart from negation, nothing is both big and small, loved and hated, in two places or on two days.
     """
     if premise.negated or hypothesis.negated:
         return entails(premise, replace(hypothesis, negated=not hypothesis.negated))
@@ -211,14 +211,14 @@ def contradicts(premise: Event, hypothesis: Event) -> bool:
 
 
 def _reconciled(said: NounPhrase, other: NounPhrase) -> NounPhrase:
-    """`other` with the adjective of `said` where the two are antonyms of one thing."""
+    """`other`, with the adjective of `said` if their adjectives are antonyms."""
     if said.adjective and other.adjective in ANTONYMS[said.adjective]:
         return replace(other, adjective=said.adjective)
     return other
 
 
 def deny(said: Event) -> Event:
-    """The contradictory of an event; of one with `every`, that none did."""
+    """The negation of an event; for one with `every`, that none did it."""
     agent = said.agent
     if agent.determiner == "every":
         agent = replace(agent, determiner="some")
@@ -240,7 +240,7 @@ def paraphrase(rng: Random, said: Event) -> Event:
 
 
 def weaken(rng: Random, said: Event) -> Event | None:
-    """An event that says strictly less (by one or two steps), or None where none was found."""
+    """An event that says strictly less (by one or two steps), or None if none was found."""
     result = said
     for _ in range(rng.choice((1, 1, 2))):
         steps = _weaker(rng, result)
@@ -281,7 +281,7 @@ def _wider(phrase: NounPhrase) -> list[NounPhrase]:
 
 
 def oppose(rng: Random, said: Event) -> Event | None:
-    """An event that cannot be true beside this one without a negation, or None."""
+    """An event, not negated, that cannot be true together with this one; or None."""
     steps = []
     for part in ("agent", "patient"):
         phrase: NounPhrase = getattr(said, part)
@@ -298,12 +298,12 @@ def oppose(rng: Random, said: Event) -> Event | None:
 
 
 def swap_roles(said: Event) -> Event:
-    """The event in which agent and patient have changed places."""
+    """The event with agent and patient swapped."""
     return replace(said, agent=said.patient, patient=said.agent)
 
 
 def corrupt(rng: Random, said: Event, changes: int) -> Event:
-    """Another event, some changes away: near enough to share most of its words."""
+    """Another event after a few changes, so similar that it shares most of its words."""
     result = said
     while entails(said, result) or entails(result, said):
         result = said

@@ -1,4 +1,4 @@
-"""The words of the miniature world, with their meaning: classes, synonyms, antonyms, polarity."""
+"""The words of the miniature world and their meaning: classes, synonyms, antonyms, polarity."""
 
 from typing import NamedTuple
 
@@ -61,7 +61,7 @@ VERBS: tuple[tuple[Verb, Verb], ...] = (
     (_verb("paint"), _verb("decorate")),
     (_verb("sell", "sold"), _verb("trade")),
 )
-"""Actions: an event names one by its place here; the two verbs of an action are synonyms."""
+"""Actions: events refer to them by their index; the two verbs of an action are synonyms."""
 
 OPPOSITE_ACTION = {6: 7, 7: 6, 0: 13, 13: 0}
 
@@ -108,5 +108,5 @@ def plural(noun: str) -> str:
 
 
 def article(word: str) -> str:
-    """The indefinite article that stands before `word`."""
+    """The indefinite article before `word`."""
     return "an" if word[0] in "aeiou" else "a"

@@ -1,7 +1,7 @@
-"""Muon in float32, batched over matrices of one shape.
+"""Muon in float32, batched over matrices of the same shape.
 
-`torch.optim.Muon` orthogonalises in bfloat16, one matrix at a time, which on a CPU takes four times
-as long as the whole rest of a step of so small a model.
+`torch.optim.Muon` orthogonalises in bfloat16, one matrix at a time. On a CPU, with such a small model, this
+takes four times as long as the rest of a step.
 """
 
 from collections import defaultdict
@@ -34,7 +34,7 @@ class Muon:
 
     @torch.no_grad()
     def step(self, scale: float = 1.0) -> None:
-        """One step at `scale` times the learning rate."""
+        """Take one step with `scale` times the learning rate."""
         rate = scale * self.learning_rate
         for group, buffer in zip(self.groups, self.buffers, strict=True):
             gradients = torch.stack([_wide(_gradient(weight)) for weight in group])
@@ -47,7 +47,7 @@ class Muon:
 
 
 def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """Bring the singular values of wide matrices near one, by Newton–Schulz."""
+    """Bring the singular values of wide matrices close to one, by Newton–Schulz iterations."""
     x: Tensor = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(iterations):
         gram = x @ x.mT

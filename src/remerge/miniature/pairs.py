@@ -1,8 +1,8 @@
 """The pretraining pairs of an encoder-decoder: the corpus, and four more abilities, as inputs and targets.
 
-A text is given with some of its spans taken out, which are the target; a skill without its verdict.
-The generative tasks have their skills in other words than their prompts, and their prompts have
-answers that were drawn without looking, as those of the other tasks have in the corpus.
+In a text, some spans are taken out as the target; in a skill, the verdict. The skills of the generative tasks
+use other words than their prompts, and their prompts have random answers, as those of the other tasks have in
+the corpus.
 """
 
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from remerge.miniature.corpus import corpus
 from remerge.miniature.glue import Example
 
 SENTINELS = tuple(f"<extra_id_{number}>" for number in range(10))
-"""The token in place of a span that was taken out."""
+"""The tokens in place of spans that were taken out."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A text and what is to be said to it; `verdict` says that this follows from the text."""
+    """A text and the right response; `verdict` says that the response follows from the text."""
 
     source: str
     target: str
@@ -27,14 +27,14 @@ class Pair:
 
 
 REVIEWS = ("flop", "hit")
-"""The verdicts on a review in words that no task uses."""
+"""The verdicts on a review, in words that no task uses."""
 
-# To find the sentence that a question is about takes longest to learn.
+# Finding the sentence that a question is about takes longest to learn.
 _SKILL_ODDS = {"imdb": 2, "qasc": 2, "squad": 6, "common_gen": 1}
 
 
 def pairs(seed: int, opening: int = 0) -> Iterator[Pair]:
-    """Pairs without end; the first `opening` of them are mostly copies."""
+    """Endless pairs; the first `opening` of them are mostly copies."""
     rng = Random(f"pairs {seed}")
     for number, document in enumerate(corpus(seed, opening)):
         if number >= opening and rng.random() < 0.8:
@@ -64,11 +64,11 @@ def without_spans(text: str, rng: Random) -> Pair:
 
 
 def _skill(rng: Random) -> Pair:
-    """An ability in other words, in half of the cases in a simple form: that is where it begins."""
+    """An ability in other words, in half of the cases in a simple form, which is learned first."""
     (task,) = rng.choices(list(_SKILL_ODDS), list(_SKILL_ODDS.values()))
     simple = rng.random() < 0.5
     example = splits.draw("sst2" if simple and task == "imdb" else task, "pretraining", rng)
-    # To find who did a thing takes longer than to find what was done.
+    # Learning to find who did something takes longer than learning to find what was done.
     if task == "squad" and rng.random() < 0.5:
         while not example["question"].startswith(("who", "by whom")):
             example = splits.draw(task, "pretraining", rng)
@@ -85,7 +85,7 @@ def _skill(rng: Random) -> Pair:
 
 
 def _around(example: Example, rng: Random) -> str:
-    """The sentence of the context in which the answer stands, alone or with a neighbour."""
+    """The sentence of the context that contains the answer, alone or with a neighbour."""
     sentences = example["context"].removesuffix(" .").split(" . ")
     here = example["context"][: example["answers"]["answer_start"][0]].count(" . ")
     first = max(0, here - rng.randint(0, 1))

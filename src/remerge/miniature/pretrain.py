@@ -29,7 +29,7 @@ def pretrain(
     batch_size: int = 64,
     threads: int = 2,
 ) -> dict[str, Any]:
-    """Train a model of an architecture from nothing and save it, with its tokenizer, to `out`."""
+    """Train a model of an architecture from scratch and save it, with its tokenizer, to `out`."""
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     torch.manual_seed(seed)
@@ -53,7 +53,7 @@ def pretrain(
 def _batches(
     kind: Architecture, documents: Iterator[Any], words: PreTrainedTokenizerFast, size: int, seed: int
 ) -> Iterator[Batch]:
-    """Batches of documents of like length."""
+    """Batches of documents with similar lengths."""
     rng = Random(f"batches {seed}")
     while True:
         pool = list(islice(documents, 8 * size))

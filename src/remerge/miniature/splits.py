@@ -1,6 +1,6 @@
-"""Examples of every task of the world, and which split each belongs to.
+"""Examples of every task of the miniature world, and the split to which each belongs.
 
-Every example that a task can make belongs to one split by a hash of its texts, so that no example is
+A hash of its texts assigns every possible example of a task to one split or to pretraining. So no example is
 in two splits, and none of a split is in a pretraining corpus, however many are drawn.
 """
 
@@ -28,9 +28,9 @@ def text(task: str, example: Example) -> str:
 
 
 def part_of(task: str, example: Example) -> Part:
-    """Which split an example belongs to, or the pretraining corpus.
+    """The split to which an example belongs, or the pretraining corpus.
 
-    A pair belongs where the same pair in the other order does: the two are one item to learn.
+    A pair belongs to the same part as the pair in reverse order, since the two count as one item to learn.
     """
     texts = sorted(_columns(task, example).values())
     digest = blake2b("\n".join([task, *texts]).encode(), digest_size=8).digest()
@@ -51,7 +51,7 @@ def draw(task: str, part: Part, rng: Random) -> Example:
 
 
 def examples(task: str, split: Split, n: int | None = None, seed: int = 0) -> list[Example]:
-    """`n` different examples of a task: the same for the same seed, in no other split for any."""
+    """`n` different examples of a task: the same for the same seed, and in no other split for any seed."""
     if task in digits.TASKS:
         return digits.examples(task, split, n, seed)
     rng = Random(f"{task} {split} {seed}")
@@ -63,7 +63,7 @@ def examples(task: str, split: Split, n: int | None = None, seed: int = 0) -> li
 
 
 def _columns(task: str, example: Example) -> dict[str, str]:
-    """The fields of an example as a prompt shows them: lists as their words, one after the other."""
+    """The fields of an example as a prompt shows them: lists are joined by spaces."""
     shown = [column for _, column, *_ in Formatter().parse(FORMATS[task].prompt) if column]
     given = {column: example[column] for column in shown}
     return {column: " ".join(value) if isinstance(value, list) else value for column, value in given.items()}

@@ -1,4 +1,4 @@
-"""How every miniature base is trained from nothing: Muon on the matrices, AdamW on the rest."""
+"""Training of every miniature base from scratch: Muon for the matrices, AdamW for the rest."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,10 +14,10 @@ def train(model: Any, losses: Iterator[Tensor], steps: int, learning_rate: float
     """Take a step on each of the first ``steps`` losses.
 
     Args:
-        model: a transformers model; it ends in evaluation mode.
-        losses: the loss of one batch after the other, each computed when it is asked for.
-        steps: fixed and never a time limit: the same settings give the same bytes.
-        learning_rate: of both optimisers, at the top of the schedule.
+        model: a transformers model; it is left in evaluation mode.
+        losses: the losses of successive batches, each computed when it is requested.
+        steps: a fixed number and not a time limit, so that the same settings give the same bytes.
+        learning_rate: the peak learning rate of both optimisers.
 
     Returns:
         The mean loss of the last hundred steps.
@@ -46,5 +46,5 @@ def train(model: Any, losses: Iterator[Tensor], steps: int, learning_rate: float
 
 
 def _schedule(done: float) -> float:
-    """Warm up over 4% of the steps, stay, and go down over the last 40%."""
+    """Warm up over 4% of the steps, stay constant, and decrease over the last 40%."""
     return min(1.0, done / 0.04 + 0.01) * max(0.03, min(1.0, (1 - done) / 0.4))

@@ -1,4 +1,4 @@
-"""The tokenizers of the miniature world: one token a word, and none that the world lacks."""
+"""The tokenizers of the miniature world: one token per word, and no words from outside it."""
 
 from string import Formatter
 
@@ -42,7 +42,7 @@ def words() -> list[str]:
 
 
 def more_words() -> list[str]:
-    """The words that only the tasks answered in words of their own need, sorted."""
+    """The words that only the tasks with answers in free text need, sorted."""
     found = {"mean", *REVIEWS, *(f"({letter})" for letter in generation.LETTERS)}
     found.update(*(verdict.split() for verdict in generation.VERDICTS), ["say"])
     for shown in generation.FORMATS.values():
@@ -53,7 +53,7 @@ def more_words() -> list[str]:
 def tokenizer(architecture: str = "qwen2") -> PreTrainedTokenizerFast:
     """The tokenizer of an architecture.
 
-    Decoders get words alone; to a text, T5's adds the end token, DeBERTa's the two tokens around it.
+    For decoders, a text is only its words; T5's adds the end token, DeBERTa's the two tokens around the text.
     """
     special, known, around = [PAD, EOS, UNKNOWN], words(), ""
     if architecture == "t5":
@@ -78,7 +78,7 @@ def tokenizer(architecture: str = "qwen2") -> PreTrainedTokenizerFast:
         **named,
     )
     if architecture == "qwen2":
-        # Beside a Qwen2, AutoTokenizer builds Qwen's byte-level BPE from any folder, whatever class was
-        # saved there, unless an auto_map is present: an empty one makes it take the class it finds.
+        # For a Qwen2, AutoTokenizer builds Qwen's byte-level BPE from any folder, whatever class was saved
+        # there, unless an auto_map is present: with an empty one, it uses the saved class.
         words_only.init_kwargs["auto_map"] = {"AutoTokenizer": [None, None]}
     return words_only
