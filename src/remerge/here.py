@@ -1,4 +1,4 @@
-"""A benchmark as it would be on this machine, before anything of it exists: every model is the base."""
+"""A benchmark as it would be on this machine, before any of it exists: every model is the base."""
 
 import time
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ def base_of(config: Config, empty: Path) -> Path:
 
 
 def pretrain_base(config: Config, folder: Path, steps: int) -> None:
-    """Some steps of a miniature base's pretraining."""
+    """Pretrain a miniature base for some steps."""
     # Imported here: few bases are pretrained.
     from remerge.miniature.pretrain import pretrain
 
@@ -50,7 +50,7 @@ def pretrain_base(config: Config, folder: Path, steps: int) -> None:
 
 
 class Here(Workspace):
-    """A workspace that makes nothing, and where every model is the base.
+    """A workspace that makes nothing, and in which every model is the base.
 
     Args:
         config: the benchmark's configuration.
@@ -105,7 +105,7 @@ class Here(Workspace):
 
     @property
     def _tokens(self) -> int:
-        """The assumed tokens of an unknown input."""
+        """The number of tokens that an unknown input is assumed to have."""
         return min(TOKENS, int(self.family.processor.model_max_length))
 
     @property

@@ -29,7 +29,7 @@ from remerge.measures.references import Reference, position_weights, side_by_sid
 from remerge.measures.words import Parts
 
 Objective = Callable[[Tensor, Tensor], Tensor]
-"""Maps log-probabilities of expert and merged model, ``[N, V]`` each, to a loss per position, ``[N]``."""
+"""Maps the log-probabilities of expert and merged model, ``[N, V]`` each, to a loss per position, ``[N]``."""
 
 
 POINTS = 50
@@ -120,7 +120,7 @@ class Blend:
 
     @torch.no_grad()
     def write_for_step(self, lam: Tensor) -> None:
-        """The same for one forward pass and its `gradient`; in embeddings, only rows that are looked up."""
+        """The same for one forward pass and its `gradient`; of embeddings, only rows that are looked up."""
         lam = lam.expand(-1, len(self.layers))
         for name, parameter in self.parameters.items():
             at, held = lam[:, self.column[name]], self.lookups.get(name, [])
@@ -135,7 +135,7 @@ class Blend:
 
         def collect(name: str, parameter: Tensor) -> None:
             assert parameter.grad is not None, name
-            # Otherwise the embedding was not only looked up, and rows were used that this step did not write.
+            # If an embedding's gradient is dense, rows were used that this step did not look up or write.
             assert parameter.grad.is_sparse or name not in self.lookups, name
             found[:, self.column[name]] += _inner(self.base[name], self.tau[name], parameter.grad)
             parameter.grad = None
@@ -270,7 +270,7 @@ def _write(parameter: Tensor, theta_0: Tensor, tau: Tau, lam: Tensor) -> None:
 def _write_rows(
     parameter: Tensor, theta_0: Tensor, tau: Tau, lam: Tensor, module: nn.Module, given: tuple[Tensor]
 ) -> None:
-    """The same for the rows that a module is about to look up: a hook."""
+    """A hook that does the same, for the rows that a module is about to look up."""
     rows: Tensor = torch.unique(given[0])
     if isinstance(tau, list):
         merged = _low_rank(theta_0, tau, lam, rows)
@@ -282,7 +282,7 @@ def _write_rows(
 def _pieces(
     theta_0: Tensor, tau: Tensor | Weights, rows: Tensor | slice
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Pieces of some rows: flat positions, theta_0 there, ``[n]``, and the task vectors, ``[T, n]``, float32.
+    """Pieces of some rows: flat positions, theta_0 at these, ``[n]``, and task vectors, ``[T, n]``, float32.
 
     The vectors may be in a buffer that is reused.
     """

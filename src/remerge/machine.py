@@ -1,7 +1,7 @@
 """The seconds that units of work take on this machine, measured with the code that jobs run.
 
 Experts are the base plus noise, references are uniform, statistics are made up: this does not change the time
-they take. Nothing is written except to a folder of the caller.
+they take. Only the caller's folder is written to.
 """
 
 import re
@@ -152,7 +152,7 @@ class Machine:
         return _step(fit)
 
     def _merge(self, unit: Unit) -> float:
-        """Tensors that are the same in all layers are merged only once."""
+        """Of tensors that differ only in their layer, one is merged and counted for all."""
         method, settings = self._method(unit.of)
 
         def merge(deltas: Deltas) -> None:
@@ -177,7 +177,7 @@ class Machine:
     _scatters = _grams
 
     def _single(self, unit: Unit, take: Callable[..., object]) -> float:
-        """One input after another."""
+        """The seconds of one input, which goes through the model alone."""
         examples = self.space.split(unit.of, "validation").examples
         collate, device = self.family.collate, self.space.device
         return _step(lambda n: take(self.model, [collate([e], device) for e in islice(cycle(examples), n)]))
@@ -199,7 +199,7 @@ class Machine:
         return {name: theta.clone() for name, theta in state.items() if name.endswith(ends)}
 
     def _deltas(self, names: Sequence[str], experts: int) -> Deltas:
-        """Some tensors of a number of experts."""
+        """Some tensors of several experts."""
         base = {name: self._merged[name] for name in names}
         near = [{name: self._near(theta) for name, theta in base.items()} for _ in range(experts)]
         return Deltas(base, {str(t): state for t, state in enumerate(near)})
@@ -243,7 +243,7 @@ def _step(do: Callable[[int], object]) -> float:
 
 
 def _spread(examples: Sequence[Example], at_once: int) -> list[Example]:
-    """A short, a middle and a long one of batches with similar lengths."""
+    """The examples of three batches, each of similar lengths: short, medium and long ones."""
     chunks = list(by_length(examples, at_once))
     places = sorted({len(chunks) * part // 6 for part in (1, 3, 5)})
     return [examples[i] for place in places for i in chunks[place]]

@@ -1,6 +1,6 @@
-"""The memory and time that each job needs, from the configuration and headers of weights, loading no model.
+"""The memory and time that each job needs, from the configuration and headers of weights, without a model.
 
-Whole models count in their dtypes in memory. Everything else assumes one shape: a transformer
+Whole models are counted in their dtypes in memory. Everything else assumes one shape: a transformer
 of P = 12 L h² weights with depth L = h / 64. An input has `TOKENS` tokens. The results are upper bounds.
 """
 
@@ -114,7 +114,7 @@ def size(config: Config) -> Size:
         # An encoder-decoder has the layers twice; the miniature world has a few thousand words.
         return Size(2 * made.layers * layer + 4_000 * made.hidden, FLOAT32, True)
     held = weights(base.source, base.revision)
-    # Of CLIP, only the vision tower is merged.
+    # Only the vision tower of a CLIP is merged.
     tower = {name: of for name, of in held.items() if name.startswith("vision_model.")}
     if counted := tower if tower and sources.families()[base.family].reads == "image" else held:
         return Size(sum(n for n, _ in counted.values()), max(width for _, width in counted.values()), True)
@@ -159,7 +159,7 @@ class Most:
     Attributes:
         memory: MB of the machine's memory, without a GPU.
         device: MB of the GPU, if there is one.
-        job: the job that needs most of it.
+        job: the job that needs the most of it.
     """
 
     memory: int
@@ -186,7 +186,7 @@ def most(config: Config) -> dict[str, Most]:
 
 
 def described(config: Config) -> list[str]:
-    """The needs of the largest jobs of each kind, a line each, and a GPU that suffices for all."""
+    """The needs of the largest jobs of each kind, one line per kind, and a GPU that suffices for all."""
     kinds = most(config)
     lines = [
         f"{kind}: at most {_gb(m.memory)}, or {_gb(m.device)} of a GPU ({m.job})" for kind, m in kinds.items()
@@ -291,7 +291,7 @@ class _Needs:
             yield from ((variant, case) for case in cases[plan][group])
 
     def _need(self, held: float, references: float = 0, work: Work = NOTHING) -> Need:
-        """The need from bytes in models and passes, bytes that stay on the machine, and work."""
+        """The need, given the bytes of models and passes, the bytes kept off any GPU, and the work."""
         minutes = 2 + math.ceil(self._seconds(work) / 60)
         if not self.gpu:
             return Need(_mb(held + references) + LIBRARIES, 0, minutes)

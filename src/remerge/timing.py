@@ -15,7 +15,7 @@ PAGE = "tables, figures, page"
 """The row of jobs that show results: each is a process that does little more than start."""
 
 WIDTH = 76
-"""The largest length of a row's name."""
+"""The maximum length of a row's name."""
 
 PHASES = ("base", "data", "experts", "references", "scores", "merges", PAGE)
 """Rows that wait for all before them; other rows run at the same time as the one above."""
@@ -27,7 +27,7 @@ def described(config: Config) -> list[str]:
     Raises:
         UserError: the base is not on this machine.
     """
-    os.environ["TQDM_DISABLE"] = "1"  # bars and losses are of no interest here
+    os.environ["TQDM_DISABLE"] = "1"  # progress bars and losses are of no interest here
     with TemporaryDirectory() as folder:
         space = Here(config, base_of(config, Path(folder, "base")))
         machine, jobs = Machine(space, Path(folder)), Jobs(config, space.extents)
@@ -38,7 +38,7 @@ def described(config: Config) -> list[str]:
 
 
 def table(seconds: Mapping[str, Sequence[float]], starting: float, beside: int) -> list[str]:
-    """The lines of a table, and the time of all jobs together.
+    """The lines of a table, and the time that all jobs take together.
 
     Args:
         seconds: the seconds of each job, by row, in the order of a run.

@@ -275,7 +275,7 @@ class Jobs:
         return epochs * math.ceil(shortest / self.config.learning.batch_size)
 
     def _reference(self, task: str) -> Work:
-        """Answers on an expert's own inputs and their stand-ins, and the distributions along them."""
+        """An expert's answers to its own inputs and their stand-ins, and the tokens' distributions."""
         kinds, inputs = 1 + len(self.config.stand_ins), self._referred(task)
         work = Work({LOAD: 1, self._answers(task, inputs): kinds, self._pass(task, inputs): kinds})
         return work + self._read([task], "validation")
@@ -306,9 +306,9 @@ class Jobs:
         return Unit("score", task, 0, inputs, math.ceil(inputs / self.config.evaluation.batch_size))
 
     def _answers(self, task: str, inputs: int) -> Unit:
-        """Answering inputs: in decoding, each pass makes one token of every answer."""
+        """Answering inputs: when decoding, each pass makes one token of every answer."""
         return Unit("answer", task, 0, inputs, self.extents[task].answer * math.ceil(inputs / AT_ONCE))
 
     def _referred(self, task: str) -> int:
-        """The inputs of a task on which its expert's answers are kept."""
+        """The number of a task's inputs for which its expert's answers are kept."""
         return min(self.config.learning.references, self.extents[task].validation)

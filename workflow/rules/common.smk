@@ -13,7 +13,7 @@ from remerge.batches import batches
 from remerge.errors import UserError
 from remerge.files import write_text
 
-# The rules call `python`: this makes it the one that runs Snakemake, even if its environment is not active.
+# The rules call `python`: this makes it Snakemake's own Python, even if its environment is not active.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
 
 
@@ -31,13 +31,13 @@ try:
         CONFIG = configuration.load(*files, over=workflow.config_settings.config)
     else:
         CONFIG = configuration.load(Path(workflow.basedir) / "config/demo.yaml")
-    # Only in a job does `workflow` know this already: otherwise it learns its executor after it has been read.
+    # In a job, `workflow` knows this already; otherwise it learns its executor only after it has been read.
     clustered = workflow.remote_exec or runs.clustered()
     if clustered and "shards" not in CONFIG.model_fields_set:
         CONFIG = CONFIG.model_copy(update={"shards": len(CONFIG.sizes) or 1})
     if workflow.is_main_process:
         configuration.check(CONFIG, here=not clustered)
-        # Held while this process lives, so that a later run can tell whether this one's lock is stale.
+        # Held as long as this process lives, so that a later run can tell whether this one's lock is stale.
         HELD = runs.begin(CONFIG.benchmark, CONFIG.folder)
 except UserError as error:
     refuse(error)
@@ -46,7 +46,7 @@ B = str(CONFIG.folder)
 SCORING = sources.scoring(CONFIG.base.family, CONFIG.finetune.linear)
 TASKS = list(CONFIG.tasks)
 MODELS = CONFIG.models
-RUN = f"{B}/config.yaml"  # only letters, digits and _.- in the name: nothing special to a shell
+RUN = f"{B}/config.yaml"  # only letters, digits and _.- in the name: nothing that is special to a shell
 LOG = "2> >(tee {log:q} >&2)"
 
 
@@ -59,12 +59,12 @@ RECORDS = {}
 
 
 def any_of(names):
-    """A wildcard's constraint: one of these names; without names, it matches nothing."""
+    """A wildcard's constraint: one of these names; with no names, it matches nothing."""
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
 wildcard_constraints:
     task=any_of([*TASKS, "multitask"]),
-    # For exports, whose names are looked up when one is requested; nothing special to a shell.
+    # For exports, whose names are looked up when one is requested; nothing that is special to a shell.
     variant="[A-Za-z0-9][A-Za-z0-9_.,=@+-]*",
     subset="[A-Za-z0-9][A-Za-z0-9_+-]*",

@@ -1,4 +1,4 @@
-"""Families of models: how each is loaded and run. They differ here and nowhere else."""
+"""Families of models: how each is loaded and run. All their differences are here."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples together, with the N positions at which an answer token, or a class, is predicted.
+    """A batch of examples, with the N positions at which an answer token or a class is predicted.
 
     Attributes:
         inputs: the model's arguments.
@@ -74,8 +74,8 @@ class Family(Protocol):
     """The interface of a family of models.
 
     A family is made from the base's folder, whose tokenizer or image processor all its experts share. Its
-    class declares what it ``reads``, text or image, and whether it ``speaks``, that is, answers in words and
-    not with a head's classes. The configuration reads both from the file without running it
+    class declares what it ``reads``, text or image, and whether it ``speaks``, that is, answers in words
+    rather than with a head's classes. The configuration reads both from the file without running it
     (`remerge.sources`), so they must be literals.
     """
 
@@ -84,16 +84,16 @@ class Family(Protocol):
     speaks: bool
 
     def load(self, folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
-        """A model from a `save_pretrained` folder, in evaluation mode, without heads of tasks."""
+        """A model from a `save_pretrained` folder, in evaluation mode, without task heads."""
 
     def added(self, folder: Path) -> list[str]:
         """The tokens that a checkpoint's own tokenizer has beyond the base's."""
 
     def equip(self, model: nn.Module, heads: Mapping[str, Head]) -> None:
-        """Give the model the heads of these tasks, where the family has any."""
+        """Give the model the heads of these tasks, if the family has any."""
 
     def heads(self, model: nn.Module) -> list[str]:
-        """The names of the model's children that are heads of tasks."""
+        """The names of the model's children that are task heads."""
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write the model, its heads and its tokenizer or processor, so that `from_pretrained` loads them."""
@@ -105,7 +105,7 @@ class Family(Protocol):
         """The length of each prompt, counted as in `Example.length`, before long ones are truncated."""
 
     def labels(self, prompt: str, answers: Sequence[str]) -> list[int] | None:
-        """The first token of every possible answer, or None if two answers share it."""
+        """The first token of each possible answer, or None if two answers share it."""
 
     def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
         """A padded batch."""
@@ -127,18 +127,18 @@ class Speaking(Family, Protocol):
         """The inputs of the output head at the judged positions, ``[N, h]``, in the model's own dtype."""
 
     def said(self, model: nn.Module, made: Tensor) -> Tensor:
-        """A model's logits from the output of its head, or of another model's, float32 ``[N, V]``.
+        """The model's logits, given the output of its own head or another model's, float32 ``[N, V]``.
 
-        In most models, the two are the same; some cap or scale them.
+        In most models, the logits are the head's output; some models cap or scale it.
         """
 
 
 class FixedHeads(Family, Protocol):
     """A family with fixed heads: only the layers before them are trained.
 
-    So its models can be expanded at the base, and the classes of several tasks can be compared, since their
-    logits are cosines in one space. Logits of separately trained heads cannot: a softmax leaves a constant
-    undetermined.
+    Its models can therefore be expanded at the base. The classes of several tasks can be compared, since
+    their logits are cosines in one space; the logits of separately trained heads cannot, since a softmax
+    leaves a constant undetermined.
     """
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:

@@ -105,12 +105,12 @@ class Text:
         self.processor.save_pretrained(folder)
 
     def labels(self, prompt: str, answers: Sequence[str]) -> list[int] | None:
-        """The first token of every possible answer, or None if two share it."""
+        """The first token of each possible answer, or None if two answers share it."""
         first = [example.answer[0] for example in self.examples("", [(prompt, a) for a in answers])]
         return first if len(set(first)) == len(first) else None
 
     def tokens(self, prompts: Sequence[str]) -> list[list[int]]:
-        """The tokens of prompts, not truncated."""
+        """The prompts' tokens, not truncated."""
         found: list[list[int]] = self.processor(list(prompts), verbose=False).input_ids
         return found
 
@@ -150,7 +150,7 @@ class Text:
         return read[0].squeeze(0)
 
     def said(self, model: nn.Module, made: Tensor) -> Tensor:
-        """A model's logits from the output of its head, or of another model's, float32 ``[N, V]``.
+        """The model's logits, given the output of its own head or another model's, float32 ``[N, V]``.
 
         It goes through the model's own forward pass, in which the decoder and the head compute nothing.
         """
@@ -204,7 +204,7 @@ class Text:
                 attention_mask=torch.tensor(seen, device=device),
                 generation_config=how,
             )
-            # The output of a decoder begins with the prompt, an encoder-decoder's with its start token.
+            # A decoder's output begins with the prompt, an encoder-decoder's with its start token.
             for i, tokens in zip(chunk, out[:, width if left else 1 :].tolist(), strict=True):
                 answers[i] = tokens[: tokens.index(self.eos) + 1] if self.eos in tokens else tokens
         return [answers[i] for i in range(len(examples))]
@@ -217,7 +217,7 @@ def _gives(module: Any, output: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        del module.forward  # so that the class's own is found again
+        del module.forward  # so that the class's own method is found again
 
 
 def _tokenizer(folder: Path) -> Any:

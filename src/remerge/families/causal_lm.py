@@ -23,7 +23,7 @@ class CausalLM(Text):
     speaks = True
 
     def tokens(self, prompts: Sequence[str]) -> list[list[int]]:
-        """The tokens of prompts, not truncated, without the end token that some tokenizers add."""
+        """The prompts' tokens, not truncated, without the end token that some tokenizers add."""
         return [ids[:-1] if ids[-1:] == [self.eos] else ids for ids in super().tokens(prompts)]
 
     def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:

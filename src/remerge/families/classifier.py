@@ -32,7 +32,7 @@ class Classifier(Text):
         return types > 1 and "token_type_ids" in self.processor.model_input_names
 
     def load(self, folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
-        """The model of a folder without its head, in evaluation mode.
+        """A folder's model without its head, in evaluation mode.
 
         Raises:
             UserError: the folder's weights are missing, damaged or from another architecture.
@@ -103,13 +103,13 @@ class Classifier(Text):
         return [Example(prompt, [label], task) for prompt, (_, label) in zip(prompts, pairs, strict=True)]
 
     def labels(self, prompt: str, answers: Sequence[str]) -> None:
-        """None: a head has no other answers than the task's."""
+        """None: a head has no answers other than the task's."""
 
     def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
         """A batch padded on the right, with one judged position per example.
 
-        If the model has token types, as BERT has, a prompt with a separator in it becomes two segments, as
-        when a tokenizer reads a pair of texts.
+        If the model has token types, as BERT does, a prompt that contains a separator becomes two segments,
+        as when a tokenizer reads a pair of texts.
         """
         ids, mask = pad([e.prompt for e in examples], self.fill)
         rows = torch.arange(len(examples), device=device)
@@ -122,7 +122,7 @@ class Classifier(Text):
         return Batch(placed, (rows,), targets, rows, [e.task for e in examples])
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The logits of the classes, float32 ``[B, C]`` for the widest head among them."""
+        """The logits of the classes, float32 ``[B, C]``, where the widest head has C classes."""
         route(model, batch.tasks)
         logits: Tensor = model(**batch.inputs).logits
         return logits.float()
@@ -145,7 +145,7 @@ def _stored(folder: Path, task: str, head: Head, places: list[str]) -> dict[str,
 
 
 def _fresh(model: Any, name: str, template: nn.Module, width: int) -> nn.Module:
-    """An untrained head with this many classes, initialised as the architecture does."""
+    """An untrained head with this many classes, initialised as the architecture does it."""
     head = deepcopy(template)
     if name not in INNER:
         last = [n for n, module in head.named_modules() if isinstance(module, nn.Linear)][-1]

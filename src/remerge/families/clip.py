@@ -31,7 +31,7 @@ class ZeroShot(nn.Module):
     Args:
         projection: from the vision tower's width to the space of captions, ``[p, d]``.
         directions: the unit vector of each class there, ``[C, p]``.
-        scale: the factor of the cosines.
+        scale: the factor that multiplies the cosines.
     """
 
     projection: Tensor
@@ -58,12 +58,12 @@ class Clip:
         config = _config(base)
         if config.model_type != "clip":
             raise UserError(f"{base}: no text tower to make the heads: give a whole CLIP as the base")
-        # Without these files AutoTokenizer returns a tokenizer without words.
+        # Without these files, AutoTokenizer returns a tokenizer without words.
         if not any((base / name).is_file() for name in ("tokenizer.json", "vocab.json")):
             raise UserError(f"{base}: no tokenizer: save it beside the model")
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
-        except Exception as error:  # the tokenizers library raises nothing narrower
+        except Exception as error:  # the tokenizers library raises no narrower exception
             raise UserError(
                 f"{base}: no tokenizer ({' '.join(str(error).split())[:200]}): save it again"
             ) from None
@@ -76,7 +76,7 @@ class Clip:
         self._bytes = 0
 
     def load(self, folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
-        """The vision tower of a folder, alone or part of a whole CLIP.
+        """A folder's vision tower, stored alone or as part of a whole CLIP.
 
         Raises:
             UserError: the folder has no CLIP or is incomplete, or its image size differs from the base's.
@@ -153,7 +153,7 @@ class Clip:
         return [1] * len(prompts)
 
     def labels(self, prompt: Any, answers: Sequence[str]) -> None:
-        """None: a head has no other answers than the task's."""
+        """None: a head has no answers other than the task's."""
 
     def masks(self, batch: Batch) -> Sequence[Tensor]:
         """No masks: images have no padding."""
@@ -175,14 +175,14 @@ class Clip:
         new = [image for image in dict.fromkeys(images) if image not in self._pixels]
         made = dict(zip(new, preprocess(new, self.processor), strict=True)) if new else {}
         pixels = torch.stack([made[i] if i in made else self._pixels[i] for i in images])
-        # The first images stay: if the oldest were dropped, passes over more images than fit would find none.
+        # Early images are kept: if the oldest were dropped, passes over more images than fit would find none.
         if self._bytes < REMEMBERED:
             self._pixels |= made
             self._bytes += sum(tensor.nbytes for tensor in made.values())
         return pixels
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The logits of the classes, float32 ``[B, C]`` for the widest head among them."""
+        """The logits of the classes, float32 ``[B, C]``, where the widest head has C classes."""
         return self.read(model, batch, self.outputs(model, batch))
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -200,7 +200,7 @@ class Clip:
         return logits
 
     def beside(self, model: nn.Module, tasks: Iterable[str], outputs: Tensor) -> Tensor:
-        """The logits of all classes of these tasks, concatenated, ``[B, sum_t C_t]``, from such images."""
+        """The logits of all these tasks' classes, concatenated, ``[B, sum_t C_t]``, from ``outputs``."""
         tower: Any = model
         return torch.cat([tower.heads.heads[task](outputs) for task in tasks], dim=1)
 

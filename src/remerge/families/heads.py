@@ -14,7 +14,7 @@ zero, but its logarithm is finite."""
 
 
 class Heads(nn.Module):
-    """The heads of several tasks in place of one.
+    """The heads of several tasks, in place of a single head.
 
     Attributes:
         template: the head that they replace.
@@ -25,7 +25,7 @@ class Heads(nn.Module):
         super().__init__()
         self.heads = nn.ModuleDict()
         self.route: list[str] = []
-        # In a tuple it is not a submodule, so its weights are not among the parameters.
+        # Inside a tuple it is not a submodule, so its weights are not among the parameters.
         self._template = (template,)
 
     @property
@@ -53,7 +53,7 @@ class Heads(nn.Module):
         self.heads[task] = head.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply each row's head to ``[B, …, m]``: ``[B, …, C]`` for the widest, filled up with `ABSENT`."""
+        """Apply each row's head to ``[B, …, m]``: ``[B, …, C]`` for the widest, padded with `ABSENT`."""
         parts = {}
         for task in dict.fromkeys(self.route):
             rows = torch.tensor([i for i, t in enumerate(self.route) if t == task], device=x.device)

@@ -7,8 +7,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-# By this name, since CLIPImageProcessor is another class, with slightly different pixels, if torchvision is
-# installed.
+# Not CLIPImageProcessor: if torchvision is installed, that is another class, with slightly different pixels.
 from transformers import CLIPImageProcessorPil
 
 from remerge.errors import UserError

@@ -1,4 +1,4 @@
-"""Models read as their first-order expansion at the base's weights (Ortiz-Jimenez et al., 2023)."""
+"""Models evaluated as their first-order expansion at the base's weights (Ortiz-Jimenez et al., 2023)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -42,8 +42,8 @@ def expansion(family: FixedHeads, model: nn.Module, theta_0: State, batch: Batch
 class Linearised:
     """A family whose models are f(theta_0) + J(theta_0) (theta - theta_0), with the same heads.
 
-    The same weights are a different function in such a model than in an ordinary one, so they are saved under
-    a name that nothing else reads.
+    In such a model, the same weights define a different function than in an ordinary one, so they are saved
+    under a name that nothing else reads.
 
     Args:
         inner: the family.
@@ -82,7 +82,7 @@ class Linearised:
         save_file(tensors, folder / LINEARISED, metadata={"base": self.base})
 
     def load(self, folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
-        """The module of a model from an ordinary folder."""
+        """The module of a model, loaded from an ordinary folder."""
         return self.inner.load(folder, dtype, device)
 
     def added(self, folder: Path) -> list[str]:
@@ -94,7 +94,7 @@ class Linearised:
         self.inner.equip(model, heads)
 
     def heads(self, model: nn.Module) -> list[str]:
-        """The names of the model's children that are heads of tasks."""
+        """The names of the model's children that are task heads."""
         return self.inner.heads(model)
 
     def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
@@ -106,7 +106,7 @@ class Linearised:
         return self.inner.lengths(prompts)
 
     def labels(self, prompt: str, answers: Sequence[str]) -> list[int] | None:
-        """The first token of every possible answer, or None."""
+        """The first token of each possible answer, or None."""
         return self.inner.labels(prompt, answers)
 
     def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:

@@ -77,8 +77,8 @@ def fisher(
 def grams(model: nn.Module, batches: Iterable[Any], logits: Logits, masks: Masks) -> dict[str, Tensor]:
     """The Gram matrices G = X^T X of every linear layer's inputs, padding excluded.
 
-    A head that is tied to the embedding has no matrix, since an embedding is not a linear layer. Neither has
-    a frozen layer, such as a task's own head, since it is not merged.
+    A head that is tied to the embedding has no matrix, since an embedding is not a linear layer. A
+    frozen layer, such as a task's own head, has none either, since it is not merged.
 
     Args:
         model: the expert.
@@ -109,7 +109,7 @@ def scatters(model: nn.Module, batches: Iterable[Any], logits: Logits, masks: Ma
     moments: dict[str, Tensor] = {}
 
     def add(name: str, rows: Tensor) -> None:
-        # With a 1 appended to each input, the last row of the Gram matrix is the inputs' sum and number.
+        # With a 1 appended to each input, the last row of the Gram matrix contains their sum and number.
         wide = torch.nn.functional.pad(rows.double(), (0, 1), value=1.0)
         moments[name] = torch.addmm(moments[name], wide.T, wide) if name in moments else wide.T @ wide
 

@@ -1,6 +1,6 @@
 """The joint benchmark (KnOTS, Stoica et al., 2025): each input is judged among the labels of several tasks.
 
-Unlike each task's own labels, it also asks a merged model to distinguish the tasks.
+Unlike judging among a task's own labels, this also requires a merged model to distinguish the tasks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 Labels = Mapping[str, Sequence[str]]
-"""The answers of several tasks; their classes are side by side in this order."""
+"""The answers of several tasks; their classes are concatenated in this order."""
 
 
 def numbers(labels: Labels) -> dict[str, Tensor]:
@@ -23,9 +23,9 @@ def right(labels: Labels, task: str, logits: Tensor, targets: Tensor) -> Tensor:
     """Whether the most likely class of all tasks has the label of the input's own class, ``[B]``.
 
     Args:
-        labels: the tasks.
+        labels: the tasks' answers.
         task: the task of the inputs, one of them.
-        logits: the logits of the classes of all tasks, side by side, ``[B, sum_t C_t]``.
+        logits: the logits of the classes of all tasks, concatenated, ``[B, sum_t C_t]``.
         targets: the inputs' classes in their own task, ``[B]``.
     """
     number = {task: of_task.to(logits.device) for task, of_task in numbers(labels).items()}

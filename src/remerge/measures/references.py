@@ -2,8 +2,8 @@
 
 The expert decodes greedily from each input until its end token. Any other model is then run once over the
 input and the decoded tokens, and compared position by position. If an expert answers in words, the states
-that its output head reads are kept; the head turns them into distributions when these are needed, which are
-some hundred times as large.
+that its output head reads are kept; the head turns them into distributions, which are some hundred times as
+large, only when these are needed.
 """
 
 from collections.abc import Sequence
@@ -146,8 +146,8 @@ def side_by_side(
     """Experts' log-probabilities at the answer positions of some inputs, float32 ``[N, width]``.
 
     Args:
-        family: of the experts.
-        model: any model of the family; its weights play no part.
+        family: the experts' family.
+        model: any model of the family; its weights do not matter.
         asked: references on the model's device, each with the indices of some of its inputs.
         width: the number of words or classes; those that a task lacks have probability 0.
     """
@@ -161,5 +161,5 @@ def side_by_side(
 
 
 def position_weights(example: Tensor) -> Tensor:
-    """Each position's weight, one over its example's number of positions, ``[N]``: 1 per example in sum."""
+    """Each position's weight, one over its example's number of positions, ``[N]``: an example's sum is 1."""
     return 1.0 / example.bincount()[example].float()

@@ -51,7 +51,7 @@ def score(
     """
     if split.metric == "accuracy":
         return accuracy(family, model, split.examples, split.labels, batch_size, among)
-    # Imported here: accuracy needs none of it.
+    # Imported here: accuracy does not need it.
     from remerge.measures.rouge import rouge
 
     said = family.processor.batch_decode(family.greedy(model, split.examples), skip_special_tokens=True)
@@ -89,8 +89,8 @@ def accuracy(
 
     Returns:
         ``metric``, ``value`` (strict), ``restricted`` (the most likely of the task's own labels is the gold
-        one; None without labels), ``n``, the ``outcomes`` whose mean is ``value``, and with ``among``
-        ``joint``.
+        one; None without labels), ``n``, the ``outcomes`` whose mean is ``value``, and ``joint`` if
+        ``among`` is given.
     """
     device = next(model.parameters()).device
     choices = torch.tensor(labels, device=device) if labels else None

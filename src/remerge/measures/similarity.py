@@ -7,7 +7,7 @@ from torch import Tensor
 def cosines(gram: Tensor) -> Tensor:
     """cos(tau_s, tau_t) = <tau_s, tau_t> / (‖tau_s‖ ‖tau_t‖), DivMerge's Figure 6.
 
-    ``gram`` has their inner products, ``[T, T]``; NaN where a task vector is zero.
+    ``gram`` contains their inner products, ``[T, T]``; NaN where a task vector is zero.
     """
     length = gram.diagonal().sqrt()
     return gram / length / length[:, None]
@@ -31,7 +31,7 @@ def sign_counts(stack: Tensor) -> Tensor:
     """The tally of signs over positions, for DRM's sign agreement (its Section 6.2 and Appendix F).
 
     Args:
-        stack: an entry of every expert at every position, ``[T, *shape]``; zero where it was pruned.
+        stack: each expert's entry at each position, ``[T, *shape]``; zero where it was pruned.
 
     Returns:
         int64 ``[T+1, T+1]``: at ``[p, q]`` the number of positions where p experts are positive and q
@@ -45,6 +45,6 @@ def sign_counts(stack: Tensor) -> Tensor:
 def dropped(kept: Tensor) -> Tensor:
     """The share of entries dropped from each basis vector v_{t,i} (DRM, Figure 3), ``[T, r]``.
 
-    ``kept`` is 1 at the entries that pruning keeps, else 0: ``[T, r, m]``, the vectors in its rows.
+    ``kept`` is 1 at the entries that pruning keeps, else 0: ``[T, r, m]``, with the vectors as rows.
     """
     return 1 - kept.mean(dim=2)

@@ -25,7 +25,7 @@ class WordHead:
     bias: Tensor | None = None
 
     def to(self, device: torch.device) -> "WordHead":
-        """The same on a device."""
+        """The same head on a device."""
         theta, tau = self.weight
         bias = None if self.bias is None else self.bias.to(device)
         return WordHead((theta.to(device), None if tau is None else tau.to(device)), bias)
