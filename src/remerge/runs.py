@@ -3,7 +3,6 @@
 A killed Snakemake leaves its lock, jobs that continue without it, and files that were being written.
 """
 
-import argparse
 import fcntl
 import os
 import shutil
@@ -12,8 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, suppress
-from io import StringIO
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -27,21 +25,6 @@ RUN = "REMERGE_RUN"
 """The variable that tells a job the process of its run."""
 
 DAY = 24 * 60 * 60
-
-
-def asked() -> argparse.Namespace:
-    """The arguments of this Snakemake, including profiles; a workflow is told less."""
-    from snakemake.cli import parse_args
-
-    with redirect_stderr(StringIO()):  # the messages about profiles were already shown
-        arguments: argparse.Namespace = parse_args(sys.argv[1:])[1]
-    return arguments
-
-
-def clustered() -> bool:
-    """Whether this Snakemake sends jobs to other machines; a program that calls its API is assumed not to."""
-    started = "snakemake" in Path(sys.argv[0]).parts[-2:]
-    return started and asked().executor not in (None, "local")
 
 
 def begin(benchmark: str, folder: Path) -> int | None:

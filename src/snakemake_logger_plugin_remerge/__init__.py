@@ -18,7 +18,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from remerge import config as configuration
 from remerge.errors import UserError
-from remerge.runs import asked
+from remerge.invocation import arguments
 from remerge.screen import Screen
 
 NOISE = (
@@ -49,10 +49,10 @@ class LogHandler(LogHandlerBase):
 
     def __post_init__(self) -> None:
         """Read the files that the command line names."""
-        arguments = asked()
+        given = arguments()
         try:
-            ours = Path(arguments.snakefile or "Snakefile").parent / "config/demo.yaml"
-            config = configuration.load(*(arguments.configfile or [ours]))
+            ours = Path(given.snakefile or "Snakefile").parent / "config/demo.yaml"
+            config = configuration.load(*(given.configfile or [ours]))
         except UserError as error:
             print(f"remerge: {error}", file=sys.stderr)
             sys.exit(2)

@@ -5,29 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
+from peft import LoraConfig
+from stages.trained import adapter, full
 
 from remerge.config import load
 from remerge.stages import base, experts
 
 
-def full(generator, task):
-    model = AutoModelForCausalLM.from_pretrained("base")
-    for theta in model.parameters():
-        theta.data += 0.05 * torch.randn(theta.shape, generator=generator)
-    model.save_pretrained(task)
-
-
 def lora(generator, task):
-    model = get_peft_model(
-        AutoModelForCausalLM.from_pretrained("base"),
-        LoraConfig(r=2, lora_alpha=3, target_modules=["q_proj", "up_proj"], task_type="CAUSAL_LM"),
-    )
-    for name, theta in model.named_parameters():
-        if "lora_" in name:
-            theta.data = torch.randn(theta.shape, generator=generator)
-    model.save_pretrained(task)
+    targets = ["q_proj", "up_proj"]
+    config = LoraConfig(r=2, lora_alpha=3, target_modules=targets, task_type="CAUSAL_LM")
+    adapter(config, "lora_", generator, task)
 
 
 @pytest.fixture(params=[full, lora])

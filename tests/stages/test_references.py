@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, Qwen2Config
+from peft import LoraConfig
+from stages.trained import adapter, full
+from transformers import AutoConfig, Qwen2Config
 
 from remerge import learn
 from remerge.measures.references import divergences, side_by_side
@@ -22,26 +23,14 @@ def model(request, model):
     return type(model)(config).eval().to(torch.bfloat16 if "half" in request.param else torch.float32)
 
 
-def whole(generator, task):
-    """An expert of which every weight was trained, in the base's type."""
-    model = AutoModelForCausalLM.from_pretrained("base")
-    for theta in model.parameters():
-        theta.data += 0.05 * torch.randn(theta.shape, generator=generator)
-    model.save_pretrained(task)
-
-
-def adapter(generator, task):
+def lora(generator, task):
     """An adapter, of the head too where it is untied."""
-    model = AutoModelForCausalLM.from_pretrained("base")
-    targets = ["q_proj", *([] if model.config.tie_word_embeddings else ["lm_head"])]
-    model = get_peft_model(model, LoraConfig(r=2, lora_alpha=3, target_modules=targets))
-    for name, theta in model.named_parameters():
-        if "lora_" in name:
-            theta.data = torch.randn(theta.shape, generator=generator)
-    model.save_pretrained(task)
+    tied = AutoConfig.from_pretrained("base").tie_word_embeddings
+    targets = ["q_proj", *([] if tied else ["lm_head"])]
+    adapter(LoraConfig(r=2, lora_alpha=3, target_modules=targets), "lora_", generator, task)
 
 
-@pytest.mark.parametrize("existing", [whole, adapter], indirect=True)
+@pytest.mark.parametrize("existing", [full, lora], indirect=True)
 @pytest.mark.parametrize("how", ["own vectors", "prepared", "rounded"])
 def test_in_learning_an_expert_says_what_it_says_alone(existing, monkeypatch, how):
     variant = {"divmerge": {"inputs": 4, "over": "ties" if how == "prepared" else "none"}}

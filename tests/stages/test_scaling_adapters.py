@@ -2,25 +2,19 @@
 
 import pytest
 import torch
-from peft import IA3Config, get_peft_model
+from peft import IA3Config
 from projects import asked
-from transformers import AutoModelForCausalLM
+from stages.trained import adapter
 
 from remerge.methods import find
 from remerge.stages._bench import Bench
 
 
 def ia3(generator, task):
-    model = get_peft_model(
-        AutoModelForCausalLM.from_pretrained("base"),
-        IA3Config(
-            target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"], task_type="CAUSAL_LM"
-        ),
+    config = IA3Config(
+        target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"], task_type="CAUSAL_LM"
     )
-    for name, theta in model.named_parameters():
-        if "ia3_" in name:
-            theta.data = 1 + 0.5 * torch.randn(theta.shape, generator=generator)
-    model.save_pretrained(task)
+    adapter(config, "ia3_", generator, task, around=1.0)
 
 
 @pytest.mark.parametrize("existing", [ia3], indirect=True)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from remerge import config as configuration
-from remerge import contents, made, needs, runs, sources
+from remerge import contents, invocation, made, needs, runs, sources
 from remerge.batches import batches
 from remerge.errors import UserError
 from remerge.files import write_text
@@ -32,7 +32,7 @@ try:
     else:
         CONFIG = configuration.load(Path(workflow.basedir) / "config/demo.yaml")
     # In a job, `workflow` knows this already; otherwise it learns its executor only after it has been read.
-    clustered = workflow.remote_exec or runs.clustered()
+    clustered = workflow.remote_exec or invocation.clustered()
     if clustered and "shards" not in CONFIG.model_fields_set:
         CONFIG = CONFIG.model_copy(update={"shards": len(CONFIG.sizes) or 1})
     if workflow.is_main_process:

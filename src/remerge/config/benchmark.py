@@ -59,9 +59,9 @@ class Config(Section):
     shards: Count = Field(
         1,
         description="number of jobs that make the merges of a method (of each variant, if the method "
-        "learns): 1, which also chooses tuned parameters; or more, for a cluster, among which first the "
-        "trials of the choice and then the merges are divided; a cluster's profile that is given no number "
-        "takes as many as there are sizes of subsets; results do not depend on it",
+        "learns): one job also chooses tuned parameters; among several, first the trials of the choice and "
+        "then the merges are divided. On a cluster the default is the number of sizes of subsets. Results do "
+        "not depend on it",
     )
     container: str | None = Field(
         None,

@@ -1,0 +1,22 @@
+"""The command line of the Snakemake in this process; Snakemake tells a workflow less."""
+
+import argparse
+import sys
+from contextlib import redirect_stderr
+from io import StringIO
+from pathlib import Path
+
+from snakemake.cli import parse_args
+
+
+def arguments() -> argparse.Namespace:
+    """The arguments, including those of profiles."""
+    with redirect_stderr(StringIO()):  # the messages about profiles were already shown
+        parsed: argparse.Namespace = parse_args(sys.argv[1:])[1]
+    return parsed
+
+
+def clustered() -> bool:
+    """Whether jobs are sent to other machines; a program that calls Snakemake's API is assumed not to."""
+    started = "snakemake" in Path(sys.argv[0]).parts[-2:]
+    return started and arguments().executor not in (None, "local")
