@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from remerge import learn
-from remerge.deltas import Deltas, LowRank, merge_state
+from remerge import blend
+from remerge.blend import Blend
+from remerge.deltas import PIECE, Deltas, LowRank, merge_state
 from remerge.errors import Diverged
-from remerge.learn import POINTS, Blend, evenly, fit
+from remerge.learn import POINTS, evenly, fit
 from remerge.measures.divergence import js, kl
 from remerge.measures.references import make_reference, position_weights, side_by_side
 from remerge.measures.words import WordHead
@@ -86,24 +87,24 @@ def test_a_merge_over_prepared_vectors_is_the_methods_at_those_scales(
     """So learning begins at the method itself where it starts from the method's scale."""
     deltas = Deltas(base, experts) if full else adapters
     prepared, lam = prepare(over, deltas), [1.2, -0.3, 0.7]
-    blend = Blend(model, base, {name: prepared[name] for name in prepared})
-    blend.write(torch.tensor(lam)[:, None])
+    written = Blend(model, base, {name: prepared[name] for name in prepared})
+    written.write(torch.tensor(lam)[:, None])
     method = find(over)
     expected = merge_state(deltas.base, method.function(deltas, **method.settings({"scale": lam})))
     for name, theta in expected.items():
-        assert torch.allclose(blend.parameters[name], theta, atol=1e-5), name
+        assert torch.allclose(written.parameters[name], theta, atol=1e-5), name
 
 
 def agree_with_autograd(family, model, base, references, deltas, divergence, level):
     model.load_state_dict(base, strict=False)
     tau = {name: deltas[name] for name in deltas}
-    blend = Blend(model, base, tau)
-    width = 1 if level == "task" else len(blend.layers)
+    at = Blend(model, base, tau)
+    width = 1 if level == "task" else len(at.layers)
     lam = torch.rand(3, width, generator=torch.Generator().manual_seed(2)).requires_grad_()
-    wide = lam.expand(-1, len(blend.layers))
+    wide = lam.expand(-1, len(at.layers))
 
     merged = {
-        f"model.{name}": base[name] + torch.tensordot(wide[:, blend.column[name]], tau[name], dims=1)
+        f"model.{name}": base[name] + torch.tensordot(wide[:, at.column[name]], tau[name], dims=1)
         for name in tau
     }
     embedding = "model.embed_tokens.weight"
@@ -111,9 +112,7 @@ def agree_with_autograd(family, model, base, references, deltas, divergence, lev
     loss = functional_call(Callable(family, model, references, divergence), merged, ())
     (expected,) = torch.autograd.grad(loss, lam)
 
-    blend.write(wide.detach())
-    ours = whole_loss(family, model, references, divergence)
-    gradient = blend.gradient(ours)
+    ours, gradient = at.gradient(lam.detach(), lambda: whole_loss(family, model, references, divergence))
     found = gradient.sum(dim=1, keepdim=True) if level == "task" else gradient
 
     assert ours.item() == pytest.approx(loss.item(), rel=1e-6)
@@ -225,9 +224,8 @@ def test_bfloat16_deltas_give_nearly_the_same_gradient(family, model, base, expe
     lam = torch.full((3, 3), 0.4)
     gradients = []
     for dtype in (torch.float32, torch.bfloat16):
-        blend = Blend(model, base, {n: deltas[n].to(dtype) for n in deltas})
-        blend.write(lam)
-        gradients.append(blend.gradient(whole_loss(family, model, references, js)))
+        rounded = Blend(model, base, {n: deltas[n].to(dtype) for n in deltas})
+        gradients.append(rounded.gradient(lam, lambda: whole_loss(family, model, references, js))[1])
     assert gradients[1].dtype == torch.float32
     assert (gradients[1] - gradients[0]).norm() <= 0.02 * gradients[0].norm()
 
@@ -254,35 +252,82 @@ def test_coefficients_that_diverge_are_an_error_that_names_the_step(
         )
 
 
-@pytest.mark.parametrize("low_rank", [False, True])
-def test_a_table_that_is_only_looked_up_in_is_written_by_rows(
-    family, model, examples, tokenizer, monkeypatch, low_rank
+@pytest.mark.parametrize("low_rank", [False, True], ids=["dense", "low-rank"])
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+def test_tables_of_words_are_not_written_whole_for_a_step(
+    family, model, examples, tokenizer, monkeypatch, tied, low_rank
 ):
-    """An untied input embedding: the same coefficients, and at the end the whole merge."""
+    """An input embedding is written by rows, a head not at all: coefficients and merge are the same."""
     torch.manual_seed(1)
-    untied = type(model)(
-        type(model.config)(**{**model.config.to_dict(), "tie_word_embeddings": False})
-    ).eval()
-    base = {name: p.detach().clone() for name, p in untied.named_parameters()}
-    name = "model.embed_tokens.weight"
-    assert list(learn._lookups(untied)) == [name] and learn._lookups(model) == {}
+    made = type(model)(type(model.config)(**{**model.config.to_dict(), "tie_word_embeddings": tied})).eval()
+    if not tied:
+        made.lm_head.bias = torch.nn.Parameter(torch.randn(len(made.lm_head.weight)))
+    base = {name: p.detach().clone() for name, p in made.named_parameters()}
+    tables = [name for name in base if name.endswith(("embed_tokens.weight", "lm_head.weight"))]
+    read = Blend(made, base, {name: torch.zeros(1, *theta.shape) for name, theta in base.items()})
+    assert list(read.lookups) == tables[:1] and list(read.heads) == tables[-1:] and len(tables) == 2 - tied
     tau = {n: 0.3 * torch.randn(2, *theta.shape) for n, theta in base.items() if theta.dim() == 2}
+    tau |= {n: 0.3 * torch.randn(2, *theta.shape) for n, theta in base.items() if n == "lm_head.bias"}
     if low_rank:
-        V, d = base[name].shape
-        tau[name] = [LowRank(torch.randn(V, 2), torch.randn(2, d), 0.3) for _ in range(2)]
-    head = WordHead((base["lm_head.weight"], None))
-    references = [make_reference(family, untied, examples(task, 8), 8, head) for task in ("cola", "sst2")]
+        V, d = base[tables[0]].shape
+        tau |= {n: [LowRank(torch.randn(V, 2), torch.randn(2, d), 0.3) for _ in range(2)] for n in tables}
+    head = WordHead((base[tables[-1]], None))
+    references = [make_reference(family, made, examples(task, 8), 8, head) for task in ("cola", "sst2")]
     objective = find("divmerge").objective({"divergence": "js"})
 
     def run():
         how = {"level": "layer", "learning_rate": 0.05, "initial": 0.4, "epochs": 2, "batch_size": 2}
-        found = fit(family, untied, base, tau, references, objective, **how, seed=3)
-        return found, {n: p.detach().clone() for n, p in untied.named_parameters()}
+        found = fit(family, made, base, tau, references, objective, **how, seed=3)
+        return found, {n: p.detach().clone() for n, p in made.named_parameters()}
 
-    (by_rows, merged), _ = run(), monkeypatch.setattr(learn, "_lookups", lambda model: {})
+    in_parts, merged = run()
+    monkeypatch.setattr(blend, "_lookups", lambda model, heads: {})
+    monkeypatch.setattr(blend, "_heads", lambda model: {})
+    monkeypatch.setattr(torch.nn.Embedding, "sparse", False, raising=False)
     whole, expected = run()
-    assert (by_rows.lam - 0.4).abs().max() > 0.05
-    assert torch.allclose(by_rows.lam, whole.lam, atol=1e-5)
+    assert (in_parts.lam - 0.4).abs().max() > 0.05
+    assert torch.allclose(in_parts.lam, whole.lam, atol=1e-5)
+    assert in_parts.trace == pytest.approx(whole.trace, rel=1e-5)
     assert all(torch.allclose(merged[n], expected[n], atol=1e-5) for n in expected)
-    assert (merged[name] - base[name]).abs().amax(dim=1).min() > 0  # rows that no input has as well
-    assert not any(module._forward_pre_hooks for module in untied.modules())
+    assert (merged[tables[0]] - base[tables[0]]).abs().amax(dim=1).min() > 0  # rows that no input has too
+    assert not any(module._forward_pre_hooks for module in made.modules())
+    assert not any("forward" in vars(module) for module in made.modules())
+
+
+@pytest.mark.parametrize("half", ["experts", "module"])
+def test_a_head_in_pieces_is_the_head_as_written(family, model, examples, monkeypatch, half):
+    """Several pieces of rows, in half precision too: the module's dtype rounds the merge as writing does."""
+    base = {name: p.detach().clone() for name, p in model.named_parameters()}
+    name = "model.embed_tokens.weight"
+    width = base[name].shape[1]
+    monkeypatch.setitem(PIECE, "cpu", 3 * width + 1)
+    assert len([*blend._some_rows(base[name])]) > 5
+    tau = {name: 0.3 * torch.randn(3, *base[name].shape)}
+    if half == "experts":
+        tau[name] = blend.Weights((base[name] + tau[name]).bfloat16())
+        vectors = tau[name].theta.float() - base[name]
+    else:
+        vectors = tau[name]
+        model.to(torch.bfloat16)
+        base = {n: theta.bfloat16() for n, theta in base.items()}
+    batch = family.collate(examples("cola", 6), torch.device("cpu"))
+    lam = torch.tensor([[0.3], [0.8], [-0.2]])
+    loss, found = Blend(model, base, tau).gradient(lam, lambda: family.logits(model, batch).square().mean())
+    at = lam.squeeze(1).requires_grad_()
+    merged = base[name].float() + torch.tensordot(at, vectors, dims=1)
+    given = dict.fromkeys((f"model.{name}", "model.lm_head.weight"), merged.to(base[name].dtype))
+
+    class Loss(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self):
+            return family.logits(self.model, batch).square().mean()
+
+    model.get_input_embeddings().sparse = False
+    expected = functional_call(Loss(), given, ())
+    (gradient,) = torch.autograd.grad(expected, at)
+    close = 1e-5 if half == "experts" else 2e-2
+    assert loss.item() == pytest.approx(expected.item(), rel=close)
+    assert torch.allclose(found.squeeze(1), gradient, rtol=close, atol=close * gradient.abs().max().item())

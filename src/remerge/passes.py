@@ -1,5 +1,7 @@
-"""The forward passes that this process makes through models."""
+"""The forward passes that this process makes through models, and modules that pass something else."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 MADE = [0]
@@ -13,3 +15,16 @@ def counted(*_: Any) -> None:
 def made() -> int:
     """The number of passes so far."""
     return MADE[0]
+
+
+@contextmanager
+def instead(module: Any, forward: Callable[..., Any]) -> Iterator[None]:
+    """Replace a module's forward pass for a while, whether or not it is replaced already."""
+    before = vars(module).get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward  # so that the class's own method is found again
+        if before is not None:
+            module.forward = before

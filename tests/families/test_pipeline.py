@@ -1,6 +1,7 @@
 """Every stage of a benchmark and its exhibits, for every family, on models of a few thousand weights."""
 
 import json
+from functools import partial
 from math import comb
 
 import pytest
@@ -11,8 +12,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from remerge import exhibits, miniature
+from remerge.blend import Blend
 from remerge.config import dump, load
-from remerge.learn import Blend
 from remerge.measures.score import score
 from remerge.methods import find
 from remerge.outcomes import pack, unpack
@@ -227,10 +228,11 @@ def test_low_rank_task_vectors_learn_as_dense_ones(world):
     gradients, merged = [], []
     for tau in (factored, {name: weights[name] for name in weights}):
         blend = Blend(bench.model, weights.base, tau)
-        blend.write(torch.tensor([[0.3], [0.8]]).expand(-1, len(blend.layers)))
+        lam = torch.tensor([[0.3], [0.8]])
+        blend.write(lam)
         merged.append({name: p.detach().clone() for name, p in blend.parameters.items()})
         batch = bench.space.family.collate(bench.split("cola", "test").examples, bench.space.device)
-        gradients.append(blend.gradient(bench.space.family.logits(bench.model, batch).square().sum()))
+        gradients.append(blend.gradient(lam, partial(squares, bench, batch))[1])
         assert all(p.grad is None for p in bench.model.parameters())
     assert torch.allclose(gradients[0], gradients[1], rtol=1e-4)
     assert all(torch.allclose(merged[0][name], merged[1][name], atol=1e-6) for name in merged[0])
@@ -253,3 +255,8 @@ def test_experts_are_what_their_libraries_load(world):
     inputs = space.family.collate(examples, space.device).inputs
     with torch.no_grad():
         assert torch.allclose(model(**inputs).logits.float(), expected, atol=1e-5)
+
+
+def squares(bench, batch):
+    """A loss that depends on every logit."""
+    return bench.space.family.logits(bench.model, batch).square().sum()

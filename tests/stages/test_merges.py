@@ -1,6 +1,7 @@
 """Merges of a benchmark in one process: every method, against `remerge.merge` on the same weights."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Con
 import remerge
 from remerge import learn, miniature
 from remerge.batches import batches
+from remerge.blend import Blend
 from remerge.checkpoints.models import held, state_of
 from remerge.config import dump, load, validate
 from remerge.config.sections import Tune
@@ -512,14 +514,19 @@ def test_experts_in_half_precision_are_held_as_they_are_stored(bench):
     assert {vectors.theta.dtype for vectors in found.values()} == {torch.bfloat16}
     merged, gradients = [], []
     for tau in (found, exact):
-        blend = learn.Blend(made.model, made.base, tau)
-        blend.write(torch.tensor([[0.3], [0.8], [-0.2]]))
+        blend, lam = Blend(made.model, made.base, tau), torch.tensor([[0.3], [0.8], [-0.2]])
+        blend.write(lam)
         merged.append({name: parameter.detach().clone() for name, parameter in blend.parameters.items()})
         batch = made.space.family.collate(made.split("cola", "test").examples, made.space.device)
-        gradients.append(blend.gradient(made.space.family.logits(made.model, batch).square().sum()))
+        gradients.append(blend.gradient(lam, partial(squares, made, batch))[1])
     assert all(torch.equal(merged[0][name], merged[1][name]) for name in merged[0])
     assert torch.equal(*gradients)
     # A vote over all tensors needs experts that are still there.
     expected = prepare("ties", Bench(bench).deltas(dict.fromkeys(TASKS, 1)))
     prepared = made.task_vectors("ties", TASKS)
     assert all(torch.equal(prepared[name], expected[name]) for name in expected)
+
+
+def squares(bench, batch):
+    """A loss that depends on every logit."""
+    return bench.space.family.logits(bench.model, batch).square().sum()

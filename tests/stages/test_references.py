@@ -7,6 +7,7 @@ from stages.trained import adapter, full
 from transformers import AutoConfig, Qwen2Config
 
 from remerge import learn
+from remerge.blend import Weights
 from remerge.measures.references import divergences, side_by_side
 from remerge.methods import find
 from remerge.stages import data, references
@@ -61,7 +62,7 @@ def test_in_learning_an_expert_says_what_it_says_alone(existing, monkeypatch, ho
         assert own["kl"] == pytest.approx(0, abs=1e-6) and own["n"] == 4
         # Nothing is held for it that is in memory already.
         _, vectors = bench._vectors
-        stacked = [tau.theta for tau in vectors.values() if isinstance(tau, learn.Weights)]
+        stacked = [tau.theta for tau in vectors.values() if isinstance(tau, Weights)]
         held = {place(t) for t in [*bench.base.values(), *bench.parameters.values(), *stacked]}
         changed = vectors.keys() & {*bench.theta_0.head}
         assert (place(reference.head.weight[0]) in held) == (how == "own vectors" or not changed)

@@ -1,7 +1,6 @@
 """Common parts of the families that read text: the tokenizer, prompts and answers."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttenti
 from remerge.checkpoints.models import load_whole
 from remerge.errors import UserError
 from remerge.families import ANSWERS_AT_ONCE, Batch, Example, Head, by_length
+from remerge.passes import instead
 
 TOKENIZERS = (
     "tokenizer.json",
@@ -161,7 +161,11 @@ class Text:
         if whole.config.is_encoder_decoder:
             inputs = {"encoder_outputs": (empty,), "decoder_input_ids": tokens}
         states = BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=empty)
-        with _gives(whole.get_decoder(), states), _gives(whole.get_output_embeddings(), made.unsqueeze(0)):
+        words = made.unsqueeze(0)
+        with (
+            instead(whole.get_decoder(), lambda *given, **named: states),
+            instead(whole.get_output_embeddings(), lambda *given: words),
+        ):
             logits: Tensor = whole.forward(**inputs, use_cache=False).logits
         return logits.squeeze(0).float()
 
@@ -208,16 +212,6 @@ class Text:
             for i, tokens in zip(chunk, out[:, width if left else 1 :].tolist(), strict=True):
                 answers[i] = tokens[: tokens.index(self.eos) + 1] if self.eos in tokens else tokens
         return [answers[i] for i in range(len(examples))]
-
-
-@contextmanager
-def _gives(module: Any, output: Any) -> Iterator[None]:
-    """Let a module return a fixed output, whatever its input."""
-    module.forward = lambda *given, **named: output
-    try:
-        yield
-    finally:
-        del module.forward  # so that the class's own method is found again
 
 
 def _tokenizer(folder: Path) -> Any:

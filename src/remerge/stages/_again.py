@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
+from remerge.blend import Blend
 from remerge.config import Config
 from remerge.deltas import layer_of
 from remerge.errors import UserError
 from remerge.folders.card import Coefficients
-from remerge.learn import Blend
 from remerge.methods import Method, find
 from remerge.records import Merge
 from remerge.stages._bench import Bench

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from remerge import learn
+from remerge.blend import Tau, Weights
 from remerge.checkpoints.models import held, state_of
 from remerge.checkpoints.reading import Checkpoint
 from remerge.config import Config
 from remerge.deltas import Deltas, LowRank, State, Value
 from remerge.errors import UserError
 from remerge.families.linearised import Linearised
-from remerge.learn import Fit, Tau, Weights
+from remerge.learn import Fit
 from remerge.measures.references import Reference
 from remerge.measures.score import Split, score
 from remerge.measures.words import word_head

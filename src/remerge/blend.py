@@ -1,0 +1,265 @@
+"""The merged model as a function of its coefficients, and its gradient, without a graph through the merge.
+
+The merge is theta = theta_0 + sum_t lam_t tau_t, with one lam for each expert and layer. It is written into
+the module in place; an ordinary backward pass gives dL/dtheta, and
+
+    dL/dlam_t^l = < dL/dtheta^l , tau_t^l >
+
+so nothing as large as the model is allocated. For a low-rank tau = s B A, the inner product is
+s < B^T dL/dtheta, A >, so tau is never formed. Two tensors are not written whole for a step: of an input
+embedding, the rows that are looked up; of an output head, nothing (`_Head`).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from remerge.deltas import LowRank, Scratch, State, layer_of, places
+from remerge.passes import instead
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The experts' own values of one tensor; its task vectors are these minus theta_0.
+
+    Attributes:
+        theta: stacked, ``[T, *shape]``, in half precision: the differences would take twice the memory.
+    """
+
+    theta: Tensor
+
+
+Tau = Tensor | Weights | list[LowRank]
+"""The task vectors of one tensor: stacked ``[T, *shape]`` in any float dtype, as `Weights`, or as factors."""
+
+
+class Blend:
+    """A module whose parameters are theta_0 + sum_t lam_t^l tau_t^l, and the gradient of lam.
+
+    Args:
+        model: the module; its parameters are overwritten.
+        base: theta_0 by name.
+        tau: the task vectors by name. Other parameters keep their values and get no gradient.
+    """
+
+    def __init__(self, model: nn.Module, base: State, tau: Mapping[str, Tau]) -> None:
+        self.base, self.tau = base, tau
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in tau)
+        for module in model.modules():
+            if isinstance(module, nn.Embedding):
+                module.sparse = True  # only the rows that are looked up have a gradient
+        self.parameters = {name: p for name, p in model.named_parameters() if name in tau}
+        self.heads = {name: head for name, head in _heads(model).items() if name in tau}
+        self.lookups = {name: held for name, held in _lookups(model, self.heads).items() if name in tau}
+        self.layers = sorted({layer_of(name) for name in tau}, key=_natural)
+        first = next(iter(tau.values()))
+        self.experts = len(first.theta if isinstance(first, Weights) else first)
+        self.column = {name: self.layers.index(layer_of(name)) for name in tau}
+
+    @torch.no_grad()
+    def write(self, lam: Tensor) -> None:
+        """Write the merged weights for ``lam``, ``[T, layers]`` or ``[T, 1]``, into the module."""
+        lam = lam.expand(-1, len(self.layers))
+        for name, parameter in self.parameters.items():
+            _write(parameter, self.base[name], self.tau[name], lam[:, self.column[name]])
+
+    def gradient(self, lam: Tensor, loss: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+        """The loss of a merge, and dL/dlam, float32 ``[T, layers]``.
+
+        Args:
+            lam: the merge's coefficients, ``[T, layers]`` or ``[T, 1]``.
+            loss: computes the loss with the module, whose weights are the merge while it runs, but not after.
+        """
+        lam = lam.expand(-1, len(self.layers))
+        found = torch.zeros(self.experts, len(self.layers), device=lam.device)
+        with ExitStack() as step:
+            for name, parameter in self.parameters.items():
+                at = lam[:, self.column[name]]
+                self._place(step, name, parameter, at, found[:, self.column[name]])
+            value = loss()
+            value.backward()  # type: ignore[no-untyped-call]
+        return value.detach(), found
+
+    @torch.no_grad()
+    def _place(self, step: ExitStack, name: str, parameter: Tensor, lam: Tensor, found: Tensor) -> None:
+        """Let a step use one merged tensor, and add its part of dL/dlam, ``[T]``, to ``found``.
+
+        Each weight's gradient is freed as soon as it has been used.
+        """
+        theta_0, tau = self.base[name], self.tau[name]
+        head, lookups = self.heads.get(name), self.lookups.get(name, [])
+        whole = head is None and not lookups
+
+        def collect(parameter: Tensor) -> None:
+            gradient: Any = parameter.grad
+            rows: Tensor | slice = slice(None)
+            assert gradient is not None, name
+            # If this is a table's dense gradient, rows were used that this step did not write.
+            assert whole or gradient.is_sparse, name
+            if gradient.is_sparse:
+                gradient = gradient.coalesce()
+                gradient, rows = gradient.values(), gradient.indices()[0]
+            found.add_(_inner(theta_0, tau, gradient, rows))
+            parameter.grad = None
+
+        if whole:
+            _write(parameter, theta_0, tau, lam)
+        if head is not None:
+            step.enter_context(_merged_head(head, theta_0, tau, lam, found))
+        for module in lookups:
+            rows = partial(_write_rows, parameter, theta_0, tau, lam)
+            step.callback(module.register_forward_pre_hook(rows).remove)
+        step.callback(parameter.register_post_accumulate_grad_hook(collect).remove)  # type: ignore[no-untyped-call]
+
+
+class _Head(torch.autograd.Function):
+    """An output head's product with its merged matrix, of which only some rows exist at a time.
+
+    A head has as many rows as there are words, and a step reads few states: writing the matrix, reading it
+    twice and writing its gradient would take longer than the products.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, lam: Tensor, theta_0: Tensor, tau: Tau) -> Tensor:
+        """The products of states, ``[*, h]``: ``[*, V]``."""
+        ctx.save_for_backward(states, lam)
+        ctx.theta_0, ctx.tau = theta_0, tau
+        columns = states.reshape(-1, states.shape[-1]).T
+        # With words as rows, a product with few states takes no longer than reading the head.
+        made = columns.new_empty(len(theta_0), columns.shape[1])
+        for rows in _some_rows(theta_0):
+            torch.mm(_merged(theta_0, tau, lam, rows).to(states.dtype), columns, out=made[rows])
+        return made.T.reshape(*states.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *given: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        """dL/dstates, and dL/dlam, float32 ``[T]``."""
+        states, lam = ctx.saved_tensors
+        rows_of_states, gradient = states.reshape(-1, states.shape[-1]), given[0].flatten(0, -2)
+        of_states, of_lam = torch.zeros_like(rows_of_states, dtype=torch.float32), torch.zeros_like(lam)
+        for rows in _some_rows(ctx.theta_0):
+            some = gradient[:, rows]
+            theta = _merged(ctx.theta_0, ctx.tau, lam, rows).to(states.dtype)
+            of_states += some @ theta
+            of_lam += _inner(ctx.theta_0, ctx.tau, some.T @ rows_of_states, rows)
+        return of_states.to(states.dtype).view_as(states), of_lam, None, None
+
+
+@contextmanager
+def _merged_head(head: Any, theta_0: Tensor, tau: Tau, lam: Tensor, found: Tensor) -> Iterator[None]:
+    """Let a head multiply by its merged matrix for one step, and add dL/dlam to ``found``."""
+    lam = lam.clone().requires_grad_()
+
+    def collect(lam: Any) -> None:
+        found.add_(lam.grad)
+
+    lam.register_post_accumulate_grad_hook(collect)  # type: ignore[no-untyped-call]
+
+    def product(states: Tensor) -> Tensor:
+        made: Tensor = _Head.apply(states, lam, theta_0, tau)  # type: ignore[no-untyped-call]
+        return made if head.bias is None else made + head.bias
+
+    with instead(head, product):
+        yield
+
+
+def _heads(model: nn.Module) -> dict[str, nn.Linear]:
+    """The output head by the name of its weight, if the model has one that is a plain product."""
+    whole: Any = model
+    head = whole.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
+    if type(head) is not nn.Linear:
+        return {}
+    return {name: head for name, parameter in model.named_parameters() if parameter is head.weight}
+
+
+def _lookups(model: nn.Module, heads: Mapping[str, nn.Module]) -> dict[str, list[nn.Module]]:
+    """The input embeddings by name, with the modules that look them up, if only these and heads read them."""
+    table = model.get_input_embeddings() if isinstance(model, PreTrainedModel) else None
+    if not isinstance(table, nn.Embedding):
+        return {}
+    name = next(name for name, parameter in model.named_parameters() if parameter is table.weight)
+    held = [m for m in model.modules() if any(p is table.weight for p in m.parameters(recurse=False))]
+    readers = [module for module in held if module is not heads.get(name)]
+    return {name: readers} if all(isinstance(module, nn.Embedding) for module in readers) else {}
+
+
+def _write(parameter: Tensor, theta_0: Tensor, tau: Tau, lam: Tensor) -> None:
+    """Write theta_0 + sum_t lam_t tau_t, summed in float32, into a parameter."""
+    if isinstance(tau, list):
+        parameter.copy_(_low_rank(theta_0, tau, lam, slice(None)))
+        return
+    merged = parameter.view(-1)
+    for where, base, vectors in _pieces(theta_0, tau, slice(None)):
+        merged[where] = torch.addmv(base, vectors.T, lam)
+
+
+@torch.no_grad()
+def _write_rows(
+    parameter: Tensor, theta_0: Tensor, tau: Tau, lam: Tensor, module: nn.Module, given: tuple[Tensor]
+) -> None:
+    """A hook that does the same, for the rows that a module is about to look up."""
+    rows: Tensor = torch.unique(given[0])
+    parameter[rows] = _merged(theta_0, tau, lam, rows).to(parameter.dtype)
+
+
+def _merged(theta_0: Tensor, tau: Tau, lam: Tensor, rows: Tensor | slice) -> Tensor:
+    """theta_0 + sum_t lam_t tau_t in some rows, float32."""
+    if isinstance(tau, list):
+        return _low_rank(theta_0, tau, lam, rows)
+    merged = torch.empty_like(theta_0[rows], dtype=torch.float32, memory_format=torch.contiguous_format)
+    for where, base, vectors in _pieces(theta_0, tau, rows):
+        torch.addmv(base, vectors.T, lam, out=merged.view(-1)[where])
+    return merged
+
+
+def _low_rank(theta_0: Tensor, factors: list[LowRank], lam: Tensor, rows: Tensor | slice) -> Tensor:
+    """theta_0 + sum_t lam_t s_t B_t A_t in some rows, float32: one product of the concatenated factors."""
+    B = torch.cat([f.B[rows].float() * f.scaling for f in factors], dim=1)
+    A = torch.cat([lam_t * f.A.float() for lam_t, f in zip(lam, factors, strict=True)])
+    return torch.addmm(theta_0[rows].float(), B, A)
+
+
+def _inner(theta_0: Tensor, tau: Tau, gradient: Tensor, rows: Tensor | slice) -> Tensor:
+    """< tau_t, gradient > for every expert, ``[T]``, where the gradient is that of some rows."""
+    if not isinstance(tau, list):
+        flat = gradient.reshape(-1)
+        parts = [vectors @ flat[where].float() for where, _, vectors in _pieces(theta_0, tau, rows)]
+        return torch.stack(parts).sum(dim=0)
+    gradient = gradient.float()
+    products = [((f.B[rows].float().T @ gradient) * f.A.float()).sum() * f.scaling for f in tau]
+    return torch.stack(products)
+
+
+def _pieces(
+    theta_0: Tensor, tau: Tensor | Weights, rows: Tensor | slice
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Pieces of some rows: flat positions, theta_0 at these, ``[n]``, and task vectors, ``[T, n]``, float32.
+
+    The vectors may be in a buffer that is reused.
+    """
+    base, wide = theta_0[rows].reshape(-1), Scratch()
+    stack = (tau.theta if isinstance(tau, Weights) else tau)[:, rows].flatten(1)
+    for where in places(base):
+        own, vectors = base[where].float(), stack[:, where]
+        if vectors.dtype != torch.float32:
+            vectors = wide(vectors).copy_(vectors)
+        yield where, own, vectors.sub_(own) if isinstance(tau, Weights) else vectors
+
+
+def _some_rows(matrix: Tensor) -> Iterator[slice]:
+    """The rows of a matrix, some at a time, in order."""
+    width = matrix.shape[1]
+    for where in places(matrix, whole=width):
+        yield slice(where.start // width, where.stop // width)
+
+
+def _natural(layer: str) -> list[tuple[int, str]]:
+    """Sort key that puts block 10 after block 9."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in layer.split(".")]
