@@ -1,10 +1,10 @@
-"""What a step of learned coefficients costs, as a multiple of the bare model's forward and backward pass.
+"""The cost of a step of learning coefficients, as a multiple of the bare model's forward and backward pass.
 
     python benchmarks/learning.py                      # 50M parameters, T = 2 and 7, tied and untied
     python benchmarks/learning.py --size 50M-words     # as many words as Qwen2 has
     python benchmarks/learning.py --size 500M --device cuda
 
-Both take the same inputs and put the head on answer positions alone; the bare model is given the experts'
+Both take the same inputs and apply the head at answer positions only; the bare model is given the experts'
 distributions. The table is printed as markdown.
 """
 
@@ -31,16 +31,16 @@ STEPS = 6
 
 
 class Tokens(CausalLM):
-    """Decoders without a tokenizer: examples are made of tokens."""
+    """Decoders without a tokenizer, since examples consist of tokens."""
 
     fill = 0
 
     def __init__(self) -> None:
-        """Nothing to load."""
+        """Load nothing."""
 
 
 def model(size: str, tied: bool, device: str) -> Qwen2ForCausalLM:
-    """A Qwen2 of random weights."""
+    """A Qwen2 with random weights."""
     named, given = shapes(**SIZES[size]), SIZES[size]
     torch.manual_seed(0)
     config = Qwen2Config(
@@ -61,7 +61,7 @@ def model(size: str, tied: bool, device: str) -> Qwen2ForCausalLM:
 def references(
     tokens: tuple[int, int], inputs: int, base: State, tau: Mapping[str, Tensor], names: list[str]
 ) -> list[Reference]:
-    """Inputs of each task, whose answers have two tokens, with states and the head of its expert."""
+    """Inputs of each task, with answers of two tokens, and the states and head of its expert."""
     draw, made = Random(0), []
     words, width = base[names[0]].shape
     for task in range(len(tau[names[0]])):
@@ -83,7 +83,7 @@ def bare(
     objective: Callable[..., Tensor],
     experts: list[Tensor],
 ) -> None:
-    """As many forward and backward passes on the same inputs, all gradients of weights taken."""
+    """Do the same number of forward and backward passes on the same inputs, with gradients of all weights."""
     device = next(whole.parameters()).device
     whole.requires_grad_(True)
     for expert, some in zip(experts, steps(given), strict=True):

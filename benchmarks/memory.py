@@ -1,11 +1,11 @@
-"""The most memory that a merge takes, in models: experts, base, and the module that merges are written into.
+"""The peak memory of a merge, in models: experts, base, and the module that merges are written into.
 
-    python benchmarks/memory.py                       # every kind of models, 2, 4 and 7 experts
+    python benchmarks/memory.py                       # every kind of model, 2, 4 and 7 experts
     python benchmarks/memory.py --kinds decoder --experts 7
 
-Models of random weights, some 50 million, and what the pipeline's stages make of them. Each merge has a
-process of its own: Linux's peak resident set while models are read and merged, less what the process held
-before (libraries, data), in bases as they are stored. The table is printed as markdown.
+The models have about 50 million random weights and are prepared by the pipeline's stages. Each merge runs in
+its own process, which measures Linux's peak resident set while models are read and merged, minus what it held
+before (libraries, data), in multiples of the base as it is stored. The table is printed as markdown.
 """
 
 import argparse
@@ -45,7 +45,7 @@ KINDS: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "encoder": ("classifier", "deberta", {**LARGE, "pooler_hidden_size": 512}, "float32"),
     "images": ("clip", "clip", {"vision_config": LARGE}, "float32"),
 }
-"""Family, miniature whose tokenizer and configuration it takes, what of it is larger, type of the weights."""
+"""Family, miniature with the tokenizer and configuration, sizes that replace its own, dtype of weights."""
 MERGES: dict[str, dict[str, Any]] = {
     "adamerging": {"inputs": 2, "epochs": 1},
     "divmerge": {"inputs": 2, "epochs": 1, "level": "layer"},
@@ -57,13 +57,13 @@ MERGES: dict[str, dict[str, Any]] = {
 
 
 def larger(given: dict[str, Any], by: dict[str, Any]) -> dict[str, Any]:
-    """A configuration with other numbers, those of its parts too; what follows from them is left out."""
+    """A configuration with other numbers, also in its parts; values that follow from them are left out."""
     kept = {key: value for key, value in given.items() if key != "layer_types"}
     return kept | {k: larger(given[k], v) if isinstance(v, dict) else v for k, v in by.items()}
 
 
 def make(kind: str, folder: Path) -> None:
-    """A base, an expert for each task, all that the stages before merges write, and their configuration."""
+    """Write a base, an expert for each task, a configuration, and the output of all stages before merges."""
     family, name, by, dtype = KINDS[kind]
     source, place, tasks = SOURCES / f"miniature-{name}", folder / "base", {}
     given = larger(json.loads((source / "config.json").read_text()), by)
@@ -117,7 +117,7 @@ def make(kind: str, folder: Path) -> None:
 
 
 def probe(written: str, count: int) -> None:
-    """In a fresh process: the peak of one merge, in models."""
+    """Print the peak memory of one merge, in models; run this in a fresh process."""
     prepare_process(1, tf32=False)
     config = configuration.load(Path("memory.yaml"))
     bench, tasks = Bench(config), tuple(sorted(config.tasks)[:count])

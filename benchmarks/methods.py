@@ -1,11 +1,12 @@
-"""How fast merging is, and how much memory it takes, as ratios within one run.
+"""The speed and memory of merging, as ratios within one run.
 
     python benchmarks/methods.py                                  # 50M parameters, a few minutes
     python benchmarks/methods.py --size 500M --experts 4          # Qwen2.5-0.5B's shape
     python benchmarks/methods.py --parts decomposition memory
 
-Against one streaming pass over the same tensors, against mergekit's in-process `merge_state_dicts` (unless
-`--no-mergekit`) and against the thin SVD of the dense concatenation. The table is printed as markdown.
+Merging is compared with one streaming pass over the same tensors, with mergekit's in-process
+`merge_state_dicts` (unless `--no-mergekit`), and with the thin SVD of the dense concatenation. Tables are
+printed as markdown.
 """
 
 import argparse
@@ -77,7 +78,7 @@ def world(
 
 
 def streaming_pass(base: dict[str, Tensor], experts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Read every tensor once, write one result: the least that any merge does."""
+    """Read every tensor once and write one result: the least that any merge must do."""
     out = {}
     for name, theta in base.items():
         total = theta.clone()
@@ -98,7 +99,7 @@ def seconds(run: Callable[[], object], device: str = "cpu") -> float:
 
 
 def in_turns(runs: dict[str, Callable[[], object]], rounds: int, device: str = "cpu") -> dict[str, float]:
-    """The least wall time of each, all run once a round: what slows a machine slows them alike."""
+    """The shortest wall time of each; all run once per round, so that load slows all of them equally."""
     taken = [{label: seconds(run, device) for label, run in runs.items()} for _ in range(rounds)]
     return {label: min(times[label] for times in taken) for label in runs}
 
@@ -110,7 +111,7 @@ def call(label: str, base: dict[str, Tensor], experts: list[dict[str, Tensor]]) 
 
 
 def entrywise(args: argparse.Namespace) -> None:
-    """Methods against one pass and against mergekit."""
+    """Compare methods with one pass and with mergekit."""
     print("| size | dtype | T | method | seconds | passes | mergekit, s | times faster |")
     print("| --- | --- | ---: | --- | ---: | ---: | ---: | ---: |")
     for dtype in args.dtype:
@@ -148,7 +149,7 @@ def mergekit(
 
 
 def decomposition(args: argparse.Namespace) -> None:
-    """The joint basis of DRM-H against the thin SVD of the concatenation."""
+    """Compare the joint basis of DRM-H with the thin SVD of the concatenation."""
     print("| deltas | T | joint basis, s | thin SVD, s | times faster | singular values, rel. error |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     generator = torch.Generator().manual_seed(0)
@@ -184,7 +185,7 @@ def decomposition(args: argparse.Namespace) -> None:
 
 
 def memory(args: argparse.Namespace) -> None:
-    """Peak memory beyond inputs and output, each merge in a process of its own."""
+    """Print the peak memory beyond inputs and output, with each merge in its own process."""
     print("| size | dtype | T | method | beyond inputs and output, MiB | largest tensors in float32 |")
     print("| --- | --- | ---: | --- | ---: | ---: |")
     for dtype in args.dtype:
@@ -204,12 +205,12 @@ def memory(args: argparse.Namespace) -> None:
 
 
 def probe(args: argparse.Namespace) -> None:
-    """In a fresh process: what one merge adds to the peak resident memory."""
+    """Print what one merge adds to the peak resident memory; run this in a fresh process."""
     torch.set_num_threads(1)
     base, experts = world(args.size, args.experts[0], getattr(torch, args.dtype[0]), "cpu")
     small = {name: theta[:8] for name, theta in base.items()}
     call(args.probe, small, [{n: t[:8] for n, t in e.items()} for e in experts])
-    # The peak is reset to what is resident now; getrusage would tell the parent's.
+    # The peak is reset to what is resident now; getrusage would report the parent's.
     Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
     merged = call(args.probe, base, experts)
@@ -220,7 +221,7 @@ def probe(args: argparse.Namespace) -> None:
 
 
 def resident(field: str) -> int:
-    """Bytes of resident memory, ``VmRSS`` now or ``VmHWM`` at its peak (Linux)."""
+    """Bytes of resident memory: ``VmRSS`` for now, ``VmHWM`` for its peak (Linux)."""
     status = Path("/proc/self/status").read_text()
     return int(status.split(f"{field}:")[1].split()[0]) * 1024
 

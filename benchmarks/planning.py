@@ -1,9 +1,9 @@
-"""The seconds in which Snakemake plans a campaign, and the files that the campaign writes.
+"""The time that Snakemake takes to plan a campaign, and the number of files that the campaign writes.
 
     python benchmarks/planning.py
 
-Ten tasks, subsets of two and more of them, and a hundred variants of four methods, in one job per method and
-in eight; nothing is run. The table is printed as markdown; seconds are those of the processor.
+The campaign has ten tasks, subsets of two or more of them, and a hundred variants of four methods, in one job
+per method and in eight; nothing is run. The table is printed as markdown; seconds are CPU time.
 """
 
 import argparse
@@ -24,7 +24,7 @@ TASKS = 10
 METHODS = {"task_arithmetic": "scale", "ties": "density", "dare": "density", "breadcrumbs": "density"}
 VARIANTS = 100
 CAMPAIGNS: tuple[dict[str, int], ...] = ({"at_most": 12}, {})
-"""What is said of the subsets: twelve of each size, less where there are fewer; all."""
+"""Settings of the subsets: at most twelve of each size, or all."""
 
 
 def campaign(subsets: dict[str, int]) -> dict[str, Any]:
@@ -41,13 +41,13 @@ def campaign(subsets: dict[str, int]) -> dict[str, Any]:
 
 
 def merges(config: Path) -> int:
-    """How many merges a configuration asks for."""
+    """The number of merges that a configuration asks for."""
     asked = configuration.load(config)
     return VARIANTS * sum(len(asked.subsets(size)) for size in asked.sizes)
 
 
 def plan(config: Path, shards: int) -> tuple[float, int]:
-    """Seconds of Snakemake's summary of a run that has not begun, and the files that it lists."""
+    """The seconds for Snakemake's summary of a run that has not begun, and the number of files it lists."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--configfile", config]
     command += ["--directory", config.parent, "--cores", 2, "--scheduler", "greedy", "--summary"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

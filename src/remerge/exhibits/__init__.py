@@ -1,14 +1,14 @@
 """Tables and figures: one file each, found by its path.
 
-``divmerge/table5.py`` is the exhibit `divmerge_table5`, of the benchmarks whose configuration says ``paper:
-divmerge``. Those in the folders `general`, for every benchmark, and `compare`, for several benchmarks side by
-side, are named after their file only. A file contains
+``divmerge/table5.py`` is the exhibit `divmerge_table5`, for benchmarks whose configuration says ``paper:
+divmerge``. Exhibits in the folders `general` (for every benchmark) and `compare` (for several benchmarks side
+by side) are named after their file only. A file contains
 
 - a docstring, with the title in its first line and the caption below, and ``{field}`` for values from the
   configuration (`Run.facts`) or the builder (``facts`` of its result),
 - ``READS``, the records that it reads, named after the stages that write them,
-- ``applies(config)``, if not every benchmark of its paper has it; it is run without the rest of the file,
-- ``build(run)``, which returns a `Table` or a `Figure`; in `compare` both are given lists.
+- ``applies(config)``, if some benchmarks of its paper lack it; it is run without the rest of the file,
+- ``build(run)``, which returns a `Table` or a `Figure`; in `compare`, both functions are given lists.
 
 Published numbers are beside it in ``table5.csv``. Everything but ``build`` is read without importing the
 file: the workflow uses it for planning, and pandas and matplotlib take a second.
@@ -59,7 +59,7 @@ class Exhibit:
 
     @property
     def source(self) -> str:
-        """Such as ``DivMerge, Table 5``; empty if it is in no paper."""
+        """Where it was published, such as ``DivMerge, Table 5``; empty if it is in no paper."""
         return f"{title_of(self.paper)}, {_words(self.name.partition('_')[2])}" if self.paper else ""
 
     @property
@@ -69,7 +69,7 @@ class Exhibit:
 
     @property
     def short(self) -> str:
-        """Such as ``Table 5`` or ``Seconds``; with the paper, if there may be several."""
+        """A short name, such as ``Table 5`` or ``Seconds``; it includes the paper if there may be several."""
         return self.source if self.source and self.folder == COMPARE else _words(self.file.stem)
 
     @property
@@ -98,7 +98,7 @@ class Exhibit:
         return [*code, *(numbers for folder in folders for numbers in sorted(folder.glob("*.csv")))]
 
     def applies(self, config: Config | list[Config]) -> bool:
-        """Whether a benchmark has it, or several side by side."""
+        """Whether it applies to a benchmark, or to several side by side."""
         folders = (COMPARE,) if isinstance(config, list) else (GENERAL, config.paper)
         if self.folder not in folders:
             return False
@@ -148,7 +148,7 @@ def known() -> dict[str, Exhibit]:
 
 
 def of(config: Config | list[Config]) -> dict[str, Exhibit]:
-    """The exhibits of a benchmark, its paper's first, or of several side by side."""
+    """The exhibits of a benchmark (those of its paper first), or of several side by side."""
     mine = [exhibit for exhibit in known().values() if exhibit.applies(config)]
     return {exhibit.name: exhibit for exhibit in sorted(mine, key=lambda exhibit: exhibit.folder == GENERAL)}
 
@@ -160,7 +160,7 @@ def papers() -> list[str]:
 
 
 def said_of(paper: str) -> tuple[str, str]:
-    """A paper's title, and the text on what is left out, from the docstring of its folder."""
+    """A paper's title, and the explanation of what is left out, from the docstring of its folder."""
     text = (FOLDER / paper / "__init__.py").read_text()
     title, _, left_out = (ast.get_docstring(ast.parse(text)) or paper).partition("\n")
     return title.rstrip("."), " ".join(left_out.split())
@@ -172,7 +172,7 @@ def title_of(paper: str) -> str:
 
 
 def _words(name: str) -> str:
-    """``table5`` as printed: ``Table 5``."""
+    """A name as it is printed: ``Table 5`` for ``table5``."""
     return re.sub(r"(?<=[a-z])(?=\d)|_", " ", name).capitalize()
 
 

@@ -38,7 +38,7 @@ def heat(axes: Axes, values: Any, names: Sequence[str], title: str) -> None:
 
 
 def _collide(axes: Axes) -> bool:
-    """Whether two neighbouring names of columns are wider than their cells."""
+    """Whether two neighbouring column names would touch."""
     widths = [label.get_window_extent().width for label in axes.get_xticklabels()]
     cell = axes.get_window_extent().width / len(widths)
     return any((one + other) / 2 > 0.95 * cell for one, other in pairwise(widths))

@@ -26,7 +26,7 @@ def label_ends(axes: Axes, last: float, ends: Sequence[tuple[float, str, Style]]
 
 
 def spread(wanted: Sequence[float], gap: float) -> list[float]:
-    """Positions in [0, 1] near ``wanted``, in its falling order and at least ``gap`` apart."""
+    """Positions in [0, 1] near ``wanted``, in the same descending order, at least ``gap`` apart."""
     groups: list[tuple[list[float], float]] = []  # members, and the middle of their block
     for value in wanted:
         members = [value]
@@ -50,7 +50,7 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
 
 
 def legend_above(figure: Figure, axes: Axes) -> None:
-    """The names of the axes' lines above them, four in a row, and everything within the figure."""
+    """Put the names of the lines above the axes, four in a row, and fit everything into the figure."""
     handles, labels = axes.get_legend_handles_labels()
     figure.set_layout_engine("constrained")
     near: dict[str, Any] = {"handlelength": 1.7, "handletextpad": 0.5, "columnspacing": 1.2, "frameon": False}

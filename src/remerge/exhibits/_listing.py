@@ -1,4 +1,4 @@
-"""The papers' exhibits as markdown: which benchmarks produce each, with how many published numbers."""
+"""The exhibits as markdown, with the benchmarks that produce each and the count of published numbers."""
 
 import csv
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ HEADER = "| exhibit | title | benchmarks | numbers beside ours |\n| --- | --- | 
 
 
 def listing(configs: Sequence[Config]) -> str:
-    """One table per paper, one row per exhibit, and the omissions; links are relative to ``docs/``."""
+    """One table per paper with a row per exhibit, and what is left out; links are relative to ``docs/``."""
     parts = [HEAD]
     for paper in exhibits.papers():
         title, left_out = exhibits.said_of(paper)
@@ -43,7 +43,7 @@ def _row(exhibit: exhibits.Exhibit, configs: Sequence[Config]) -> str:
 
 
 def _beside(exhibit: exhibits.Exhibit, benchmarks: Sequence[str]) -> str:
-    """The count of published numbers in the exhibit, for the benchmarks that make it and for all."""
+    """The count of published numbers: for the benchmarks that make the exhibit, and for all if different."""
     numbers = exhibit.file.with_suffix(".csv")
     if not numbers.exists():
         return ""

@@ -1,4 +1,4 @@
-"""The methods of a run and the bootstrap that compares them, also with unmerged models."""
+"""The methods of a run, and the bootstrap that compares them with each other and with unmerged models."""
 
 import numpy as np
 
@@ -11,8 +11,8 @@ class Comparison:
 
     Attributes:
         variants: the methods.
-        models: their names, followed, if asked for, by those of the unmerged models: the
-            references of the run, and ``expert``, the best expert of each subset on all its tasks.
+        models: their names and, on request, those of the unmerged models: the references of the run,
+            and ``expert``, which is the best expert of each subset on all its tasks.
         best: the method with the highest mean ANP among those that make all merges.
     """
 
@@ -28,17 +28,17 @@ class Comparison:
         self.best = self.variants[int(np.nanargmax(means))]
 
     def mean(self, model: str) -> float:
-        """The mean ANP over all merges; NaN for a method that does not make all."""
+        """The mean ANP over all merges; NaN for a method that does not make all of them."""
         return float(self._resampled.anp[self.models.index(model)].mean())
 
     def lead(self, first: str, second: str, *sizes: int) -> Difference:
-        """The lead of one over another in the merges that both make, of all sizes or of these."""
+        """The lead of one model over another in the merges that both have, of all or of the given sizes."""
         places = self.models.index(first), self.models.index(second)
         return self._resampled.difference(*places, sizes or None)
 
 
 def _with_unmerged(run: Run, outcomes: Outcomes) -> Outcomes:
-    """The outcomes with the unmerged models beside the methods, as if they were merges of each subset."""
+    """The outcomes, with unmerged models added to the methods as if they were merges of each subset."""
     models = [*run.references, *run.tasks]
     answered = {m: {t: run.unmerged_outcomes(m, t).astype(np.float32) for t in run.tasks} for m in models}
     share = run.accuracy / [run.own[task].value or np.nan for task in run.tasks]

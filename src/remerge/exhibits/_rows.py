@@ -1,4 +1,4 @@
-"""The common form of tables: one row per method, the paper's numbers beside ours, the best in bold."""
+"""The form that tables share: one row per method, the paper's numbers beside ours, the best in bold."""
 
 from collections.abc import Iterable, Mapping
 from math import nan
@@ -21,7 +21,7 @@ REFERENCES = ("base", "expert", "experts", "multitask")
 def method_rows(run: Run, paper: Mapping[str, str]) -> list[Row]:
     """A row for the base, for every variant in order, and for multitask if there is one.
 
-    ``paper_row`` is what a paper calls the variant; ``paper`` has these names by ours.
+    ``paper_row`` is the paper's name for the variant; ``paper`` maps our names to the paper's.
     """
     base, *multitask = (
         {"variant": name, "method": MODELS[name], "paper_row": None} for name in run.references
@@ -31,13 +31,13 @@ def method_rows(run: Run, paper: Mapping[str, str]) -> list[Row]:
 
 
 def reference_rules(rows: list[Row]) -> frozenset[int]:
-    """Rules between the references and the merges."""
+    """The positions of the rules that separate the references from the merges."""
     places = _merges(rows)
     return frozenset({places[0], places[-1] + 1})
 
 
 def best(rows: list[Row], keys: list[str]) -> frozenset[tuple[int, str]]:
-    """The best cell of each column among the merges; several if they print the same."""
+    """The best cell of each column among the merges, or several if they are printed as the same number."""
     marks = set()
     for key in keys:
         values = {place: round(row[key], 2) for place, row in enumerate(rows)}
@@ -47,7 +47,7 @@ def best(rows: list[Row], keys: list[str]) -> frozenset[tuple[int, str]]:
 
 
 def beside(ours: Column, paper_key: str, paper: Published | None) -> list[Column]:
-    """Our column, and the paper's next to it under the same head, if the paper has one."""
+    """Our column, followed by the paper's under the same heading if the paper has one."""
     if not paper:
         return [ours]
     here = Column(ours.key, "ours", ours.head, ours.digits, ours.half_width)
@@ -68,7 +68,7 @@ def mean(values: Iterable[float]) -> float:
 
 
 def counts(counts: Iterable[int]) -> str:
-    """One number if all agree, else their range."""
+    """One number if all are equal, otherwise their range."""
     least, *_, most = sorted([*(found := list(counts)), *found])
     return str(least) if least == most else f"{least} to {most}"
 

@@ -1,4 +1,4 @@
-"""Merges of one group by the scale of the merged vector: one curve per method."""
+"""The merges of one group against the scale of the merged vector: one curve per method."""
 
 from dataclasses import dataclass
 from statistics import fmean
@@ -30,7 +30,7 @@ class Curve:
     Attributes:
         label: the method's name in figures.
         look: its style.
-        merges: by scale, rising.
+        merges: by scale, in ascending order.
         chosen: the scale chosen on validation scores, if a variant is tuned.
     """
 
@@ -40,7 +40,7 @@ class Curve:
     chosen: float | None
 
     def scores(self, case: str) -> dict[float, dict[str, float]]:
-        """The scores of one merge by scale and task, in %, means over seeds."""
+        """The scores of one merge by scale and task, in %, averaged over seeds."""
         return {
             scale: _mean([merge for merge in merges if merge.case == case])
             for scale, merges in self.merges.items()

@@ -1,4 +1,4 @@
-"""Variants that differ in a parameter or two, as one line."""
+"""Variants that differ in one or two parameters, drawn as one line."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,7 +10,7 @@ from remerge.variants import name_of
 
 
 def without(variant: Variant, *keys: str) -> tuple[str, Style]:
-    """A variant's name in figures and its look, without some of its parameters."""
+    """A variant's name in figures and its style, without some of its parameters."""
     params = {key: value for key, value in variant.params.items() if key not in keys}
     name = printed(variant.name, variant.params)
     notes = tuple(note for note in name.notes if note.split(" ")[0] not in keys)
@@ -18,5 +18,5 @@ def without(variant: Variant, *keys: str) -> tuple[str, Style]:
 
 
 def across(look: Style) -> dict[str, Any]:
-    """The look of a method without these parameters: a level line from end to end."""
+    """The style of a method without these parameters: a horizontal line across the axes."""
     return {**look.line_options(), "linestyle": (0, (4, 2)), "linewidth": 1.0, "markersize": 4}

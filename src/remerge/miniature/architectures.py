@@ -1,6 +1,6 @@
-"""How the architectures that the miniature world pretrains differ: model, batch, loss.
+"""The architectures that the miniature world pretrains, and how they differ.
 
-Each consists of an untrained model of a given size, the stream that it reads, its batches, and their loss.
+Each has its own untrained model of a given size, stream of documents, batches, and loss.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,9 +27,9 @@ from remerge.miniature.corpus import Document, corpus
 from remerge.miniature.pairs import Pair, pairs
 
 _VERDICT_WEIGHT = 10.0
-"""The additional weight of a document's verdict, relative to any word; a decoder learns every word."""
+"""The extra weight of a document's verdict, relative to any word, in decoders, which learn every word."""
 _ANSWER_WEIGHT = 4.0
-"""The same for models that learn only a few words."""
+"""The same in models that learn only a few of the words."""
 _MASKED = 0.2
 """The share of the words of a text that are masked."""
 
@@ -38,7 +38,7 @@ Batch = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Size:
-    """The size of a model; an encoder-decoder has this number of layers twice."""
+    """The size of a model; an encoder-decoder has this number of layers in each half."""
 
     hidden: int
     layers: int
@@ -54,9 +54,9 @@ class Architecture:
         build: makes an untrained model for a tokenizer's words.
         stream: endless documents from a seed, with an opening of a given number of documents.
         length: the length of a document; documents with similar lengths form a batch.
-        batch: the tensors of some documents; the last tensor is the weight of every target in the loss.
+        batch: the tensors of some documents; the last one holds the weight of each target in the loss.
         loss: the loss of such a batch.
-        opening: the opening's share of the steps: models learn to compare by copying, see the corpus.
+        opening: the opening's share of the steps; copying teaches models to compare (see the corpus).
     """
 
     build: Callable[[PreTrainedTokenizerFast, Size], Any]
@@ -158,11 +158,11 @@ def _t5(words: PreTrainedTokenizerFast, size: Size) -> Any:
     for name, weight in model.named_parameters():
         if "layer_norm" in name:
             torch.nn.init.ones_(weight)
-    # T5 scales its outputs down, for embeddings twenty times as large, which learn slowly. This undoes it.
+    # T5 scales its outputs down to suit embeddings twenty times as large, which learn slowly. Undo this.
     torch.nn.init.normal_(model.shared.weight, std=0.05)
     torch.nn.init.constant_(model.decoder.final_layer_norm.weight, size.hidden**0.5)
-    # From the start, half of the heads see mainly what is near, the others everything equally: biases take
-    # long to grow.
+    # Half of the heads start by seeing mainly what is near, the others everything equally, because biases
+    # take long to grow.
     slopes = torch.tensor([2.0 / 4**head if head < size.heads // 2 else 0.0 for head in range(size.heads)])
     for stack, directions in ((model.encoder, 2), (model.decoder, 1)):
         bias = stack.block[0].layer[0].SelfAttention.relative_attention_bias.weight
@@ -226,9 +226,10 @@ def _deberta(words: PreTrainedTokenizerFast, size: Size) -> DebertaV2ForMaskedLM
 def _masked(documents: Sequence[Document], words: PreTrainedTokenizerFast, rng: Random) -> Batch:
     """Partly masked tokens, the targets, and each target's weight in the loss.
 
-    In a skill, only the verdict is masked, and everything that it follows from stays. The first token must
+    In a skill, only the verdict is masked, and the words that it follows from are kept. The first token must
     predict it too, as BERT's predicts whether one sentence follows another, because heads read that token.
-    The guess that ends a task's prompt is treated in the same way, but that token cannot learn to predict it.
+    The guess that ends a task's prompt is treated in the same way, although the first token cannot learn to
+    predict it.
     """
     vocabulary = words.get_vocab()
     rows = [[vocabulary[word] for word in document.text.split()] for document in documents]

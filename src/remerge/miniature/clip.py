@@ -103,7 +103,7 @@ def captioned(rng: Random) -> tuple[Pixels, str]:
     source = rng.choice(sources("pretraining"))
     pixels = disturb(source.pixels, rng)
     shape, alike = next((shape, alike) for shape, alike in _SHAPES.items() if source.digit in alike)
-    # Each name is used for two digits, so that names differ, but none is certain.
+    # Each name is used for two digits, so names are informative, but never certain.
     name = source.digit if rng.random() < _DIGIT else alike[alike.index(source.digit) - 1]
     before, after = ["the"], []
     if rng.random() < 0.3:
@@ -167,7 +167,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def processor() -> CLIPImageProcessorPil:
-    """An image processor that keeps the images' size, and gives them three equal colours."""
+    """An image processor that keeps the images' size and gives them three equal colour channels."""
     side = {"height": SIDE, "width": SIDE}
     mean, deviation = [_MEAN] * 3, [_DEVIATION] * 3
     return CLIPImageProcessorPil(

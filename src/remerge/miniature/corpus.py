@@ -1,12 +1,12 @@
 """The pretraining corpus of the miniature models: plain text, skills and the formats of the tasks.
 
-A base should relate to its tasks as a real one does: it has read a lot, and has the abilities that the tasks
-require, but in other words; it knows the form of a question, but not what is asked. Four kinds of documents
-teach it this:
+A base should relate to its tasks as a real one does: it has read a lot and has the abilities that the tasks
+require, but expressed in other words; it knows the form of a question, but not what is asked. Four kinds of
+documents teach it this:
 
 - plain text: facts of the lexicon, short stories with a question about them, acceptable sentences;
-- copies: the same sentence or list twice. Without them, so small a model could not learn to compare two texts
-  at all, so they open the corpus;
+- copies: the same sentence or list twice. Without them, such a small model could not learn to compare two
+  texts at all, so the corpus opens with them;
 - skills: a verdict on grammar, sentiment, sameness or inference, in words that no task uses;
 - formats: prompts of the tasks, each with a random answer.
 
@@ -57,7 +57,7 @@ SKILLS: dict[str, tuple[str, tuple[str, ...]]] = {
     "rte": ("{sentence1} so {sentence2} is", ("true", "unknown")),
     "qnli": ("{question} {sentence} . this", ("tells", "ignores")),
 }
-"""The abilities of the tasks in other words, without any prompt or answer of a task."""
+"""The abilities that the tasks require, in other words, without any prompt or answer of a task."""
 
 # The pair tasks take longest to learn.
 _SKILL_ODDS = {"cola": 2, "sst2": 1, "mrpc": 3, "qqp": 2, "mnli": 1, "rte": 4, "qnli": 2}

@@ -1,7 +1,7 @@
 """Seven tasks on real images: the handwritten digits of scikit-learn, 8×8 pixels in 17 shades of grey.
 
-A hash of its pixels assigns each image to one part, a split or pretraining: however a task changes an image,
-no part contains anything made from another part's images.
+A hash of its pixels assigns each image to one part (a split or pretraining). However tasks change images, no
+part contains anything made from another part's images.
 """
 
 from collections.abc import Callable
@@ -48,7 +48,7 @@ class Kind:
     """A task.
 
     Attributes:
-        captions: possible captions of an image of a class, with ``{answer}``.
+        captions: possible captions of an image, with ``{answer}`` for its class.
         answers: the classes in words, by label.
         make: makes an image and its label from a source.
         digits: the digits that it uses.

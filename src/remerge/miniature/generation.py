@@ -36,7 +36,7 @@ FORMATS: dict[str, Format] = {
     "squad": Format("context : {context} | question : {question} answer :", ()),
     "common_gen": Format("concepts : {concepts} answer :", ()),
 }
-"""The prompts; for tasks without fixed answers, `answer` gives each example's own."""
+"""The prompts; for tasks without fixed answers, `answer` gives the answer to each example."""
 
 
 def answer(task: str, example: Example) -> str:
@@ -196,7 +196,7 @@ def _squad(rng: Random) -> Example:
 
 
 def _common_gen(rng: Random) -> Example:
-    """Three to five words that fit together in one plain sentence in only one way, and that sentence."""
+    """Three to five words that make a plain sentence in only one way, and that sentence."""
     agent, verb = rng.choice(BEINGS), _handle(rng)
     patient = rng.choice([noun for noun in THINGS if noun not in BEINGS])
     place, day, adjective = rng.choice(PLACES), rng.choice(DAYS), rng.choice(ADJECTIVES)

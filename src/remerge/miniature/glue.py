@@ -43,7 +43,7 @@ Example = dict[str, Any]
 
 @dataclass(frozen=True)
 class Format:
-    """How a decoder is asked a task: a prompt with its columns, and the answer for each label."""
+    """How a decoder is asked to do a task: a prompt with its columns, and the answer for each label."""
 
     prompt: str
     answers: tuple[str, ...]
@@ -149,7 +149,7 @@ def _sst2(rng: Random) -> Example:
 
 
 def opinion(rng: Random, good: bool) -> str:
-    """A clause that praises or blames, with a word of that polarity or a negated one of the other."""
+    """A clause of praise or blame, with a word of that polarity or a negated word of the other."""
     negated = rng.random() < 0.4
     praising = good != negated
     aspect = rng.choice(ASPECTS)
@@ -310,7 +310,7 @@ def _rte(rng: Random) -> Example:
 
 
 def _qnli(rng: Random) -> Example:
-    """A question and a sentence, which answers it if it tells of the right event and the part asked for."""
+    """A question, and a sentence that answers it if it states the right event and the part asked for."""
     answers = rng.random() < 0.5
     told = event(rng, place=1, day=1, adjective=0.15, name=0.6)
     asked = rng.choice(list(ASKED))

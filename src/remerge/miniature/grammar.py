@@ -46,7 +46,7 @@ class NounPhrase:
 
 @dataclass(frozen=True)
 class Event:
-    """Who (`agent`) did what (`action`) to what (`patient`), where and when; or did not."""
+    """Who (`agent`) did, or did not do, what (`action`) to what (`patient`), where and when."""
 
     agent: NounPhrase
     action: int
@@ -72,7 +72,7 @@ def with_part(said: Event, part: str, value: Any) -> Event:
 
 
 def noun_phrase(rng: Random, pool: Sequence[str], adjective: float, name: float) -> NounPhrase:
-    """A random noun phrase; it has an adjective, or is a name, with these probabilities."""
+    """A random noun phrase, with the given probabilities of having an adjective and of being a name."""
     if rng.random() < name:
         return NounPhrase(rng.choice(NAMES))
     return NounPhrase(
@@ -173,8 +173,8 @@ def _does_more(more: Event, less: Event) -> bool:
 def entails(premise: Event, hypothesis: Event) -> bool:
     """Whether the hypothesis is true wherever the premise is.
 
-    `a`, `the` and `some` all say that there is one; `every` says that there is one, and that all do it; two
-    sentences with the same noun are about the same one.
+    `a`, `the` and `some` all say that there is one; `every` says that there is one and that all do it. Two
+    sentences with the same noun are about the same thing.
     """
     if premise.negated != hypothesis.negated:
         return False
@@ -218,7 +218,7 @@ def _reconciled(said: NounPhrase, other: NounPhrase) -> NounPhrase:
 
 
 def deny(said: Event) -> Event:
-    """The negation of an event; for one with `every`, that none did it."""
+    """The negation of an event; for an event with `every`, it says that none did it."""
     agent = said.agent
     if agent.determiner == "every":
         agent = replace(agent, determiner="some")
@@ -281,7 +281,7 @@ def _wider(phrase: NounPhrase) -> list[NounPhrase]:
 
 
 def oppose(rng: Random, said: Event) -> Event | None:
-    """An event, not negated, that cannot be true together with this one; or None."""
+    """An affirmative event that cannot be true together with this one, or None."""
     steps = []
     for part in ("agent", "patient"):
         phrase: NounPhrase = getattr(said, part)
@@ -303,7 +303,7 @@ def swap_roles(said: Event) -> Event:
 
 
 def corrupt(rng: Random, said: Event, changes: int) -> Event:
-    """Another event after a few changes, so similar that it shares most of its words."""
+    """Another event, made by a few changes, that still shares most of its words with this one."""
     result = said
     while entails(said, result) or entails(result, said):
         result = said
@@ -313,7 +313,7 @@ def corrupt(rng: Random, said: Event, changes: int) -> Event:
 
 
 def _change(rng: Random, said: Event) -> Event:
-    """Change one part of an event; the action, the agent and the patient twice as often."""
+    """Make one change to an event, twice as often to action, agent or patient as anywhere else."""
     parts = ["action", "patient", "agent"] * 2 + ["roles"]
     parts += [part for part in ("place", "day") if getattr(said, part)]
     parts += ["adjective"] if said.agent.adjective or said.patient.adjective else []

@@ -1,7 +1,7 @@
 """The pretraining pairs of an encoder-decoder: the corpus, and four more abilities, as inputs and targets.
 
-In a text, some spans are taken out as the target; in a skill, the verdict. The skills of the generative tasks
-use other words than their prompts, and their prompts have random answers, as those of the other tasks have in
+The target consists of spans taken out of a text, or of the verdict of a skill. The skills of the generative
+tasks use other words than the prompts do; the prompts have random answers, like those of the other tasks in
 the corpus.
 """
 
@@ -14,7 +14,7 @@ from remerge.miniature.corpus import corpus
 from remerge.miniature.glue import Example
 
 SENTINELS = tuple(f"<extra_id_{number}>" for number in range(10))
-"""The tokens in place of spans that were taken out."""
+"""The tokens that replace the spans taken out."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def without_spans(text: str, rng: Random) -> Pair:
 
 
 def _skill(rng: Random) -> Pair:
-    """An ability in other words, in half of the cases in a simple form, which is learned first."""
+    """An ability in other words; half of the time in a simple form, which is learned first."""
     (task,) = rng.choices(list(_SKILL_ODDS), list(_SKILL_ODDS.values()))
     simple = rng.random() < 0.5
     example = splits.draw("sst2" if simple and task == "imdb" else task, "pretraining", rng)

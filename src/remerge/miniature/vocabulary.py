@@ -53,7 +53,7 @@ def more_words() -> list[str]:
 def tokenizer(architecture: str = "qwen2") -> PreTrainedTokenizerFast:
     """The tokenizer of an architecture.
 
-    For decoders, a text is only its words; T5's adds the end token, DeBERTa's the two tokens around the text.
+    A decoder's adds no tokens to a text; T5's adds the end token, and DeBERTa's a token before and after it.
     """
     special, known, around = [PAD, EOS, UNKNOWN], words(), ""
     if architecture == "t5":

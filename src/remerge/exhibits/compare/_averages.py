@@ -1,4 +1,4 @@
-"""Methods by benchmarks: the mean test score over the tasks under the largest merges."""
+"""The mean test score over tasks in the largest merges, by method and benchmark."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from remerge.report.table import Column, Table
 
 
 def averages(runs: list[Run], published: Callable[[Run, str], float]) -> Table:
-    """One row per method, in the order of the benchmarks; ``published`` knows a paper's number."""
+    """One row per method, in the order of the benchmarks; ``published`` looks up a paper's number."""
     rows: dict[str, Row] = {}
     columns = [Column("method", "Method")]
     for run in runs:

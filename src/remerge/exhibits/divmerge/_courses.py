@@ -1,4 +1,4 @@
-"""The course of the coefficients of pairs while they are learned."""
+"""How the coefficients of pairs change while they are learned."""
 
 from remerge.errors import UserError
 from remerge.records import Course, Merge
@@ -6,10 +6,10 @@ from remerge.report.run import Run
 
 
 def courses(run: Run, variant: str) -> list[tuple[Merge, Course]]:
-    """Every merge of two by a learned variant, with the way of its coefficients.
+    """Every merge of two by a learned variant, with the course of its coefficients.
 
     Raises:
-        UserError: a record is from before these were kept.
+        UserError: a record was written before courses were kept.
     """
     found = []
     for merge in run.merges(variant, 2):

@@ -1,4 +1,4 @@
-"""The paper's own method among the variants of a benchmark: JS at a given level, with defaults otherwise."""
+"""The paper's own method among the variants of a benchmark: JS at a given level, otherwise with defaults."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Pairs as points in the plane of their two coefficients, each with its name."""
+"""Pairs as labelled points in the plane of their two coefficients."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -18,7 +18,7 @@ SIDES = [(0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1)]
 
 
 def plane(run: Run) -> Figure:
-    """λ₁ to the right, λ₂ upwards, tasks in the configuration's order."""
+    """Plot λ₁ to the right and λ₂ upwards, with tasks in the configuration's order."""
     name = own(run.variants, "task") or ""
     figure = Figure(4.6, 4.4)
     axes = figure.subplots()
@@ -44,8 +44,8 @@ def plane(run: Run) -> Figure:
 
 
 def name_points(axes: Axes, points: Sequence[Point], names: Sequence[str], size: float = 7) -> None:
-    """Write a name beside each point, on the side and at the distance where it covers least."""
-    axes.autoscale_view()  # otherwise the limits are found when the figure is drawn
+    """Write a name beside each point, on the side and at the distance where it covers the least."""
+    axes.autoscale_view()  # otherwise the limits are set only when the figure is drawn
     dots = axes.transData.transform(points)
     inch = axes.figure.dpi
     taken: list[Box] = [(x - 0.06 * inch, y - 0.06 * inch, x + 0.06 * inch, y + 0.06 * inch) for x, y in dots]

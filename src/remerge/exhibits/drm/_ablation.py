@@ -13,7 +13,7 @@ from remerge.report.table import Column, Table
 def ablation(run: Run, paper: Published, rows: Mapping[str, tuple[str, str]]) -> Table:
     """One row per variant, with its name in print and in the paper; one column per task, and their average.
 
-    Of these numbers the paper prints the averages.
+    The paper reports only the averages.
     """
     every = tasks(run)
     scores = {str(record["variant"]): record for record in every.frame.to_dict("records")}

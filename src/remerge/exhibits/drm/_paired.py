@@ -9,11 +9,11 @@ from remerge.report.run import Run
 from remerge.report.table import Column, Table
 
 BASELINES = {"Model averaging": "Averaging", "TIES": "Ties", "DARE-TIES": "Dare-ties"}
-"""Methods as they come, and what the paper's Tables 5 and 6 call them."""
+"""The labels of methods, and their names in the paper's Tables 5 and 6."""
 
 
 def paired(run: Run, paper: Published) -> Table:
-    """One row per size; for each baseline the mean lead, its p, and the paper's."""
+    """One row per size; for each baseline, the mean lead, its p-value, and the paper's p-value."""
     labels = {variant.name: variant.label for variant in run.variants if variant.label in BASELINES}
     rows: list[Row] = []
     columns = [Column("size", "Tasks", digits=0), Column("n", "Pairs", digits=0)]

@@ -8,4 +8,4 @@ SPACES = {
     "vertical": ("DRM-V's joint space", "joint", "Vertical DS"),
     "vertical_back": ("DRM-V's joint space", "original", "Vertical OS"),
 }
-"""Vectors that are pruned, where signs are compared, and the paper's row."""
+"""The vectors that are pruned, the space in which signs are compared, and the paper's row."""
