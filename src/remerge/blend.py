@@ -78,14 +78,14 @@ class Blend:
             loss: computes the loss with the module, whose weights are the merge while it runs, but not after.
         """
         lam = lam.expand(-1, len(self.layers))
-        found = torch.zeros(self.experts, len(self.layers), device=lam.device)
+        found = torch.zeros(len(self.layers), self.experts, device=lam.device)
         with ExitStack() as step:
             for name, parameter in self.parameters.items():
                 at = lam[:, self.column[name]]
-                self._place(step, name, parameter, at, found[:, self.column[name]])
+                self._place(step, name, parameter, at, found[self.column[name]])
             value = loss()
             value.backward()  # type: ignore[no-untyped-call]
-        return value.detach(), found
+        return value.detach(), found.T
 
     @torch.no_grad()
     def _place(self, step: ExitStack, name: str, parameter: Tensor, lam: Tensor, found: Tensor) -> None:
@@ -106,7 +106,7 @@ class Blend:
             if gradient.is_sparse:
                 gradient = gradient.coalesce()
                 gradient, rows = gradient.values(), gradient.indices()[0]
-            found.add_(_inner(theta_0, tau, gradient, rows))
+            _add_inner(found, theta_0, tau, gradient, rows)
             parameter.grad = None
 
         if whole:
@@ -148,7 +148,7 @@ class _Head(torch.autograd.Function):
             some = gradient[:, rows]
             theta = _merged(ctx.theta_0, ctx.tau, lam, rows).to(states.dtype)
             of_states += some @ theta
-            of_lam += _inner(ctx.theta_0, ctx.tau, some.T @ rows_of_states, rows)
+            _add_inner(of_lam, ctx.theta_0, ctx.tau, some.T @ rows_of_states, rows)
         return of_states.to(states.dtype).view_as(states), of_lam, None, None
 
 
@@ -195,9 +195,12 @@ def _write(parameter: Tensor, theta_0: Tensor, tau: Tau, lam: Tensor) -> None:
     if isinstance(tau, list):
         parameter.copy_(_low_rank(theta_0, tau, lam, slice(None)))
         return
-    merged = parameter.view(-1)
+    merged, summed = parameter.view(-1), Scratch()
     for where, base, vectors in _pieces(theta_0, tau, slice(None)):
-        merged[where] = torch.addmv(base, vectors.T, lam)
+        if merged.dtype == torch.float32:
+            torch.addmv(base, vectors.T, lam, out=merged[where])
+        else:
+            merged[where] = torch.addmv(base, vectors.T, lam, out=summed(base))
 
 
 @torch.no_grad()
@@ -226,15 +229,16 @@ def _low_rank(theta_0: Tensor, factors: list[LowRank], lam: Tensor, rows: Tensor
     return torch.addmm(theta_0[rows].float(), B, A)
 
 
-def _inner(theta_0: Tensor, tau: Tau, gradient: Tensor, rows: Tensor | slice) -> Tensor:
-    """< tau_t, gradient > for every expert, ``[T]``, where the gradient is that of some rows."""
-    if not isinstance(tau, list):
-        flat = gradient.reshape(-1)
-        parts = [vectors @ flat[where].float() for where, _, vectors in _pieces(theta_0, tau, rows)]
-        return torch.stack(parts).sum(dim=0)
-    gradient = gradient.float()
-    products = [((f.B[rows].float().T @ gradient) * f.A.float()).sum() * f.scaling for f in tau]
-    return torch.stack(products)
+def _add_inner(found: Tensor, theta_0: Tensor, tau: Tau, gradient: Tensor, rows: Tensor | slice) -> None:
+    """Add < tau_t, gradient > of every expert to ``found``, ``[T]``; the gradient is that of some rows."""
+    if isinstance(tau, list):
+        gradient = gradient.float()
+        products = [((f.B[rows].float().T @ gradient) * f.A.float()).sum() * f.scaling for f in tau]
+        found += torch.stack(products)
+        return
+    flat = gradient.reshape(-1)
+    for where, _, vectors in _pieces(theta_0, tau, rows):
+        found.addmv_(vectors, flat[where].float())
 
 
 def _pieces(
