@@ -1,11 +1,15 @@
 """What is imported is declared."""
 
 import ast
+import fnmatch
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 
@@ -29,3 +33,19 @@ def test_the_wheel_carries_what_is_read_beside_the_code() -> None:
     carried = {file for pattern in patterns["remerge"] for file in package.glob(pattern)}
     beside = {f for f in package.rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc")}
     assert beside <= carried
+
+
+def test_the_image_carries_every_file_of_the_repository() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("the image itself: it has no repository")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    # As Docker reads them: the last pattern that matches a path or a folder above it decides; a trailing
+    # slash means nothing.
+    patterns = [line.rstrip("/") for line in (ROOT / ".dockerignore").read_text().splitlines()]
+    for name in listed.stdout.splitlines():
+        carried = True
+        for pattern in patterns:
+            path = PurePosixPath(name)
+            if any(fnmatch.fnmatch(str(at), pattern.removeprefix("!")) for at in (path, *path.parents)):
+                carried = pattern.startswith("!")
+        assert carried, name
