@@ -1,6 +1,6 @@
 """The cost of a step of learning coefficients, as a multiple of the bare model's forward and backward pass.
 
-    python benchmarks/learning.py                      # 50M parameters, T = 2 and 7, tied and untied
+    python benchmarks/learning.py                      # 50M parameters, T = 2 and 7, tied, untied, LoRA
     python benchmarks/learning.py --size 50M-words     # as many words as Qwen2 has
     python benchmarks/learning.py --size 500M --device cuda
 
@@ -18,8 +18,9 @@ from methods import SIZES, in_turns, shapes
 from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from remerge.blend import Tau
 from remerge.checkpoints.models import held
-from remerge.deltas import State
+from remerge.deltas import LowRank, State
 from remerge.families import Example
 from remerge.families.causal_lm import CausalLM
 from remerge.learn import fit, parts
@@ -28,6 +29,7 @@ from remerge.measures.words import word_head
 from remerge.methods import find
 
 STEPS = 6
+RANK = 16
 
 
 class Tokens(CausalLM):
@@ -58,20 +60,38 @@ def model(size: str, tied: bool, device: str) -> Qwen2ForCausalLM:
     return made
 
 
+def vectors(base: State, count: int) -> dict[str, Tau]:
+    """Dense task vectors of all weights."""
+    return {name: 0.01 * torch.randn(count, *theta.shape).to(theta.device) for name, theta in base.items()}
+
+
+def adapters(base: State, count: int) -> dict[str, Tau]:
+    """Low-rank task vectors of all matrices but the embedding, which is the head too."""
+    inner = {name: theta for name, theta in base.items() if theta.ndim == 2 and "embed" not in name}
+    return {name: [low_rank(theta) for _ in range(count)] for name, theta in inner.items()}
+
+
+def low_rank(like: Tensor) -> LowRank:
+    """A change of rank `RANK`."""
+    n, m = like.shape
+    B, A = torch.randn(n, RANK, device=like.device), torch.randn(RANK, m, device=like.device)
+    return LowRank(B, A, 0.01)
+
+
 def references(
-    tokens: tuple[int, int], inputs: int, base: State, tau: Mapping[str, Tensor], names: list[str]
+    tokens: tuple[int, int], inputs: int, count: int, base: State, tau: Mapping[str, Tau], names: list[str]
 ) -> list[Reference]:
     """Inputs of each task, with answers of two tokens, and the states and head of its expert."""
     draw, made = Random(0), []
     words, width = base[names[0]].shape
-    for task in range(len(tau[names[0]])):
+    for task in range(count):
         length = draw.randint(*tokens)
         asked = [
             Example([draw.randrange(words) for _ in range(length)], [1, 2], str(task))
             for _ in range(STEPS * inputs)
         ]
         states = [torch.randn(2, width, device=base[names[0]].device) for _ in asked]
-        head = word_head(names, partial(parts, {}, base, tau, task))
+        head = word_head(names, partial(parts, base, base, tau, task))
         made.append(Reference(asked, states, head))
     return made
 
@@ -112,18 +132,15 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     asked, vocabulary = Tokens(), SIZES[args.size]["vocabulary"]
-    print("| size | head | T | method | bare, s a step | a step, bares |")
+    print("| size | kind | T | method | bare, s a step | a step, bares |")
     print("| --- | --- | ---: | --- | ---: | ---: |")
-    for tied in (True, False):
-        whole = model(args.size, tied, args.device)
+    for kind in ("tied", "untied", "LoRA"):
+        whole = model(args.size, kind != "untied", args.device)
         base = {name: p.detach().clone() for name, p in whole.named_parameters()}
         for count in args.experts:
-            tau = {
-                name: 0.01 * torch.randn(count, *theta.shape, device=args.device)
-                for name, theta in base.items()
-            }
+            tau = adapters(base, count) if kind == "LoRA" else vectors(base, count)
             for name in ("divmerge", "adamerging"):
-                given = references(tuple(args.tokens), args.inputs, base, tau, held(whole).head)
+                given = references(tuple(args.tokens), args.inputs, count, base, tau, held(whole).head)
                 if name == "adamerging":
                     given = [reference.first_tokens for reference in given]
                 chosen = find(name)
@@ -134,9 +151,8 @@ def main() -> None:
                 said = [side_by_side(asked, whole, some, vocabulary) for some in steps(given)]
                 runs = {"bare": partial(bare, asked, whole, given, objective, said), "fit": run}
                 taken = in_turns(runs, args.rounds, args.device)
-                head = "tied" if tied else "untied"
                 print(
-                    f"| {args.size} | {head} | {count} | {name} | {taken['bare'] / STEPS:.3f} "
+                    f"| {args.size} | {kind} | {count} | {name} | {taken['bare'] / STEPS:.3f} "
                     f"| {taken['fit'] / taken['bare']:.2f} |",
                     flush=True,
                 )

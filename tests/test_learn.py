@@ -254,10 +254,8 @@ def test_coefficients_that_diverge_are_an_error_that_names_the_step(
 
 @pytest.mark.parametrize("low_rank", [False, True], ids=["dense", "low-rank"])
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
-def test_tables_of_words_are_not_written_whole_for_a_step(
-    family, model, examples, tokenizer, monkeypatch, tied, low_rank
-):
-    """An input embedding is written by rows, a head not at all: coefficients and merge are the same."""
+def test_what_a_step_does_not_write_whole(family, model, examples, tokenizer, monkeypatch, tied, low_rank):
+    """Embeddings by rows, heads and low-rank layers not at all: coefficients and merge are the same."""
     torch.manual_seed(1)
     made = type(model)(type(model.config)(**{**model.config.to_dict(), "tie_word_embeddings": tied})).eval()
     if not tied:
@@ -265,12 +263,12 @@ def test_tables_of_words_are_not_written_whole_for_a_step(
     base = {name: p.detach().clone() for name, p in made.named_parameters()}
     tables = [name for name in base if name.endswith(("embed_tokens.weight", "lm_head.weight"))]
     read = Blend(made, base, {name: torch.zeros(1, *theta.shape) for name, theta in base.items()})
-    assert list(read.lookups) == tables[:1] and list(read.heads) == tables[-1:] and len(tables) == 2 - tied
+    assert list(read.in_parts) == tables and len(tables) == 2 - tied
     tau = {n: 0.3 * torch.randn(2, *theta.shape) for n, theta in base.items() if theta.dim() == 2}
     tau |= {n: 0.3 * torch.randn(2, *theta.shape) for n, theta in base.items() if n == "lm_head.bias"}
     if low_rank:
-        V, d = base[tables[0]].shape
-        tau |= {n: [LowRank(torch.randn(V, 2), torch.randn(2, d), 0.3) for _ in range(2)] for n in tables}
+        for n, (V, d) in [(n, theta.shape) for n, theta in base.items() if theta.dim() == 2]:
+            tau[n] = [LowRank(torch.randn(V, rank), torch.randn(rank, d), 0.3) for rank in (2, 3)]
     head = WordHead((base[tables[-1]], None))
     references = [make_reference(family, made, examples(task, 8), 8, head) for task in ("cola", "sst2")]
     objective = find("divmerge").objective({"divergence": "js"})
@@ -281,9 +279,7 @@ def test_tables_of_words_are_not_written_whole_for_a_step(
         return found, {n: p.detach().clone() for n, p in made.named_parameters()}
 
     in_parts, merged = run()
-    monkeypatch.setattr(blend, "_lookups", lambda model, heads: {})
-    monkeypatch.setattr(blend, "_heads", lambda model: {})
-    monkeypatch.setattr(torch.nn.Embedding, "sparse", False, raising=False)
+    monkeypatch.setattr(blend, "_in_parts", lambda model, tau: {})
     whole, expected = run()
     assert (in_parts.lam - 0.4).abs().max() > 0.05
     assert torch.allclose(in_parts.lam, whole.lam, atol=1e-5)

@@ -5,9 +5,9 @@ the module in place; an ordinary backward pass gives dL/dtheta, and
 
     dL/dlam_t^l = < dL/dtheta^l , tau_t^l >
 
-so nothing as large as the model is allocated. For a low-rank tau = s B A, the inner product is
-s < B^T dL/dtheta, A >, so tau is never formed. Two tensors are not written whole for a step: of an input
-embedding, the rows that are looked up; of an output head, nothing (`_Head`).
+so nothing as large as the model is allocated. A step need not write all of theta: of an input embedding, it
+writes the rows that are looked up; an output head is merged a few rows at a time (`_Head`); and if tau is
+low-rank, s B A, a layer adds its products with the factors to the product with theta_0.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
 from remerge.deltas import LowRank, Scratch, State, layer_of, places
@@ -56,8 +57,7 @@ class Blend:
             if isinstance(module, nn.Embedding):
                 module.sparse = True  # only the rows that are looked up have a gradient
         self.parameters = {name: p for name, p in model.named_parameters() if name in tau}
-        self.heads = {name: head for name, head in _heads(model).items() if name in tau}
-        self.lookups = {name: held for name, held in _lookups(model, self.heads).items() if name in tau}
+        self.in_parts = _in_parts(model, tau)
         self.layers = sorted({layer_of(name) for name in tau}, key=_natural)
         first = next(iter(tau.values()))
         self.experts = len(first.theta if isinstance(first, Weights) else first)
@@ -93,30 +93,54 @@ class Blend:
 
         Each weight's gradient is freed as soon as it has been used.
         """
-        theta_0, tau = self.base[name], self.tau[name]
-        head, lookups = self.heads.get(name), self.lookups.get(name, [])
-        whole = head is None and not lookups
+        theta_0, tau, readers = self.base[name], self.tau[name], self.in_parts.get(name)
 
         def collect(parameter: Tensor) -> None:
             gradient: Any = parameter.grad
             rows: Tensor | slice = slice(None)
             assert gradient is not None, name
-            # If this is a table's dense gradient, rows were used that this step did not write.
-            assert whole or gradient.is_sparse, name
+            # If this is dense for a tensor in parts, entries were used that this step did not write.
+            assert readers is None or gradient.is_sparse, name
             if gradient.is_sparse:
                 gradient = gradient.coalesce()
                 gradient, rows = gradient.values(), gradient.indices()[0]
             _add_inner(found, theta_0, tau, gradient, rows)
             parameter.grad = None
 
-        if whole:
-            _write(parameter, theta_0, tau, lam)
-        if head is not None:
-            step.enter_context(_merged_head(head, theta_0, tau, lam, found))
-        for module in lookups:
-            rows = partial(_write_rows, parameter, theta_0, tau, lam)
-            step.callback(module.register_forward_pre_hook(rows).remove)
         step.callback(parameter.register_post_accumulate_grad_hook(collect).remove)  # type: ignore[no-untyped-call]
+        if readers is None:
+            _write(parameter, theta_0, tau, lam)
+        for module in readers or []:
+            if isinstance(module, nn.Embedding):
+                rows = partial(_write_rows, parameter, theta_0, tau, lam)
+                step.callback(module.register_forward_pre_hook(rows).remove)
+            else:
+                step.enter_context(_multiplied(module, theta_0, tau, lam, found))
+
+
+def _in_parts(model: nn.Module, tau: Mapping[str, Tau]) -> dict[str, list[nn.Module]]:
+    """The tensors that a step does not write whole, by name, with the modules that read them.
+
+    These are embeddings that look up words, output heads, and layers that multiply by a low-rank change.
+    """
+    whole: Any = model if isinstance(model, PreTrainedModel) else None
+    words = [whole.get_input_embeddings(), whole.get_output_embeddings()] if whole else []
+    tables = {id(parameter) for module in words if module for parameter in module.parameters(recurse=False)}
+    readers: dict[int, list[nn.Module]] = {}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            readers.setdefault(id(parameter), []).append(module)
+
+    def suits(module: nn.Module, parameter: Tensor, vectors: Tau) -> bool:
+        if type(module) is nn.Linear:
+            return parameter is module.weight and (id(parameter) in tables or isinstance(vectors, list))
+        return isinstance(module, nn.Embedding) and id(parameter) in tables
+
+    return {
+        name: readers[id(parameter)]
+        for name, parameter in model.named_parameters()
+        if name in tau and all(suits(module, parameter, tau[name]) for module in readers[id(parameter)])
+    }
 
 
 class _Head(torch.autograd.Function):
@@ -153,41 +177,32 @@ class _Head(torch.autograd.Function):
 
 
 @contextmanager
-def _merged_head(head: Any, theta_0: Tensor, tau: Tau, lam: Tensor, found: Tensor) -> Iterator[None]:
-    """Let a head multiply by its merged matrix for one step, and add dL/dlam to ``found``."""
+def _multiplied(layer: Any, theta_0: Tensor, tau: Tau, lam: Tensor, found: Tensor) -> Iterator[None]:
+    """Let a layer multiply by its merged matrix for one step, and add dL/dlam, ``[T]``, to ``found``."""
     lam = lam.clone().requires_grad_()
 
     def collect(lam: Any) -> None:
         found.add_(lam.grad)
 
+    def product(x: Tensor) -> Tensor:
+        made: Tensor
+        if isinstance(tau, list):
+            made = _low_rank_product(x, theta_0, tau, lam)
+        else:
+            made = _Head.apply(x, lam, theta_0, tau)  # type: ignore[no-untyped-call]
+        return made if layer.bias is None else made + layer.bias
+
     lam.register_post_accumulate_grad_hook(collect)  # type: ignore[no-untyped-call]
-
-    def product(states: Tensor) -> Tensor:
-        made: Tensor = _Head.apply(states, lam, theta_0, tau)  # type: ignore[no-untyped-call]
-        return made if head.bias is None else made + head.bias
-
-    with instead(head, product):
+    with instead(layer, product):
         yield
 
 
-def _heads(model: nn.Module) -> dict[str, nn.Linear]:
-    """The output head by the name of its weight, if the model has one that is a plain product."""
-    whole: Any = model
-    head = whole.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
-    if type(head) is not nn.Linear:
-        return {}
-    return {name: head for name, parameter in model.named_parameters() if parameter is head.weight}
-
-
-def _lookups(model: nn.Module, heads: Mapping[str, nn.Module]) -> dict[str, list[nn.Module]]:
-    """The input embeddings by name, with the modules that look them up, if only these and heads read them."""
-    table = model.get_input_embeddings() if isinstance(model, PreTrainedModel) else None
-    if not isinstance(table, nn.Embedding):
-        return {}
-    name = next(name for name, parameter in model.named_parameters() if parameter is table.weight)
-    held = [m for m in model.modules() if any(p is table.weight for p in m.parameters(recurse=False))]
-    readers = [module for module in held if module is not heads.get(name)]
-    return {name: readers} if all(isinstance(module, nn.Embedding) for module in readers) else {}
+def _low_rank_product(x: Tensor, theta_0: Tensor, factors: list[LowRank], lam: Tensor) -> Tensor:
+    """x theta^T for theta = theta_0 + sum_t lam_t s_t B_t A_t; what is added to theta_0 is float32."""
+    A = torch.cat([lam_t * f.scaling * f.A.float() for lam_t, f in zip(lam, factors, strict=True)])
+    B = torch.cat([f.B.float() for f in factors], dim=1)
+    change = linear(linear(x.float(), A), B)
+    return linear(x, theta_0.to(x.dtype)) + change.to(x.dtype)
 
 
 def _write(parameter: Tensor, theta_0: Tensor, tau: Tau, lam: Tensor) -> None:
