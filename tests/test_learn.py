@@ -7,7 +7,7 @@ from torch.func import functional_call
 from remerge import blend
 from remerge.blend import Blend
 from remerge.deltas import PIECE, Deltas, LowRank, merge_state
-from remerge.errors import Diverged
+from remerge.errors import Diverged, UserError
 from remerge.learn import POINTS, evenly, fit
 from remerge.measures.divergence import js, kl
 from remerge.measures.references import make_reference, position_weights, side_by_side
@@ -327,3 +327,20 @@ def test_a_head_in_pieces_is_the_head_as_written(family, model, examples, monkey
     close = 1e-5 if half == "experts" else 2e-2
     assert loss.item() == pytest.approx(expected.item(), rel=close)
     assert torch.allclose(found.squeeze(1), gradient, rtol=close, atol=close * gradient.abs().max().item())
+
+
+def test_a_weight_that_is_read_past_its_module_is_refused():
+    class Past(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = torch.nn.Linear(3, 4)
+
+        def forward(self, x):
+            return torch.nn.functional.linear(x, self.inner.weight)
+
+    model = Past()
+    base = {"inner.weight": model.inner.weight.detach().clone()}
+    tau = {"inner.weight": [LowRank(torch.randn(4, 1), torch.randn(1, 3))]}
+    with pytest.raises(UserError, match=r"inner\.weight: this architecture's code reads the weight itself"):
+        Blend(model, base, tau).gradient(torch.ones(1, 1), lambda: model(torch.randn(2, 3)).sum())
+    assert "forward" not in vars(model.inner)

@@ -22,6 +22,7 @@ from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
 from remerge.deltas import LowRank, Scratch, State, layer_of, places
+from remerge.errors import UserError
 from remerge.passes import instead
 
 
@@ -76,6 +77,9 @@ class Blend:
         Args:
             lam: the merge's coefficients, ``[T, layers]`` or ``[T, 1]``.
             loss: computes the loss with the module, whose weights are the merge while it runs, but not after.
+
+        Raises:
+            UserError: code of the architecture reads a weight that is merged where its module is called.
         """
         lam = lam.expand(-1, len(self.layers))
         found = torch.zeros(len(self.layers), self.experts, device=lam.device)
@@ -98,9 +102,12 @@ class Blend:
         def collect(parameter: Tensor) -> None:
             gradient: Any = parameter.grad
             rows: Tensor | slice = slice(None)
-            assert gradient is not None, name
-            # If this is dense for a tensor in parts, entries were used that this step did not write.
-            assert readers is None or gradient.is_sparse, name
+            # A module that reads it otherwise than by its forward pass used entries that were not written.
+            if readers is not None and not gradient.is_sparse:
+                raise UserError(
+                    f"{name}: this architecture's code reads the weight itself, so no coefficients can be "
+                    "learned: choose a method that does not learn"
+                )
             if gradient.is_sparse:
                 gradient = gradient.coalesce()
                 gradient, rows = gradient.values(), gradient.indices()[0]
