@@ -10,6 +10,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path, PurePosixPath
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,3 +50,13 @@ def test_the_image_carries_every_file_of_the_repository() -> None:
             if any(fnmatch.fnmatch(str(at), pattern.removeprefix("!")) for at in (path, *path.parents)):
                 carried = pattern.startswith("!")
         assert carried, name
+
+
+def test_the_environment_installs_the_locked_versions_as_pip_reads_files() -> None:
+    """Conda writes the lines into a file for pip, in which --no-deps, for one, is refused."""
+    parts = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    (lines,) = [part["pip"] for part in parts if isinstance(part, dict)]
+    assert lines == ["-r requirements.lock", "-e ."]
+    (python,) = [part for part in parts if str(part).startswith("python ")]
+    locked = (ROOT / "requirements.lock").read_text().splitlines()[0]
+    assert f"(Python {python.removeprefix('python =')})" in locked
