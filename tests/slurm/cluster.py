@@ -1,6 +1,7 @@
 """Slurm on one machine: a controller and a node that listen on the loopback alone, started as root."""
 
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -37,6 +38,31 @@ SchedulerParameters=sched_interval=2,bf_interval=5
 NodeName={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory=32000 Gres=gpu:2
 PartitionName=main Nodes={host} Default=YES
 """
+ACCOUNTING = """\
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={dbd_port}
+AccountingStoragePass={folder}/munge.sock
+"""
+SLURMDBD_CONF = """\
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort={dbd_port}
+CommunicationParameters=NoInAddrAny
+SlurmUser=root
+AuthInfo=socket={folder}/munge.sock
+PidFile={folder}/slurmdbd.pid
+LogFile={folder}/slurmdbd.log
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={database_port}
+StorageUser=slurm
+StoragePass={password}
+"""
+DATABASE = """\
+CREATE USER slurm@'127.0.0.1' IDENTIFIED BY '{password}';
+GRANT ALL ON slurm_acct_db.* TO slurm@'127.0.0.1';
+"""
 SRUN = """#!/bin/sh
 # The executor's job step drops the variable before it calls srun.
 export SLURM_CONF={folder}/slurm.conf
@@ -48,24 +74,26 @@ def lacking() -> str:
     """Why no Slurm can be started here; nothing if it can."""
     if os.geteuid() != 0:
         return "a controller of its own is started as root"
-    missing = [name for name in ("munged", "slurmctld", "slurmd", "srun", "squeue") if not shutil.which(name)]
+    needed = ("munged", "slurmctld", "slurmd", "srun", "squeue", "slurmdbd", "mariadbd")
+    missing = [name for name in needed if not shutil.which(name)]
     return f"{', '.join(missing)} not installed: make test-cluster" if missing else ""
 
 
 class Cluster:
-    """The running controller and node.
+    """The running controller and node, with Slurm's accounting database or without it.
 
     Attributes:
         environment: in which Slurm's commands speak to it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, accounting: bool) -> None:
         self.folder = folder
         for name in ("state", "spool", "bin"):
             (folder / name).mkdir()
         host = socket.gethostname().split(".")[0]
-        ports = {"port": _free_port(), "node_port": _free_port()}
-        (folder / "slurm.conf").write_text(CONF.format(host=host, folder=folder, **ports))
+        ports = {name: _free_port() for name in ("port", "node_port", "dbd_port", "database_port")}
+        conf = CONF + ACCOUNTING if accounting else CONF
+        (folder / "slurm.conf").write_text(conf.format(host=host, folder=folder, **ports))
         for k in range(2):
             subprocess.run(["mknod", folder / f"gpu{k}", "c", "1", "3"], check=True)
         (folder / "gres.conf").write_text(f"AutoDetect=off\nName=gpu File={folder}/gpu[0-1]\n")
@@ -81,6 +109,8 @@ class Cluster:
         munge += [f"--{option}={folder}/munge.{ending}" for option, ending in places.items()]
         self.processes = {"munged": self._start(munge)}
         _until(lambda: (folder / "munge.sock").exists(), "munged")
+        if accounting:
+            self._start_accounting(ports)
         self.start_controller()
         self.processes["slurmd"] = self._start(["slurmd", "-D"])
         _until(lambda: "idle" in self.ask("sinfo", "-h", "-o", "%t"), "slurmd")
@@ -105,6 +135,26 @@ class Cluster:
         for process in reversed(self.processes.values()):
             process.terminate()
             process.wait()
+
+    def _start_accounting(self, ports: dict[str, int]) -> None:
+        data, password = self.folder / "database", secrets.token_hex(16)
+        subprocess.run(
+            ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--user=root", "--skip-test-db"],
+            check=True,
+            capture_output=True,
+        )
+        users, conf = self.folder / "users.sql", self.folder / "slurmdbd.conf"
+        users.write_text(DATABASE.format(password=password))
+        conf.touch(0o600)  # slurmdbd refuses one that others can read.
+        conf.write_text(SLURMDBD_CONF.format(folder=self.folder, password=password, **ports))
+        places = {"datadir": data, "init-file": users, "socket": data / "sock", "pid-file": data / "pid"}
+        mariadb = ["mariadbd", "--no-defaults", "--user=root", "--bind-address=127.0.0.1"]
+        mariadb += [f"--port={ports['database_port']}"]
+        mariadb += [f"--{option}={place}" for option, place in places.items()]
+        self.processes["mariadbd"] = self._start(mariadb)
+        _until(lambda: (data / "sock").exists(), "mariadbd")
+        self.processes["slurmdbd"] = self._start(["slurmdbd", "-D"])
+        _until(lambda: "Cluster" in self.ask("sacctmgr", "show", "cluster"), "slurmdbd")
 
     def _start(self, command: list[str]) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(

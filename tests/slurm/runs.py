@@ -8,6 +8,7 @@ Not among the tests, for it installs Slurm and takes minutes.
 import re
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 from projects import Project, settings
 from slurm.cluster import Cluster, lacking
 
-# The profile asks for the first status after 40 seconds, which is as long as these jobs.
+# The profile asks for the first status after 20 seconds, which is as long as these jobs.
 QUICK = {"slurm": ["--slurm-init-seconds-before-status-checks", "2"], "cluster-generic": []}
 
 PATIENCE = 900
@@ -36,9 +37,18 @@ if not Path("begun").exists():
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    yield from _started(tmp_path_factory.mktemp("slurm"), accounting=False)
+
+
+@pytest.fixture(scope="module")
+def accounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    yield from _started(tmp_path_factory.mktemp("accounted"), accounting=True)
+
+
+def _started(folder: Path, accounting: bool) -> Iterator[Cluster]:
     if why := lacking():
         pytest.skip(why)
-    made = Cluster(tmp_path_factory.mktemp("slurm"))
+    made = Cluster(folder, accounting)
     yield made
     made.stop()
 
@@ -146,6 +156,17 @@ def test_a_job_that_is_cancelled_is_made_again(
     cluster.ask("scancel", run.job("scores")[0])
     assert run.end() == expected
     assert run.submissions("scores") == 2
+
+
+def test_where_jobs_are_accounted_one_that_is_cancelled_is_made_again(
+    tmp_path: Path, accounted: Cluster, expected: dict[str, Any]
+) -> None:
+    run = Submitted(tmp_path, accounted)
+    accounted.ask("scancel", run.job("scores")[0])
+    assert run.end() == expected
+    assert run.submissions("scores") == 2
+    states = accounted.ask("sacct", "-X", "-n", "-o", "State%20").splitlines()
+    assert Counter(state.split()[0] for state in states) == {"CANCELLED": 1, "COMPLETED": len(states) - 1}
 
 
 def test_a_job_over_its_memory_gets_more(tmp_path: Path, cluster: Cluster, expected: dict[str, Any]) -> None:
