@@ -7,7 +7,7 @@ include: "workflow/rules/common.smk"
 
 
 # Only under --software-deployment-method apptainer.
-container: CONFIG.container
+container: CONFIG.container or "remerge.sif"
 
 
 include: "workflow/rules/inputs.smk"

@@ -66,7 +66,8 @@ class Config(Section):
     container: str | None = Field(
         None,
         description="an image in which jobs run with Snakemake's --software-deployment-method apptainer: a "
-        ".sif file, relative to the working directory, or docker://…; results do not depend on it",
+        ".sif file, relative to the working directory, or docker://…; remerge.sif if not given; results do "
+        "not depend on it",
     )
     base: Base
     parameters: Annotated[float, Field(gt=0, le=1e7)] | None = Field(
