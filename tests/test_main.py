@@ -8,7 +8,7 @@ import pytest
 import yaml
 from tqdm import tqdm
 
-from remerge import machine, miniature, timing
+from remerge import launch, machine, miniature, timing
 from remerge.__main__ import main
 from remerge.errors import UserError
 
@@ -156,10 +156,10 @@ def test_data_that_are_not_there(world, capsys):
 
 def test_a_benchmark_is_run_with_snakemakes_own_options(world, capfd):
     start = ["run", str(world)]
-    assert main([*start, "-n", "results/w/data/cola.json"]) == 0
+    assert main([*start, "results/w/data/cola.json", "-n"]) == 0
     out, err = capfd.readouterr()
     assert "Data of cola" in out + err and not (world.parent / "results").exists()
-    assert main(["demo", "t5", "-n", "results/demo-t5/data/qasc.json"]) == 0
+    assert main(["demo", "t5", "results/demo-t5/data/qasc.json", "-n"]) == 0
     out, err = capfd.readouterr()
     assert "Data of qasc" in out + err
     assert main(["demo", "nope"]) == 2
@@ -168,6 +168,18 @@ def test_a_benchmark_is_run_with_snakemakes_own_options(world, capfd):
     assert main(start) == 2
     with pytest.raises(SystemExit):
         main(["check", str(world), "-n"])
+
+
+def test_the_command_that_runs_a_benchmark_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert launch.command("demo") == "remerge demo demo"
+    assert launch.command("demo-t5") == "remerge demo t5"
+    assert launch.command("t5") == "remerge run t5.yaml"
+    (tmp_path / "Snakefile").touch()
+    assert launch.command("mine") == "snakemake --configfile mine.yaml --"
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/mine.yaml").touch()
+    assert launch.command("mine") == "snakemake --configfile config/mine.yaml --"
 
 
 def rows_of(printed):

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from remerge import config as configuration
-from remerge import headers, needs
+from remerge import headers, needs, sources
 from remerge.batches import batches
 from remerge.config import Config
 from remerge.errors import UserError
@@ -144,3 +144,13 @@ def test_the_table_is_what_is_computed(path: Path) -> None:
     memory = max(most.memory for most in kinds.values()) / 1000
     row = f"| `{path.stem}` | {config.parameters:g} | {' | '.join(cells)} | {gpu} | {memory:.0f} |"
     assert row in (ROOT / "docs/needs.md").read_text().splitlines(), row
+
+
+def test_the_folder_of_methods_is_read_once_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[int] = []
+    known = sources.known
+    monkeypatch.setattr(sources, "known", lambda: reads.append(1) or known())
+    config = released("demo-full")
+    for batch in batches(config).values():
+        needs.of_batch(config, batch)
+    assert len(reads) == 1

@@ -87,6 +87,13 @@ def snakemake(project, *more):
     )
 
 
+@pytest.mark.parametrize("target", ["results/seconds/data/cola.json", "tables"])
+def test_a_target_that_is_taken_for_a_configuration(project, target):
+    done = snakemake(project, "-n", "--configfile", "seconds.yaml", target)
+    told = f"remerge: --configfile: {target} is not a configuration: write -- before a target"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, told)
+
+
 def test_a_run_shows_its_stages_and_an_error_whole(project):
     done = snakemake(project, "results/seconds/data/cola.json", "results/seconds/data/mnli.json")
     lines = done.stderr.splitlines()

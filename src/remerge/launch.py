@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from remerge.errors import UserError
@@ -41,8 +42,22 @@ def run(config: Path, more: Sequence[str]) -> int:
     root = project()
     profile = root / "workflow/profiles" / ("gpu" if _has_gpu() else "local")
     start = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile")]
-    how = ["--workflow-profile", str(profile), "--configfile", str(config)]
+    # The profile last: every word after --configfile would be a configuration, targets too.
+    how = ["--configfile", str(config), "--workflow-profile", str(profile)]
     return subprocess.run([*start, *how, *more]).returncode
+
+
+def command(benchmark: str) -> str:
+    """The command that runs a benchmark in the working directory; a target may follow it."""
+    own = Path("config") / f"{benchmark}.yaml"
+    file = own if own.exists() else own.name  # a user's own may lie anywhere
+    if Path("Snakefile").exists():
+        return f"snakemake --configfile {file} --"
+    name = benchmark.removeprefix("demo-")
+    with suppress(UserError):
+        if miniature(name).stem == benchmark:
+            return f"remerge demo {name}"
+    return f"remerge run {file}"
 
 
 def _has_gpu() -> bool:

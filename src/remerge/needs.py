@@ -169,7 +169,7 @@ class Most:
 
 def most(config: Config) -> dict[str, Most]:
     """The needs of the largest jobs of each kind: experts, merges, other stages."""
-    methods = sources.known()
+    methods = config.methods
     statistics = any(v.method in methods and methods[v.method].statistics for v in config.merge.variants)
     stages = ["base", "references", "scores", *(["statistics"] if statistics else [])]
     kinds = {
@@ -230,7 +230,7 @@ class _Needs:
         """For choices and merges: the base, the one module that merges are written into, and the experts."""
         config, made = self.config, list(self._made(batch))
         tasks = list(dict.fromkeys(task for _, case in made for task in case.tasks))
-        method = sources.known().get(batch.method)
+        method = config.methods.get(batch.method)
         vectors = sum(map(self._vectors, tasks))
         variants = {variant.name: variant for variant, _ in made}.values()
         learned = list(filter(config.is_learned, variants))

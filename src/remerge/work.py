@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from remerge import exhibits, sources
+from remerge import exhibits
 from remerge.batches import Batch, batches
 from remerge.config import Config, Variant
 from remerge.plans import Case
@@ -132,7 +132,7 @@ class Jobs:
         if name == "references":
             return [self._reference(task) for task in tasks]
         if name == "statistics":
-            methods = sources.known()
+            methods = config.methods
             used = {methods[v.method].statistics for v in config.merge.variants if v.method in methods}
             return [self._statistics(task, kind) for kind in sorted(filter(None, used)) for task in tasks]
         if name == "scores":
@@ -264,7 +264,7 @@ class Jobs:
         """For each point of a variant's grid: the inputs of each task, and the passes over them."""
         if variant.name not in self.learned:
             return [(0, 0)] * len(points)
-        given = {**sources.known()[variant.method].defaults, **self.config.params(variant)}
+        given = {**self.config.methods[variant.method].defaults, **self.config.params(variant)}
         whole = [{**given, **point} for point in points]
         return [(p["inputs"] or (200 if p["level"] == "task" else 400), p["epochs"]) for p in whole]
 

@@ -27,6 +27,10 @@ NOISE = (
     "Using shell",
     "Provided ",
     "Rules claiming more",
+    "Group jobs: inactive",
+    "Conda environments: ignored",
+    "Singularity containers: ignored",
+    "Activating ",
     "Select jobs to execute",
     "Execute ",
     "Complete log",
@@ -52,7 +56,9 @@ class LogHandler(LogHandlerBase):
         given = arguments()
         try:
             ours = Path(given.snakefile or "Snakefile").parent / "config/demo.yaml"
-            config = configuration.load(*(given.configfile or [ours]))
+            files = given.configfile or [ours]
+            _check_are_no_targets(files[1:])
+            config = configuration.load(*files)
         except UserError as error:
             print(f"remerge: {error}", file=sys.stderr)
             sys.exit(2)
@@ -88,3 +94,10 @@ class LogHandler(LogHandlerBase):
             elif event in SHOWN_OTHERWISE or str(record.msg).startswith(NOISE) or not record.msg:
                 return
         self.whole.handle(record)
+
+
+def _check_are_no_targets(files: list[Path]) -> None:
+    """Refuse targets among the files: `--configfile` takes every word after it, unless that is an option."""
+    for file in files:
+        if file.parts[0] == "results" or not file.exists():
+            raise UserError(f"--configfile: {file} is not a configuration: write -- before a target")

@@ -149,24 +149,18 @@ def test_a_run_has_the_records_of_a_local_one(
     assert len(list((run.project.results / "logs/merges").glob("average_*.log"))) == 2
 
 
+@pytest.mark.parametrize("kind", ["cluster", "accounted"])
 def test_a_job_that_is_cancelled_is_made_again(
-    tmp_path: Path, cluster: Cluster, expected: dict[str, Any]
+    tmp_path: Path, request: pytest.FixtureRequest, expected: dict[str, Any], kind: str
 ) -> None:
+    cluster: Cluster = request.getfixturevalue(kind)
     run = Submitted(tmp_path, cluster)
     cluster.ask("scancel", run.job("scores")[0])
     assert run.end() == expected
     assert run.submissions("scores") == 2
-
-
-def test_where_jobs_are_accounted_one_that_is_cancelled_is_made_again(
-    tmp_path: Path, accounted: Cluster, expected: dict[str, Any]
-) -> None:
-    run = Submitted(tmp_path, accounted)
-    accounted.ask("scancel", run.job("scores")[0])
-    assert run.end() == expected
-    assert run.submissions("scores") == 2
-    states = accounted.ask("sacct", "-X", "-n", "-o", "State%20").splitlines()
-    assert Counter(state.split()[0] for state in states) == {"CANCELLED": 1, "COMPLETED": len(states) - 1}
+    if kind == "accounted":
+        states = cluster.ask("sacct", "-X", "-n", "-o", "State%20").splitlines()
+        assert Counter(state.split()[0] for state in states) == {"CANCELLED": 1, "COMPLETED": len(states) - 1}
 
 
 def test_a_job_over_its_memory_gets_more(tmp_path: Path, cluster: Cluster, expected: dict[str, Any]) -> None:

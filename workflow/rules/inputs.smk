@@ -24,7 +24,7 @@ def experts_of(tasks):
 
 def needed_by(variant, tasks):
     """Files that a variant's method needs from experts besides their weights."""
-    known = sources.known()[variant.method]
+    known = CONFIG.methods[variant.method]
     if known.learned:
         return expand(f"{B}/references/{{task}}.safetensors", task=tasks)
     kind = known.statistics

@@ -1,6 +1,6 @@
 """The configuration of one benchmark, and the merges, models and paths that follow from it."""
 
-from functools import cache
+from functools import cache, cached_property
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +26,7 @@ from remerge.config.sections import (
 )
 from remerge.errors import UserError
 from remerge.plans import Case, Plan, known
+from remerge.sources import Known
 from remerge.variants import TUNE, is_tuned
 
 RESULTS = Path("results")
@@ -108,6 +109,11 @@ class Config(Section):
         """The subsets of a size that are merged, each sorted."""
         return [case.tasks for case in self.cases("subsets")[str(size)]]
 
+    @cached_property
+    def methods(self) -> dict[str, Known]:
+        """The methods that exist when the configuration is first asked for them, by name."""
+        return sources.known()
+
     @property
     def external(self) -> list[str]:
         """The variants that the user's own rules write."""
@@ -116,7 +122,7 @@ class Config(Section):
     @property
     def planned(self) -> dict[str, Plan]:
         """The plans that the configuration has, by name."""
-        return {name: plan for name in known() if (plan := getattr(self.plans, name)) is not None}
+        return {name: plan for name, plan in self.plans if plan is not None}
 
     def cases(self, plan: str) -> dict[str, list[Case]]:
         """The merges of a plan, by group."""
@@ -138,7 +144,7 @@ class Config(Section):
             return False
         if variant.name in self.external:
             return name == "subsets"
-        known = sources.known()[variant.method]
+        known = self.methods[variant.method]
         if known.experts is not None and any(len(case.signs) != known.experts for case in cases):
             return False
         # A subtracted vector has no inputs to learn from, and no statistics of its own.
@@ -188,7 +194,7 @@ class Config(Section):
 
     def is_learned(self, variant: Variant) -> bool:
         """Whether a variant's coefficients are learned; never if a rule of the user writes it."""
-        return variant.name not in self.external and sources.known()[variant.method].learned
+        return variant.name not in self.external and self.methods[variant.method].learned
 
     def variant(self, name: str) -> Variant:
         """The variant called ``name``.
@@ -260,7 +266,7 @@ class Config(Section):
             for variant in plan.variants or []:
                 if variant not in names:
                     raise ValueError(f"plans: {unknown('variant', variant, names)}")
-        methods = [*sources.known(), *self.external]
+        methods = [*self.methods, *self.external]
         for method in [*(variant.method for variant in self.merge.variants), *self.merge.defaults]:
             if method not in methods:
                 raise ValueError(f"merge: {unknown('method', method, methods)}")
@@ -284,7 +290,7 @@ class Config(Section):
         if self.rules:
             raise ValueError(f"{recipe}: rules of your own write ordinary models: leave them out")
         for variant in self.merge.variants:
-            known = sources.known().get(variant.method)
+            known = self.methods.get(variant.method)
             if known and known.statistics:
                 raise ValueError(
                     f"{recipe}: {variant.name} needs statistics of ordinary models: leave it out"

@@ -11,7 +11,7 @@ from remerge import exhibits
 from remerge.exhibits import Exhibit
 from remerge.exhibits._published import published_expert
 from remerge.files import write_text
-from remerge.launch import project
+from remerge.launch import command
 from remerge.records import Lengths, Merge, Model, Scores
 from remerge.report.answer import BEST, outcome
 from remerge.report.costs import costs
@@ -98,7 +98,7 @@ def context(run: Run) -> dict[str, Any]:
         "checked": look(run),
         "versions": list(versions(PACKAGES).items()),
         "config": (run.results / "config.yaml").read_text(),
-        "configfile": _configfile(run.benchmark),
+        "command": command(run.benchmark),
         "exhibits": [_exhibit(exhibit, run) for exhibit in in_order],
     }
 
@@ -114,13 +114,6 @@ def _exhibit(exhibit: Exhibit, run: Run) -> dict[str, Any]:
         "target": f"{folder}/{exhibit.name}.{'csv' if exhibit.kind == 'table' else 'pdf'}",
         "files": {suffix: data_uri(data) for suffix, data in files.items()},
     }
-
-
-def _configfile(benchmark: str) -> str:
-    """The configuration on the command line: one of ours, or a user's own of unknown place."""
-    folders = (project() / "config", Path("config"))
-    ours = any((folder / f"{benchmark}.yaml").exists() for folder in folders)
-    return f"config/{benchmark}.yaml" if ours else f"{benchmark}.yaml"
 
 
 def data_uri(data: bytes) -> str:
