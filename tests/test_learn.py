@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from recording import Waits, on_a_cpu
 from torch.func import functional_call
 
-from remerge import blend
+from remerge import blend, step
 from remerge.blend import Blend
 from remerge.deltas import PIECE, Deltas, LowRank, merge_state
 from remerge.errors import Diverged, UserError
@@ -33,8 +34,8 @@ def whole_loss(family, model, references, divergence):
     for reference in references:
         batch = family.collate(reference.examples, torch.device("cpu"))
         q = family.logits(model, batch).log_softmax(-1)
-        p = side_by_side(family, model, [(reference, range(batch.size))], q.shape[1])
-        total = total + (divergence(p, q) * position_weights(batch.example)).sum() / batch.size
+        p = side_by_side(family, model, [(reference, range(batch.size))])
+        total = total + (divergence(p, q) * position_weights(batch)).sum() / batch.size
     return total
 
 
@@ -290,6 +291,76 @@ def test_what_a_step_does_not_write_whole(family, model, examples, tokenizer, mo
     assert not any("forward" in vars(module) for module in made.modules())
 
 
+@pytest.mark.parametrize("low_rank", [False, True], ids=["dense", "low-rank"])
+def test_no_step_waits_for_a_gpu(family, model, base, experts, adapters, references, low_rank):
+    deltas = adapters if low_rank else Deltas(base, experts)
+    tau = {n: deltas.factors(n) if low_rank else deltas[n] for n in deltas}
+    at, lam = Blend(model, base, tau), torch.full((3, 1), 0.4)
+    with Waits() as seen:
+        at.gradient(lam, lambda: whole_loss(family, model, references, js))
+    # transformers looks for packed sequences in each pass, unless it is recorded.
+    assert seen.found == ["_local_scalar_dense"] * 3 and seen.calls > 300
+    with Waits() as seen:
+        (lam > 0.5).any().item(), lam[lam > 0.5], lam.unique(), torch.tensor([1]).bincount()
+    assert len(seen.found) == 4
+
+
+@pytest.mark.parametrize("name", ["divmerge", "adamerging"])
+@pytest.mark.parametrize("low_rank", [False, True], ids=["dense", "low-rank"])
+def test_recorded_steps_are_the_steps(
+    family, model, base, experts, adapters, references, monkeypatch, name, low_rank
+):
+    deltas = adapters if low_rank else Deltas(base, experts)
+    tau = {n: deltas.factors(n) if low_rank else deltas[n] for n in deltas}
+    given = [r.first_tokens for r in references] if name == "adamerging" else references
+
+    def run():
+        how = {"level": "layer", "learning_rate": 0.05, "initial": 0.4, "epochs": 4, "batch_size": 2}
+        objective = find(name).objective(find(name).settings({}))
+        return fit(family, model, base, tau, given, objective, **how, seed=3)
+
+    expected = run()
+    graphs = on_a_cpu(monkeypatch)
+    found = run()
+    played = [graph.played for graph in graphs]
+    assert len(played) > 1 and sum(played) > 12
+    assert torch.allclose(found.lam, expected.lam, atol=1e-5)
+    assert found.trace == pytest.approx(expected.trace, rel=1e-5)
+    assert (found.lam - 0.4).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_steps_of_more_shapes_or_that_cannot_be_recorded_are_run(
+    family, model, base, experts, references, monkeypatch, most
+):
+    deltas = Deltas(base, experts)
+    tau = {n: deltas[n] for n in deltas}
+
+    def run():
+        how = {"level": "task", "learning_rate": 0.05, "initial": 0.4, "epochs": 3, "batch_size": 2}
+        objective = find("divmerge").objective({"divergence": "js"})
+        return fit(family, model, base, tau, references, objective, **how, seed=3)
+
+    expected = run()
+    graphs = on_a_cpu(monkeypatch)
+    if most:
+        monkeypatch.setattr(step, "SHAPES", most)
+        found = run()
+    else:
+
+        def fails(run, given):
+            run(given)
+            raise RuntimeError("out of memory\nand more")
+
+        monkeypatch.setattr(step, "record", fails)
+        with pytest.warns(
+            UserWarning, match="steps are not recorded on this GPU, which is slower: out of mem"
+        ):
+            found = run()
+    assert len(graphs) == most
+    assert torch.allclose(found.lam, expected.lam, atol=1e-5)
+
+
 @pytest.mark.parametrize("half", ["experts", "module"])
 def test_a_head_in_pieces_is_the_head_as_written(family, model, examples, monkeypatch, half):
     """Several pieces of rows, in half precision too: the module's dtype rounds the merge as writing does."""
@@ -321,7 +392,6 @@ def test_a_head_in_pieces_is_the_head_as_written(family, model, examples, monkey
         def forward(self):
             return family.logits(self.model, batch).square().mean()
 
-    model.get_input_embeddings().sparse = False
     expected = functional_call(Loss(), given, ())
     (gradient,) = torch.autograd.grad(expected, at)
     close = 1e-5 if half == "experts" else 2e-2

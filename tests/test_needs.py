@@ -73,7 +73,7 @@ def test_merging_takes_the_experts_the_base_and_the_module() -> None:
     need = merging(config, "adamerging@level=layer", gpu=True)
     # Seven experts, the base and an expert that is being read in float32, the module in bfloat16.
     models = (7 + 1 + 1 + 0.5) * MODEL
-    assert models < need.device < models + 5000
+    assert models < need.device < models + 6000
     assert MODEL < need.memory < MODEL + 22000
     alone = merging(config, "adamerging@level=layer")
     assert alone.device == 0 and alone.memory > (7 + 3) * MODEL
@@ -106,7 +106,7 @@ def test_adapters_take_their_factors() -> None:
     config = released("drm-llama-lora")
     base = 7505e6 * 4 / 1e6
     need = merging(config, "divmerge@divergence=js,level=task", gpu=True)
-    assert base / 2 < need.device < 1.5 * base
+    assert base / 2 < need.device < 1.8 * base
     whole = config.model_copy(update={"finetune": config.finetune.model_copy(update={"lora": None})})
     assert merging(whole, "divmerge@divergence=js,level=task", gpu=True).device > 5 * base
 

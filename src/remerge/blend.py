@@ -6,14 +6,14 @@ the module in place; an ordinary backward pass gives dL/dtheta, and
     dL/dlam_t^l = < dL/dtheta^l , tau_t^l >
 
 so nothing as large as the model is allocated. A step need not write all of theta: of an input embedding, it
-writes the rows that are looked up; an output head is merged a few rows at a time (`_Head`); and if tau is
-low-rank, s B A, a layer adds its products with the factors to the product with theta_0.
+merges the rows that are looked up (`_Lookup`); an output head is merged a few rows at a time (`_Head`); and
+if tau is low-rank, s B A, a layer adds its products with the factors to the product with theta_0. What
+operations a step has follows from the shapes of its inputs, so it never waits for a GPU.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -54,9 +54,6 @@ class Blend:
         self.base, self.tau = base, tau
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in tau)
-        for module in model.modules():
-            if isinstance(module, nn.Embedding):
-                module.sparse = True  # only the rows that are looked up have a gradient
         self.parameters = {name: p for name, p in model.named_parameters() if name in tau}
         self.in_parts = _in_parts(model, tau)
         self.layers = sorted({layer_of(name) for name in tau}, key=_natural)
@@ -100,29 +97,22 @@ class Blend:
         theta_0, tau, readers = self.base[name], self.tau[name], self.in_parts.get(name)
 
         def collect(parameter: Tensor) -> None:
-            gradient: Any = parameter.grad
-            rows: Tensor | slice = slice(None)
-            # A module that reads it otherwise than by its forward pass used entries that were not written.
-            if readers is not None and not gradient.is_sparse:
+            if readers is not None:
+                # It has a gradient only if it was not read by the forward passes that are replaced.
                 raise UserError(
                     f"{name}: this architecture's code reads the weight itself, so no coefficients can be "
                     "learned: choose a method that does not learn"
                 )
-            if gradient.is_sparse:
-                gradient = gradient.coalesce()
-                gradient, rows = gradient.values(), gradient.indices()[0]
-            _add_inner(found, theta_0, tau, gradient, rows)
+            assert parameter.grad is not None
+            _add_inner(found, theta_0, tau, parameter.grad, slice(None))
             parameter.grad = None
 
+        step.callback(setattr, parameter, "grad", None)  # of a step that failed
         step.callback(parameter.register_post_accumulate_grad_hook(collect).remove)  # type: ignore[no-untyped-call]
         if readers is None:
             _write(parameter, theta_0, tau, lam)
         for module in readers or []:
-            if isinstance(module, nn.Embedding):
-                rows = partial(_write_rows, parameter, theta_0, tau, lam)
-                step.callback(module.register_forward_pre_hook(rows).remove)
-            else:
-                step.enter_context(_multiplied(module, theta_0, tau, lam, found))
+            step.enter_context(_replaced(module, theta_0, tau, lam, found))
 
 
 def _in_parts(model: nn.Module, tau: Mapping[str, Tau]) -> dict[str, list[nn.Module]]:
@@ -141,13 +131,35 @@ def _in_parts(model: nn.Module, tau: Mapping[str, Tau]) -> dict[str, list[nn.Mod
     def suits(module: nn.Module, parameter: Tensor, vectors: Tau) -> bool:
         if type(module) is nn.Linear:
             return parameter is module.weight and (id(parameter) in tables or isinstance(vectors, list))
-        return isinstance(module, nn.Embedding) and id(parameter) in tables
+        return type(module) is nn.Embedding and module.max_norm is None and id(parameter) in tables
 
     return {
         name: readers[id(parameter)]
         for name, parameter in model.named_parameters()
         if name in tau and all(suits(module, parameter, tau[name]) for module in readers[id(parameter)])
     }
+
+
+class _Lookup(torch.autograd.Function):
+    """The rows of a merged embedding that words look up; the others are never made, nor is its gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, words: Tensor, lam: Tensor, theta_0: Tensor, tau: Tau, dtype: torch.dtype
+    ) -> Tensor:
+        """The rows of words, ``[*]``: ``[*, h]``."""
+        rows = words.flatten()
+        ctx.save_for_backward(rows, lam)
+        ctx.theta_0, ctx.tau = theta_0, tau
+        return _merged(theta_0, tau, lam, rows).to(dtype).view(*words.shape, -1)
+
+    @staticmethod
+    def backward(ctx: Any, *given: Tensor) -> tuple[None, Tensor, None, None, None]:
+        """dL/dlam, float32 ``[T]``."""
+        rows, lam = ctx.saved_tensors
+        of_lam = torch.zeros_like(lam)
+        _add_inner(of_lam, ctx.theta_0, ctx.tau, given[0].flatten(0, -2), rows)
+        return None, of_lam, None, None, None
 
 
 class _Head(torch.autograd.Function):
@@ -184,26 +196,29 @@ class _Head(torch.autograd.Function):
 
 
 @contextmanager
-def _multiplied(layer: Any, theta_0: Tensor, tau: Tau, lam: Tensor, found: Tensor) -> Iterator[None]:
-    """Let a layer multiply by its merged matrix for one step, and add dL/dlam, ``[T]``, to ``found``."""
+def _replaced(module: Any, theta_0: Tensor, tau: Tau, lam: Tensor, found: Tensor) -> Iterator[None]:
+    """Let a module read its merged matrix in parts for one step, and add dL/dlam, ``[T]``, to ``found``."""
     lam = lam.clone().requires_grad_()
-    if isinstance(tau, list) and theta_0.dtype != layer.weight.dtype:
+    if isinstance(module, nn.Linear) and isinstance(tau, list) and theta_0.dtype != module.weight.dtype:
         # Not converted in the product: autograd would keep a copy of every layer's.
-        theta_0 = layer.weight.detach().copy_(theta_0)
+        theta_0 = module.weight.detach().copy_(theta_0)
 
     def collect(lam: Any) -> None:
         found.add_(lam.grad)
 
-    def product(x: Tensor) -> Tensor:
+    def read(x: Tensor) -> Tensor:
         made: Tensor
+        if isinstance(module, nn.Embedding):
+            made = _Lookup.apply(x, lam, theta_0, tau, module.weight.dtype)  # type: ignore[no-untyped-call]
+            return made
         if isinstance(tau, list):
             made = _low_rank_product(x, theta_0, tau, lam)
         else:
             made = _Head.apply(x, lam, theta_0, tau)  # type: ignore[no-untyped-call]
-        return made if layer.bias is None else made + layer.bias
+        return made if module.bias is None else made + module.bias
 
     lam.register_post_accumulate_grad_hook(collect)  # type: ignore[no-untyped-call]
-    with instead(layer, product):
+    with instead(module, read):
         yield
 
 
@@ -226,15 +241,6 @@ def _write(parameter: Tensor, theta_0: Tensor, tau: Tau, lam: Tensor) -> None:
             torch.addmv(base, vectors.T, lam, out=merged[where])
         else:
             merged[where] = torch.addmv(base, vectors.T, lam, out=summed(base))
-
-
-@torch.no_grad()
-def _write_rows(
-    parameter: Tensor, theta_0: Tensor, tau: Tau, lam: Tensor, module: nn.Module, given: tuple[Tensor]
-) -> None:
-    """A hook that does the same, for the rows that a module is about to look up."""
-    rows: Tensor = torch.unique(given[0])
-    parameter[rows] = _merged(theta_0, tau, lam, rows).to(parameter.dtype)
 
 
 def _merged(theta_0: Tensor, tau: Tau, lam: Tensor, rows: Tensor | slice) -> Tensor:

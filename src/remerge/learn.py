@@ -1,13 +1,12 @@
 """Learned coefficients: the one optimisation loop of AdaMerging and DivMerge (DivMerge, Algorithm 1).
 
 The merged model is theta_0 + sum_t lam_t tau_t, with one lam for each expert (task level) or for each
-expert and layer (layer level); `remerge.blend` gives its loss and the gradient of lam.
+expert and layer (layer level); `remerge.step` gives its loss and the gradient of lam.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import ceil, isfinite
 from typing import Any
 
@@ -18,12 +17,9 @@ from remerge.blend import Blend, Tau, Weights
 from remerge.deltas import State
 from remerge.errors import Diverged
 from remerge.families import Family
-from remerge.measures.references import Reference, position_weights, side_by_side
+from remerge.measures.references import Reference
 from remerge.measures.words import Parts
-
-Objective = Callable[[Tensor, Tensor], Tensor]
-"""Maps the log-probabilities of expert and merged model, ``[N, V]`` each, to a loss per position, ``[N]``."""
-
+from remerge.step import Objective, Step
 
 POINTS = 50
 """The number of points of a fit at which coefficients are kept, including the start and the end."""
@@ -103,6 +99,7 @@ def fit(
     started = time.perf_counter()
     device = next(model.parameters()).device
     blend = Blend(model, base, tau)
+    step = Step(family, model, blend, objective)
     width = 1 if level == "task" else len(blend.layers)
     lam = torch.full((len(references), width), float(initial), device=device)
     adam = torch.optim.Adam([lam], lr=learning_rate)
@@ -119,7 +116,7 @@ def fit(
             ]
             if len(losses) in kept:
                 course[len(losses)] = lam.clone()
-            loss, gradient = blend.gradient(lam, partial(_loss, family, model, objective, chosen))
+            loss, gradient = step(lam, chosen)
             lam.grad = gradient if level == "layer" else gradient.sum(dim=1, keepdim=True)
             adam.step()
             losses.append(loss)
@@ -128,18 +125,6 @@ def fit(
     _must_be_numbers(trace, lam, learning_rate)
     blend.write(lam)
     return Fit(lam.cpu(), blend.layers, trace, course, blend, time.perf_counter() - started)
-
-
-def _loss(
-    family: Family, model: nn.Module, objective: Objective, chosen: Sequence[tuple[Reference, Sequence[int]]]
-) -> Tensor:
-    """``sum_t mean_x mean_positions objective`` for some inputs of each task."""
-    device = next(model.parameters()).device
-    batch = family.collate([r.examples[i] for r, some in chosen for i in some], device)
-    merged = family.logits(model, batch).log_softmax(dim=-1)
-    expert = side_by_side(family, model, chosen, merged.shape[1])
-    weight = position_weights(batch.example) * len(chosen) / batch.size
-    return (objective(expert, merged) * weight).sum()
 
 
 def parts(module: State, base: State, tau: Mapping[str, Tau], t: int, name: str) -> Parts:

@@ -239,7 +239,9 @@ class _Needs:
         passing, kept = self._forward(), 0.0
         if learned:
             inputs = config.learning.batch_size * max(len(case.tasks) for _, case in made)
-            passing, kept = max(passing, self._backward(inputs)), len(tasks) * self._reference()
+            # On a GPU, recorded steps have memory of their own, beside that of the first step of a length.
+            steps = self._backward(inputs) * (2 if self.gpu and config.base.reads == "text" else 1)
+            passing, kept = max(passing, steps), len(tasks) * self._reference()
             if any(config.params(variant).get("over", "none") != "none" for variant in learned):
                 # Output heads then come from the experts' files; without a GPU they are memory-mapped.
                 heads = self._head() if self.gpu and config.finetune.lora is None else 0

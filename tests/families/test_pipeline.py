@@ -8,10 +8,11 @@ import pytest
 import torch
 import yaml
 from peft import PeftModel
+from recording import on_a_cpu
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
-from remerge import exhibits, miniature
+from remerge import exhibits, miniature, passes
 from remerge.blend import Blend
 from remerge.config import dump, load
 from remerge.measures.score import score
@@ -236,6 +237,22 @@ def test_low_rank_task_vectors_learn_as_dense_ones(world):
         assert all(p.grad is None for p in bench.model.parameters())
     assert torch.allclose(gradients[0], gradients[1], rtol=1e-4)
     assert all(torch.allclose(merged[0][name], merged[1][name], atol=1e-6) for name in merged[0])
+
+
+def test_recorded_steps_learn_the_same(world, monkeypatch):
+    """In every family, what a GPU would play back is the step: masks, heads and padding included."""
+    bench, divmerge = Bench(world), find("divmerge")
+    settings = divmerge.settings({"level": "layer", "inputs": 4, "epochs": 4, "learning_rate": 0.05})
+    tasks = list(world.tasks)
+    expected = bench.fit(divmerge, settings, tasks, 0)
+    graphs = on_a_cpu(monkeypatch)
+    before = passes.made()
+    found = bench.fit(divmerge, settings, tasks, 0)
+    assert passes.made() - before == len(found.trace) == len(expected.trace)
+    assert sum(graph.played for graph in graphs) > len(found.trace) / 2
+    assert torch.allclose(found.lam, expected.lam, atol=1e-4)
+    assert found.trace == pytest.approx(expected.trace, rel=1e-4)
+    assert (found.lam - expected.course[0]).abs().max() > 0.02
 
 
 def test_experts_are_what_their_libraries_load(world):

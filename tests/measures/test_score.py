@@ -106,7 +106,7 @@ def test_divergence_from_itself_is_zero_and_from_another_is_not(family, model, t
 
 def test_divergence_is_the_mean_over_positions_then_inputs(family, model, tokenizer, examples, experts):
     reference = make_reference(family, model, examples("cola", 5), 4, head_of(model))
-    log_probs = [side_by_side(family, model, [(reference, [i])], len(tokenizer)) for i in range(5)]
+    log_probs = [side_by_side(family, model, [(reference, [i])]) for i in range(5)]
     model.load_state_dict(experts["sst2"], strict=False)
     expected = []
     with torch.no_grad():

@@ -96,7 +96,7 @@ def test_the_head_makes_of_states_what_the_expert_says(name: str, tmp_path: Path
         expected = family.logits(expert, batch).log_softmax(-1)
         for parameter in expert.parameters():
             parameter.zero_()
-        found = side_by_side(family, expert, [(reference, [0, 1])], V)
+        found = side_by_side(family, expert, [(reference, [0, 1])])
         assert torch.allclose(found, expected, atol=1e-5)
         assert expected.std() > 0.02
         # Nothing of it stays behind: the model computes again.

@@ -56,7 +56,7 @@ def test_in_learning_an_expert_says_what_it_says_alone(existing, monkeypatch, ho
         batch = family.collate(reference.examples, bench.space.device)
         with torch.no_grad():
             expected = family.logits(expert, batch).log_softmax(dim=-1)
-        found = side_by_side(family, bench.model, [(reference, range(4))], expected.shape[1])
+        found = side_by_side(family, bench.model, [(reference, range(4))])
         assert torch.allclose(found, expected, atol=2e-5)
         own = divergences(family, expert, bench.space.reference(task), 3)
         assert own["kl"] == pytest.approx(0, abs=1e-6) and own["n"] == 4

@@ -1,5 +1,6 @@
 """Families of models: how each is loaded and run. All their differences are here."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,14 @@ class Batch:
         """The number of examples."""
         return len(self.tasks)
 
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device."""
+        inputs = {name: placed(tensor, device) for name, tensor in self.inputs.items()}
+        positions = tuple(placed(tensor, device) for tensor in self.positions)
+        return Batch(
+            inputs, positions, placed(self.targets, device), placed(self.example, device), self.tasks
+        )
+
 
 @dataclass(frozen=True)
 class Head:
@@ -107,8 +116,8 @@ class Family(Protocol):
     def labels(self, prompt: str, answers: Sequence[str]) -> list[int] | None:
         """The first token of each possible answer, or None if two answers share it."""
 
-    def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
-        """A padded batch."""
+    def collate(self, examples: Sequence[Example], device: torch.device, multiple: int = 1) -> Batch:
+        """A padded batch; where inputs have a length, it is a multiple of ``multiple``."""
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """The logits at the judged positions, float32 ``[N, V]``."""
@@ -166,9 +175,21 @@ def family(name: str, base: Path) -> Family:
     return made
 
 
-def pad(rows: Sequence[Sequence[int]], fill: int) -> tuple[Tensor, Tensor]:
-    """The rows, padded on the right, and their mask, int64 ``[B, L]`` each."""
+def placed(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; a copy to a GPU does not wait until the GPU has done everything asked before."""
+    pinned = tensor.pin_memory() if device.type == "cuda" else tensor
+    return pinned.to(device, non_blocking=True)
+
+
+def pad(
+    rows: Sequence[Sequence[int]], fill: int, multiple: int = 1, limit: int = sys.maxsize
+) -> tuple[Tensor, Tensor]:
+    """The rows, padded on the right, and their mask, int64 ``[B, L]`` each.
+
+    L is the length of the longest row, or the next multiple of a number, unless that is above ``limit``.
+    """
     longest = max(map(len, rows))
+    longest = max(longest, min(limit, longest + -longest % multiple))
     ids = torch.tensor([[*row, *[fill] * (longest - len(row))] for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
     return ids, mask

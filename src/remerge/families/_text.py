@@ -61,9 +61,14 @@ class Text:
         return self.eos if given is None else int(given)
 
     @property
+    def limit(self) -> int:
+        """The most tokens of an input, a huge number if there is no limit."""
+        return int(self.processor.model_max_length)
+
+    @property
     def limited(self) -> bool:
-        """Whether the model's input length is limited; if not, transformers gives a huge number."""
-        return bool(self.processor.model_max_length < 1_000_000)
+        """Whether the length of inputs is limited."""
+        return self.limit < 1_000_000
 
     def load(self, folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
         """The model of a folder, in evaluation mode.

@@ -34,7 +34,6 @@ class CausalLM(Text):
         Raises:
             UserError: the end of the prompt and the beginning of the answer share a token.
         """
-        limit = self.processor.model_max_length
         prompts = self.tokens([prompt for prompt, _ in pairs])
         wholes = self.tokens([f"{prompt} {answer}" for prompt, answer in pairs])
         made = []
@@ -44,21 +43,20 @@ class CausalLM(Text):
                     f"prompt {text[-40:]!r}: it shares a token with the answer: end it with a colon"
                 )
             answer = [*whole[len(prompt) :], self.eos]
-            made.append(Example(prompt[max(0, len(prompt) + len(answer) - limit) :], answer, task))
+            made.append(Example(prompt[max(0, len(prompt) + len(answer) - self.limit) :], answer, task))
         return made
 
-    def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
+    def collate(self, examples: Sequence[Example], device: torch.device, multiple: int = 1) -> Batch:
         """A batch padded on the right: with a causal mask, no judged position sees the padding.
 
         The last token of an answer is only predicted, never an input.
         """
-        ids, _ = pad([[*e.prompt, *e.answer[:-1]] for e in examples], self.fill)
+        ids, _ = pad([[*e.prompt, *e.answer[:-1]] for e in examples], self.fill, multiple, self.limit)
         at = [(i, c) for i, e in enumerate(examples) for c in range(len(e.prompt) - 1, e.length - 1)]
-        rows, columns = torch.tensor(at, device=device).T
-        targets = torch.tensor([t for e in examples for t in e.answer], device=device)
-        return Batch(
-            {"input_ids": ids.to(device)}, (rows, columns), targets, rows, [e.task for e in examples]
-        )
+        rows, columns = torch.tensor(at).T
+        targets = torch.tensor([t for e in examples for t in e.answer])
+        batch = Batch({"input_ids": ids}, (rows, columns), targets, rows, [e.task for e in examples])
+        return batch.to(device)
 
     def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
         """Each prompt's greedy answer, with its end token."""

@@ -105,21 +105,20 @@ class Classifier(Text):
     def labels(self, prompt: str, answers: Sequence[str]) -> None:
         """None: a head has no answers other than the task's."""
 
-    def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
+    def collate(self, examples: Sequence[Example], device: torch.device, multiple: int = 1) -> Batch:
         """A batch padded on the right, with one judged position per example.
 
         If the model has token types, as BERT does, a prompt that contains a separator becomes two segments,
         as when a tokenizer reads a pair of texts.
         """
-        ids, mask = pad([e.prompt for e in examples], self.fill)
-        rows = torch.arange(len(examples), device=device)
-        targets = torch.tensor([e.answer[0] for e in examples], device=device)
+        ids, mask = pad([e.prompt for e in examples], self.fill, multiple, self.limit)
+        rows = torch.arange(len(examples))
+        targets = torch.tensor([e.answer[0] for e in examples])
         inputs = {"input_ids": ids, "attention_mask": mask}
         if self.has_segments:
             ends = (ids == self.processor.sep_token_id).long()
             inputs["token_type_ids"] = (ends.cumsum(dim=1) - ends).clamp(max=1) * mask
-        placed = {name: tensor.to(device) for name, tensor in inputs.items()}
-        return Batch(placed, (rows,), targets, rows, [e.task for e in examples])
+        return Batch(inputs, (rows,), targets, rows, [e.task for e in examples]).to(device)
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """The logits of the classes, float32 ``[B, C]``, where the widest head has C classes."""

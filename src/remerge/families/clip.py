@@ -159,16 +159,16 @@ class Clip:
         """No masks: images have no padding."""
         return ()
 
-    def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
+    def collate(self, examples: Sequence[Example], device: torch.device, multiple: int = 1) -> Batch:
         """Images of the model's size, with one judged position each.
 
         Raises:
             UserError: an image cannot be decoded.
         """
-        rows = torch.arange(len(examples), device=device)
-        targets = torch.tensor([e.answer[0] for e in examples], device=device)
-        inputs = {"pixel_values": self._preprocessed([e.prompt for e in examples]).to(device)}
-        return Batch(inputs, (rows,), targets, rows, [e.task for e in examples])
+        rows = torch.arange(len(examples))
+        targets = torch.tensor([e.answer[0] for e in examples])
+        inputs = {"pixel_values": self._preprocessed([e.prompt for e in examples])}
+        return Batch(inputs, (rows,), targets, rows, [e.task for e in examples]).to(device)
 
     def _preprocessed(self, images: Sequence[Any]) -> Tensor:
         """The pixels of image files; those of earlier batches come from memory."""

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from copy import deepcopy
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 from remerge.errors import UserError
+from remerge.families import placed
 
 ABSENT = -1e4
 """The logit of a class that a task lacks, in a batch with heads of several widths: its probability is exactly
@@ -55,8 +57,7 @@ class Heads(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply each row's head to ``[B, …, m]``: ``[B, …, C]`` for the widest, padded with `ABSENT`."""
         parts = {}
-        for task in dict.fromkeys(self.route):
-            rows = torch.tensor([i for i, t in enumerate(self.route) if t == task], device=x.device)
+        for task, rows in _rows(tuple(self.route), x.device).items():
             parts[task] = rows, self.heads[task](x[rows])
         first = next(iter(parts.values()))[1]
         width = max(y.shape[-1] for _, y in parts.values())
@@ -64,6 +65,13 @@ class Heads(nn.Module):
         for rows, y in parts.values():
             whole[rows, ..., : y.shape[-1]] = y
         return whole
+
+
+@cache
+def _rows(route: tuple[str, ...], device: torch.device) -> dict[str, Tensor]:
+    """The rows of each task; never freed, since a step recorded on a GPU reads them where they are."""
+    rows = {task: [i for i, t in enumerate(route) if t == task] for task in route}
+    return {task: placed(torch.tensor(some), device) for task, some in rows.items()}
 
 
 def route(model: nn.Module, tasks: list[str]) -> None:

@@ -109,9 +109,9 @@ class Linearised:
         """The first token of each possible answer, or None."""
         return self.inner.labels(prompt, answers)
 
-    def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
+    def collate(self, examples: Sequence[Example], device: torch.device, multiple: int = 1) -> Batch:
         """A padded batch."""
-        return self.inner.collate(examples, device)
+        return self.inner.collate(examples, device, multiple)
 
     def masks(self, batch: Batch) -> Sequence[Tensor]:
         """The masks that exclude padding."""

@@ -42,16 +42,15 @@ class Seq2Seq(Text):
             made.append(Example(prompt, [*words, self.eos], task))
         return made
 
-    def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
+    def collate(self, examples: Sequence[Example], device: torch.device, multiple: int = 1) -> Batch:
         """Padded prompts, and answers shifted right after the start token: every position is judged."""
-        ids, mask = pad([e.prompt for e in examples], self.fill)
-        decoder, _ = pad([[self.start, *e.answer[:-1]] for e in examples], self.fill)
+        ids, mask = pad([e.prompt for e in examples], self.fill, multiple, self.limit)
+        decoder, _ = pad([[self.start, *e.answer[:-1]] for e in examples], self.fill, multiple, self.limit)
         at = [(i, c) for i, e in enumerate(examples) for c in range(len(e.answer))]
-        rows, columns = torch.tensor(at, device=device).T
+        rows, columns = torch.tensor(at).T
         inputs = {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": decoder}
-        targets = torch.tensor([t for e in examples for t in e.answer], device=device)
-        placed = {name: tensor.to(device) for name, tensor in inputs.items()}
-        return Batch(placed, (rows, columns), targets, rows, [e.task for e in examples])
+        targets = torch.tensor([t for e in examples for t in e.answer])
+        return Batch(inputs, (rows, columns), targets, rows, [e.task for e in examples]).to(device)
 
     def masks(self, batch: Batch) -> Sequence[Tensor]:
         """The masks of the encoder's inputs and of the decoder's, where every real token is judged."""

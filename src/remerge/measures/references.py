@@ -131,8 +131,8 @@ def divergences(family: Family, model: nn.Module, reference: Reference, batch_si
     for chunk in by_length(reference.examples, batch_size):
         batch = family.collate([reference.examples[i] for i in chunk], device)
         q = family.logits(model, batch).log_softmax(dim=-1)
-        p = side_by_side(family, model, [(reference, chunk)], q.shape[1])
-        weight = position_weights(batch.example)
+        p = side_by_side(family, model, [(reference, chunk)])
+        weight = position_weights(batch)
         for name, divergence in (("kl", kl), ("js", js)):
             total[name] += float((divergence(p, q) * weight).sum())
     n = len(reference.examples)
@@ -141,25 +141,28 @@ def divergences(family: Family, model: nn.Module, reference: Reference, batch_si
 
 @torch.no_grad()
 def side_by_side(
-    family: Family, model: nn.Module, asked: Sequence[tuple[Reference, Sequence[int]]], width: int
+    family: Family, model: nn.Module, asked: Sequence[tuple[Reference, Sequence[int]]]
 ) -> Tensor:
-    """Experts' log-probabilities at the answer positions of some inputs, float32 ``[N, width]``.
+    """Experts' log-probabilities at the answer positions of some inputs, float32 ``[N, V]``.
+
+    Words or classes that a task lacks have probability 0.
 
     Args:
         family: the experts' family.
         model: any model of the family; its weights do not matter.
         asked: references on the model's device, each with the indices of some of its inputs.
-        width: the number of words or classes; those that a task lacks have probability 0.
     """
     made = []
     for reference, chosen in asked:
         rows = torch.cat([reference.rows[i] for i in chosen])
         if reference.head is not None:
             rows = cast(Speaking, family).said(model, reference.head(rows)).log_softmax(dim=-1)
-        made.append(pad(rows, (0, width - rows.shape[1]), value=ABSENT))
-    return torch.cat(made)
+        made.append(rows)
+    width = max(rows.shape[1] for rows in made)
+    return torch.cat([pad(rows, (0, width - rows.shape[1]), value=ABSENT) for rows in made])
 
 
-def position_weights(example: Tensor) -> Tensor:
+def position_weights(batch: Batch) -> Tensor:
     """Each position's weight, one over its example's number of positions, ``[N]``: an example's sum is 1."""
-    return 1.0 / example.bincount()[example].float()
+    ones = torch.ones(len(batch.example), device=batch.example.device)
+    return 1.0 / ones.new_zeros(batch.size).index_add_(0, batch.example, ones)[batch.example]
