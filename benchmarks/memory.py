@@ -5,7 +5,9 @@
 
 The models have about 50 million random weights and are prepared by the pipeline's stages. Each merge runs in
 its own process, which measures Linux's peak resident set while models are read and merged, minus what it held
-before (libraries, data), in multiples of the base as it is stored. The table is printed as markdown.
+before (libraries, data), in multiples of the base as it is stored; and in brackets the part of it that is not
+mapped from files, which the system cannot take back when memory is short (sampled). The table is printed as
+markdown.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -127,12 +130,33 @@ def probe(written: str, count: int) -> None:
         bench.reference(task)
     before = resident("VmRSS")
     forget_peak(bench.space.device)
+    own = Sampler("RssAnon")
     case = Case("+".join(tasks), dict.fromkeys(tasks, 1), tasks)
     bench.load(method, settings, case)
     bench.make(method, settings, case, 0)
     most = resident("VmHWM") - before
-    model = sum(parameter.numel() for parameter in bench.parameters.values())
-    print(most / model / bench.stored.itemsize)
+    model = bench.stored.itemsize * sum(parameter.numel() for parameter in bench.parameters.values())
+    print(f"{most / model:.1f} ({own.stop() / model:.1f})")
+
+
+class Sampler:
+    """The largest growth of a kind of resident memory since it began, in bytes."""
+
+    def __init__(self, field: str) -> None:
+        self.field, self.before, self.most = field, resident(field), 0
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._watch)
+        self.thread.start()
+
+    def _watch(self) -> None:
+        while not self.ended.wait(0.002):
+            self.most = max(self.most, resident(self.field) - self.before)
+
+    def stop(self) -> int:
+        """End the sampling; the largest growth."""
+        self.ended.set()
+        self.thread.join()
+        return self.most
 
 
 def main() -> None:
@@ -159,7 +183,7 @@ def main() -> None:
                 for merge in args.merges:
                     command = [sys.executable, __file__, "--probe", merge, str(count)]
                     run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-                    found.append(f"{float(run.stdout):.1f}")
+                    found.append(run.stdout.strip())
                 print(f"| {kind} | {count} | {' | '.join(found)} |", flush=True)
             os.chdir("/")
 

@@ -235,7 +235,7 @@ class _Needs:
         variants = {variant.name: variant for variant, _ in made}.values()
         learned = list(filter(config.is_learned, variants))
         # Besides the experts, one more that is being read, or the merged deltas of a merge that is rescaled.
-        held = [self.module, self._theta_0(), vectors, self.share * self.whole]
+        held = [self.module, self._theta_0(), self.share * self.whole]
         passing, kept = self._forward(), 0.0
         if learned:
             inputs = config.learning.batch_size * max(len(case.tasks) for _, case in made)
@@ -245,11 +245,13 @@ class _Needs:
             if any(config.params(variant).get("over", "none") != "none" for variant in learned):
                 # Output heads then come from the experts' files; without a GPU they are memory-mapped.
                 heads = self._head() if self.gpu and config.finetune.lora is None else 0
-                held.append(len(tasks) * (self.share * self.whole + heads))
+                prepared = len(tasks) * (self.share * self.whole + heads)
+                # A GPU reads experts from the machine's memory while their vectors are prepared.
+                vectors = max(vectors, prepared) if self.gpu else vectors + prepared
         if method:
             again = self._factors() if config.finetune.lora else self.whole
             held.append(len(tasks) * (method.whole * again + STATISTICS[method.statistics] * self.whole))
-        return self._need(sum(held) + passing, kept, self.jobs.batch(batch))
+        return self._need(sum(held) + vectors + passing, kept, self.jobs.batch(batch))
 
     def expert(self, task: str) -> Need:
         """For training: weights, gradients and AdamW's two moments in float32, and activations of layers."""

@@ -99,7 +99,8 @@ class Deltas(Mapping[str, Tensor]):
                 rows, columns = theta.B[index // m].float(), theta.A.mT[index % m].float()
                 taken.append((rows * columns).sum(dim=1) * theta.scaling)
             else:
-                taken.append(theta.reshape(-1)[index].float() - theta_0)
+                own = theta.reshape(-1)[index.to(theta.device)].to(theta_0.device)
+                taken.append(own.float() - theta_0)
         return torch.stack(taken)
 
     def sample(self, names: Sequence[str]) -> Tensor:
@@ -262,7 +263,7 @@ def _read(tau: Tensor, theta: Value, theta_0: Tensor, where: slice) -> None:
     elif theta.dtype == theta_0.dtype == tau.dtype and theta.device == tau.device:
         torch.sub(theta[where], theta_0, out=tau)
     elif theta.dtype == torch.float64:
-        tau.copy_(theta[where] - theta_0)
+        tau.copy_(theta[where].to(theta_0.device) - theta_0)
     else:
         tau.copy_(theta[where]).sub_(theta_0)
 

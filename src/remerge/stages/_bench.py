@@ -25,6 +25,9 @@ from remerge.methods import Learning, Method, find, prepare
 from remerge.plans import Case, Unmerged
 from remerge.stages._workspace import Workspace
 
+HOST = torch.device("cpu")
+"""Where models are mapped from their files, which takes no memory that cannot be taken back."""
+
 
 class Bench:
     """Base, experts and examples in memory, and the one module that merges are written into."""
@@ -71,19 +74,29 @@ class Bench:
                 # Some adapters change a weight in proportion to the base's, which a merge has overwritten.
                 self.restore(())
                 self._experts[task] = self.space.state(task, self.theta_0)
-        changed = {name for task in signs for name in self._experts[task]}
+        return self._between(self._experts, signs)
+
+    def _between(self, experts: Mapping[str, Mapping[str, Value]], signs: Mapping[str, int]) -> Deltas:
+        """The deltas of some experts, negated where the sign is -1."""
+        changed = {name for task in signs for name in experts[task]}
         self._keep(changed)
         base = {name: self.base[name] for name in self.parameters if name in changed}
-        states = {task: {**base, **self._experts[task]} for task in signs}
+        states = {task: {**base, **experts[task]} for task in signs}
         turned = {task: _turned_around(state, base) for task, state in states.items() if signs[task] < 0}
         return Deltas(base, {**states, **turned})
+
+    @cached_property
+    def _on_file(self) -> State:
+        """The base's weights, mapped from its files once more: no memory of this process holds them."""
+        return state_of(self.space.load_folder(self.space.path("base"), self.stored, HOST))
 
     def _keep(self, names: Iterable[str]) -> None:
         """Keep the base's weights of these names, which merges are about to overwrite in the module."""
         for name in set(names) - self.base.keys():
             theta_0 = self.theta_0.tensors[name]
-            own = self.parameters[name].data_ptr() == theta_0.data_ptr()
-            self.base[name] = theta_0.to(self.stored, copy=own)
+            if theta_0.data_ptr() == self.parameters[name].data_ptr():
+                theta_0 = self._on_file[name]
+            self.base[name] = theta_0.to(self.space.device, self.stored)
 
     def restore(self, others: Iterable[str]) -> None:
         """Put the base's weights back into the module, except where other deltas are about to be written."""
@@ -213,24 +226,30 @@ class Bench:
         half = dtype == torch.float32 and len(dtypes) == 1 and dtype not in dtypes
         stacks: dict[str, Tensor] = {}
         for t, folder in enumerate(folders):
-            state = self.space.whole(folder, self.theta_0.tensors)
+            state = self.space.whole(folder, self.theta_0.tensors, HOST)
             self._keep(state)
             for name, theta in state.items():
                 if name not in stacks:
                     held = theta.dtype if half else dtype
-                    stacks[name] = torch.empty(len(tasks), *theta.shape, dtype=held, device=theta.device)
-                stacks[name][t] = theta if half else theta - self.base[name].float()
+                    device = self.base[name].device
+                    stacks[name] = torch.empty(len(tasks), *theta.shape, dtype=held, device=device)
+                stack = stacks[name][t]
+                stack.copy_(theta if half else theta.to(stack.device) - self.base[name].float())
             del state, theta  # before the next is read
         return {name: Weights(stack) if half else stack for name, stack in stacks.items()}
 
     def _prepared(self, over: str, tasks: Sequence[str]) -> dict[str, Tau]:
-        """A method's preparation of the deltas, or of the factors of adapters."""
-        prepared = prepare(over, self.deltas(dict.fromkeys(tasks, 1)))
-        dtype = getattr(torch, self.config.merge.delta_dtype)
-        # All are read before the experts are dropped: one prepared tensor may depend on all tensors.
-        found: dict[str, Tau] = {n: prepared.factors(n) or prepared[n].to(dtype) for n in prepared}
+        """A method's preparation of the deltas, or of the factors of adapters.
+
+        Whole models are read from the files, which may be done several times: one prepared tensor may depend
+        on all tensors.
+        """
         self._experts.clear()
-        return found
+        self.restore(())
+        experts = {task: self.space.state(task, self.theta_0, HOST) for task in tasks}
+        prepared = prepare(over, self._between(experts, dict.fromkeys(tasks, 1)))
+        dtype = getattr(torch, self.config.merge.delta_dtype)
+        return {name: prepared.factors(name) or prepared[name].to(dtype) for name in prepared}
 
     def fit(self, method: Method, settings: Mapping[str, Any], tasks: Sequence[str], seed: int) -> Fit:
         """Learn a merge's coefficients and leave the merge in the module."""

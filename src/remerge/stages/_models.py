@@ -108,20 +108,27 @@ class Models:
         self.equip(loaded, {t: self.path(model if model == "multitask" else t, weights) for t in tasks})
         return loaded
 
-    def load_folder(self, folder: Path, dtype: torch.dtype) -> nn.Module:
-        """A model without heads of tasks; an adapter is added to the base."""
+    def load_folder(self, folder: Path, dtype: torch.dtype, device: torch.device | None = None) -> nn.Module:
+        """A model without heads of tasks; an adapter is added to the base.
+
+        Args:
+            folder: its folder.
+            dtype: the dtype of its weights.
+            device: where it is loaded; on the benchmark's device if not given.
+        """
+        device = device or self.device
         if self.config.finetune.linear and is_linearised(folder):
-            return self._linearised(folder, dtype)
+            return self._linearised(folder, dtype, device)
         if not is_adapter(folder):
-            return self.family.load(folder, dtype, self.device)
+            return self.family.load(folder, dtype, device)
         # Imported here: PEFT takes a second, and most benchmarks have no adapters.
         from remerge.checkpoints.adapters import add_adapter, read_adapter
 
-        model = self.family.load(self.path("base"), dtype, self.device)
+        model = self.family.load(self.path("base"), dtype, device)
         add_adapter(model, read_adapter(folder, held(model)).values)
         return model
 
-    def _linearised(self, folder: Path, dtype: torch.dtype) -> nn.Module:
+    def _linearised(self, folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
         """The module of a linearised model.
 
         Raises:
@@ -130,7 +137,7 @@ class Models:
         base, file = self.record("base").fingerprint, folder / LINEARISED
         if (at := metadata(file).get("base")) != base:
             raise UserError(f"{file}: linearised at base {at}, this benchmark's is {base}: train it here")
-        model, tensors = self.family.load(self.path("base"), dtype, self.device), read_tensors(file)
+        model, tensors = self.family.load(self.path("base"), dtype, device), read_tensors(file)
         must_be_numbers(folder, tensors)
         for name, theta in state_of(model).items():
             theta.copy_(tensors[name])
@@ -143,15 +150,20 @@ class Models:
             model, {t: Head(f, asked[t].answers, asked[t].captions) for t, f in folders.items()}
         )
 
-    def state(self, task: str, base: Checkpoint) -> Mapping[str, Value]:
+    def state(self, task: str, base: Checkpoint, device: torch.device | None = None) -> Mapping[str, Value]:
         """The tensors of an expert that are merged: its own, or an adapter's changes to the base's.
+
+        Args:
+            task: the expert's task.
+            base: the base.
+            device: where a whole model is loaded, as in `load_folder`.
 
         Raises:
             UserError: the base has another architecture, or an adapter trained a tensor that it lacks.
         """
         folder = self.path(task)
         if not is_adapter(folder):
-            return self.whole(folder, base.tensors)
+            return self.whole(folder, base.tensors, device)
         from remerge.checkpoints.adapters import read_adapter
 
         adapter = read_adapter(folder, base)
@@ -192,13 +204,18 @@ class Models:
         base = Path(self.record("base").path)
         return torch.promote_types(stored_dtype(folder), stored_dtype(base))
 
-    def whole(self, folder: Path, base: State) -> dict[str, Tensor]:
+    def whole(self, folder: Path, base: State, device: torch.device | None = None) -> dict[str, Tensor]:
         """All weights of a checkpoint of the base's architecture, in the dtype `stored`.
+
+        Args:
+            folder: its folder.
+            base: the base's tensors.
+            device: where it is loaded, as in `load_folder`.
 
         Raises:
             UserError: the base, given by its tensors, has another architecture.
         """
-        state = state_of(self.load_folder(folder, self.stored(folder)))
+        state = state_of(self.load_folder(folder, self.stored(folder), device))
         for names, there, missing in (
             (state.keys() - base.keys(), "the checkpoint", "the base"),
             (base.keys() - state.keys(), "the base", "the checkpoint"),
