@@ -47,7 +47,8 @@ test-cluster: .venv/slurm ## the workflow on a one-node Slurm, as root
 
 .venv/slurm: .venv/dev
 	apt-get update -qq
-	apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client slurmdbd munge mariadb-server-core
+	apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client slurmdbd munge \
+		mariadb-server-core mariadb-client-core
 	$(BIN)/pip install -qq snakemake-executor-plugin-slurm==2.8.0 snakemake-executor-plugin-cluster-generic==1.0.9
 	touch $@
 

@@ -4,10 +4,10 @@
     python benchmarks/memory.py --kinds decoder --experts 7
 
 The models have about 50 million random weights and are prepared by the pipeline's stages. Each merge runs in
-its own process, which measures Linux's peak resident set while models are read and merged, minus what it held
-before (libraries, data), in multiples of the base as it is stored; and in brackets the part of it that is not
-mapped from files, which the system cannot take back when memory is short (sampled). The table is printed as
-markdown.
+its own process, which samples its memory (the proportional set size of Linux: pages of a file that is mapped
+twice count once) as models are read and merged, minus what it held before (libraries, data), in multiples of
+the base as it is stored. In brackets is the most of it that is not mapped from files, which the system cannot
+take back when memory is short. The table is printed as markdown.
 """
 
 import argparse
@@ -23,7 +23,6 @@ from typing import Any
 import torch
 import transformers
 import yaml
-from methods import resident
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -34,7 +33,6 @@ from remerge.miniature import FORMATS, digits
 from remerge.plans import Case
 from remerge.stages import base, data, experts, references
 from remerge.stages._bench import Bench
-from remerge.stages._memory import forget_peak
 
 SOURCES = Path(__file__).resolve().parents[1] / "models"
 TEXTS = ("cola", "sst2", "qqp", "qnli", "mnli", "rte", "mrpc")
@@ -128,35 +126,41 @@ def probe(written: str, count: int) -> None:
     settings = method.settings(MERGES[written])
     for task in tasks:
         bench.reference(task)
-    before = resident("VmRSS")
-    forget_peak(bench.space.device)
-    own = Sampler("RssAnon")
+    sampler = Sampler("Pss", "Pss_Anon")
     case = Case("+".join(tasks), dict.fromkeys(tasks, 1), tasks)
     bench.load(method, settings, case)
     bench.make(method, settings, case, 0)
-    most = resident("VmHWM") - before
+    whole, own = sampler.stop()
     model = bench.stored.itemsize * sum(parameter.numel() for parameter in bench.parameters.values())
-    print(f"{most / model:.1f} ({own.stop() / model:.1f})")
+    print(f"{whole / model:.1f} ({own / model:.1f})")
 
 
 class Sampler:
-    """The largest growth of a kind of resident memory since it began, in bytes."""
+    """The largest growth of kinds of memory since it began, in bytes (Linux)."""
 
-    def __init__(self, field: str) -> None:
-        self.field, self.before, self.most = field, resident(field), 0
+    def __init__(self, *fields: str) -> None:
+        self.fields, self.before = fields, [used(field) for field in fields]
+        self.most = [0 for _ in fields]
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._watch)
         self.thread.start()
 
     def _watch(self) -> None:
-        while not self.ended.wait(0.002):
-            self.most = max(self.most, resident(self.field) - self.before)
+        while not self.ended.wait(0.01):
+            grown = [used(field) - before for field, before in zip(self.fields, self.before, strict=True)]
+            self.most = list(map(max, self.most, grown))
 
-    def stop(self) -> int:
-        """End the sampling; the largest growth."""
+    def stop(self) -> list[int]:
+        """End the sampling; the largest growth of each kind."""
         self.ended.set()
         self.thread.join()
         return self.most
+
+
+def used(field: str) -> int:
+    """Bytes of this process's memory, by a field of Linux's summary of its mappings."""
+    rollup = Path("/proc/self/smaps_rollup").read_text()
+    return int(rollup.split(f"\n{field}:")[1].split()[0]) * 1024
 
 
 def main() -> None:

@@ -74,7 +74,7 @@ def lacking() -> str:
     """Why no Slurm can be started here; nothing if it can."""
     if os.geteuid() != 0:
         return "a controller of its own is started as root"
-    needed = ("munged", "slurmctld", "slurmd", "srun", "squeue", "slurmdbd", "mariadbd")
+    needed = ("munged", "slurmctld", "slurmd", "srun", "squeue", "slurmdbd", "mariadbd", "my_print_defaults")
     missing = [name for name in needed if not shutil.which(name)]
     return f"{', '.join(missing)} not installed: make test-cluster" if missing else ""
 
