@@ -1,15 +1,17 @@
 """What a GPU would record of a step, and what it would wait for, on a CPU."""
 
-from collections.abc import Callable
+import gc
+import weakref
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from remerge import step
-from remerge.step import Given, Recording
+from remerge.step import Given, Recording, Run
 
 DEPENDENT = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
@@ -57,21 +59,62 @@ class Graph(TorchDispatchMode):
                     old.copy_(new)
 
 
-def on_a_cpu(monkeypatch: Any) -> list[Graph]:
-    """Let steps on a CPU be recorded, of shapes that fit small models; the recordings."""
-    graphs: list[Graph] = []
+class Kept(TorchDispatchMode):
+    """Finds memory that a step reads and nothing keeps: a GPU would play back what lies there later."""
 
-    def record(run: Callable[[Given], tuple[Tensor, Tensor]], given: Given) -> Recording:
-        graphs.append(Graph())
-        with graphs[-1]:
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: set[int] = set()
+        self.read: dict[int, tuple[weakref.ref[Any], str]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for tensor in filter(torch.is_tensor, tree_leaves((args, kwargs or {}))):
+            storage = tensor.untyped_storage()
+            # A number is passed to a GPU's operation by its value.
+            if storage.data_ptr() not in self.made and tensor.dim():
+                self.read.setdefault(storage.data_ptr(), (weakref.ref(storage), func.__name__))
+        made = func(*args, **(kwargs or {}))
+        for tensor in filter(torch.is_tensor, tree_leaves(made)):
+            if tensor.untyped_storage().data_ptr() not in self.read:
+                self.made.add(tensor.untyped_storage().data_ptr())
+        return made
+
+    def gone(self) -> list[str]:
+        """The operations that first read such memory."""
+        gc.collect()
+        return [name for storage, name in self.read.values() if storage() is None]
+
+
+class OnACpu:
+    """What `step.Recorder` is on a GPU; it keeps its recordings.
+
+    What steps read and nothing keeps is found, and what they make is NaN until they are played.
+    """
+
+    graphs: list[Graph]
+
+    def __init__(self, device: torch.device) -> None:
+        assert device.type == "cpu"
+
+    def prepare(self, run: Run, given: Given) -> tuple[Tensor, Tensor]:
+        with Kept() as kept:
+            made = run(given)
+        assert (kept.gone(), len(kept.read) > 10) == ([], True), (kept.gone(), len(kept.read))
+        return made
+
+    def record(self, run: Run, given: Given) -> Recording:
+        self.graphs.append(Graph())
+        with self.graphs[-1] as graph:
             made = run(given)
         for tensor in made:
-            tensor.fill_(torch.nan)  # until it is played
-        return Recording(given, graphs[-1].replay, made)
+            tensor.fill_(torch.nan)
+        return Recording(given, graph.replay, made)
 
-    monkeypatch.setattr(step, "RECORDED", {"cpu"})
-    monkeypatch.setattr(step, "record", record)
-    monkeypatch.setattr(step, "beside", lambda run: run())
+
+def on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
+    """Let steps on a CPU be recorded, of shapes that fit small models; the recordings."""
+    OnACpu.graphs = []
+    monkeypatch.setitem(step.RECORDERS, "cpu", OnACpu)
     monkeypatch.setattr(step, "LENGTH", 4)
     monkeypatch.setattr(step, "POSITIONS", 4)
-    return graphs
+    return OnACpu.graphs

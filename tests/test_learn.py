@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from recording import Waits, on_a_cpu
+from recording import Kept, OnACpu, Waits, on_a_cpu
 from torch.func import functional_call
 
 from remerge import blend, step
@@ -305,6 +305,14 @@ def test_no_step_waits_for_a_gpu(family, model, base, experts, adapters, referen
     assert len(seen.found) == 4
 
 
+def test_memory_that_nothing_keeps_is_found():
+    kept = torch.ones(2)
+    with Kept() as seen:
+        kept + kept * 2
+        kept + torch.tensor([1.0, 2.0])
+    assert len(seen.read) == 2 and len(seen.gone()) == 1
+
+
 @pytest.mark.parametrize("name", ["divmerge", "adamerging"])
 @pytest.mark.parametrize("low_rank", [False, True], ids=["dense", "low-rank"])
 def test_recorded_steps_are_the_steps(
@@ -348,11 +356,11 @@ def test_steps_of_more_shapes_or_that_cannot_be_recorded_are_run(
         found = run()
     else:
 
-        def fails(run, given):
+        def fails(recorder, run, given):
             run(given)
             raise RuntimeError("out of memory\nand more")
 
-        monkeypatch.setattr(step, "record", fails)
+        monkeypatch.setattr(OnACpu, "record", fails)
         with pytest.warns(
             UserWarning, match="steps are not recorded on this GPU, which is slower: out of mem"
         ):

@@ -8,8 +8,7 @@ For there to be few shapes, inputs are padded to multiples of `LENGTH`, and judg
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,14 +23,14 @@ from remerge.measures.references import Reference, position_weights, side_by_sid
 Objective = Callable[[Tensor, Tensor], Tensor]
 """Maps the log-probabilities of expert and merged model, ``[N, V]`` each, to a loss per position, ``[N]``."""
 
+Shape = tuple[Any, ...]
+"""Everything that a step's operations depend on, but for the values of its tensors."""
+
 LENGTH, POSITIONS = 32, 8
 """On a GPU, the length of inputs and the number of judged positions are multiples of these."""
 
 SHAPES = 16
-"""The most shapes that are recorded, for each keeps the memory of a step; steps of others are run."""
-
-RECORDED = {"cuda"}
-"""The kinds of devices on which steps are recorded."""
+"""The most shapes that are recorded; steps of others are run."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,8 @@ class Given:
         return [self.lam, *batch.inputs.values(), *batch.positions, self.expert, self.weight]
 
     @property
-    def shape(self) -> tuple[Any, ...]:
-        """Everything about it that operations depend on, but for its tensors' values."""
+    def shape(self) -> Shape:
+        """The tasks of its examples, and the shapes of its tensors."""
         return (*self.batch.tasks, *(tensor.shape for tensor in self.tensors))
 
 
@@ -76,6 +75,55 @@ class Recording:
     play: Callable[[], None]
     made: tuple[Tensor, Tensor]
 
+    def with_inputs(self, given: Given) -> tuple[Tensor, Tensor]:
+        """The loss and gradient for other inputs of the same shape."""
+        for place, tensor in zip(self.given.tensors, given.tensors, strict=True):
+            place.copy_(tensor)
+        self.play()
+        loss, gradient = self.made
+        return loss.clone(), gradient.clone()
+
+
+Run = Callable[[Given], tuple[Tensor, Tensor]]
+"""Computes a step's loss and gradient."""
+
+
+class Recorder:
+    """Records steps of a GPU as CUDA graphs.
+
+    They share their memory: one plays at a time, and what it has made is copied before the next one plays.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        with torch.cuda.device(device):
+            self.stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            self.pool = torch.cuda.graph_pool_handle()
+
+    def prepare(self, run: Run, given: Given) -> tuple[Tensor, Tensor]:
+        """Run a step as PyTorch asks of one that is recorded later: it prepares what no recording may."""
+        current = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            made = run(given)
+        current.wait_stream(self.stream)
+        return made
+
+    def record(self, run: Run, given: Given) -> Recording:
+        """Record a step, which is not run by that.
+
+        Raises:
+            RuntimeError: an operation cannot be recorded, or there is no memory for it.
+        """
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(self.device), torch.cuda.graph(graph, self.pool, self.stream):
+            made = run(given)
+        return Recording(given, graph.replay, made)
+
+
+RECORDERS = {"cuda": Recorder}
+"""The kinds of devices on which steps are recorded."""
+
 
 class Step:
     """The loss ``sum_t mean_x mean_positions objective`` of a merge, and its gradient.
@@ -90,9 +138,10 @@ class Step:
     def __init__(self, family: Family, model: nn.Module, blend: Blend, objective: Objective) -> None:
         self.family, self.model, self.blend, self.objective = family, model, blend, objective
         self.device = next(model.parameters()).device
-        self.records = self.device.type in RECORDED
-        self.seen: set[tuple[Any, ...]] = set()
-        self.recordings: dict[tuple[Any, ...], Recording] = {}
+        known = RECORDERS.get(self.device.type)
+        self.recorder = known and known(self.device)
+        self.prepared: set[Shape] = set()
+        self.recordings: dict[Shape, Recording] = {}
 
     def __call__(
         self, lam: Tensor, chosen: Sequence[tuple[Reference, Sequence[int]]]
@@ -104,40 +153,35 @@ class Step:
             chosen: the references, each with the indices of some of its inputs.
         """
         given = self._given(lam, chosen)
-        if not self.records:
+        if self.recorder is None:
             return self._run(given)
         shape = given.shape
-        if shape not in self.recordings and (shape not in self.seen or len(self.recordings) == SHAPES):
-            # The first step of a shape prepares what must not be prepared while it is recorded.
-            self.seen.add(shape)
-            return beside(lambda: self._run(given))
         if shape in self.recordings:
             passes.counted()
-        else:
-            try:
-                self.recordings[shape] = record(self._run, given)
-            except RuntimeError as error:
-                cause = str(error).splitlines()[0]
-                warnings.warn(f"steps are not recorded on this GPU, which is slower: {cause}", stacklevel=2)
-                self.records = False
-                return self._run(given)
-        recording = self.recordings[shape]
-        for place, tensor in zip(recording.given.tensors, given.tensors, strict=True):
-            place.copy_(tensor)
-        recording.play()
-        loss, gradient = recording.made
-        return loss.clone(), gradient.clone()
+            return self.recordings[shape].with_inputs(given)
+        if shape not in self.prepared or len(self.recordings) == SHAPES:
+            self.prepared.add(shape)
+            return self.recorder.prepare(self._run, given)
+        try:
+            self.recordings[shape] = self.recorder.record(self._run, given)
+        except RuntimeError as error:
+            cause = str(error).splitlines()[0]
+            warnings.warn(f"steps are not recorded on this GPU, which is slower: {cause}", stacklevel=2)
+            self.recorder = None
+            return self._run(given)
+        return self.recordings[shape].with_inputs(given)
 
     def _given(self, lam: Tensor, chosen: Sequence[tuple[Reference, Sequence[int]]]) -> Given:
         """The inputs of a step, padded if it may be recorded."""
+        records = self.recorder is not None
         examples = [reference.examples[i] for reference, some in chosen for i in some]
-        batch = self.family.collate(examples, self.device, LENGTH if self.records else 1)
+        batch = self.family.collate(examples, self.device, LENGTH if records else 1)
         expert = side_by_side(self.family, self.model, chosen)
         weight = position_weights(batch) * len(chosen) / batch.size
         # Where classes are predicted, there are as many positions as inputs.
-        more = -len(weight) % POSITIONS if self.records and self.family.speaks else 0
+        more = -len(weight) % POSITIONS if records and self.family.speaks else 0
         positions = tuple(pad(at, (0, more)) for at in batch.positions)
-        padded = Batch(batch.inputs, positions, batch.targets, batch.example, batch.tasks)
+        padded = replace(batch, positions=positions)
         return Given(lam, padded, pad(expert, (0, 0, 0, more if len(expert) else 0)), pad(weight, (0, more)))
 
     def _run(self, given: Given) -> tuple[Tensor, Tensor]:
@@ -146,37 +190,3 @@ class Step:
             return (self.objective(given.expert, merged) * given.weight).sum()
 
         return self.blend.gradient(given.lam, loss)
-
-
-def record(run: Callable[[Given], tuple[Tensor, Tensor]], given: Given) -> Recording:
-    """A CUDA graph of a step whose shapes have been run before.
-
-    Raises:
-        RuntimeError: an operation cannot be recorded, or there is no memory for it.
-    """
-    torch.cuda.empty_cache()  # a graph has memory of its own, and does not use what earlier steps have freed
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=_pool()):
-        made = run(given)
-    return Recording(given, graph.replay, made)
-
-
-def beside(run: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Run a step on a stream of its own, as PyTorch asks of steps that are recorded later."""
-    stream, current = _stream(), torch.cuda.current_stream()
-    stream.wait_stream(current)
-    with torch.cuda.stream(stream):
-        made = run()
-    current.wait_stream(stream)
-    return made
-
-
-@cache
-def _stream() -> torch.cuda.Stream:
-    return torch.cuda.Stream()  # type: ignore[no-untyped-call]
-
-
-@cache
-def _pool() -> Any:
-    """The memory of all recordings: they are played one at a time, and what each has made is copied."""
-    return torch.cuda.graph_pool_handle()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,9 @@ class Classifier(Text):
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """The logits of the classes, float32 ``[B, C]``, where the widest head has C classes."""
         route(model, batch.tasks)
-        logits: Tensor = model(**batch.inputs).logits
+        # A decoder would keep its keys and values, which nobody reads.
+        keeps = "use_cache" in signature(model.forward).parameters
+        logits: Tensor = model(**batch.inputs, **({"use_cache": False} if keeps else {})).logits
         return logits.float()
 
     def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
