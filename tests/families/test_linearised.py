@@ -34,7 +34,7 @@ class Toy:
     def read(self, model: nn.Module, batch: Batch, outputs: Tensor) -> Tensor:
         return outputs
 
-    def collate(self, examples, device) -> Batch:
+    def collate(self, examples, device, multiple=1) -> Batch:
         return asked(torch.stack([torch.tensor(e.prompt, dtype=torch.float64) for e in examples]))
 
 
@@ -96,9 +96,9 @@ def test_the_penalty_takes_as_many_inputs_of_each_task_and_all_before_one_again(
         def __init__(self):
             self.seen = []
 
-        def collate(self, examples, device):
+        def collate(self, examples, device, multiple=1):
             self.seen += [example.prompt for example in examples]
-            return super().collate(examples, device)
+            return super().collate(examples, device, multiple)
 
     base, model = Quadratic(torch.tensor([1.0, 2.0]).double()), Quadratic(torch.tensor([1.0, 3.0]).double())
     others = [[Example((k, n), [0]) for n in range(1, 5)] for k in (0, 1)]

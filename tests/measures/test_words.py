@@ -50,7 +50,7 @@ MODELS = {
 class Tokens:
     """A family without a tokenizer: examples are made of tokens."""
 
-    fill, eos, start = 0, 1, 0
+    fill, eos, start, limit = 0, 1, 0, 10**6
 
     def __init__(self) -> None:
         """Nothing to load."""
