@@ -80,20 +80,21 @@ def lacking() -> str:
 
 
 class Cluster:
-    """The running controller and node, with Slurm's accounting database or without it.
+    """A controller and a node, with Slurm's accounting database or without it.
 
     Attributes:
         environment: in which Slurm's commands speak to it.
     """
 
     def __init__(self, folder: Path, accounting: bool) -> None:
-        self.folder = folder
+        self.folder, self.accounting = folder, accounting
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
         for name in ("state", "spool", "bin"):
             (folder / name).mkdir()
         host = socket.gethostname().split(".")[0]
-        ports = {name: _free_port() for name in ("port", "node_port", "dbd_port", "database_port")}
+        self.ports = {name: _free_port() for name in ("port", "node_port", "dbd_port", "database_port")}
         conf = CONF + ACCOUNTING if accounting else CONF
-        (folder / "slurm.conf").write_text(conf.format(host=host, folder=folder, **ports))
+        (folder / "slurm.conf").write_text(conf.format(host=host, folder=folder, **self.ports))
         for k in range(2):
             subprocess.run(["mknod", folder / f"gpu{k}", "c", "1", "3"], check=True)
         (folder / "gres.conf").write_text(f"AutoDetect=off\nName=gpu File={folder}/gpu[0-1]\n")
@@ -104,13 +105,17 @@ class Cluster:
         self.environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": path}
         (folder / "munge.key").write_bytes(os.urandom(128))
         (folder / "munge.key").chmod(0o400)
+
+    def start(self) -> None:
+        """Start everything, one after the other."""
+        folder = self.folder
         places = {"socket": "sock", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
         munge = ["munged", "--force", "--foreground", f"--key-file={folder}/munge.key"]
         munge += [f"--{option}={folder}/munge.{ending}" for option, ending in places.items()]
-        self.processes = {"munged": self._start(munge)}
+        self.processes["munged"] = self._start(munge)
         _until(lambda: (folder / "munge.sock").exists(), "munged")
-        if accounting:
-            self._start_accounting(ports)
+        if self.accounting:
+            self._start_accounting()
         self.start_controller()
         self.processes["slurmd"] = self._start(["slurmd", "-D"])
         _until(lambda: "idle" in self.ask("sinfo", "-h", "-o", "%t"), "slurmd")
@@ -131,12 +136,12 @@ class Cluster:
         return done.stdout
 
     def stop(self) -> None:
-        """End everything."""
+        """End everything that was started."""
         for process in reversed(self.processes.values()):
             process.terminate()
             process.wait()
 
-    def _start_accounting(self, ports: dict[str, int]) -> None:
+    def _start_accounting(self) -> None:
         data, password = self.folder / "database", secrets.token_hex(16)
         subprocess.run(
             ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--user=root", "--skip-test-db"],
@@ -146,10 +151,10 @@ class Cluster:
         users, conf = self.folder / "users.sql", self.folder / "slurmdbd.conf"
         users.write_text(DATABASE.format(password=password))
         conf.touch(0o600)  # slurmdbd refuses one that others can read.
-        conf.write_text(SLURMDBD_CONF.format(folder=self.folder, password=password, **ports))
+        conf.write_text(SLURMDBD_CONF.format(folder=self.folder, password=password, **self.ports))
         places = {"datadir": data, "init-file": users, "socket": data / "sock", "pid-file": data / "pid"}
         mariadb = ["mariadbd", "--no-defaults", "--user=root", "--bind-address=127.0.0.1"]
-        mariadb += [f"--port={ports['database_port']}"]
+        mariadb += [f"--port={self.ports['database_port']}"]
         mariadb += [f"--{option}={place}" for option, place in places.items()]
         self.processes["mariadbd"] = self._start(mariadb)
         _until(lambda: (data / "sock").exists(), "mariadbd")

@@ -49,8 +49,11 @@ def _started(folder: Path, accounting: bool) -> Iterator[Cluster]:
     if why := lacking():
         pytest.skip(why)
     made = Cluster(folder, accounting)
-    yield made
-    made.stop()
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
 
 
 @pytest.fixture(scope="module")
