@@ -54,12 +54,18 @@ def names(results: Path, kind: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def page(world: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def drawn(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The world with every exhibit and the page."""
     results = Path(shutil.copytree(world, tmp_path_factory.mktemp("page") / "demo"))
     draw(results)
-    first = (results / "report.html").read_bytes()
-    write_report(results)
-    assert (results / "report.html").read_bytes() == first
+    return results
+
+
+@pytest.fixture(scope="module")
+def page(drawn: Path) -> str:
+    first = (drawn / "report.html").read_bytes()
+    write_report(drawn)
+    assert (drawn / "report.html").read_bytes() == first
     return first.decode()
 
 
@@ -138,9 +144,8 @@ def test_published_only_where_the_paper_ran_it(page: str, glue: Path, tmp_path: 
     assert "paper</th>" in (results / "report.html").read_text()
 
 
-def test_the_page_shows_what_the_rules_wrote(world: Path, tmp_path: Path) -> None:
-    results = Path(shutil.copytree(world, tmp_path / "demo"))
-    draw(results)
+def test_the_page_shows_what_the_rules_wrote(drawn: Path, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(drawn, tmp_path / "demo"))
     piece = results / "tables/divmerge_table5.html"
     piece.write_text(piece.read_text().replace("Every expert", "As it was written"))
     write_report(results)
@@ -222,16 +227,16 @@ def test_merges_of_every_plan_count(world: Path, tmp_path: Path) -> None:
 
 
 def test_test_examples_that_were_trained_on_are_warned_of_in_the_first_lines(
-    world: Path, tmp_path: Path, page: str
+    drawn: Path, tmp_path: Path, page: str
 ) -> None:
     assert "are also in train" not in page and "No input appears twice" in page
-    results = Path(shutil.copytree(world, tmp_path / "demo"))
+    results = Path(shutil.copytree(drawn, tmp_path / "demo"))
     path = results / "data/cola.json"
     record = json.loads(path.read_text())
     record["dropped"] = 2
     record["splits"]["test"] |= {"seen": 20, "lacking": ["<b>"]}
     path.write_text(json.dumps(record))
-    draw(results)
+    write_report(results)
     text = (results / "report.html").read_text()
     first = re.sub(r"\s+", " ", text[: text.index('id="results"')])
     assert "are also in train or validation:</b> CoLA 20 of 500." in first
@@ -240,16 +245,16 @@ def test_test_examples_that_were_trained_on_are_warned_of_in_the_first_lines(
 
 
 def test_single_examples_are_on_the_page_where_their_texts_are_at_hand(
-    world: Path, page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawn: Path, page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert 'id="examples"' not in page  # this run has no data
-    results = Path(shutil.copytree(world, tmp_path / "demo"))
+    results = Path(shutil.copytree(drawn, tmp_path / "demo"))
     n = Run(results).own["cola"].n
     for task in Run(results).tasks:
         rows = [{"sentence": f"</script> {k} " + 300 * "x", "label": 0} for k in range(n)]
         (results / "data" / task).mkdir()
         pq.write_table(pa.Table.from_pylist(rows), results / "data" / task / "test.parquet")
-    draw(results)
+    write_report(results)
     text = (results / "report.html").read_text()
     assert re.findall("<script.*?>", text) == [
         "<script>",
