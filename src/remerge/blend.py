@@ -55,6 +55,7 @@ class Blend:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in tau)
         self.parameters = {name: p for name, p in model.named_parameters() if name in tau}
+        self.whole = {name: _some(base[name], tau[name], slice(None)) for name in self.parameters}
         self.in_parts = _in_parts(model, tau)
         self.layers = sorted({layer_of(name) for name in tau}, key=_natural)
         first = next(iter(tau.values()))
@@ -64,9 +65,9 @@ class Blend:
     @torch.no_grad()
     def write(self, lam: Tensor) -> None:
         """Write the merged weights for ``lam``, ``[T, layers]`` or ``[T, 1]``, into the module."""
-        lam = lam.expand(-1, len(self.layers))
+        of_layer = lam.expand(-1, len(self.layers)).unbind(dim=1)
         for name, parameter in self.parameters.items():
-            _write(parameter, self.base[name], self.tau[name], lam[:, self.column[name]])
+            self.whole[name].merge(of_layer[self.column[name]], parameter)
 
     def gradient(self, lam: Tensor, loss: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
         """The loss of a merge, and dL/dlam, float32 ``[T, layers]``.
@@ -78,23 +79,22 @@ class Blend:
         Raises:
             UserError: code of the architecture reads a weight that is merged where its module is called.
         """
-        lam = lam.expand(-1, len(self.layers))
         found = torch.zeros(len(self.layers), self.experts, device=lam.device)
+        of_layer, found_of = lam.expand(-1, len(self.layers)).unbind(dim=1), found.unbind()
         with ExitStack() as step:
-            for name, parameter in self.parameters.items():
-                at = lam[:, self.column[name]]
-                self._place(step, name, parameter, at, found[self.column[name]])
+            for name, column in self.column.items():
+                self._place(step, name, of_layer[column], found_of[column])
             value = loss()
             value.backward()  # type: ignore[no-untyped-call]
         return value.detach(), found.T
 
     @torch.no_grad()
-    def _place(self, step: ExitStack, name: str, parameter: Tensor, lam: Tensor, found: Tensor) -> None:
+    def _place(self, step: ExitStack, name: str, lam: Tensor, found: Tensor) -> None:
         """Let a step use one merged tensor, and add its part of dL/dlam, ``[T]``, to ``found``.
 
         Each weight's gradient is freed as soon as it has been used.
         """
-        theta_0, tau, readers = self.base[name], self.tau[name], self.in_parts.get(name)
+        parameter, whole, readers = self.parameters[name], self.whole[name], self.in_parts.get(name)
 
         def collect(parameter: Tensor) -> None:
             if readers is not None:
@@ -104,15 +104,84 @@ class Blend:
                     "learned: choose a method that does not learn"
                 )
             assert parameter.grad is not None
-            _add_inner(found, theta_0, tau, parameter.grad, slice(None))
+            whole.add_inner(parameter.grad, found)
             parameter.grad = None
 
         step.callback(setattr, parameter, "grad", None)  # of a step that failed
         step.callback(parameter.register_post_accumulate_grad_hook(collect).remove)  # type: ignore[no-untyped-call]
         if readers is None:
-            _write(parameter, theta_0, tau, lam)
+            whole.merge(lam, parameter)
         for module in readers or []:
-            step.enter_context(_replaced(module, theta_0, tau, lam, found))
+            step.enter_context(_replaced(module, self.base[name], self.tau[name], lam, found))
+
+
+class _Dense:
+    """Some rows of theta_0 and of dense task vectors, in pieces that stay in a CPU's cache.
+
+    They are cut once for all steps, and converted to float32 as they are read.
+    """
+
+    def __init__(self, theta_0: Tensor, tau: Tensor | Weights, rows: Tensor | slice) -> None:
+        some = theta_0[rows]
+        self.shape, base = some.shape, some.reshape(-1)
+        self.absolute = isinstance(tau, Weights)
+        stack = (tau.theta if isinstance(tau, Weights) else tau)[:, rows].flatten(1)
+        self.pieces = [(where, base[where], stack[:, where]) for where in places(base)]
+
+    def __iter__(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Flat positions, theta_0 at these, ``[n]``, and task vectors, ``[T, n]``, which may be overwritten."""
+        wide = Scratch()
+        for where, base, vectors in self.pieces:
+            own = base.float()
+            if vectors.dtype != torch.float32:
+                vectors = wide(vectors).copy_(vectors)
+            yield where, own, vectors.sub_(own) if self.absolute else vectors
+
+    def merge(self, lam: Tensor, made: Tensor) -> Tensor:
+        """Write theta_0 + sum_t lam_t tau_t, summed in float32, into ``made``."""
+        merged, summed = made.view(-1), Scratch()
+        for where, base, vectors in self:
+            if merged.dtype == torch.float32:
+                torch.addmv(base, vectors.T, lam, out=merged[where])
+            else:
+                merged[where] = torch.addmv(base, vectors.T, lam, out=summed(base))
+        return made
+
+    def add_inner(self, gradient: Tensor, found: Tensor) -> None:
+        """Add < tau_t, gradient > of every expert to ``found``, ``[T]``."""
+        flat = gradient.reshape(-1)
+        for where, _, vectors in self:
+            found.addmv_(vectors, flat[where].float())
+
+
+class _Factors:
+    """Some rows of theta_0 and of low-rank task vectors."""
+
+    def __init__(self, theta_0: Tensor, tau: list[LowRank], rows: Tensor | slice) -> None:
+        self.theta_0 = theta_0[rows]
+        self.shape = self.theta_0.shape
+        self.tau = [LowRank(factors.B[rows], factors.A, factors.scaling) for factors in tau]
+
+    def merge(self, lam: Tensor, made: Tensor) -> Tensor:
+        """Write theta_0 + sum_t lam_t s_t B_t A_t, float32, into ``made``: one product of all factors."""
+        B = torch.cat([f.B.float() * f.scaling for f in self.tau], dim=1)
+        A = torch.cat([lam_t * f.A.float() for lam_t, f in zip(lam, self.tau, strict=True)])
+        return made.copy_(torch.addmm(self.theta_0.float(), B, A))
+
+    def add_inner(self, gradient: Tensor, found: Tensor) -> None:
+        """Add < tau_t, gradient > of every expert to ``found``, ``[T]``."""
+        gradient = gradient.float()
+        found += torch.stack([((f.B.float().T @ gradient) * f.A.float()).sum() * f.scaling for f in self.tau])
+
+
+def _some(theta_0: Tensor, tau: Tau, rows: Tensor | slice) -> _Dense | _Factors:
+    """Some rows of a tensor, to be merged."""
+    return _Factors(theta_0, tau, rows) if isinstance(tau, list) else _Dense(theta_0, tau, rows)
+
+
+def _merged(some: _Dense | _Factors, lam: Tensor) -> Tensor:
+    """The merge of some rows, float32."""
+    return some.merge(lam, lam.new_empty(some.shape))
 
 
 def _in_parts(model: nn.Module, tau: Mapping[str, Tau]) -> dict[str, list[nn.Module]]:
@@ -148,17 +217,16 @@ class _Lookup(torch.autograd.Function):
         ctx: Any, words: Tensor, lam: Tensor, theta_0: Tensor, tau: Tau, dtype: torch.dtype
     ) -> Tensor:
         """The rows of words, ``[*]``: ``[*, h]``."""
-        rows = words.flatten()
-        ctx.save_for_backward(rows, lam)
-        ctx.theta_0, ctx.tau = theta_0, tau
-        return _merged(theta_0, tau, lam, rows).to(dtype).view(*words.shape, -1)
+        ctx.save_for_backward(lam)
+        ctx.rows = _some(theta_0, tau, words.flatten())
+        return _merged(ctx.rows, lam).to(dtype).view(*words.shape, -1)
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor) -> tuple[None, Tensor, None, None, None]:
         """dL/dlam, float32 ``[T]``."""
-        rows, lam = ctx.saved_tensors
+        (lam,) = ctx.saved_tensors
         of_lam = torch.zeros_like(lam)
-        _add_inner(of_lam, ctx.theta_0, ctx.tau, given[0].flatten(0, -2), rows)
+        ctx.rows.add_inner(given[0].flatten(0, -2), of_lam)
         return None, of_lam, None, None, None
 
 
@@ -173,12 +241,12 @@ class _Head(torch.autograd.Function):
     def forward(ctx: Any, states: Tensor, lam: Tensor, theta_0: Tensor, tau: Tau) -> Tensor:
         """The products of states, ``[*, h]``: ``[*, V]``."""
         ctx.save_for_backward(states, lam)
-        ctx.theta_0, ctx.tau = theta_0, tau
+        ctx.parts = [(rows, _some(theta_0, tau, rows)) for rows in _some_rows(theta_0)]
         columns = states.reshape(-1, states.shape[-1]).T
         # With words as rows, a product with few states takes no longer than reading the head.
         made = columns.new_empty(len(theta_0), columns.shape[1])
-        for rows in _some_rows(theta_0):
-            torch.mm(_merged(theta_0, tau, lam, rows).to(states.dtype), columns, out=made[rows])
+        for rows, some in ctx.parts:
+            torch.mm(_merged(some, lam).to(states.dtype), columns, out=made[rows])
         return made.T.reshape(*states.shape[:-1], -1)
 
     @staticmethod
@@ -187,11 +255,10 @@ class _Head(torch.autograd.Function):
         states, lam = ctx.saved_tensors
         rows_of_states, gradient = states.reshape(-1, states.shape[-1]), given[0].flatten(0, -2)
         of_states, of_lam = torch.zeros_like(rows_of_states, dtype=torch.float32), torch.zeros_like(lam)
-        for rows in _some_rows(ctx.theta_0):
-            some = gradient[:, rows]
-            theta = _merged(ctx.theta_0, ctx.tau, lam, rows).to(states.dtype)
-            of_states += some @ theta
-            _add_inner(of_lam, ctx.theta_0, ctx.tau, some.T @ rows_of_states, rows)
+        for rows, some in ctx.parts:
+            given_rows = gradient[:, rows]
+            of_states += given_rows @ _merged(some, lam).to(states.dtype)
+            some.add_inner(given_rows.T @ rows_of_states, of_lam)
         return of_states.to(states.dtype).view_as(states), of_lam, None, None
 
 
@@ -228,64 +295,6 @@ def _low_rank_product(x: Tensor, theta_0: Tensor, factors: list[LowRank], lam: T
     B = torch.cat([f.B.float() for f in factors], dim=1)
     change = linear(linear(x.float(), A), B)
     return linear(x, theta_0) + change.to(x.dtype)
-
-
-def _write(parameter: Tensor, theta_0: Tensor, tau: Tau, lam: Tensor) -> None:
-    """Write theta_0 + sum_t lam_t tau_t, summed in float32, into a parameter."""
-    if isinstance(tau, list):
-        parameter.copy_(_low_rank(theta_0, tau, lam, slice(None)))
-        return
-    merged, summed = parameter.view(-1), Scratch()
-    for where, base, vectors in _pieces(theta_0, tau, slice(None)):
-        if merged.dtype == torch.float32:
-            torch.addmv(base, vectors.T, lam, out=merged[where])
-        else:
-            merged[where] = torch.addmv(base, vectors.T, lam, out=summed(base))
-
-
-def _merged(theta_0: Tensor, tau: Tau, lam: Tensor, rows: Tensor | slice) -> Tensor:
-    """theta_0 + sum_t lam_t tau_t in some rows, float32."""
-    if isinstance(tau, list):
-        return _low_rank(theta_0, tau, lam, rows)
-    merged = torch.empty_like(theta_0[rows], dtype=torch.float32, memory_format=torch.contiguous_format)
-    for where, base, vectors in _pieces(theta_0, tau, rows):
-        torch.addmv(base, vectors.T, lam, out=merged.view(-1)[where])
-    return merged
-
-
-def _low_rank(theta_0: Tensor, factors: list[LowRank], lam: Tensor, rows: Tensor | slice) -> Tensor:
-    """theta_0 + sum_t lam_t s_t B_t A_t in some rows, float32: one product of the concatenated factors."""
-    B = torch.cat([f.B[rows].float() * f.scaling for f in factors], dim=1)
-    A = torch.cat([lam_t * f.A.float() for lam_t, f in zip(lam, factors, strict=True)])
-    return torch.addmm(theta_0[rows].float(), B, A)
-
-
-def _add_inner(found: Tensor, theta_0: Tensor, tau: Tau, gradient: Tensor, rows: Tensor | slice) -> None:
-    """Add < tau_t, gradient > of every expert to ``found``, ``[T]``; the gradient is that of some rows."""
-    if isinstance(tau, list):
-        gradient = gradient.float()
-        products = [((f.B[rows].float().T @ gradient) * f.A.float()).sum() * f.scaling for f in tau]
-        found += torch.stack(products)
-        return
-    flat = gradient.reshape(-1)
-    for where, _, vectors in _pieces(theta_0, tau, rows):
-        found.addmv_(vectors, flat[where].float())
-
-
-def _pieces(
-    theta_0: Tensor, tau: Tensor | Weights, rows: Tensor | slice
-) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Pieces of some rows: flat positions, theta_0 at these, ``[n]``, and task vectors, ``[T, n]``, float32.
-
-    The vectors may be in a buffer that is reused.
-    """
-    base, wide = theta_0[rows].reshape(-1), Scratch()
-    stack = (tau.theta if isinstance(tau, Weights) else tau)[:, rows].flatten(1)
-    for where in places(base):
-        own, vectors = base[where].float(), stack[:, where]
-        if vectors.dtype != torch.float32:
-            vectors = wide(vectors).copy_(vectors)
-        yield where, own, vectors.sub_(own) if isinstance(tau, Weights) else vectors
 
 
 def _some_rows(matrix: Tensor) -> Iterator[slice]:

@@ -56,14 +56,14 @@ class Scratch:
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         self.dtype = dtype
-        self._buffer = torch.empty(0, dtype=dtype)
+        self._buffer: Tensor | None = None
 
     def __call__(self, like: Tensor, *leading: int) -> Tensor:
         """The buffer in the shape of a piece, with leading dimensions; its contents are arbitrary."""
         shape = (*leading, *like.shape)
         entries = math.prod(shape)
-        if self._buffer.numel() < entries or self._buffer.device != like.device:
-            self._buffer = torch.empty(entries, dtype=self._buffer.dtype, device=like.device)
+        if self._buffer is None or self._buffer.numel() < entries or self._buffer.device != like.device:
+            self._buffer = torch.empty(entries, dtype=self.dtype, device=like.device)
         return self._buffer[:entries].view(shape)
 
 

@@ -249,7 +249,7 @@ class Bench:
         experts = {task: self.space.state(task, self.theta_0, HOST) for task in tasks}
         prepared = prepare(over, self._between(experts, dict.fromkeys(tasks, 1)))
         dtype = getattr(torch, self.config.merge.delta_dtype)
-        return {name: prepared.factors(name) or prepared[name].to(dtype) for name in prepared}
+        return {name: prepared.factors(name) or prepared[name].to(dtype).contiguous() for name in prepared}
 
     def fit(self, method: Method, settings: Mapping[str, Any], tasks: Sequence[str], seed: int) -> Fit:
         """Learn a merge's coefficients and leave the merge in the module."""
