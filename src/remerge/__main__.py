@@ -76,7 +76,8 @@ def _stage(name: str, arguments: list[str]) -> Handler:
             devices.take(needs.of_job(config, name, values, gpu=True).device)
         check_writable(config.folder)
         stage = importlib.import_module(f"remerge.stages.{name}")
-        if "torch" in sys.modules:
+        # Not whether torch is: `remerge.forks` has imported it for all stages.
+        if "remerge.checkpoints.models" in sys.modules:
             _prepare(config)
         with recorded(config, name, values):
             stage.run(config, *values)

@@ -129,7 +129,7 @@ class _Dense:
         self.pieces = [(where, base[where], stack[:, where]) for where in places(base)]
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Flat positions, theta_0 at these, ``[n]``, and task vectors, ``[T, n]``, which may be overwritten."""
+        """Flat positions, theta_0 at these, ``[n]``, and task vectors, ``[T, n]``, in a reused buffer."""
         wide = Scratch()
         for where, base, vectors in self.pieces:
             own = base.float()

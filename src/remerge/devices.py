@@ -36,7 +36,7 @@ def take(memory: int) -> None:
     Raises:
         UserError: the folder of the files belongs to somebody else.
     """
-    devices = _devices()
+    devices = visible()
     if not devices or not memory:
         return
     folder = Path(tempfile.gettempdir(), f"remerge-gpus-{os.getuid()}")
@@ -52,7 +52,7 @@ def take(memory: int) -> None:
     os.environ[VISIBLE] = found
 
 
-def _devices() -> dict[str, int]:
+def visible() -> dict[str, int]:
     """The visible devices, each with its megabytes; 0 if unknown."""
     told: dict[str, int] = {}
     names: dict[str, str] = {}

@@ -21,14 +21,17 @@ from torch import Tensor, nn
 
 from remerge import learn
 from remerge.checkpoints.models import held, state_of
+from remerge.config import Config
 from remerge.deltas import Deltas, LowRank, State, Value
 from remerge.families import Example, by_length
+from remerge.forks import LIBRARIES
 from remerge.here import Here, pretrain_base
 from remerge.measures import curvature
 from remerge.measures.references import Reference, kept
 from remerge.measures.score import accuracy
 from remerge.measures.words import WordHead, word_head
 from remerge.methods import find
+from remerge.warm import suits
 from remerge.work import AT_ONCE, Unit, Work
 
 LEAST = 0.3
@@ -41,11 +44,13 @@ NOISE = 1e-3
 """The scale of the difference between experts and the base."""
 
 
-def start(module: str) -> float:
-    """The seconds until a process that imports a module begins to work."""
-    # The first process may read libraries from the disk, the others find them in memory.
-    begin = partial(subprocess.run, [sys.executable, "-c", f"import {module}"], check=True)
-    return min(_took(begin) for _ in range(2))
+def start(module: str, config: Config) -> float:
+    """The seconds until a job that imports a module works; `remerge.forks` has imported the libraries."""
+    before = f"import {', '.join(LIBRARIES)}\n" if suits(config) else ""
+    code = f"{before}from time import time\nbegan = time()\nimport {module}\nprint(time() - began)"
+    # The first process may read files from the disk, the second finds them in memory.
+    asked = [sys.executable, "-c", code]
+    return min(float(subprocess.run(asked, check=True, stdout=subprocess.PIPE).stdout) for _ in range(2))
 
 
 class Machine:

@@ -32,9 +32,9 @@ def described(config: Config) -> list[str]:
         space = Here(config, base_of(config, Path(folder, "base")))
         machine, jobs = Machine(space, Path(folder)), Jobs(config, space.extents)
         seconds = {row: [machine.seconds(work) for work in works] for row, works in jobs.rows().items()}
-    seconds[PAGE] = [start("remerge.report.page")] * jobs.shown
+    seconds[PAGE] = [start("remerge.report.page", config)] * jobs.shown
     beside = 1 if space.device.type == "cuda" else max(1, (os.cpu_count() or 1) // config.threads)
-    return [space.remark, *table(seconds, start("remerge.stages.batch"), beside)]
+    return [space.remark, *table(seconds, start("remerge.stages.batch", config), beside)]
 
 
 def table(seconds: Mapping[str, Sequence[float]], starting: float, beside: int) -> list[str]:

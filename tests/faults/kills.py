@@ -32,7 +32,11 @@ def kill(running: "subprocess.Popen[bytes]", whom: str, draw: random.Random) -> 
     elif whom == "snakemake":
         os.kill(running.pid, signal.SIGKILL)
     else:
-        jobs = [p for p in psutil.Process(running.pid).children(recursive=True) if "remerge" in p.cmdline()]
+        jobs = [
+            p
+            for p in psutil.Process(running.pid).children(recursive=True)
+            if {"remerge.job", "remerge.forks"} & {*p.cmdline()}
+        ]
         if jobs:
             draw.choice(jobs).kill()
 

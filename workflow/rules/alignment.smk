@@ -21,4 +21,4 @@ rule alignment:
     message:
         "CKA of what the experts add to the layers"
     shell:
-        f"python -m remerge alignment {RUN} {LOG}"
+        f"python -m remerge.job alignment {RUN} {LOG}"

@@ -19,4 +19,4 @@ rule base:
     message:
         "The base"
     shell:
-        f"python -m remerge base {RUN} {LOG}"
+        f"python -m remerge.job base {RUN} {LOG}"

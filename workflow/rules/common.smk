@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from remerge import config as configuration
-from remerge import contents, invocation, made, needs, runs, sources
+from remerge import contents, invocation, made, needs, runs, sources, warm
 from remerge.batches import batches
 from remerge.errors import UserError
 from remerge.files import write_text
@@ -52,6 +52,8 @@ LOG = "2> >(tee {log:q} >&2)"
 
 onstart:
     write_text(Path(RUN), configuration.dump(CONFIG))
+    if not clustered:
+        warm.start(CONFIG, len(workflow.dag))
 
 
 RECORDS = {}

@@ -15,4 +15,4 @@ rule compare:
     message:
         "{wildcards.benchmarks} beside each other"
     shell:
-        f"python -m remerge compare {{params.folders:q}} --out {{output:q}} {LOG}"
+        f"python -m remerge.job compare {{params.folders:q}} --out {{output:q}} {LOG}"

@@ -19,4 +19,4 @@ rule data:
     message:
         "Data of {wildcards.task}"
     shell:
-        f"python -m remerge data {RUN} {{wildcards.task:q}} {LOG}"
+        f"python -m remerge.job data {RUN} {{wildcards.task:q}} {LOG}"

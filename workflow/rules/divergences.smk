@@ -20,4 +20,4 @@ rule divergences:
     message:
         "Divergences of every expert from every other"
     shell:
-        f"python -m remerge divergences {RUN} {LOG}"
+        f"python -m remerge.job divergences {RUN} {LOG}"

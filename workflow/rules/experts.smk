@@ -22,4 +22,4 @@ rule experts:
     message:
         "Expert of {wildcards.task}"
     shell:
-        f"python -m remerge experts {RUN} {{wildcards.task:q}} {LOG}"
+        f"python -m remerge.job experts {RUN} {{wildcards.task:q}} {LOG}"

@@ -19,4 +19,4 @@ rule exports:
     message:
         "The merge of {wildcards.subset} by {wildcards.variant}, as a checkpoint"
     shell:
-        f"python -m remerge exports {RUN} {{wildcards.variant:q}} {{wildcards.subset:q}} {LOG}"
+        f"python -m remerge.job exports {RUN} {{wildcards.variant:q}} {{wildcards.subset:q}} {LOG}"

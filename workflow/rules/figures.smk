@@ -16,4 +16,4 @@ rule figures:
     message:
         "Figure {wildcards.name}"
     shell:
-        f"python -m remerge figures {RUN} {{wildcards.name:q}} {LOG}"
+        f"python -m remerge.job figures {RUN} {{wildcards.name:q}} {LOG}"

@@ -21,4 +21,4 @@ rule lengths:
     message:
         "How long the prompts are"
     shell:
-        f"python -m remerge lengths {RUN} {LOG}"
+        f"python -m remerge.job lengths {RUN} {LOG}"

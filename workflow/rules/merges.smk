@@ -43,7 +43,7 @@ for rule_name, batch in BATCHES.items():
             message:
                 f"Merges by {batch.name}, share {{wildcards.share}} of {len(shares)}"
             shell:
-                f"python -m remerge share {RUN} {{params.batch:q}} {{wildcards.share}} {LOG}"
+                f"python -m remerge.job share {RUN} {{params.batch:q}} {{wildcards.share}} {LOG}"
 
     rule:
         name:
@@ -67,4 +67,4 @@ for rule_name, batch in BATCHES.items():
         message:
             f"Merges by {batch.name}"
         shell:
-            f"python -m remerge batch {RUN} {{params.batch:q}} {LOG}"
+            f"python -m remerge.job batch {RUN} {{params.batch:q}} {LOG}"

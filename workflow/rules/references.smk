@@ -27,4 +27,4 @@ rule references:
     message:
         "Reference answers of the expert of {wildcards.task}"
     shell:
-        f"python -m remerge references {RUN} {{wildcards.task:q}} {LOG}"
+        f"python -m remerge.job references {RUN} {{wildcards.task:q}} {LOG}"

@@ -13,4 +13,4 @@ rule report:
     message:
         "The report, {output}"
     shell:
-        f"python -m remerge report {RUN} {LOG}"
+        f"python -m remerge.job report {RUN} {LOG}"

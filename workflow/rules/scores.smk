@@ -23,4 +23,4 @@ rule scores:
     message:
         "Scores of base, multitask model and every expert on every task"
     shell:
-        f"python -m remerge scores {RUN} {LOG}"
+        f"python -m remerge.job scores {RUN} {LOG}"

@@ -22,4 +22,4 @@ rule statistics:
     message:
         "Statistics ({wildcards.kind}) of the expert of {wildcards.task}"
     shell:
-        f"python -m remerge statistics {RUN} {{wildcards.task:q}} {{wildcards.kind:q}} {LOG}"
+        f"python -m remerge.job statistics {RUN} {{wildcards.task:q}} {{wildcards.kind:q}} {LOG}"

@@ -16,4 +16,4 @@ rule tables:
     message:
         "Table {wildcards.name}"
     shell:
-        f"python -m remerge tables {RUN} {{wildcards.name:q}} {LOG}"
+        f"python -m remerge.job tables {RUN} {{wildcards.name:q}} {LOG}"

@@ -20,4 +20,4 @@ rule weights:
     message:
         "Cosines, signs and pruning of the experts' weights"
     shell:
-        f"python -m remerge weights {RUN} {LOG}"
+        f"python -m remerge.job weights {RUN} {LOG}"
