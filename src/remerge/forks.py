@@ -4,6 +4,7 @@ A child begins as if it had just imported torch and transformers. Nothing of rem
 `remerge.job` is imported before, so that a job has the code that is there when it begins.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -46,6 +47,7 @@ def serve(folder: str, run: int) -> None:
     """Import the libraries, then let children do jobs until the run has ended."""
     for library in LIBRARIES:
         importlib.import_module(library)
+    gc.freeze()  # or every child would look through these objects again and again, and copy their pages
     with socket.socket(socket.AF_UNIX) as listener, selectors.DefaultSelector() as events:
         listener.bind(socket_in(folder))
         listener.listen()
