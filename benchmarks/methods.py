@@ -28,6 +28,7 @@ from remerge.deltas import LowRank
 from remerge.methods.decomposition._basis import joint
 
 SIZES = {
+    "mini": {"hidden": 128, "inner": 256, "kv": 128, "layers": 3, "vocabulary": 432},
     "5M": {"hidden": 160, "inner": 640, "kv": 32, "layers": 8, "vocabulary": 12_000},
     "50M": {"hidden": 512, "inner": 2048, "kv": 128, "layers": 8, "vocabulary": 40_000},
     "50M-words": {"hidden": 256, "inner": 1024, "kv": 64, "layers": 12, "vocabulary": 151_936},
