@@ -41,7 +41,7 @@ def world(tmp_path, monkeypatch, folder):
 def quick(monkeypatch):
     """Nothing is timed for longer than once or twice."""
     monkeypatch.setattr(machine, "LEAST", 1e-9)
-    monkeypatch.setattr(timing, "start", lambda module: 2.0)
+    monkeypatch.setattr(timing, "start", lambda module, config: 2.0)
     monkeypatch.setenv("TQDM_DISABLE", "1")
 
 
