@@ -118,7 +118,7 @@ class Blend:
 class _Dense:
     """Some rows of theta_0 and of dense task vectors, in pieces that stay in a CPU's cache.
 
-    They are cut once for all steps, and converted to float32 as they are read.
+    Whole tensors are cut once for all steps. Pieces are converted to float32 as they are read.
     """
 
     def __init__(self, theta_0: Tensor, tau: Tensor | Weights, rows: Tensor | slice) -> None:

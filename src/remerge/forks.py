@@ -25,7 +25,10 @@ LIBRARIES = ("torch", "transformers.trainer", "datasets", "pandas", "scipy.stats
 """What takes longest to import. Nothing is computed with them before a fork, so no threads are running."""
 
 SECONDS = 1.0
-"""Between looks at whether the run is alive; within as many must a job have said what it is."""
+"""Between looks at whether the run is alive."""
+
+PATIENCE = 60.0
+"""Seconds within which a job must have said what it is; a busy machine may take some."""
 
 
 @dataclass
@@ -63,7 +66,7 @@ def serve(folder: str, run: int) -> None:
 def _begin(listener: socket.socket, events: selectors.BaseSelector) -> None:
     """Fork a child for a job that asks."""
     asked, _ = listener.accept()
-    asked.settimeout(SECONDS)
+    asked.settimeout(PATIENCE)
     files: list[int] = []
     try:
         _, files, *_ = socket.recv_fds(asked, 1, 3)
