@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
-from remerge.deltas import LowRank, Scratch, State, layer_of, places
+from remerge.deltas import PIECE, LowRank, Scratch, State, layer_of, places
 from remerge.errors import UserError
 from remerge.passes import instead
 
@@ -46,31 +46,51 @@ class Blend:
 
     Args:
         model: the module; its parameters are overwritten.
-        base: theta_0 by name.
+        base: theta_0 by name; of tensors with low-rank changes, on any device.
         tau: the task vectors by name. Other parameters keep their values and get no gradient.
     """
 
     def __init__(self, model: nn.Module, base: State, tau: Mapping[str, Tau]) -> None:
-        self.base, self.tau = base, tau
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in tau)
         self.parameters = {name: p for name, p in model.named_parameters() if name in tau}
-        self.whole = {name: _some(base[name], tau[name], slice(None)) for name in self.parameters}
-        self.in_parts = _in_parts(model, tau)
         self.layers = sorted({layer_of(name) for name in tau}, key=_natural)
+        self.column = {name: self.layers.index(layer_of(name)) for name in tau}
         first = next(iter(tau.values()))
         self.experts = len(first.theta if isinstance(first, Weights) else first)
-        self.column = {name: self.layers.index(layer_of(name)) for name in tau}
+        readers = _in_parts(model, tau)
+        self.in_parts = {
+            name: _InParts(name, self.parameters[name], base[name], tau[name], self.column[name], modules)
+            for name, modules in readers.items()
+        }
+        whole = {name: p for name, p in self.parameters.items() if name not in readers}
+        self.tensors: list[_Written | _InParts] = [
+            _Written([whole[name] for name in names], _side_by_side(base, tau, names), self.column[names[0]])
+            for names in _together(whole, tau)
+        ]
+        self.tensors += self.in_parts.values()
+        self.is_merge = True
 
     @torch.no_grad()
     def write(self, lam: Tensor) -> None:
         """Write the merged weights for ``lam``, ``[T, layers]`` or ``[T, 1]``, into the module."""
+        self.is_merge = True
         of_layer = lam.expand(-1, len(self.layers)).unbind(dim=1)
-        for name, parameter in self.parameters.items():
-            self.whole[name].merge(of_layer[self.column[name]], parameter)
+        for some in self.tensors:
+            some.write(of_layer[some.column])
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """Put theta_0 into the module where steps read it there."""
+        if self.is_merge:
+            for some in self.in_parts.values():
+                some.put_back()
+            self.is_merge = False
 
     def gradient(self, lam: Tensor, loss: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
         """The loss of a merge, and dL/dlam, float32 ``[T, layers]``.
+
+        Each weight's gradient is freed as soon as it has been used.
 
         Args:
             lam: the merge's coefficients, ``[T, layers]`` or ``[T, 1]``.
@@ -79,40 +99,165 @@ class Blend:
         Raises:
             UserError: code of the architecture reads a weight that is merged where its module is called.
         """
+        self.put_back()
         found = torch.zeros(len(self.layers), self.experts, device=lam.device)
         of_layer, found_of = lam.expand(-1, len(self.layers)).unbind(dim=1), found.unbind()
         with ExitStack() as step:
-            for name, column in self.column.items():
-                self._place(step, name, of_layer[column], found_of[column])
+            for some in self.tensors:
+                step.enter_context(some.used(of_layer[some.column], found_of[some.column]))
             value = loss()
             value.backward()  # type: ignore[no-untyped-call]
         return value.detach(), found.T
 
+
+@dataclass(frozen=True)
+class _Written:
+    """Tensors of one layer that a step writes: one, or several small ones by a single operation.
+
+    Attributes:
+        parameters: the module's own.
+        whole: their theta_0 and task vectors, side by side if they are several.
+        column: the layer.
+    """
+
+    parameters: list[Tensor]
+    whole: "_Dense | _Factors"
+    column: int
+
+    def write(self, lam: Tensor) -> None:
+        """Write the merge into the module."""
+        if len(self.parameters) == 1:
+            self.whole.merge(lam, self.parameters[0])
+            return
+        merged = torch.split(_merged(self.whole, lam), [parameter.numel() for parameter in self.parameters])
+        for parameter, values in zip(self.parameters, merged, strict=True):
+            parameter.copy_(values.view_as(parameter))
+
+    @contextmanager
+    def used(self, lam: Tensor, found: Tensor) -> Iterator[None]:
+        """Let a step use the merge, and add its part of dL/dlam, ``[T]``, to ``found``."""
+        with torch.no_grad():
+            self.write(lam)
+        left = len(self.parameters)
+
+        def collect(_: Tensor) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                self._add_inner(found)
+
+        hooks = [_when_accumulated(parameter, collect) for parameter in self.parameters]
+        try:
+            yield
+            if left:  # the loss does not depend on all of them
+                self._add_inner(found)
+        finally:
+            for hook in hooks:
+                hook.remove()
+            self._forget()
+
     @torch.no_grad()
-    def _place(self, step: ExitStack, name: str, lam: Tensor, found: Tensor) -> None:
-        """Let a step use one merged tensor, and add its part of dL/dlam, ``[T]``, to ``found``.
+    def _add_inner(self, found: Tensor) -> None:
+        """Add < tau_t, dL/dtheta > of every expert to ``found``, and free the gradients."""
+        flat = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in self.parameters]
+        self.whole.add_inner(flat[0] if len(flat) == 1 else torch.cat(flat), found)
+        self._forget()
 
-        Each weight's gradient is freed as soon as it has been used.
-        """
-        parameter, whole, readers = self.parameters[name], self.whole[name], self.in_parts.get(name)
-
-        def collect(parameter: Tensor) -> None:
-            if readers is not None:
-                # It has a gradient only if it was not read by the forward passes that are replaced.
-                raise UserError(
-                    f"{name}: this architecture's code reads the weight itself, so no coefficients can be "
-                    "learned: choose a method that does not learn"
-                )
-            assert parameter.grad is not None
-            whole.add_inner(parameter.grad, found)
+    def _forget(self) -> None:
+        for parameter in self.parameters:
             parameter.grad = None
 
-        step.callback(setattr, parameter, "grad", None)  # of a step that failed
-        step.callback(parameter.register_post_accumulate_grad_hook(collect).remove)  # type: ignore[no-untyped-call]
-        if readers is None:
-            whole.merge(lam, parameter)
-        for module in readers or []:
-            step.enter_context(_replaced(module, self.base[name], self.tau[name], lam, found))
+
+@dataclass(frozen=True)
+class _InParts:
+    """A tensor that a step does not write: the modules that read it merge what they use of it.
+
+    Attributes:
+        name: its name.
+        parameter: the module's own; where changes are low-rank, it is theta_0 while a step runs.
+        theta_0: the base's.
+        tau: its task vectors.
+        column: the layer.
+        readers: the modules.
+    """
+
+    name: str
+    parameter: Tensor
+    theta_0: Tensor
+    tau: Tau
+    column: int
+    readers: list[nn.Module]
+
+    def write(self, lam: Tensor) -> None:
+        """Write the merge into the module."""
+        _some(self.theta_0, self.tau, slice(None)).merge(lam, self.parameter)
+
+    def put_back(self) -> None:
+        """Put theta_0 into the module if a step reads it there."""
+        if isinstance(self.tau, list):
+            self.parameter.copy_(self.theta_0)
+
+    @contextmanager
+    def used(self, lam: Tensor, found: Tensor) -> Iterator[None]:
+        """Let a step use the merge, and add its part of dL/dlam, ``[T]``, to ``found``."""
+
+        def refuse(_: Tensor) -> None:
+            # It has a gradient only if it was not read by the forward passes that are replaced.
+            raise UserError(
+                f"{self.name}: this architecture's code reads the weight itself, so no coefficients can be "
+                "learned: choose a method that does not learn"
+            )
+
+        theta_0 = self.parameter.detach() if isinstance(self.tau, list) else self.theta_0
+        hook = _when_accumulated(self.parameter, refuse)
+        with ExitStack() as replaced:
+            for module in self.readers:
+                replaced.enter_context(_replaced(module, theta_0, self.tau, lam, found))
+            try:
+                yield
+            finally:
+                hook.remove()
+                self.parameter.grad = None
+
+
+def _when_accumulated(parameter: Tensor, then: Callable[[Tensor], None]) -> Any:
+    """A hook that calls ``then`` when a backward pass has made the parameter's gradient."""
+    return parameter.register_post_accumulate_grad_hook(then)  # type: ignore[no-untyped-call]
+
+
+def _together(parameters: Mapping[str, Tensor], tau: Mapping[str, Tau]) -> list[list[str]]:
+    """The names of tensors that are written by one operation.
+
+    On small ones, an operation takes no longer than to call it. So those of one layer are taken together, as
+    many as make a piece that stays in a CPU's cache.
+    """
+    made: list[list[str]] = []
+    last: dict[object, tuple[list[str], int]] = {}
+    for name, parameter in parameters.items():
+        vectors, entries = tau[name], parameter.numel()
+        if isinstance(vectors, list):
+            made.append([name])
+            continue
+        dtype = (vectors.theta if isinstance(vectors, Weights) else vectors).dtype
+        kind = (layer_of(name), type(vectors), dtype, parameter.dtype)
+        names, others = last.get(kind, ([], 0))
+        if not names or others + entries > PIECE["cpu"]:
+            names, others = [], 0
+            made.append(names)
+        names.append(name)
+        last[kind] = names, others + entries
+    return made
+
+
+def _side_by_side(base: State, tau: Mapping[str, Tau], names: list[str]) -> "_Dense | _Factors":
+    """The theta_0 and task vectors of some tensors, flat if they are several."""
+    if len(names) == 1:
+        return _some(base[names[0]], tau[names[0]], slice(None))
+    theta_0 = torch.cat([base[name].reshape(-1) for name in names])
+    vectors = [tau[name] for name in names]
+    stacks = [v.theta if isinstance(v, Weights) else v for v in vectors if not isinstance(v, list)]
+    stacked = torch.cat([stack.flatten(1) for stack in stacks], dim=1)
+    return _Dense(theta_0, Weights(stacked) if isinstance(vectors[0], Weights) else stacked, slice(None))
 
 
 class _Dense:
@@ -166,11 +311,11 @@ class _Factors:
         """Write theta_0 + sum_t lam_t s_t B_t A_t, float32, into ``made``: one product of all factors."""
         B = torch.cat([f.B.float() * f.scaling for f in self.tau], dim=1)
         A = torch.cat([lam_t * f.A.float() for lam_t, f in zip(lam, self.tau, strict=True)])
-        return made.copy_(torch.addmm(self.theta_0.float(), B, A))
+        return made.copy_(torch.addmm(self.theta_0.to(B.device).float(), B, A))
 
     def add_inner(self, gradient: Tensor, found: Tensor) -> None:
         """Add < tau_t, gradient > of every expert to ``found``, ``[T]``."""
-        gradient = gradient.float()
+        gradient = gradient.reshape(self.shape).float()
         found += torch.stack([((f.B.float().T @ gradient) * f.A.float()).sum() * f.scaling for f in self.tau])
 
 
@@ -266,9 +411,6 @@ class _Head(torch.autograd.Function):
 def _replaced(module: Any, theta_0: Tensor, tau: Tau, lam: Tensor, found: Tensor) -> Iterator[None]:
     """Let a module read its merged matrix in parts for one step, and add dL/dlam, ``[T]``, to ``found``."""
     lam = lam.clone().requires_grad_()
-    if isinstance(module, nn.Linear) and isinstance(tau, list) and theta_0.dtype != module.weight.dtype:
-        # Not converted in the product: autograd would keep a copy of every layer's.
-        theta_0 = module.weight.detach().copy_(theta_0)
 
     def collect(lam: Any) -> None:
         found.add_(lam.grad)

@@ -234,15 +234,20 @@ class _Needs:
         vectors = sum(map(self._vectors, tasks))
         variants = {variant.name: variant for variant, _ in made}.values()
         learned = list(filter(config.is_learned, variants))
+        over = any(config.params(variant).get("over", "none") != "none" for variant in learned)
         # Besides the experts, one more that is being read, or the merged deltas of a merge that is rescaled.
         held = [self.module, self._theta_0(), self.share * self.whole]
+        if config.finetune.lora and not over:
+            # The base that only factors change is in the module, and in its files when a merge is there.
+            held[1] = 0 if self.gpu else held[1]
+            held[2] = held[2] if len(learned) < len(variants) else 0
         passing, kept = self._forward(), 0.0
         if learned:
             inputs = config.learning.batch_size * max(len(case.tasks) for _, case in made)
             # On a GPU, recorded steps have memory of their own, beside that of the first step of a length.
             steps = self._backward(inputs) * (2 if self.gpu and config.base.reads == "text" else 1)
             passing, kept = max(passing, steps), len(tasks) * self._reference()
-            if any(config.params(variant).get("over", "none") != "none" for variant in learned):
+            if over:
                 # Output heads then come from the experts' files; without a GPU they are memory-mapped.
                 heads = self._head() if self.gpu and config.finetune.lora is None else 0
                 prepared = len(tasks) * (self.share * self.whole + heads)

@@ -152,6 +152,8 @@ class Step:
             lam: the coefficients, ``[T, layers]`` or ``[T, 1]``.
             chosen: the references, each with the indices of some of its inputs.
         """
+        # Heads read it, and steps that are played back.
+        self.blend.put_back()
         given = self._given(lam, chosen)
         if self.recorder is None:
             return self._run(given)

@@ -2,12 +2,14 @@
 
 import json
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from stages.conftest import lora
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
 import remerge
@@ -18,7 +20,7 @@ from remerge.checkpoints.models import held, state_of
 from remerge.config import dump, load, validate
 from remerge.config.sections import Tune
 from remerge.errors import UserError
-from remerge.families import family
+from remerge.families import Example, family
 from remerge.measures.references import divergences
 from remerge.measures.score import accuracy
 from remerge.methods import find, prepare
@@ -530,3 +532,56 @@ def test_experts_in_half_precision_are_held_as_they_are_stored(bench):
 def squares(bench, batch):
     """A loss that depends on every logit."""
     return bench.space.family.logits(bench.model, batch).square().sum()
+
+
+@pytest.mark.parametrize("existing", [lora], indirect=True)
+def test_merges_of_adapters_made_one_after_another_are_those_made_alone(existing):
+    """Where only factors change a weight, the module's own is theta_0: each merge puts it back."""
+    forms = {task: miniature.FORMATS[task] for task in TASKS}
+    asked = {task: {"prompt": form.prompt, "answers": [*form.answers]} for task, form in forms.items()}
+    config = existing(asked, "average")
+    signs = [{"cola": 1, "sst2": 1}, {"mnli": 1, "sst2": -1}, {"cola": 1, "mnli": 1, "sst2": 1}]
+    one, lam = Bench(config), torch.tensor([[0.4], [-0.3]])
+    before = {name: theta.clone() for name, theta in one.parameters.items()}
+    methods = [find(name) for name, known in remerge.methods().items() if not known.needs.statistics]
+    layers = {"layerwise": {"scale": dict.fromkeys(list(LAYERS)[:2], 0.4)}}
+    merged = 0
+    for method in methods:
+        known = [layers.get(method.name, {}), *({"of": "weights"} for _ in {"of"} & {*method.parameters})]
+        for experts_and_signs, params in product(signs, known):
+            if method.learned or method.needs.experts not in (None, len(experts_and_signs)):
+                continue
+            alone = Bench(config)
+            for made in (one, alone):
+                made.merge(method, method.settings(params), experts_and_signs)
+            assert equal(one.parameters, alone.parameters), method.name
+            assert not equal(one.parameters, before)
+            merged += bool(params)
+    assert merged > 6
+    for over in ("none", "ties"):
+        alone = Bench(config)
+        blends = [Blend(b.model, b.base, b.task_vectors(over, TASKS[:2])) for b in (one, alone)]
+        batch = one.space.family.collate([Example([5, 6, 7], [8, 9], "cola")], one.space.device)
+        found = [
+            blend.gradient(lam, partial(squares, b, batch))
+            for blend, b in zip(blends, (one, alone), strict=True)
+        ]
+        assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
+        for blend in blends:
+            blend.write(lam)
+        assert equal(one.parameters, alone.parameters)
+    task_arithmetic = find("task_arithmetic")
+    write = one.rescaled(task_arithmetic, task_arithmetic.settings({}), signs[0])
+    for scale in (0.2, 0.7):
+        write(scale)
+        alone = Bench(config)
+        alone.merge(task_arithmetic, task_arithmetic.settings({"scale": scale}), signs[0])
+        for name, theta in alone.parameters.items():
+            assert torch.allclose(one.parameters[name], theta, atol=1e-6), name
+    one.restore(())
+    assert equal(one.parameters, before)
+
+
+def equal(found, expected):
+    """Whether all tensors are the same."""
+    return all(torch.equal(found[name], expected[name]) for name in expected)

@@ -38,6 +38,7 @@ class Bench:
         self.base: dict[str, Tensor] = {}
         self._references: dict[tuple[str, str], Reference] = {}
         self._vectors: tuple[tuple[str, ...], dict[str, Tau]] | None = None
+        self._overwritten = False
 
     @cached_property
     def model(self) -> nn.Module:
@@ -67,20 +68,33 @@ class Bench:
         """The weight deltas of some experts, negated where the sign is -1; each is loaded once.
 
         Adapters have deltas only of the weights that one of them changes: a share of all
-        entries is a share of what was trained.
+        entries is a share of what was trained. For low-rank changes, theta_0 is the module's own
+        tensor, which is the base's again; it holds until a merge is written there.
         """
-        for task in signs:
+        self._read(signs)
+        return self._between(self._experts, signs)
+
+    def _read(self, tasks: Iterable[str]) -> None:
+        """Read the experts that are not in memory."""
+        for task in tasks:
             if task not in self._experts:
                 # Some adapters change a weight in proportion to the base's, which a merge has overwritten.
                 self.restore(())
                 self._experts[task] = self.space.state(task, self.theta_0)
-        return self._between(self._experts, signs)
 
     def _between(self, experts: Mapping[str, Mapping[str, Value]], signs: Mapping[str, int]) -> Deltas:
         """The deltas of some experts, negated where the sign is -1."""
         changed = {name for task in signs for name in experts[task]}
-        self._keep(changed)
-        base = {name: self.base[name] for name in self.parameters if name in changed}
+        dense = {name for task in signs for name, v in experts[task].items() if isinstance(v, Tensor)}
+        mapped = {name for name in changed - dense if self._in_module(name)}
+        if mapped and self.config.base.speaks:
+            mapped -= {*self.theta_0.head}  # references read it, too
+        self._keep(changed - mapped)
+        self._keep(mapped, HOST)
+        if self._overwritten:
+            for name in mapped:
+                self.parameters[name].copy_(self.base[name])
+        base = {n: p if n in mapped else self.base[n] for n, p in self.parameters.items() if n in changed}
         states = {task: {**base, **experts[task]} for task in signs}
         turned = {task: _turned_around(state, base) for task, state in states.items() if signs[task] < 0}
         return Deltas(base, {**states, **turned})
@@ -90,13 +104,19 @@ class Bench:
         """The base's weights, mapped from its files once more: no memory of this process holds them."""
         return state_of(self.space.load_folder(self.space.path("base"), self.stored, HOST))
 
-    def _keep(self, names: Iterable[str]) -> None:
-        """Keep the base's weights of these names, which merges are about to overwrite in the module."""
-        for name in set(names) - self.base.keys():
-            theta_0 = self.theta_0.tensors[name]
-            if theta_0.data_ptr() == self.parameters[name].data_ptr():
-                theta_0 = self._on_file[name]
-            self.base[name] = theta_0.to(self.space.device, self.stored)
+    def _in_module(self, name: str) -> bool:
+        """Whether a weight of the base is in the module exactly, until a merge is written there."""
+        return self.theta_0.tensors[name].data_ptr() == self.parameters[name].data_ptr()
+
+    def _keep(self, names: Iterable[str], device: torch.device | None = None) -> None:
+        """Keep the base's weights of these names, which merges are about to overwrite in the module.
+
+        On ``device``, by default the module's; those that only low-rank factors change need not be there.
+        """
+        for name in names:
+            if name not in self.base or (device is None and self.base[name].device == HOST):
+                theta_0 = self._on_file[name] if self._in_module(name) else self.theta_0.tensors[name]
+                self.base[name] = theta_0.to(device or self.space.device, self.stored)
 
     def restore(self, others: Iterable[str]) -> None:
         """Put the base's weights back into the module, except where other deltas are about to be written."""
@@ -168,7 +188,7 @@ class Bench:
         if method.learned:
             self.task_vectors(method.learning(settings).over, case.tasks)
         else:
-            self.deltas(case.signs)
+            self._read(case.signs)
 
     def make(self, method: Method, settings: Mapping[str, Any], case: Case, seed: int) -> Fit | None:
         """Write a merge into the module; return the fit if its coefficients are learned."""
@@ -180,7 +200,7 @@ class Bench:
     def merge(self, method: Method, settings: Mapping[str, Any], signs: Mapping[str, int]) -> None:
         """Write a merge that needs no learning into the module."""
         for name, delta in self._merged(method, settings, signs):
-            self.parameters[name].copy_(delta.add_(self.base[name]))
+            self.parameters[name].copy_(delta.add_(self.base[name].to(delta.device)))
 
     def rescaled(
         self, method: Method, settings: Mapping[str, Any], signs: Mapping[str, int]
@@ -191,7 +211,8 @@ class Bench:
         def write(scale: float) -> None:
             self.restore(made)
             for name, delta in made.items():
-                self.parameters[name].copy_(torch.add(self.base[name], delta, alpha=scale))
+                theta_0 = self.base[name].to(delta.device)
+                self.parameters[name].copy_(torch.add(theta_0, delta, alpha=scale))
 
         return write
 
@@ -204,6 +225,7 @@ class Bench:
         if kind:
             given = {"statistics": {task: self.space.statistics(task, kind) for task in signs}}
         self.restore(weights)
+        self._overwritten = True
         yield from method.function(weights, **settings, **given)
 
     def task_vectors(self, over: str, tasks: Sequence[str]) -> dict[str, Tau]:
@@ -213,6 +235,7 @@ class Bench:
         """
         if self._vectors is None or self._vectors[0] != (over, *tasks):
             self._vectors = None
+            self._overwritten = True
             plain = over in ("", "none") and not any(map(self.space.adapts, tasks))
             self._vectors = (over, *tasks), self._stacked(tasks) if plain else self._prepared(over, tasks)
         return self._vectors[1]
@@ -249,7 +272,10 @@ class Bench:
         experts = {task: self.space.state(task, self.theta_0, HOST) for task in tasks}
         prepared = prepare(over, self._between(experts, dict.fromkeys(tasks, 1)))
         dtype = getattr(torch, self.config.merge.delta_dtype)
-        return {name: prepared.factors(name) or prepared[name].to(dtype).contiguous() for name in prepared}
+        made: dict[str, Tau]
+        made = {name: prepared.factors(name) or prepared[name].to(dtype).contiguous() for name in prepared}
+        self._keep(name for name, vectors in made.items() if isinstance(vectors, Tensor))
+        return made
 
     def fit(self, method: Method, settings: Mapping[str, Any], tasks: Sequence[str], seed: int) -> Fit:
         """Learn a merge's coefficients and leave the merge in the module."""
@@ -299,6 +325,7 @@ class Bench:
         Raises:
             UserError: it is not one.
         """
+        self._overwritten = True
         for name, theta in self.space.whole(folder, self.theta_0.tensors).items():
             self.parameters[name].copy_(theta)
 
