@@ -17,9 +17,9 @@ demo: .venv/run ## the miniature benchmark, from nothing to results/demo/report.
 demo-%: .venv/run ## another miniature, by the name of its file in config/
 	$(SNAKEMAKE) --configfile config/$@.yaml
 
-# A worker a core, each with one thread; a file's tests share its fixtures, so they stay together.
+# A worker a core, each with one thread; a file's tests share its fixtures, so they stay together. The longest begin first.
 test: .venv/dev ## every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # Real models on real data: DATA is a folder of GLUE, <task>/<split>.jsonl, .csv or .parquet (also .gz).
 mini-glue: .venv/real ## MiniLM on GLUE, DATA=folder, or from the hub

@@ -46,7 +46,7 @@ class Blend:
 
     Args:
         model: the module; its parameters are overwritten.
-        base: theta_0 by name; of tensors with low-rank changes, on any device.
+        base: theta_0 by name, none of it the module's own; of tensors with low-rank changes, on any device.
         tau: the task vectors by name. Other parameters keep their values and get no gradient.
     """
 
@@ -54,6 +54,7 @@ class Blend:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in tau)
         self.parameters = {name: p for name, p in model.named_parameters() if name in tau}
+        assert all(p.data_ptr() != base[name].data_ptr() for name, p in self.parameters.items() if p.numel())
         self.layers = sorted({layer_of(name) for name in tau}, key=_natural)
         self.column = {name: self.layers.index(layer_of(name)) for name in tau}
         first = next(iter(tau.values()))

@@ -6,8 +6,9 @@ from typing import Any
 import yaml
 
 from remerge import config as configuration
+from remerge.batches import batches
 from remerge.config import Config
-from remerge.stages import alignment, base, data, experts, merges, references, scores, selection
+from remerge.stages import alignment, base, batch, data, experts, references, scores
 
 
 def finish(raw: dict[str, Any]) -> Config:
@@ -24,10 +25,6 @@ def finish(raw: dict[str, Any]) -> Config:
         references.run(config, task)
     scores.run(config)
     alignment.run(config)
-    for variant in config.merge.variants:
-        plans = config.groups(variant)
-        for plan in {*plans.values()} if config.is_tuned(variant) else ():
-            selection.run(config, variant.name, plan)
-        for group in plans:
-            merges.run(config, variant.name, group)
+    for name in batches(config):
+        batch.run(config, name)
     return config

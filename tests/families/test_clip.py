@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import cache
 from io import BytesIO
 
 import numpy as np
@@ -68,10 +69,16 @@ def mixed(made):
     return [made.examples(t, [(picture(i), i % 2)])[0] for i, t in enumerate(tasks)]
 
 
+@cache
+def whole_clip(base):
+    """The two towers of transformers' own, and what prepares their inputs."""
+    return CLIPModel.from_pretrained(base), tokenizer(), CLIPImageProcessorPil.from_pretrained(base)
+
+
+@cache
 def by_hand(base, image: bytes, head: Head) -> torch.Tensor:
     """The logits of one image from a `CLIPModel`'s own features."""
-    whole, words = CLIPModel.from_pretrained(base), tokenizer()
-    processor = CLIPImageProcessorPil.from_pretrained(base)
+    whole, words, processor = whole_clip(base)
     seen = processor(Image.open(BytesIO(image)).convert("RGB"), return_tensors="pt").pixel_values
     with torch.no_grad():
         logits = []

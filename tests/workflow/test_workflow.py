@@ -37,6 +37,13 @@ def mine(deltas: Deltas, *, share: Scale = 0.5) -> Merged:
 '''
 
 
+MERGES = [
+    f"results/seconds/merges/{variant}/{size}.jsonl"
+    for variant in ("average", "divmerge@level=task")
+    for size in (2, 3)
+]
+
+
 def names(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
@@ -133,7 +140,7 @@ def test_shards_make_the_same_records(project):
         os.utime(file, (0, 0))
     # One process makes nothing again of what several made.
     kept = (made[2] / "average/2.jsonl").read_bytes()
-    done = project.run()
+    done = project.run("--", *MERGES)
     assert done.returncode == 0, done.stderr[-2000:]
     assert project.scores() == before
     assert (made[2] / "average/2.jsonl").read_bytes() == kept
@@ -264,14 +271,14 @@ def test_a_new_task_computes_only_what_involves_it(project):
 
 def test_killed_and_run_again_gives_the_same_scores(project):
     project.write(settings())
-    done = project.run()
+    done = project.run("--", *MERGES)
     assert done.returncode == 0, done.stderr[-2000:]
     before = project.scores()
     log = project.folder / "killed.log"
     for name in ("merges", "journal", "selection"):
         shutil.rmtree(project.results / name)
     running = subprocess.Popen(
-        project.command("--keep-incomplete"),
+        project.command("--keep-incomplete", "--", *MERGES),
         cwd=project.folder,
         env=project.environment,
         stdout=subprocess.DEVNULL,
@@ -293,7 +300,7 @@ def test_killed_and_run_again_gives_the_same_scores(project):
     broken.parent.mkdir(exist_ok=True)
     broken.write_text("half a li")
     assert list((project.folder / ".snakemake/locks").glob("*.lock"))
-    done = project.run("--rerun-incomplete")
+    done = project.run("--rerun-incomplete", "--", *MERGES)
     assert done.returncode == 0, done.stderr[-2000:]
     assert project.scores() == before
     assert not list(project.results.rglob(f"{PARTIAL}*"))
