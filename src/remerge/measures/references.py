@@ -155,11 +155,12 @@ def side_by_side(
     made = []
     for reference, chosen in asked:
         rows = torch.cat([reference.rows[i] for i in chosen])
-        if reference.head is not None:
-            rows = cast(Speaking, family).said(model, reference.head(rows)).log_softmax(dim=-1)
-        made.append(rows)
+        made.append(rows if reference.head is None else reference.head(rows))
     width = max(rows.shape[1] for rows in made)
-    return torch.cat([pad(rows, (0, width - rows.shape[1]), value=ABSENT) for rows in made])
+    whole = torch.cat([pad(rows, (0, width - rows.shape[1]), value=ABSENT) for rows in made])
+    if asked[0][0].head is None:
+        return whole
+    return cast(Speaking, family).said(model, whole).log_softmax(dim=-1)
 
 
 def position_weights(batch: Batch) -> Tensor:
