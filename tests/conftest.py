@@ -19,6 +19,13 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: (item.path.name != "test_workflow.py", item.path.parent.name != "workflow"))
 
 
+@pytest.fixture(autouse=True)
+def subnormal_numbers():
+    """Stages that a test runs in this process switch them off; here they are on again, for the next test."""
+    yield
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     return make_tokenizer()

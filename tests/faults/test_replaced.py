@@ -127,7 +127,7 @@ def test_a_local_source_is_read_again_only_if_it_may_have_changed(
     monkeypatch.setattr(made, "of_model", lambda folder: {})
     assert made.content_of(RUN, "cola", "./mine") == before  # nothing was read
     monkeypatch.undo()
-    os.chdir(copied)
+    monkeypatch.chdir(copied)
     altered(folder / "model.safetensors")
     assert made.content_of(RUN, "cola", "./mine") != before
     assert main(["merges", CONFIG, "average", "2"]) == 0  # nothing is computed, and so nothing is read
