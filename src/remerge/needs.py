@@ -236,11 +236,12 @@ class _Needs:
         learned = list(filter(config.is_learned, variants))
         over = any(config.params(variant).get("over", "none") != "none" for variant in learned)
         # Besides the experts, one more that is being read, or the merged deltas of a merge that is rescaled.
-        held = [self.module, self._theta_0(), self.share * self.whole]
+        theta_0, more = self._theta_0(), self.share * self.whole
         if config.finetune.lora and not over:
             # The base that only factors change is in the module, and in its files when a merge is there.
-            held[1] = 0 if self.gpu else held[1]
-            held[2] = held[2] if len(learned) < len(variants) else 0
+            theta_0 = 0 if self.gpu else theta_0
+            more = more if len(learned) < len(variants) else 0
+        held = [self.module, theta_0, more]
         passing, kept = self._forward(), 0.0
         if learned:
             inputs = config.learning.batch_size * max(len(case.tasks) for _, case in made)
