@@ -66,7 +66,7 @@ class Blend:
         }
         whole = {name: p for name, p in self.parameters.items() if name not in readers}
         self.tensors: list[_Written | _InParts] = [
-            _Written([whole[name] for name in names], _side_by_side(base, tau, names), self.column[names[0]])
+            _Written([whole[name] for name in names], _joined(base, tau, names), self.column[names[0]])
             for names in _together(whole, tau)
         ]
         self.tensors += self.in_parts.values()
@@ -250,7 +250,7 @@ def _together(parameters: Mapping[str, Tensor], tau: Mapping[str, Tau]) -> list[
     return made
 
 
-def _side_by_side(base: State, tau: Mapping[str, Tau], names: list[str]) -> "_Dense | _Factors":
+def _joined(base: State, tau: Mapping[str, Tau], names: list[str]) -> "_Dense | _Factors":
     """The theta_0 and task vectors of some tensors, flat if they are several."""
     if len(names) == 1:
         return _some(base[names[0]], tau[names[0]], slice(None))
