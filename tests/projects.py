@@ -1,15 +1,24 @@
-"""A copy of the project with a benchmark of seconds, whose files may be edited."""
+"""Snakemake in a child of this process; a copy of the project, to be edited, with a benchmark of seconds."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import torch
 import yaml
+from huggingface_hub import constants
+from snakemake.cli import main
 
-from remerge import miniature
+from remerge import job, miniature
 
 ROOT = Path(__file__).parent.parent
 
@@ -50,6 +59,63 @@ def settings() -> dict:
     }
 
 
+assert torch  # so that children have it
+
+
+def snakemake(
+    *arguments: str | Path, folder: Path, root: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """``python -m snakemake …`` with the sources in ``root``, offline.
+
+    In a child of this process, which has imported PyTorch and Snakemake: that takes longer than most plans.
+    """
+    environment |= {"PYTHONPATH": str(root / "src"), "HF_HUB_OFFLINE": "1"}
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        child = os.fork()
+        if not child:
+            _become([*map(str, arguments)], [out.fileno(), err.fileno()], folder, environment)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(arguments, status, out.read(), err.read())
+
+
+def _become(arguments: list[str], outputs: list[int], folder: Path, environment: dict[str, str]) -> None:
+    """Be Snakemake, in a child, with nothing of remerge imported, and end."""
+    status: Any = 1
+    try:
+        for number, output in enumerate(outputs, 1):
+            os.dup2(output, number)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
+        os.chdir(folder)
+        os.environ |= environment
+        constants.HF_HUB_OFFLINE = True
+        for name in [name for name in sys.modules if name.partition(".")[0] == "remerge"]:
+            del sys.modules[name]
+        sys.path.insert(0, environment["PYTHONPATH"])
+        sys.argv = ["snakemake", *arguments]
+        main(arguments)
+    except SystemExit as done:
+        status = done.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status if isinstance(status, int) else 1)
+
+
+def planned(*arguments: str | Path, folder: Path, root: Path = ROOT) -> Counter[str]:
+    """How many jobs of each rule a dry run would run."""
+    done = snakemake("--snakefile", root / "Snakefile", "--dry-run", *arguments, folder=folder, root=root)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = (done.stdout + done.stderr).splitlines()
+    if "Job stats:" not in lines:
+        return Counter()
+    stats = [line.split() for line in lines[lines.index("Job stats:") + 3 :]]
+    return Counter({rule: int(count) for rule, count in stats[: stats.index([])] if rule != "total"})
+
+
 class Project:
     """A copy of the project in a folder of its own."""
 
@@ -59,35 +125,38 @@ class Project:
         for name in ("src", "workflow", "config"):
             shutil.copytree(ROOT / name, folder / name)
         self.results = folder / "results/seconds"
+        self.environment = os.environ | {"PYTHONPATH": str(folder / "src"), "HF_HUB_OFFLINE": "1"}
+        self.arguments = ["--configfile", "seconds.yaml", "--cores", "2", "--scheduler", "greedy"]
         self.write(settings())
 
     def write(self, raw: dict) -> None:
         (self.folder / "seconds.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
 
     def command(self, *arguments: str) -> list[str]:
-        start = [sys.executable, "-m", "snakemake", "--configfile", "seconds.yaml", "--cores", "2"]
-        return [*start, "--scheduler", "greedy", *arguments]
+        """For a run in a process of its own."""
+        return [sys.executable, "-m", "snakemake", *self.arguments, *arguments]
 
-    @property
-    def environment(self) -> dict:
-        return os.environ | {"PYTHONPATH": str(self.folder / "src"), "HF_HUB_OFFLINE": "1"}
+    @contextmanager
+    def warm(self) -> Iterator[None]:
+        """With a process that has imported the libraries for the jobs of runs that are too short for one."""
+        place = tempfile.mkdtemp()
+        command = [sys.executable, "-m", "remerge.forks", place, str(os.getpid())]
+        with subprocess.Popen(command, env=self.environment | {"OMP_NUM_THREADS": "1"}) as process:
+            self.environment[job.PLACE] = place
+            try:
+                yield
+            finally:
+                del self.environment[job.PLACE]
+                process.terminate()
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return snakemake(
+            *self.arguments, *arguments, folder=self.folder, root=self.folder, **self.environment
         )
 
     def planned(self, *arguments: str) -> set[str]:
         """The rules that a dry run would run."""
-        done = self.run("--dry-run", *arguments)
-        assert done.returncode == 0, done.stderr
-        lines = (done.stdout + done.stderr).splitlines()
-        counts = lines[lines.index("Job stats:") + 3 :] if "Job stats:" in lines else []
-        return {line.split()[0] for line in counts[: counts.index("")]} - {"total"} if counts else set()
+        return {*planned(*self.arguments, *arguments, folder=self.folder, root=self.folder)}
 
     def scores(self) -> dict:
         """Everything in the records that does not tell time."""

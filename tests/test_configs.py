@@ -3,15 +3,10 @@
 That each loads, with methods and parameters, is tested in test_config.py.
 """
 
-import os
-import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
 
 import pytest
-from huggingface_hub import constants
-from snakemake.cli import main as snakemake
+from projects import planned
 
 from remerge import config as configuration
 from remerge import tasks
@@ -94,35 +89,10 @@ ROWS: dict[str, tuple[dict, str, str | None, int | None]] = {
 WORDS = ("divmerge-generation", "drm-deberta", "drm-llama-lora", "drm-t5-base", "drm-t5-large")
 
 
-def planned(config: Path, folder: Path) -> str:
-    """What a dry run in a folder says, in a child of this process, which has PyTorch and Snakemake."""
-    said = folder / "said"
-    child = os.fork()
-    if not child:
-        status: Any = 1
-        with said.open("w") as file, redirect_stdout(file), redirect_stderr(file):
-            constants.HF_HUB_OFFLINE = True
-            start = ["--snakefile", str(ROOT / "Snakefile"), "--configfile", str(config)]
-            how = ["--directory", str(folder), "--cores", "2", "--scheduler", "greedy"]
-            sys.argv = ["snakemake", *start, *how, "--dry-run", "--quiet", "rules"]
-            try:
-                snakemake(sys.argv[1:])
-            except SystemExit as done:
-                status = done.code
-            finally:
-                file.flush()
-                os._exit(status if isinstance(status, int) else 1)
-    _, ended = os.waitpid(child, 0)
-    text = said.read_text()
-    assert os.waitstatus_to_exitcode(ended) == 0, text[-2000:]
-    return text
-
-
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_whole_run_is_planned_offline(path, tmp_path):
-    stats = [line.split() for line in planned(path, tmp_path).splitlines() if line.count(" ") > 2]
+    counts = planned("--configfile", path, "--cores", "2", "--scheduler", "greedy", folder=tmp_path)
     config = configuration.load(path)
-    counts = {words[0]: int(words[1]) for words in stats if len(words) == 2 and words[1].isdigit()}
     assert counts["experts"] == len(config.models) - 1
     merges = sum(count for rule, count in counts.items() if rule.startswith("merge_"))
     assert merges == len(batches(config))

@@ -2,11 +2,9 @@
 
 import io
 import os
-import subprocess
-import sys
 
 import pytest
-from projects import Project
+from projects import Project, snakemake
 
 from remerge import config as configuration
 from remerge.screen import Screen
@@ -76,26 +74,20 @@ def test_what_is_done_and_how_long_the_rest_takes(config, project):
     ]
 
 
-def snakemake(project, *more):
-    profile = ["--workflow-profile", "workflow/profiles/local"]
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", "--configfile", "seconds.yaml", *profile, *more],
-        cwd=project.folder,
-        env=project.environment | {"TERM": "dumb"},
-        capture_output=True,
-        text=True,
-    )
+def run(project, *more):
+    how = ["--configfile", "seconds.yaml", "--workflow-profile", "workflow/profiles/local"]
+    return snakemake(*how, *more, folder=project.folder, root=project.folder, TERM="dumb")
 
 
 @pytest.mark.parametrize("target", ["results/seconds/data/cola.json", "tables"])
 def test_a_target_that_is_taken_for_a_configuration(project, target):
-    done = snakemake(project, "-n", "--configfile", "seconds.yaml", target)
+    done = run(project, "-n", "--configfile", "seconds.yaml", target)
     told = f"remerge: --configfile: {target} is not a configuration: write -- before a target"
     assert (done.returncode, done.stderr.splitlines()[-1]) == (2, told)
 
 
 def test_a_run_shows_its_stages_and_an_error_whole(project):
-    done = snakemake(project, "results/seconds/data/cola.json", "results/seconds/data/mnli.json")
+    done = run(project, "results/seconds/data/cola.json", "results/seconds/data/mnli.json")
     lines = done.stderr.splitlines()
     assert done.returncode == 0, done.stderr
     assert lines[1] == "seconds: 2 steps, 8 merges"
@@ -103,13 +95,13 @@ def test_a_run_shows_its_stages_and_an_error_whole(project):
         "data (2)",
         "results are in results/seconds/",
     ]
-    again = snakemake(project, "results/seconds/data/cola.json")
+    again = run(project, "results/seconds/data/cola.json")
     assert "Nothing to be done" in again.stderr
-    planned = snakemake(project, "--dry-run", "results/seconds/data/sst2.json")
+    planned = run(project, "--dry-run", "results/seconds/data/sst2.json")
     assert "Job stats:" in planned.stdout + planned.stderr
     broken = project.folder / "src/remerge/tasks.py"
     broken.write_text(broken.read_text() + "\nraise RuntimeError('broken here')\n")
-    failed = snakemake(project, "results/seconds/data/sst2.json")
+    failed = run(project, "results/seconds/data/sst2.json")
     assert failed.returncode == 1
     assert "RuntimeError: broken here" in failed.stderr
     assert "Error in rule data:" in failed.stderr and "logs/data/sst2.log" in failed.stderr

@@ -21,8 +21,8 @@ def suits(config: Config) -> bool:
 
 
 def start(config: Config, jobs: int) -> None:
-    """Start the process if there are many jobs; it ends with this one."""
-    if jobs < JOBS or not suits(config):
+    """Start the process if there are many jobs and it is not there yet; it ends with this one."""
+    if jobs < JOBS or not suits(config) or PLACE in os.environ:
         return
     os.environ[PLACE] = tempfile.mkdtemp(prefix="remerge-")
     # Libraries read these when they are imported.

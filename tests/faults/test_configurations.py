@@ -1,19 +1,16 @@
 """Wrong and odd configurations: each ends in one line and status 2, or is read as it is meant."""
 
-import os
 import resource
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from projects import ROOT, snakemake
 
 from remerge.__main__ import main
 
-ROOT = Path(__file__).parents[2]
 DEMO = (ROOT / "config/demo.yaml").read_text().replace("../models", str(ROOT / "models"))
 
 
@@ -255,15 +252,8 @@ def test_the_same_through_snakemake(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     status, said = check(tmp_path, FILES[name] if name in FILES else changed(*CHANGES[name]), capsys)
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]
-    done = subprocess.run(
-        [*command, "--configfile", str(tmp_path / "c.yaml"), "--dry-run"],
-        cwd=tmp_path,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT / "src")},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    which = ["--snakefile", ROOT / "Snakefile", "--configfile", tmp_path / "c.yaml"]
+    done = snakemake(*which, "--cores", "1", "--dry-run", folder=tmp_path)
     assert (done.returncode, status) == (2, 2), done.stderr
     assert done.stderr.splitlines()[-1] == said.strip()
     assert "Traceback" not in done.stderr and not (tmp_path / "hit").exists()

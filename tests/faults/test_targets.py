@@ -2,16 +2,14 @@
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from projects import ROOT, snakemake
 from snakemake.api import SnakemakeApi
 from snakemake.settings.types import ConfigSettings, ResourceSettings
 
-ROOT = Path(__file__).parents[2]
 LETTERS = [
     "$(touch hit)",
     "`touch hit`",
@@ -92,13 +90,8 @@ def test_shells_take_wildcards_and_files_in_quotes(rules: list[Any]) -> None:
     ["statistics/cola/$(touch hit).safetensors", "exports/average/`touch hit`", "exports/ties/a;touch hit"],
 )
 def test_nothing_runs_for_one(tmp_path: Path, target: str) -> None:
-    start = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "1"]
-    which = ["--configfile", ROOT / "config/demo.yaml", "--directory", tmp_path, "--scheduler", "greedy"]
-    done = subprocess.run(
-        [*start, *which, "--", f"results/demo/{target}"],
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT / "src")},
-        capture_output=True,
-        text=True,
-    )
+    which = ["--snakefile", ROOT / "Snakefile", "--configfile", ROOT / "config/demo.yaml"]
+    how = ["--cores", "1", "--scheduler", "greedy", "--", f"results/demo/{target}"]
+    done = snakemake(*which, *how, folder=tmp_path)
     assert done.returncode and "MissingRuleException" in done.stderr and "Traceback" not in done.stderr
     assert not list(tmp_path.rglob("hit"))

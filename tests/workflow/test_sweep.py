@@ -20,13 +20,14 @@ def test_the_shown_sweep_runs(tmp_path: Path) -> None:
     shown = next(block for block in blocks if block.startswith("for rate in"))
     python = shlex.quote(sys.executable)
     tools = "".join(f'{name}() {{ {python} -m {name} "$@"; }}\n' for name in ("snakemake", "remerge"))
-    done = subprocess.run(
-        ["bash", "-e", "-c", tools + shown],
-        cwd=tmp_path,
-        env=project.environment,
-        capture_output=True,
-        text=True,
-    )
+    with project.warm():
+        done = subprocess.run(
+            ["bash", "-e", "-c", tools + shown],
+            cwd=tmp_path,
+            env=project.environment,
+            capture_output=True,
+            text=True,
+        )
     assert done.returncode == 0, done.stderr[-3000:]
     for rate in (0.001, 0.003):
         used = yaml.safe_load((tmp_path / f"results/demo-{rate}/config.yaml").read_text())

@@ -3,6 +3,7 @@
 A copy of the project is run, so that its files may be edited.
 """
 
+import ast
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from remerge.records import Cost
 from remerge.work import Jobs, passes
 
 ROOT = Path(__file__).parent.parent.parent
+NOTEBOOK = ROOT / "docs/notebooks/tour.ipynb"
 MINE = '''"""Half of everything."""
 
 from remerge.deltas import Deltas, Merged
@@ -51,9 +53,10 @@ def names(folder):
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     made = Project(tmp_path_factory.mktemp("project"))
-    done = made.run()
-    assert done.returncode == 0, done.stderr[-3000:]
-    return made
+    with made.warm():
+        done = made.run()
+        assert done.returncode == 0, done.stderr[-3000:]
+        yield made
 
 
 def test_a_full_run_makes_every_record_and_the_report(project):
@@ -109,6 +112,25 @@ def test_a_stage_runs_by_hand_with_the_rule_s_line(project):
         done = subprocess.run(line, cwd=project.folder, env=project.environment, capture_output=True)
         assert done.returncode == 0, done.stderr
         assert (project.results / "merges/average/2.jsonl").read_bytes() == before
+
+
+def test_every_cell_of_the_notebook_runs_and_the_last_lines_are_values(project, monkeypatch):
+    """In their order and in one namespace."""
+    monkeypatch.chdir(NOTEBOOK.parent)
+    monkeypatch.setenv("RESULTS", str(project.results))
+    cells = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] for cell in cells)
+    scope: dict = {}
+    shown = []
+    for cell in cells:
+        body = ast.parse("".join(cell["source"])).body
+        last = body.pop()
+        exec(compile(ast.Module(body, []), NOTEBOOK.name, "exec"), scope)
+        assert isinstance(last, ast.Expr)
+        shown.append(eval(compile(ast.Expression(last.value), NOTEBOOK.name, "eval"), scope))
+    assert all(value is not None for value in shown)
+    assert shown[-2] < 1e-6  # what is averaged in memory is the run's own average
+    assert len(scope["outcomes"]) == len(scope["bench"].examples(scope["task"]))
 
 
 def test_shards_make_the_same_records(project):
