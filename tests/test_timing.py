@@ -55,9 +55,27 @@ def test_learning_takes_no_more_inputs_than_there_are() -> None:
     assert counted(Jobs(several), "fit") == 2 * 3 * 24
 
 
+def test_points_that_are_one_for_a_number_of_experts_are_tried_once_and_their_merges_not_learned_again() -> (
+    None
+):
+    points = {"tune": [0.5, "1/T", 1]}
+    merge = {
+        "variants": [{"divmerge": {"epochs": 1, "initial": points, "learning_rate": {"tune": [0.1, 0.2]}}}]
+    }
+    plans = {"subsets": {"only": ["cola+mnli", "cola+mnli+sst2"], "tune_on": ["cola+mnli", "cola+mnli+sst2"]}}
+    # Four points of a pair and six of three experts; the two merges are among them.
+    assert counted(Jobs(world(merge=merge, plans=plans)), "fit") == (4 + 6) * 24
+    several = {"variants": [{"divmerge": {**merge["variants"][0]["divmerge"], "seeds": 2}}]}
+    assert counted(Jobs(world(merge=several, plans=plans)), "fit") == (4 + 6 + 2) * 24
+    # Several processes do not know of each other's.
+    assert counted(Jobs(world(merge=merge, plans=plans, shards=2)), "fit") >= (4 + 6 + 2) * 24
+
+
 def test_shares_do_together_what_one_process_does() -> None:
     one, several = (counted(Jobs(world(shards=shards)), "fit", "merge") for shards in (1, 2))
-    assert one <= several <= one + 4  # each share merges anew what choices are compared with
+    # Each share merges anew what choices are compared with; 0.5 and 1/T are tried by one each, and the pair
+    # that was tried is learned again: six steps each.
+    assert one <= several <= one + 4 + 2 * 6
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.stem)

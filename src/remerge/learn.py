@@ -35,7 +35,6 @@ class Fit:
         trace: the loss at every step, in nats, summed over tasks.
         course: the coefficients after some of the steps, at most `POINTS`, by the number of steps: those at 0
             are the initial ones, the last are ``lam``.
-        blend: writes the merge with any coefficients into the module.
         seconds: the time it took.
     """
 
@@ -43,7 +42,6 @@ class Fit:
     layers: list[str]
     trace: list[float]
     course: dict[int, Tensor]
-    blend: Blend
     seconds: float
 
     def by_name(self, experts: Sequence[str]) -> dict[str, float | dict[str, float]]:
@@ -124,7 +122,7 @@ def fit(
     trace = torch.stack(losses).tolist()
     _must_be_numbers(trace, lam, learning_rate)
     blend.write(lam)
-    return Fit(lam.cpu(), blend.layers, trace, course, blend, time.perf_counter() - started)
+    return Fit(lam.cpu(), blend.layers, trace, course, time.perf_counter() - started)
 
 
 def parts(module: State, base: State, tau: Mapping[str, Tau], t: int, name: str) -> Parts:

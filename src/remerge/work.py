@@ -5,7 +5,7 @@ The time of a unit comes from other modules: `remerge.needs` estimates it, `reme
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from remerge import exhibits
 from remerge.batches import Batch, batches
 from remerge.config import Config, Variant
 from remerge.plans import Case
+from remerge.variants import digest
 
 ANSWER = 8
 """Tokens of an answer in words."""
@@ -194,12 +195,16 @@ class Jobs:
         merges: Sequence[tuple[Variant, str, slice]],
     ) -> Work:
         config, work = self.config, Work({LOAD: 1})
+        tried = dict[tuple[str, str], set[str]]()
         for plan, variant, part in choices:
             work += self._chosen(plan, variant, part)
+            tried[plan, variant.name] = {case.name for case in self._tuning(plan)}
         groups = {variant.name: config.groups(variant) for variant, _, _ in merges}
         for variant, group, part in merges:
             plan = groups[variant.name][group]
-            work += self._merged(variant, config.cases(plan)[group][part])
+            work += self._merged(
+                variant, config.cases(plan)[group][part], tried.get((plan, variant.name), set())
+            )
         asked = choices or any(variant.name in self.learned for variant, _, _ in merges)
         return work + self._read(
             self.tasks, *(["validation"] if asked else []), *(["test"] if merges else [])
@@ -208,13 +213,18 @@ class Jobs:
     def _chosen(self, plan: str, variant: Variant, part: slice) -> Work:
         """Some of the trials by which a variant's parameters are chosen for a plan."""
         config, points = self.config, self.config.grid(variant)
-        tried = points[:1] * config.tune.trials if config.is_searched(variant) else points
-        fittings = self._fittings(variant, tried)
-        tuning = config.planned[plan].tuning(config.cases(plan))
-        trials = [(case, fitting) for case in tuning for fitting in fittings][part]
+        searched = config.is_searched(variant)
+        tried = points[:1] * config.tune.trials if searched else points
+        trials = [(case, self._used(variant, point, case)) for case in self._tuning(plan) for point in tried][
+            part
+        ]
+        # Points that are the same for a case's number of experts are tried once.
+        apart = (
+            trials if searched else {digest(case.name, used): (case, used) for case, used in trials}.values()
+        )
         work, alike = Work(), dict[tuple[int, int], list[Case]]()
-        for case, fitting in trials:
-            alike.setdefault(fitting, []).append(case)
+        for case, used in apart:
+            alike.setdefault(self._fitting(variant, used), []).append(case)
         for fitting, some in alike.items():
             work += self._made(variant, some, fitting, "validation")
         cases = [case for case, _ in trials]
@@ -225,19 +235,31 @@ class Jobs:
         work += self._scored(compared, "validation")
         return work + Work({Unit("merge", "average", 1): len(own)}) + self._experts(variant, cases)
 
-    def _merged(self, variant: Variant, cases: Sequence[Case]) -> Work:
-        """Merges of a group; if parameters are not yet chosen, the slowest are assumed."""
+    def _tuning(self, plan: str) -> Sequence[Case]:
+        """The merges that tune parameters for a plan."""
+        return self.config.planned[plan].tuning(self.config.cases(plan))
+
+    def _merged(self, variant: Variant, cases: Sequence[Case], tried: Collection[str] = ()) -> Work:
+        """Merges of a group; if parameters are not yet chosen, the slowest are assumed.
+
+        Coefficients of a case that was ``tried`` in the same process are not learned again.
+        """
         config = self.config
-        fitting = max(self._fittings(variant, config.grid(variant)))
+        grid = (self._used(variant, point, cases[0]) for point in config.grid(variant))
+        fitting = max(self._fitting(variant, used) for used in grid)
         work = self._made(variant, cases, fitting, "test")
         if variant.name in self.learned and config.evaluation.watch:
             watched = Counter[str]()
             for case in cases:
                 if len(case.tasks) == 2:
                     points = min(config.evaluation.watch, POINTS, self._steps(case, fitting) + 1)
-                    watched.update(dict.fromkeys(case.tasks, points))
+                    # The last is the merge itself.
+                    watched.update(dict.fromkeys(case.tasks, points - 1))
             work += self._scored(watched, "test")
         work = Work({unit: variant.seeds * count for unit, count in work.items()})
+        if variant.name in self.learned:
+            known = [case for case in cases if case.name in tried]
+            work -= self._fits(variant, known, fitting)
         return work + self._experts(variant, cases)
 
     def _made(self, variant: Variant, cases: Sequence[Case], fitting: tuple[int, int], split: str) -> Work:
@@ -245,28 +267,38 @@ class Jobs:
         config = self.config
         work = self._scored(Counter(task for case in cases for task in case.judged), split)
         if variant.name in self.learned:
-            for case in cases:
-                count = len(case.tasks)
-                step = Unit("fit", variant.method, count, count * config.learning.batch_size, 1, True)
-                work[step] += self._steps(case, fitting)
-            return work
+            return work + self._fits(variant, cases, fitting)
         if variant.name in config.external:
             return work + Work({LOAD: len(cases)})
         sizes = Counter(len(case.signs) for case in cases)
         return work + Work({Unit("merge", variant.method, size): n for size, n in sizes.items()})
+
+    def _fits(self, variant: Variant, cases: Sequence[Case], fitting: tuple[int, int]) -> Work:
+        """Learning the coefficients of merges."""
+        work = Work()
+        for case in cases:
+            count = len(case.tasks)
+            step = Unit("fit", variant.method, count, count * self.config.learning.batch_size, 1, True)
+            work[step] += self._steps(case, fitting)
+        return work
 
     def _experts(self, variant: Variant, cases: Sequence[Case]) -> Work:
         """Experts are loaded once; for each learned merge, its stack is loaded again."""
         tasks = [task for case in cases for task in case.tasks]
         return Work({LOAD: len(tasks if variant.name in self.learned else {*tasks})})
 
-    def _fittings(self, variant: Variant, points: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
-        """For each point of a variant's grid: the inputs of each task, and the passes over them."""
+    def _used(self, variant: Variant, point: Mapping[str, Any], case: Case) -> dict[str, Any]:
+        """A variant's parameters at a point of its grid, with what depends on the case written out."""
         if variant.name not in self.learned:
-            return [(0, 0)] * len(points)
-        given = {**self.config.methods[variant.method].defaults, **self.config.params(variant)}
-        whole = [{**given, **point} for point in points]
-        return [(p["inputs"] or (200 if p["level"] == "task" else 400), p["epochs"]) for p in whole]
+            return {**self.config.params(variant), **point}
+        given = {**self.config.methods[variant.method].defaults, **self.config.params(variant), **point}
+        given["inputs"] = given["inputs"] or (200 if given["level"] == "task" else 400)
+        given["initial"] = 1 / len(case.tasks) if given["initial"] == "1/T" else given["initial"]
+        return given
+
+    def _fitting(self, variant: Variant, used: Mapping[str, Any]) -> tuple[int, int]:
+        """The inputs of each task from which coefficients are learned, and the passes over them."""
+        return (used["inputs"], used["epochs"]) if variant.name in self.learned else (0, 0)
 
     def _steps(self, case: Case, fitting: tuple[int, int]) -> int:
         """The number of steps of a learned merge."""

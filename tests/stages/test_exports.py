@@ -3,7 +3,6 @@
 import json
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import pytest
 import torch
@@ -24,7 +23,6 @@ from transformers import (
 import remerge
 from remerge import learn
 from remerge.__main__ import main
-from remerge.blend import Blend
 from remerge.checkpoints.adapters import read_adapter
 from remerge.checkpoints.models import held, state_of
 from remerge.checkpoints.stored import stored_tensors
@@ -173,7 +171,7 @@ def test_an_export_is_the_merge(world, expert_folders, base, method, params, coe
 def test_without_a_record_coefficients_are_learned(world, expert_folders, base, monkeypatch):
     config = world({"divmerge": {"level": "task"}})
     lam = torch.tensor([[0.3], [0.6]])
-    fit = learn.Fit(lam, ["other"], [], {0: lam}, cast(Blend, None), 0.0)
+    fit = learn.Fit(lam, ["other"], [], {0: lam}, 0.0)
     monkeypatch.setattr(Bench, "fit", lambda *given: fit)
     path = config.folder / "selection/divmerge@level=task.json"
     path.parent.mkdir()

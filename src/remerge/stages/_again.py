@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from remerge.blend import Blend
 from remerge.config import Config
 from remerge.deltas import layer_of
 from remerge.errors import UserError
@@ -45,9 +44,8 @@ class Again:
 
     def _write_learned(self) -> None:
         """Write it by the arithmetic that it was scored with."""
-        tau = self.bench.task_vectors(self.settings["over"], self.tasks)
-        blend = Blend(self.bench.model, self.bench.base, tau)
-        columns = {layer_of(name): coefficients_in(self.coefficients, name) for name in tau}
+        blend = self.bench.blend(self.settings["over"], self.tasks)
+        columns = {layer_of(name): coefficients_in(self.coefficients, name) for name in blend.parameters}
         lam = torch.tensor([columns[layer] for layer in blend.layers], device=self.bench.space.device)
         blend.write(lam.T)
 

@@ -1,7 +1,8 @@
 """Base, experts and examples in memory, and the one module that merges are written into."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from remerge import learn
-from remerge.blend import Tau, Weights
+from remerge.blend import Blend, Tau, Weights
 from remerge.checkpoints.models import held, state_of
 from remerge.checkpoints.reading import Checkpoint
-from remerge.config import Config
+from remerge.config import Config, digest
 from remerge.deltas import Deltas, LowRank, State, Value
 from remerge.errors import UserError
 from remerge.families.linearised import Linearised
@@ -23,10 +24,26 @@ from remerge.measures.score import Split, score
 from remerge.measures.words import word_head
 from remerge.methods import Learning, Method, find, prepare
 from remerge.plans import Case, Unmerged
+from remerge.stages._memory import forget_peak, peak
 from remerge.stages._workspace import Workspace
 
 HOST = torch.device("cpu")
 """Where models are mapped from their files, which takes no memory that cannot be taken back."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a merge was made.
+
+    Attributes:
+        fit: its coefficients, if they are learned.
+        seconds: what merging took, besides learning.
+        memory: the peak meanwhile: bytes allocated on a GPU, or resident bytes of the process.
+    """
+
+    fit: Fit | None
+    seconds: float
+    memory: int
 
 
 class Bench:
@@ -38,6 +55,7 @@ class Bench:
         self.base: dict[str, Tensor] = {}
         self._references: dict[tuple[str, str], Reference] = {}
         self._vectors: tuple[tuple[str, ...], dict[str, Tau]] | None = None
+        self._made: dict[str, Made] = {}
         self._overwritten = False
 
     @cached_property
@@ -190,12 +208,25 @@ class Bench:
         else:
             self._read(case.signs)
 
-    def make(self, method: Method, settings: Mapping[str, Any], case: Case, seed: int) -> Fit | None:
-        """Write a merge into the module; return the fit if its coefficients are learned."""
+    def make(self, method: Method, settings: Mapping[str, Any], case: Case, seed: int) -> Made:
+        """Write a merge into the module. Coefficients that were learned before are not learned again."""
+        key = digest(method.name, used_settings(method, settings, len(case.tasks)), case.tasks, seed)
+        known = self._made.get(key)
+        if known and known.fit:
+            blend = self.blend(method.learning(settings).over, case.tasks)
+            blend.write(known.fit.lam.to(self.space.device))
+            return known
+        forget_peak(self.space.device)
+        started, fit = time.perf_counter(), None
         if method.learned:
-            return self.fit(method, settings, list(case.tasks), seed)
-        self.merge(method, settings, case.signs)
-        return None
+            fit = self.fit(method, settings, case.tasks, seed)
+        else:
+            self.merge(method, settings, case.signs)
+        seconds = time.perf_counter() - started - (fit.seconds if fit else 0.0)
+        made = Made(fit, seconds, peak(self.space.device))
+        if fit:
+            self._made[key] = made
+        return made
 
     def merge(self, method: Method, settings: Mapping[str, Any], signs: Mapping[str, int]) -> None:
         """Write a merge that needs no learning into the module."""
@@ -276,6 +307,12 @@ class Bench:
         made = {name: prepared.factors(name) or prepared[name].to(dtype).contiguous() for name in prepared}
         self._keep(name for name, vectors in made.items() if isinstance(vectors, Tensor))
         return made
+
+    def blend(self, over: str, tasks: Sequence[str]) -> Blend:
+        """The merges of vectors whose coefficients are learned."""
+        vectors = self.task_vectors(over, tasks)
+        self.restore(vectors)
+        return Blend(self.model, self.base, vectors)
 
     def fit(self, method: Method, settings: Mapping[str, Any], tasks: Sequence[str], seed: int) -> Fit:
         """Learn a merge's coefficients and leave the merge in the module."""

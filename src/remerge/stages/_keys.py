@@ -7,7 +7,7 @@ from remerge import sources
 from remerge.config import Variant, digest
 from remerge.methods import Method
 from remerge.plans import Case
-from remerge.stages._bench import Bench
+from remerge.stages._bench import Bench, used_settings
 from remerge.stages._code import code
 
 
@@ -22,11 +22,13 @@ def key_of_merge(
 ) -> str:
     """Everything that the scores of a merge on a split depend on."""
     config = bench.config
+    # A point of a grid may be another's for this number of experts: 1/T is 0.5 for a pair.
+    used = used_settings(method, settings, len(case.tasks))
     parts: list[Any] = [
         bench.space.contents("base", *case.tasks, *case.judged),
         dict(case.signs),
         _inputs(bench, case.judged, split),
-        [method.name, settings, bench.space.precision, config.evaluation.batch_size],
+        [method.name, used, bench.space.precision, config.evaluation.batch_size],
     ]
     if method.needs.statistics:
         parts += [_inputs(bench, case.tasks, "train"), config.statistics.inputs, config.seed]

@@ -20,7 +20,6 @@ from remerge.plans import Case
 from remerge.records import Course, Merge, Score, Seconds
 from remerge.stages._bench import Bench, used_settings
 from remerge.stages._keys import key_of_external, key_of_merge
-from remerge.stages._memory import forget_peak, peak
 
 
 def run(config: Config, variant: str, group: str) -> None:
@@ -96,34 +95,38 @@ class _Own:
         """Merge and score."""
         settings = self.seeded(seed)
         self.bench.load(self.method, settings, case)
-        forget_peak(self.bench.space.device)
-        started = time.perf_counter()
-        fit = self.bench.make(self.method, settings, case, seed)
-        fitting = fit.seconds if fit else 0.0
+        merge = self.bench.make(self.method, settings, case, seed)
+        fit = merge.fit
         made = {
             "params": used_settings(self.method, settings, len(case.tasks)),
             "seed": settings["seed"] if self.random else seed,
             "coefficients": fit.by_name(case.tasks) if fit else {},
             "trace": fit.trace if fit else [],
-            "memory": peak(self.bench.space.device),
+            "memory": merge.memory,
         }
-        seconds = {"merge": time.perf_counter() - started - fitting, "fit": fitting}
         if fit:
             made["course"] = self.course(fit, case)
-            del fit  # and with it the task vectors, since scoring may need their memory
-        return _judged(self.bench, self.variant, case, made, seconds)
+        seconds = {"merge": merge.seconds, "fit": fit.seconds if fit else 0.0}
+        record = _judged(self.bench, self.variant, case, made, seconds)
+        if record.get("course", {}).get("scored"):
+            record["course"]["anp"].append(record["anp"])
+        return record
 
     def course(self, fit: Fit, case: Case) -> Course:
-        """The course of the coefficients; for a pair also the ANP along it, if the configuration asks for it.
+        """The course of the coefficients; for a pair, if the configuration asks for it, with ANPs along it.
 
-        Afterwards the module is the merge again.
+        The last is left out, for it is the merge's own: afterwards the module is the merge again.
         """
         steps, scored = list(fit.course), []
         if self.bench.config.evaluation.watch and len(case.tasks) == 2:
             scored = [steps[k] for k in evenly(len(steps) - 1, self.bench.config.evaluation.watch)]
         found = []
+        if scored:
+            blend = self.bench.blend(self.method.learning(self.settings).over, case.tasks)
         for step in scored:
-            fit.blend.write(fit.course[step])
+            blend.write(fit.course[step])
+            if step == steps[-1]:
+                break
             scores = {t: Score.model_validate(s) for t, s in self.bench.scores(case.tasks, "test").items()}
             own = {task: self.bench.space.expert_score(task) for task in case.tasks}
             found.append(records.anp(records.normalised(scores, own)))
