@@ -18,7 +18,6 @@ from methods import SIZES, in_turns, shapes
 from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from remerge.blend import Tau
 from remerge.checkpoints.models import held
 from remerge.deltas import LowRank, State
 from remerge.families import Example
@@ -27,6 +26,7 @@ from remerge.learn import fit, parts
 from remerge.measures.references import Reference, side_by_side
 from remerge.measures.words import word_head
 from remerge.methods import find
+from remerge.tau import Tau
 
 STEPS = 6
 RANK = 16

@@ -14,6 +14,7 @@ from remerge.measures.divergence import js, kl
 from remerge.measures.references import make_reference, position_weights, side_by_side
 from remerge.measures.words import WordHead
 from remerge.methods import find, prepare
+from remerge.tau import Weights, some_rows
 
 PREPARED = ["ties", "drm_h", "knots", "tsv_m"]
 
@@ -280,7 +281,7 @@ def test_what_a_step_does_not_write_whole(family, model, examples, tokenizer, mo
         return found, {n: p.detach().clone() for n, p in made.named_parameters()}
 
     in_parts, merged = run()
-    monkeypatch.setattr(blend, "_in_parts", lambda model, tau: {})
+    monkeypatch.setattr(blend, "readers_of", lambda model, tau: {})
     whole, expected = run()
     assert (in_parts.lam - 0.4).abs().max() > 0.05
     assert torch.allclose(in_parts.lam, whole.lam, atol=1e-5)
@@ -376,10 +377,10 @@ def test_a_head_in_pieces_is_the_head_as_written(family, model, examples, monkey
     name = "model.embed_tokens.weight"
     width = base[name].shape[1]
     monkeypatch.setitem(PIECE, "cpu", 3 * width + 1)
-    assert len([*blend._some_rows(base[name])]) > 5
+    assert len([*some_rows(base[name])]) > 5
     tau = {name: 0.3 * torch.randn(3, *base[name].shape)}
     if half == "experts":
-        tau[name] = blend.Weights((base[name] + tau[name]).bfloat16())
+        tau[name] = Weights((base[name] + tau[name]).bfloat16())
         vectors = tau[name].theta.float() - base[name]
     else:
         vectors = tau[name]

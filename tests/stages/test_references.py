@@ -7,11 +7,11 @@ from stages.trained import adapter, full
 from transformers import AutoConfig, Qwen2Config
 
 from remerge import learn
-from remerge.blend import Weights
 from remerge.measures.references import divergences, side_by_side
 from remerge.methods import find
 from remerge.stages import data, references
 from remerge.stages._bench import Bench
+from remerge.tau import Weights
 
 TASKS = ["cola", "sst2"]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from remerge import learn
-from remerge.blend import Blend, Tau, Weights
+from remerge.blend import Blend
 from remerge.checkpoints.models import held, state_of
 from remerge.checkpoints.reading import Checkpoint
 from remerge.config import Config, digest
@@ -26,6 +26,7 @@ from remerge.methods import Learning, Method, find, prepare
 from remerge.plans import Case, Unmerged
 from remerge.stages._memory import forget_peak, peak
 from remerge.stages._workspace import Workspace
+from remerge.tau import Tau, Weights
 
 HOST = torch.device("cpu")
 """Where models are mapped from their files, which takes no memory that cannot be taken back."""
