@@ -44,10 +44,9 @@ class Published:
         return float(self._half_widths.get((row, column), nan))
 
 
-def published_expert(files: Iterable[Path], benchmark: str, label: str) -> float:
+def published_expert(exhibits: Iterable[Published], label: str) -> float:
     """The published score of a task's expert, in percent; NaN if no paper reports it."""
-    for file in files:
-        numbers = Published(file, benchmark)
+    for numbers in exhibits:
         task = numbers.column(label)
         # DRM lists experts in a row, DivMerge on the diagonal of a table.
         for row in ("Finetuned", task):

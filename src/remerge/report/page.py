@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 
 from remerge import exhibits
 from remerge.exhibits import Exhibit
-from remerge.exhibits._published import published_expert
+from remerge.exhibits._published import Published, published_expert
 from remerge.files import write_text
 from remerge.launch import command
 from remerge.records import Lengths, Merge, Model, Scores
@@ -198,11 +198,11 @@ def _counts(run: Run) -> str:
 
 def _weak(run: Run) -> list[dict[str, str]]:
     """The experts that score clearly below the paper's."""
-    files = [file for exhibit in exhibits.of(run.config).values() for file in exhibit.files]
-    numbers = [file for file in files if file.suffix == ".csv"]
+    files = dict.fromkeys(file for exhibit in exhibits.of(run.config).values() for file in exhibit.files)
+    numbers = [Published(file, run.benchmark) for file in files if file.suffix == ".csv"]
     found = []
     for task in run.tasks:
-        ours, theirs = 100 * run.own[task].value, published_expert(numbers, run.benchmark, task_label(task))
+        ours, theirs = 100 * run.own[task].value, published_expert(numbers, task_label(task))
         if ours < theirs - WEAK:
             found.append({"label": task_label(task), "ours": number(ours, 1), "paper": number(theirs, 1)})
     return found
