@@ -202,9 +202,8 @@ class Jobs:
         groups = {variant.name: config.groups(variant) for variant, _, _ in merges}
         for variant, group, part in merges:
             plan = groups[variant.name][group]
-            work += self._merged(
-                variant, config.cases(plan)[group][part], tried.get((plan, variant.name), set())
-            )
+            known = tried.get((plan, variant.name), set())
+            work += self._merged(variant, config.cases(plan)[group][part], known)
         asked = choices or any(variant.name in self.learned for variant, _, _ in merges)
         return work + self._read(
             self.tasks, *(["validation"] if asked else []), *(["test"] if merges else [])
@@ -215,13 +214,11 @@ class Jobs:
         config, points = self.config, self.config.grid(variant)
         searched = config.is_searched(variant)
         tried = points[:1] * config.tune.trials if searched else points
-        trials = [(case, self._used(variant, point, case)) for case in self._tuning(plan) for point in tried][
-            part
-        ]
-        # Points that are the same for a case's number of experts are tried once.
-        apart = (
-            trials if searched else {digest(case.name, used): (case, used) for case, used in trials}.values()
-        )
+        every = [(case, self._used(variant, point, case)) for case in self._tuning(plan) for point in tried]
+        trials = apart = every[part]
+        if not searched:
+            # Points that are the same for a case's number of experts are tried once.
+            apart = [*{digest(case.name, used): (case, used) for case, used in trials}.values()]
         work, alike = Work(), dict[tuple[int, int], list[Case]]()
         for case, used in apart:
             alike.setdefault(self._fitting(variant, used), []).append(case)

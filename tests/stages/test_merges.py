@@ -1,6 +1,7 @@
 """Merges of a benchmark in one process: every method, against `remerge.merge` on the same weights."""
 
 import json
+import shutil
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -145,6 +146,25 @@ def test_every_method_merges_every_pair_as_in_python(bench):
         expected = made.scores(["cola", "mnli"], "test")
         for task in pair:
             assert lines[0]["scores"][task]["value"] == pytest.approx(expected[task]["value"], rel=1e-5)
+
+
+def test_a_merge_that_was_tried_is_not_learned_again_and_others_are_not_kept(bench, monkeypatch):
+    variant = next(v for v in bench.merge.variants if v.method == "divmerge")
+    selection.run(bench, variant.name, "subsets")
+    merges.run(bench, variant.name, "2")
+    alone = records(bench, variant.name, 2)
+    for path in bench.folder.glob(f"journal/*/**/{variant.name}*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    made, fitted, fit = Bench(bench), [], learn.fit
+    monkeypatch.setattr(learn, "fit", lambda *given, **how: (fitted.append(how), fit(*given, **how))[1])
+    selection.choose(made, variant, "subsets")
+    tried = len(fitted)
+    assert tried == len(made._made) > 0
+    merges.make(made, variant, "2")
+    assert len(fitted) == tried + len(alone) - 1 and len(made._made) == tried
+    for line, expected in zip(records(bench, variant.name, 2), alone, strict=True):
+        same = ("scores", "coefficients", "trace", "course")
+        assert {key: line[key] for key in same} == {key: expected[key] for key in same}
 
 
 def test_pairs_are_scored_on_their_way_where_that_is_asked_for(bench):
@@ -402,7 +422,7 @@ def test_a_key_follows_all_code_that_its_value_follows_from(bench, monkeypatch, 
     monkeypatch.setattr(Path, "read_text", edited)
     _code._code.cache_clear()
     count, make = [], Bench.make
-    monkeypatch.setattr(Bench, "make", lambda *given: (count.append(given), make(*given))[1])
+    monkeypatch.setattr(Bench, "make", lambda *given, **how: (count.append(given), make(*given, **how))[1])
     merges.run(config, "ties", "2")
     _code._code.cache_clear()
     assert bool(count) == again

@@ -209,8 +209,18 @@ class Bench:
         else:
             self._read(case.signs)
 
-    def make(self, method: Method, settings: Mapping[str, Any], case: Case, seed: int) -> Made:
-        """Write a merge into the module. Coefficients that were learned before are not learned again."""
+    def make(
+        self, method: Method, settings: Mapping[str, Any], case: Case, seed: int, again: bool = False
+    ) -> Made:
+        """Write a merge into the module.
+
+        Args:
+            method: the method.
+            settings: its settings.
+            case: what is merged.
+            seed: the seed of learning.
+            again: whether the merge may be made again: its coefficients are then not learned again.
+        """
         key = digest(method.name, used_settings(method, settings, len(case.tasks)), case.tasks, seed)
         known = self._made.get(key)
         if known and known.fit:
@@ -225,7 +235,7 @@ class Bench:
             self.merge(method, settings, case.signs)
         seconds = time.perf_counter() - started - (fit.seconds if fit else 0.0)
         made = Made(fit, seconds, peak(self.space.device))
-        if fit:
+        if again and fit:
             self._made[key] = made
         return made
 
