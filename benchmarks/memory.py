@@ -1,13 +1,13 @@
 """The peak memory of a merge, in models: experts, base, and the module that merges are written into.
 
     python benchmarks/memory.py                       # every kind of model, 2, 4 and 7 experts
-    python benchmarks/memory.py --kinds decoder --experts 7
+    python benchmarks/memory.py --kinds decoder --experts 7 --width 1024
 
-The models have about 50 million random weights and are prepared by the pipeline's stages. Each merge runs in
-its own process, which samples its memory (the proportional set size of Linux: pages of a file that is mapped
-twice count once) as models are read and merged, minus what it held before (libraries, data), in multiples of
-the base as it is stored. In brackets is the most of it that is not mapped from files, which the system cannot
-take back when memory is short. The table is printed as markdown.
+The models have random weights, some 50 million at a width of 512 and 200 million at 1024, and are prepared by
+the pipeline's stages. Each merge runs in its own process, which samples its memory (the proportional set size
+of Linux: pages of a file that is mapped twice count once) as models are read and merged, minus what it held
+before (libraries, data), in multiples of the base as it is stored. In brackets is the most of it that is not
+mapped from files, which the system cannot take back when memory is short. The table is printed as markdown.
 """
 
 import argparse
@@ -36,17 +36,15 @@ from remerge.stages._bench import Bench
 
 SOURCES = Path(__file__).resolve().parents[1] / "models"
 TEXTS = ("cola", "sst2", "qqp", "qnli", "mnli", "rte", "mrpc")
-LARGE = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8}
-T5 = {"d_model": 512, "d_ff": 1536, "d_kv": 64, "num_heads": 8, "num_layers": 6, "num_decoder_layers": 6}
-KINDS: dict[str, tuple[str, str, dict[str, Any], str]] = {
-    "decoder": ("causal_lm", "qwen2", {**LARGE, "num_key_value_heads": 8}, "float32"),
-    "decoder, half": ("causal_lm", "qwen2", {**LARGE, "num_key_value_heads": 8}, "bfloat16"),
-    "decoder, LoRA": ("causal_lm", "qwen2", {**LARGE, "num_key_value_heads": 8}, "float32"),
-    "encoder-decoder": ("seq2seq", "t5", T5, "float32"),
-    "encoder": ("classifier", "deberta", {**LARGE, "pooler_hidden_size": 512}, "float32"),
-    "images": ("clip", "clip", {"vision_config": LARGE}, "float32"),
+KINDS = {
+    "decoder": ("causal_lm", "qwen2", "float32"),
+    "decoder, half": ("causal_lm", "qwen2", "bfloat16"),
+    "decoder, LoRA": ("causal_lm", "qwen2", "float32"),
+    "encoder-decoder": ("seq2seq", "t5", "float32"),
+    "encoder": ("classifier", "deberta", "float32"),
+    "images": ("clip", "clip", "float32"),
 }
-"""Family, miniature with the tokenizer and configuration, sizes that replace its own, dtype of weights."""
+"""Family, miniature with the tokenizer and configuration, dtype of weights."""
 MERGES: dict[str, dict[str, Any]] = {
     "adamerging": {"inputs": 2, "epochs": 1},
     "divmerge": {"inputs": 2, "epochs": 1, "level": "layer"},
@@ -57,17 +55,35 @@ MERGES: dict[str, dict[str, Any]] = {
 }
 
 
+def sizes(family: str, width: int) -> dict[str, Any]:
+    """The sizes that replace a miniature's own."""
+    heads = width // 64
+    if family == "seq2seq":
+        return {
+            "d_model": width,
+            "d_ff": 3 * width,
+            "d_kv": 64,
+            "num_heads": heads,
+            "num_layers": 6,
+            "num_decoder_layers": 6,
+        }
+    inner = {"hidden_size": width, "intermediate_size": 4 * width}
+    layers = inner | {"num_hidden_layers": 12, "num_attention_heads": heads}
+    own = {"causal_lm": {"num_key_value_heads": heads}, "classifier": {"pooler_hidden_size": width}}
+    return {"vision_config": layers} if family == "clip" else layers | own[family]
+
+
 def larger(given: dict[str, Any], by: dict[str, Any]) -> dict[str, Any]:
     """A configuration with other numbers, also in its parts; values that follow from them are left out."""
     kept = {key: value for key, value in given.items() if key != "layer_types"}
     return kept | {k: larger(given[k], v) if isinstance(v, dict) else v for k, v in by.items()}
 
 
-def make(kind: str, folder: Path) -> None:
+def make(kind: str, width: int, folder: Path) -> None:
     """Write a base, an expert for each task, a configuration, and the output of all stages before merges."""
-    family, name, by, dtype = KINDS[kind]
+    family, name, dtype = KINDS[kind]
     source, place, tasks = SOURCES / f"miniature-{name}", folder / "base", {}
-    given = larger(json.loads((source / "config.json").read_text()), by)
+    given = larger(json.loads((source / "config.json").read_text()), sizes(family, width))
     config = AutoConfig.for_model(**given)
     torch.manual_seed(0)
     whole = getattr(transformers, config.architectures[0])(config).to(getattr(torch, dtype))
@@ -78,10 +94,9 @@ def make(kind: str, folder: Path) -> None:
     for task in digits.TASKS if family == "clip" else TEXTS:
         answers = digits.TASKS[task].answers if family == "clip" else FORMATS[task].answers
         asked = {"image": "image"} if family == "clip" else {"prompt": FORMATS[task].prompt}
-        sizes = dict.fromkeys(("train", "validation", "test"), 8)
         given = {
             "source": "miniature",
-            "sizes": sizes,
+            "sizes": dict.fromkeys(("train", "validation", "test"), 8),
             "expert": str(folder / task),
             "answers": list(answers),
         }
@@ -169,6 +184,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--merges", nargs="+", choices=MERGES, default=list(MERGES))
     parser.add_argument("--experts", nargs="+", type=int, default=[2, 4, 7])
+    parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--probe", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     transformers.utils.logging.disable_progress_bar()
@@ -181,7 +197,7 @@ def main() -> None:
     for kind in args.kinds:
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
-            make(kind, Path(folder))
+            make(kind, args.width, Path(folder))
             for count in args.experts:
                 found = []
                 for merge in args.merges:

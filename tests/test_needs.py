@@ -88,8 +88,25 @@ def test_statistics_and_prepared_vectors_take_their_own() -> None:
     assert over - merging(prepared, "divmerge@divergence=js,level=task").memory == pytest.approx(
         7 * MODEL, abs=1
     )
+    rounded = prepared.merge.model_copy(update={"delta_dtype": "bfloat16"})
+    half = prepared.model_copy(update={"merge": rounded})
+    less = merging(half, "divmerge@divergence=js,level=task,over=ties").memory
+    assert over - less == pytest.approx(3.5 * MODEL, abs=1)
     knots = merging(prepared, "knots").memory
     assert knots - merging(prepared, "ties").memory == pytest.approx(7 * MODEL, abs=1)
+
+
+def test_vectors_prepared_of_experts_in_half_precision_are_in_half_precision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = released("divmerge-glue-prepared")
+    given = {name: task.model_copy(update={"expert": name}) for name, task in config.tasks.items()}
+    config = config.model_copy(update={"tasks": given})
+    over, plain = ("divmerge@divergence=js,level=task,over=ties", "divmerge@divergence=js,level=task")
+    for width in (2, 4):
+        monkeypatch.setattr(needs, "weights", lambda *_, width=width: {"a": (494_000_000, width)})
+        added = merging(config, over).memory - merging(config, plain).memory
+        assert added == pytest.approx(7 * 494 * width, abs=1)
 
 
 def test_training_takes_weights_gradients_and_two_moments() -> None:

@@ -251,7 +251,7 @@ class _Needs:
             if over:
                 # Output heads then come from the experts' files; without a GPU they are memory-mapped.
                 heads = self._head() if self.gpu and config.finetune.lora is None else 0
-                prepared = len(tasks) * (self.share * self.whole + heads)
+                prepared = len(tasks) * (self._prepared(tasks) + heads)
                 # A GPU reads experts from the machine's memory while their vectors are prepared.
                 vectors = max(vectors, prepared) if self.gpu else vectors + prepared
         if method:
@@ -314,12 +314,24 @@ class _Needs:
 
     def _vectors(self, task: str) -> float:
         """One expert as stored, or the factors of an adapter."""
-        config, known = self.config, self.config.task(task)
+        config = self.config
         if config.finetune.lora is not None:
             return self._factors()
+        return self.size.parameters * (FLOAT32 if config.finetune.linear else self._width(task))
+
+    def _width(self, task: str) -> int:
+        """The bytes of one weight of an expert that is a whole model, as stored."""
+        known = self.config.task(task)
         held = weights(known.expert, known.expert_revision) if known.expert else {}
-        width = max((width for _, width in held.values()), default=FLOAT32)
-        return self.size.parameters * (FLOAT32 if config.finetune.linear else width)
+        return max((width for _, width in held.values()), default=FLOAT32)
+
+    def _prepared(self, tasks: Sequence[str]) -> float:
+        """One expert's task vectors as another method prepares them."""
+        config, dtype = self.config, self.config.merge.delta_dtype
+        whole = config.finetune.lora is None and not config.finetune.linear
+        half = whole and all(self._width(task) < FLOAT32 for task in tasks)
+        halved = half if dtype is None else dtype == "bfloat16"
+        return self.share * self.whole / (2 if halved else 1)
 
     def _factors(self) -> float:
         """One adapter, float32: h r numbers on either side of each adapted linear layer."""

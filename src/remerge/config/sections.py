@@ -268,8 +268,10 @@ class Merge(Section):
     defaults: dict[Name, dict[str, JsonValue]] = Field(
         {}, description="by method: parameters of all its variants that do not override them"
     )
-    delta_dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="type of weight deltas in memory"
+    delta_dtype: Literal["float32", "bfloat16"] | None = Field(
+        None,
+        description="type of the task vectors over which coefficients are learned; by default, experts in "
+        "half precision stay so, and what a method prepares of them is bfloat16; all else is float32",
     )
 
     @field_validator("variants")

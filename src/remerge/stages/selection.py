@@ -151,7 +151,7 @@ class _Writer:
     def __call__(self, settings: Mapping[str, Any]) -> None:
         scale = settings.get("scale")
         if not self.method.rescales or not isinstance(scale, int | float):
-            self.bench.make(self.method, settings, self.case, self.bench.config.seed, again=True)
+            self.bench.remember(self.method, settings, self.case, self.bench.config.seed)
             return
         rest = {key: value for key, value in settings.items() if key != "scale"}
         if self._held is None or self._held[0] != rest:
