@@ -8,6 +8,7 @@ rule base:
         f"{B}/base.json",
     log:
         f"{B}/logs/base.log",
+    priority: FIRST
     threads: CONFIG.base.miniature.threads if CONFIG.base.source == "miniature" else CONFIG.threads
     resources:
         gpu=GPU,

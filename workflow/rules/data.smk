@@ -9,6 +9,7 @@ rule data:
         f"{B}/data/{{task}}.json",
     log:
         f"{B}/logs/data/{{task}}.log",
+    priority: FIRST
     threads: CONFIG.threads
     resources:
         mem_mb=memory(of_stage("data")),

@@ -11,6 +11,7 @@ rule experts:
         f"{B}/experts/{{task}}.json",
     log:
         f"{B}/logs/experts/{{task}}.log",
+    priority: longest_first(of_expert)
     threads: CONFIG.threads
     resources:
         gpu=GPU,

@@ -32,6 +32,7 @@ for rule_name, batch in BATCHES.items():
                 f"{B}/logs/merges/{batch.name}_{{share}}.log",
             wildcard_constraints:
                 share=any_of(shares),
+            priority: longest_first(need_of_share)
             threads: CONFIG.threads
             resources:
                 gpu=GPU,
@@ -56,6 +57,7 @@ for rule_name, batch in BATCHES.items():
             made_by(batch),
         log:
             f"{B}/logs/merges/{batch.name}.log",
+        priority: longest_first(need)
         threads: CONFIG.threads
         resources:
             gpu=0 if shares else GPU,

@@ -16,6 +16,7 @@ rule references:
         ),
     log:
         f"{B}/logs/references/{{task}}.log",
+    priority: FIRST
     threads: CONFIG.threads
     resources:
         gpu=GPU,

@@ -7,6 +7,9 @@ DAY = 24 * 60
 """Minutes that no job asks for more than: a scheduler refuses what is longer than its queue allows, and a job whose time runs
 out goes on, as it is tried again, from its journal or checkpoint."""
 
+FIRST = 10**9
+"""The priority of jobs that others wait for."""
+
 
 def of_stage(name):
     """The needs of a stage's jobs."""
@@ -33,3 +36,8 @@ def memory(need):
 def minutes(need):
     """The minutes that a scheduler gives a job, likewise, up to a day."""
     return lambda wildcards, attempt: min(DAY, attempt * need(wildcards).minutes)
+
+
+def longest_first(need):
+    """The priority of a job: of those that are ready, the longest begins first, so that none is left to run alone."""
+    return lambda wildcards: need(wildcards).minutes

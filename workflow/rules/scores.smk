@@ -13,6 +13,7 @@ rule scores:
         expand(f"{B}/scores/{{model}}.json", model=MODELS),
     log:
         f"{B}/logs/scores.log",
+    priority: FIRST
     threads: CONFIG.threads
     resources:
         gpu=GPU,

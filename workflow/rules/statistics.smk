@@ -12,6 +12,7 @@ rule statistics:
         f"{B}/logs/statistics/{{task}}_{{kind}}.log",
     wildcard_constraints:
         kind=any_of(["fisher", "grams"]),
+    priority: FIRST
     threads: CONFIG.threads
     resources:
         gpu=GPU,
