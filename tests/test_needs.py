@@ -107,6 +107,11 @@ def test_vectors_prepared_of_experts_in_half_precision_are_in_half_precision(
         monkeypatch.setattr(needs, "weights", lambda *_, width=width: {"a": (494_000_000, width)})
         added = merging(config, over).memory - merging(config, plain).memory
         assert added == pytest.approx(7 * 494 * width, abs=1)
+    # With a base in float32, experts in half precision are widened to it.
+    wide = needs.Size(494e6, 4, True)
+    monkeypatch.setattr(needs, "weights", lambda *_: {"a": (494_000_000, 2)})
+    monkeypatch.setattr(needs, "size", lambda config: wide)
+    assert merging(config, over).memory - merging(config, plain).memory == pytest.approx(7 * MODEL, abs=1)
 
 
 def test_training_takes_weights_gradients_and_two_moments() -> None:

@@ -320,10 +320,10 @@ class _Needs:
         return self.size.parameters * (FLOAT32 if config.finetune.linear else self._width(task))
 
     def _width(self, task: str) -> int:
-        """The bytes of one weight of an expert that is a whole model, as stored."""
+        """The bytes of one weight in memory of an expert that is a whole model: at least the base's."""
         known = self.config.task(task)
         held = weights(known.expert, known.expert_revision) if known.expert else {}
-        return max((width for _, width in held.values()), default=FLOAT32)
+        return max(self.size.width, max((width for _, width in held.values()), default=FLOAT32))
 
     def _prepared(self, tasks: Sequence[str]) -> float:
         """One expert's task vectors as another method prepares them."""
