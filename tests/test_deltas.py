@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+import remerge
 from remerge import deltas as module
-from remerge.deltas import PIECE, Deltas, LowRank, aliases, layer_of, merge_state
+from remerge.deltas import PIECE, Deltas, LowRank, aliases, layer_of, merge_state, rounded
 from remerge.errors import UserError
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -21,6 +22,7 @@ def small_pieces(monkeypatch):
 
 @pytest.fixture
 def world():
+    GENERATOR.manual_seed(0)
     base = {"a.weight": random(5, 6), "b": random(7), "steps": torch.tensor(3), "empty": torch.zeros(0, 4)}
     experts = {e: {k: v + random(*v.shape) if v.ndim else v for k, v in base.items()} for e in "xyz"}
     return base, experts
@@ -158,6 +160,37 @@ def test_what_is_not_finite_is_named(world):
     base["b"][0] = float("nan")
     with pytest.raises(UserError, match="base: b contains NaN"):
         merge_state(base, Deltas(base, experts).combine([1.0, 1.0, 1.0]))
+
+
+@pytest.mark.parametrize("method", ["task_arithmetic", "ties", "drm_h"])
+def test_what_half_precision_cannot_hold_is_refused(method):
+    base = {"w": torch.full((3, 4), 60_000.0).half(), "b": torch.zeros(3).half()}
+    expert = {"w": torch.full((3, 4), 65_000.0).half(), "b": torch.zeros(3).half()}
+    assert remerge.merge(method, base, [expert], scale=1.0)["w"].max() == 65_000
+    with pytest.raises(UserError, match=r"w: .*use smaller coefficients"):
+        remerge.merge(method, base, [expert], scale=2.0)
+
+
+def test_what_is_written_narrower_is_refused_where_it_does_not_fit():
+    with pytest.raises(UserError, match=r"w: too large for float16: .* another dtype"):
+        rounded("w", torch.tensor([7e4]), torch.float16)
+    assert rounded("w", torch.tensor([7e4]), torch.bfloat16) == 70_144
+    assert rounded("mask", torch.tensor([-torch.inf]), torch.float16) == -torch.inf
+
+
+def test_factors_on_a_tied_tensor_are_those_of_the_other(world):
+    base, experts = world
+    base["head"] = base["a.weight"]
+    change = LowRank(random(5, 2), random(2, 6))
+    assert change.shape == base["a.weight"].shape
+    for own, right in ((change, True), (LowRank(change.B, change.A, 2.0), False), (None, False)):
+        first = base["a.weight"] if own is None else own
+        states = {**experts, "x": {**experts["x"], "a.weight": first, "head": change}}
+        if right:
+            Deltas(base, states)
+        else:
+            with pytest.raises(UserError, match=r"expert x: head differs from a.weight"):
+                Deltas(base, states)
 
 
 def test_a_coefficient_of_zero_hides_nothing(world):

@@ -5,7 +5,7 @@ import torch
 from recording import Kept, OnACpu, Waits, on_a_cpu
 from torch.func import functional_call
 
-from remerge import blend, step
+from remerge import blend, learn, step
 from remerge.blend import Blend
 from remerge.deltas import PIECE, Deltas, LowRank, merge_state
 from remerge.errors import Diverged, UserError
@@ -213,6 +213,35 @@ def test_the_coefficients_kept_at_a_step_are_those_of_so_many_steps(family, mode
     ]
     assert torch.equal(found[1].course[2], found[0].lam)
     assert (found[0].course[1] - 0.5).abs().flatten().tolist() == pytest.approx([0.02] * 3, abs=1e-5)
+
+
+def test_every_step_takes_as_many_inputs_of_each_task(family, model, base, experts, references, monkeypatch):
+    """Also the last of an epoch, of tasks with more inputs than the shortest: or these would weigh more."""
+    taken = []
+
+    class Noted(learn.Step):
+        def __call__(self, lam, chosen):
+            taken.append([len(inputs) for _, inputs in chosen])
+            return super().__call__(lam, chosen)
+
+    monkeypatch.setattr(learn, "Step", Noted)
+    fewer = [references[0].first(5), *references[1:]]
+    tau = dict(Deltas(base, experts))
+    fit(
+        family,
+        model,
+        base,
+        tau,
+        fewer,
+        js,
+        level="task",
+        learning_rate=0.01,
+        initial=0.5,
+        epochs=2,
+        batch_size=2,
+        seed=0,
+    )
+    assert taken == 2 * [[2, 2, 2], [2, 2, 2], [1, 1, 1]]
 
 
 def test_points_are_spread_evenly_with_both_ends():

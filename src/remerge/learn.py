@@ -110,7 +110,7 @@ def fit(
         shuffled = [torch.randperm(len(r.examples), generator=orders).tolist() for r in references]
         for start in range(0, shortest, batch_size):
             chosen = [
-                (reference, order[start : start + batch_size])
+                (reference, order[start : min(start + batch_size, shortest)])
                 for reference, order in zip(references, shuffled, strict=True)
             ]
             if len(losses) in kept:

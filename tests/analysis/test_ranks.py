@@ -34,6 +34,12 @@ def test_methods_that_never_differ():
     assert (found.means, found.p, [len(group) for group in found.groups]) == ([2.0] * 3, 1.0, [3])
 
 
+def test_values_that_differ_by_rounding_are_equal():
+    equal = [0.1 + 0.2, 0.5], [0.3, 0.5], [0.3, 0.4 + 0.1]
+    found = ranks(equal)
+    assert (found.means, found.p) == ([2.0] * 3, 1.0)
+
+
 def test_groups_are_the_largest_runs_within_the_critical_difference():
     rng = np.random.default_rng(1)
     quality = [0.0, 1.0, 0.05, 0.5, 1.05]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from remerge.analysis.significance import mean_interval
+from remerge.analysis.significance import mean_interval, paired_p
 
 
 @pytest.mark.parametrize("confidence", [0.9, 0.95])
@@ -26,3 +26,11 @@ def test_one_value_has_no_interval() -> None:
     mean, half = mean_interval([42.0])
     assert mean == 42 and math.isnan(half)
     assert all(math.isnan(number) for number in mean_interval([]))
+
+
+def test_the_same_lead_everywhere_has_no_p() -> None:
+    """Though 0.9 - 0.8 and 0.8 - 0.7 differ in their last bits."""
+    assert math.isnan(paired_p([0.9, 0.8, 0.7], [0.8, 0.7, 0.6]))
+    assert paired_p([0.9, 0.8, 0.7], [0.8, 0.7, 0.5]) == pytest.approx(
+        stats.ttest_rel([0.9, 0.8, 0.7], [0.8, 0.7, 0.5], alternative="greater").pvalue
+    )

@@ -19,9 +19,10 @@ from remerge.config import load
 from remerge.errors import UserError
 from remerge.exhibits import FOLDER
 from remerge.exhibits._published import Published
+from remerge.exhibits._rows import best
 from remerge.report.make import printed, write
 from remerge.report.run import Run
-from remerge.report.table import Table
+from remerge.report.table import Column, Table
 
 LL = "divmerge@divergence=js,level=layer"
 
@@ -191,6 +192,42 @@ def test_labels_are_the_two_means_and_their_gap(world: Path) -> None:
     assert float(row["3_strict"]) == pytest.approx(strict, rel=1e-5)
     assert float(row["3_restricted"]) == pytest.approx(loose, rel=1e-5)
     assert float(row["3_gap"]) == pytest.approx(loose - strict, rel=1e-4)
+
+
+def test_only_methods_that_make_the_largest_merges_lose_most_or_least_there(
+    world: Path, tmp_path: Path
+) -> None:
+    results = Path(shutil.copytree(world, tmp_path / "demo"))
+    raw = yaml.safe_load((results / "config.yaml").read_text())
+    raw["merge"]["variants"][0] = {"name": "slerp", "method": "slerp", "params": {}}
+    (results / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    as_variant(results, "average", "slerp")
+    facts = build(results, "labels").facts
+    gaps = [float(row["4_gap"]) for row in rows(results, "labels", "variant").values() if row["4_gap"]]
+    merged = gaps[1:-1]  # between the base and the multitask model
+    assert facts["methods"] == len(merged) == 9
+    assert f"({max(merged):.1f})" in facts["most"] and f"({min(merged):.1f})" in facts["least"]
+
+
+def test_the_best_are_those_printed_as_the_best() -> None:
+    rows = [{"variant": name, "x": x} for name, x in zip("abc", (74.62, 74.64, 74.4), strict=True)]
+    assert best(rows, [Column("x", "x", digits=1)]) == {(0, "x"), (1, "x")}
+    assert best(rows, [Column("x", "x", digits=2)]) == {(1, "x")}
+
+
+@pytest.mark.parametrize("which", ["world", "drm"])
+@pytest.mark.parametrize("kept", [["average"], ["drm_h", "multi_slerp", "adamerging@level=task"]])
+def test_an_exhibit_takes_no_variant_for_one_that_makes_all_merges(
+    request: pytest.FixtureRequest, tmp_path: Path, which: str, kept: list[str]
+) -> None:
+    results = Path(shutil.copytree(request.getfixturevalue(which), tmp_path / "demo"))
+    raw = yaml.safe_load((results / "config.yaml").read_text())
+    known = {variant["name"] for variant in raw["merge"]["variants"]}
+    raw["plans"]["subsets"]["variants"] = [name for name in kept if name in known]
+    (results / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    run = Run(results)
+    for exhibit in exhibits.of(run.config).values():
+        exhibit.build(run)
 
 
 def test_tasks_without_labels_have_no_restricted_score(world: Path, tmp_path: Path) -> None:

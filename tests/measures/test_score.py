@@ -54,6 +54,15 @@ def test_an_answer_may_be_as_long_as_the_longest_gold_one(family, model, tokeniz
     assert max(map(len, said)) == 40
 
 
+@pytest.mark.parametrize("own", [{"repetition_penalty": 1.5}, {"num_beams": 4}, {"no_repeat_ngram_size": 2}])
+def test_what_a_checkpoint_says_of_generation_changes_no_answer(family, model, examples, own):
+    """Else answers would not be the greedy ones that accuracy judges, and each expert's by its own file."""
+    plain = family.greedy(model, examples("cola"))
+    model.generation_config.update(**own)
+    assert family.greedy(model, examples("cola")) == plain
+    assert model.generation_config.to_dict().items() >= own.items()
+
+
 def test_restricted_accuracy_chooses_among_the_labels(family, model, tokenizer, examples):
     cases = examples("sst2")
     labels = sorted({e.answer[0] for e in cases})

@@ -195,6 +195,15 @@ def test_decompose_finds_the_rank_of_noisy_products():
     assert decompose(torch.zeros(6, 9))[1].shape == (0, 9)
 
 
+def test_directions_of_wide_layers_are_above_the_noise():
+    """Eight experts of a layer of width 14,336: singular values of a hundredth are not rounding."""
+    generator = torch.Generator().manual_seed(0)
+    Q = torch.linalg.qr(torch.randn(8 * 14_336, 16, generator=generator))[0].T
+    sigma = torch.tensor([1.0, *[0.005] * 15])
+    _, C = _basis.joint((sigma[:, None] * Q).view(16, 8, 14_336).transpose(0, 1).contiguous())
+    torch.testing.assert_close(C.norm(dim=(0, 2)), sigma, rtol=1e-4, atol=0)
+
+
 def test_embeddings_are_no_linear_layers():
     names = ["shared.weight", "model.embed_tokens.weight", "h.0.q.weight", "lm_head.weight", "wte.weight"]
     names += ["encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", "conv.weight"]

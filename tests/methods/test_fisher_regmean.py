@@ -53,6 +53,11 @@ def test_fisher_without_any_information_is_the_mean(base, experts):
     close(merged, remerge.merge("average", base, experts))
 
 
+def test_regmean_of_a_layer_that_nobody_uses_is_the_mean(base, experts, grams):
+    none = {e: {k: torch.zeros_like(gram) for k, gram in of.items()} for e, of in grams.items()}
+    close(remerge.merge("regmean", base, experts, statistics=none), remerge.merge("average", base, experts))
+
+
 @pytest.mark.parametrize("shrink", [0.9, 0.0])
 def test_regmean_solves_the_joint_least_squares(base, experts, grams, shrink):
     def merge(name):

@@ -50,6 +50,12 @@ def test_tuned_on_the_largest_merge_or_on_those_named():
     assert plan.tuning(plan.cases(TASKS, 0)) == [Case("cola+sst2", {"cola": 1, "sst2": 1}, ("cola", "sst2"))]
 
 
+def test_sizes_are_made_in_ascending_order_whatever_the_order_they_are_written_in():
+    plan = Subsets(sizes=[3, 2, 3])
+    assert list(plan.cases(TASKS, 0)) == ["2", "3"]
+    assert len(plan.tuning(plan.cases(TASKS, 0))[0].tasks) == 3
+
+
 def test_the_merit_of_subsets_is_anp():
     case = Case("a+b", {"a": 1, "b": 1}, ("a", "b"))
     unmerged = Unmerged(own={"a": 0.8, "b": 0.5}.__getitem__, base=lambda task: 0.0)

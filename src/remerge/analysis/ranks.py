@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
+from remerge.analysis.significance import DIGITS
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -32,7 +34,7 @@ def ranks(values: NDArray[np.float64] | Sequence[Sequence[float]], level: float 
 
     ``critical = q · √(k (k + 1) / (6 N))``, with q the studentised range's quantile over √2.
     """
-    table = np.asarray(values, float)
+    table = np.round(np.asarray(values, float), DIGITS)
     k, n = table.shape
     means = rankdata(-table, axis=0).mean(axis=1)
     q = float(studentized_range.ppf(1 - level, k, np.inf)) / sqrt(2)

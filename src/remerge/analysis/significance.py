@@ -9,6 +9,9 @@ from scipy.special import stdtr, stdtrit
 LEVEL = 0.05
 """A p below it is called significant, as in the papers."""
 
+DIGITS = 9
+"""Digits behind the point that are compared: numbers that differ by less differ by rounding."""
+
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
     """The mean and the half-width of its two-sided Student t interval.
@@ -29,7 +32,7 @@ def paired_p(ours: Sequence[float], theirs: Sequence[float]) -> float:
     ``t = d̄ · √n / s`` for the differences d, ``p = P(T > t)`` with n − 1 degrees of freedom; NaN for fewer
     than two pairs, or if all differ by the same amount.
     """
-    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+    differences = [round(a - b, DIGITS) for a, b in zip(ours, theirs, strict=True)]
     n = len(differences)
     spread = stdev(differences) if n > 1 else 0.0
     return float(stdtr(n - 1, -fmean(differences) * sqrt(n) / spread)) if spread else nan

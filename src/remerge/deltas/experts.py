@@ -279,18 +279,25 @@ def _check(expert: str, name: str, state: Mapping[str, Value], theta_0: Tensor, 
             f"expert {expert}: {name} is {list(theta.shape)}, the base's {list(theta_0.shape)}: "
             "give an expert of this base, with its vocabulary"
         )
+    if tied is not None and tied in state and not _same(theta, state[tied]):
+        raise UserError(
+            f"expert {expert}: {name} differs from {tied}, to which the base ties it: give an untied base"
+        )
     if isinstance(theta, LowRank):
         return
     if torch.promote_types(theta.dtype, theta_0.dtype) != theta.dtype:
         raise UserError(
             f"expert {expert}: {name} is {_word(theta)}, the base's {_word(theta_0)}: load both in one dtype"
         )
-    if tied is not None and isinstance(own := state.get(tied), Tensor):
-        same = theta.data_ptr() == own.data_ptr() or torch.equal(theta, own)
-        if not same:
-            raise UserError(
-                f"expert {expert}: {name} differs from {tied}, to which the base ties it: give an untied base"
-            )
+
+
+def _same(theta: Value, other: Value) -> bool:
+    """Whether two values of an expert are one: the same memory, or equal."""
+    if isinstance(theta, LowRank) and isinstance(other, LowRank):
+        return theta.scaling == other.scaling and _same(theta.B, other.B) and _same(theta.A, other.A)
+    if isinstance(theta, LowRank) or isinstance(other, LowRank):
+        return False
+    return theta.data_ptr() == other.data_ptr() or torch.equal(theta, other)
 
 
 def _word(tensor: Tensor) -> str:

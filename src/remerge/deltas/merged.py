@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from remerge.deltas.tensors import LowRank, Scratch, State, Value, aliases, finite, places
+from remerge.deltas.tensors import LowRank, Scratch, State, Value, aliases, finite, places, rounded
 
 if TYPE_CHECKING:
     from remerge.deltas.experts import Deltas
@@ -48,8 +48,7 @@ class Pieces(Iterator[tuple[str, Tensor]]):
         theta_0, check = self.deltas.base[name].reshape(-1), 0.0
         for where, tau in self.deltas.pieces(name):
             delta = self.merge(tau, name, where)
-            check += float(delta.sum())
-            torch.add(delta, theta_0[where], out=merged[where])
+            check += float(torch.add(delta, theta_0[where], out=merged[where]).sum())
         self._check(name, merged, check)
 
     def delta(self, name: str) -> Tensor:
@@ -100,7 +99,7 @@ class Combined(Pieces):
         theta_0 = self.deltas.base[name].reshape(-1)
         formed = self.deltas.formed(name)
         if formed is not None:
-            merged.copy_(self._whole(name, formed).view(-1).add_(theta_0))
+            merged.copy_(rounded(name, self._whole(name, formed).view(-1).add_(theta_0), merged.dtype))
             return
         theta = self.deltas.weights(name)
         if theta is None:
@@ -129,8 +128,7 @@ class Combined(Pieces):
         for row, theta_t in zip(rows, theta, strict=True):
             row.copy_(theta_t)
         total = torch.mv(rows.T, torch.tensor(lam, device=rows.device), out=self._total(merged))
-        merged.copy_(total)
-        return total
+        return merged.copy_(total)
 
 
 def merge_state(base: State, merged: Merged) -> dict[str, Tensor]:
@@ -147,7 +145,7 @@ def merge_state(base: State, merged: Merged) -> dict[str, Tensor]:
         merged.write(theta)
     else:
         for name, delta in merged:
-            theta[name] = delta.add_(base[name]).to(base[name].dtype)
+            theta[name] = rounded(name, delta.add_(base[name]), base[name].dtype)
     for name, alias in aliases(base).items():
         theta[name] = theta[alias]
     return theta

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from remerge.errors import Diverged
+
 PIECE = {"cpu": 1 << 17, "cuda": 1 << 24}
 """Entries of one expert in a piece, by device: on a CPU, T of them stay in its cache."""
 
@@ -103,3 +105,16 @@ def aliases(state: State) -> dict[str, str]:
 def finite(tensor: Tensor) -> bool:
     """Whether no entry is NaN or infinite."""
     return bool(torch.isfinite(tensor.sum(dtype=torch.float32))) or bool(torch.isfinite(tensor).all())
+
+
+def rounded(name: str, theta: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor in the dtype in which it is written.
+
+    Raises:
+        Diverged: it has a number that the dtype cannot hold: float16 ends at 65,504.
+    """
+    made = theta.to(dtype)
+    if dtype.itemsize < theta.dtype.itemsize and finite(theta) and not finite(made):
+        short = str(dtype).removeprefix("torch.")
+        raise Diverged(f"{name}: too large for {short}: use smaller coefficients, or another dtype")
+    return made

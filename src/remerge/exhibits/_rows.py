@@ -36,13 +36,13 @@ def reference_rules(rows: list[Row]) -> frozenset[int]:
     return frozenset({places[0], places[-1] + 1})
 
 
-def best(rows: list[Row], keys: list[str]) -> frozenset[tuple[int, str]]:
+def best(rows: list[Row], columns: Iterable[Column]) -> frozenset[tuple[int, str]]:
     """The best cell of each column among the merges, or several if they are printed as the same number."""
     marks = set()
-    for key in keys:
-        values = {place: round(row[key], 2) for place, row in enumerate(rows)}
+    for column in columns:
+        values = {place: round(row[column.key], column.digits) for place, row in enumerate(rows)}
         merges = {p: v for p, v in values.items() if p in _merges(rows) and v == v}
-        marks |= {(p, key) for p, v in merges.items() if v == max(merges.values())}
+        marks |= {(p, column.key) for p, v in merges.items() if v == max(merges.values())}
     return frozenset(marks)
 
 

@@ -1,6 +1,7 @@
 """Common parts of the families that read text: the tokenizer, prompts and answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -196,27 +197,38 @@ class Text:
         device = next(model.parameters()).device
         answers: dict[int, list[int]] = {}
         decoder: Any = model
-        for chunk in by_length(examples, ANSWERS_AT_ONCE):
-            prompts = [list(examples[i].prompt) for i in chunk]
-            width = max(map(len, prompts))
-            empty = [width - len(p) for p in prompts]
-            ids = [
-                [self.fill] * e + p if left else p + [self.fill] * e
-                for p, e in zip(prompts, empty, strict=True)
-            ]
-            seen = [
-                [0] * e + [1] * len(p) if left else [1] * len(p) + [0] * e
-                for p, e in zip(prompts, empty, strict=True)
-            ]
-            out = decoder.generate(
-                torch.tensor(ids, device=device),
-                attention_mask=torch.tensor(seen, device=device),
-                generation_config=how,
-            )
-            # A decoder's output begins with the prompt, an encoder-decoder's with its start token.
-            for i, tokens in zip(chunk, out[:, width if left else 1 :].tolist(), strict=True):
-                answers[i] = tokens[: tokens.index(self.eos) + 1] if self.eos in tokens else tokens
+        with _nothing_else(decoder):
+            for chunk in by_length(examples, ANSWERS_AT_ONCE):
+                prompts = [list(examples[i].prompt) for i in chunk]
+                width = max(map(len, prompts))
+                empty = [width - len(p) for p in prompts]
+                ids = [
+                    [self.fill] * e + p if left else p + [self.fill] * e
+                    for p, e in zip(prompts, empty, strict=True)
+                ]
+                seen = [
+                    [0] * e + [1] * len(p) if left else [1] * len(p) + [0] * e
+                    for p, e in zip(prompts, empty, strict=True)
+                ]
+                out = decoder.generate(
+                    torch.tensor(ids, device=device),
+                    attention_mask=torch.tensor(seen, device=device),
+                    generation_config=how,
+                )
+                # A decoder's output begins with the prompt, an encoder-decoder's with its start token.
+                for i, tokens in zip(chunk, out[:, width if left else 1 :].tolist(), strict=True):
+                    answers[i] = tokens[: tokens.index(self.eos) + 1] if self.eos in tokens else tokens
         return [answers[i] for i in range(len(examples))]
+
+
+@contextmanager
+def _nothing_else(decoder: Any) -> Iterator[None]:
+    """Decode as is asked for alone: a checkpoint's own file would add penalties and beams."""
+    own, decoder.generation_config = decoder.generation_config, GenerationConfig()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        decoder.generation_config = own
 
 
 def _tokenizer(folder: Path) -> Any:

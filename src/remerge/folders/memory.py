@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from remerge.checkpoints.adapters import read_adapter
 from remerge.checkpoints.models import held
 from remerge.checkpoints.reading import Checkpoint
+from remerge.deltas import rounded
 from remerge.errors import UserError
 from remerge.folders.experts import Expert, deltas_of, fitted, kept, say
 from remerge.methods import find
@@ -55,7 +56,8 @@ def merge_models(
     made: Any = deepcopy(base)
     parameters = dict(made.named_parameters())
     for tensor, delta in chosen.function(weights, **settings):
-        parameters[tensor].copy_(delta.add_(weights.base[tensor]))
+        theta = parameters[tensor]
+        theta.copy_(rounded(tensor, delta.add_(weights.base[tensor]), theta.dtype))
     merged: PreTrainedModel = made.eval()
     return merged
 

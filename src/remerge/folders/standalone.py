@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from remerge.checkpoints.models import device_of, locate
 from remerge.checkpoints.stored import is_adapter
-from remerge.deltas import Deltas, Merged, State
+from remerge.deltas import Deltas, Merged, State, rounded
 from remerge.errors import UserError
 from remerge.files import write_folder
 from remerge.folders.card import model_card, shown
@@ -180,4 +180,4 @@ def _added(base: State, merged: Merged, weights: Deltas, dtype: str | None) -> I
     """Every tensor of the merged model, made one at a time, in the order of the base."""
     for name, theta in tqdm(base.items(), desc="merge", mininterval=1):
         made = next(merged)[1].add_(weights.base[name]) if name in weights.base else theta
-        yield name, made.to("cpu", stored_dtype(theta, dtype)).contiguous()
+        yield name, rounded(name, made, stored_dtype(theta, dtype)).cpu().contiguous()

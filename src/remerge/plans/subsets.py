@@ -42,7 +42,7 @@ class Subsets(Plan):
             sizes = sorted({len(subset) for subset in named})
             drawn = {size: [subset for subset in named if len(subset) == size] for size in sizes}
         else:
-            sizes = self.sizes or list(range(2, len(tasks) + 1))
+            sizes = sorted({*(self.sizes or range(2, len(tasks) + 1))})
             drawn = {size: self._drawn(sorted(tasks), size, seed) for size in sizes}
         return {str(size): [self._case(subset, tasks) for subset in drawn[size]] for size in sizes}
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from remerge.checkpoints.stored import is_adapter
 from remerge.config import Config
-from remerge.deltas import Combined, LowRank
+from remerge.deltas import Combined, LowRank, rounded
 from remerge.files import is_place, read_json, write_folder, write_json
 from remerge.folders.card import Coefficients, coefficient_table, markdown, model_card
 from remerge.folders.recipe import HINT, RECIPE, recipe_of
@@ -39,7 +39,10 @@ def run(config: Config, variant: str, subset: str) -> None:
     lam = _linear(bench, method, settings, coefficients, tasks) if all(adapters) else None
     if lam is None:
         made.write()
-        model = bench.model.to(getattr(torch, dtype))
+        stored: torch.dtype = getattr(torch, dtype)
+        for name, theta in bench.parameters.items():
+            rounded(name, theta, stored)  # which refuses numbers that are too large for it
+        model = bench.model.to(stored)
     else:
         model = _adapter(bench, lam, tasks)
     base, experts = _source(bench, "base"), {task: _source(bench, task) for task in tasks}

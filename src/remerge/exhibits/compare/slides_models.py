@@ -8,9 +8,8 @@ experts were trained. Bold: the best merge in a column.
 from pathlib import Path
 
 from remerge.config import Config
-from remerge.exhibits._rows import Row, frame
+from remerge.exhibits._rows import REFERENCES, Row, best, frame
 from remerge.exhibits.slides.table import entries
-from remerge.report.labels import MODELS
 from remerge.report.run import Run
 from remerge.report.table import Column, Table
 
@@ -36,18 +35,13 @@ def build(runs: list[Run]) -> Table:
             ]
         for entry in entries(run):
             scale = entry["scale"].partition(":")[0]
-            row = rows.setdefault((entry["method"], scale), {"method": entry["method"], "scale": scale})
+            named = {"variant": entry["variant"], "method": entry["method"], "scale": scale}
+            row = rows.setdefault((entry["method"], scale), named)
             row.setdefault(base, entry["ours"])
             if entry["paper"] == entry["paper"]:
                 row[f"{base}_paper"] = entry["paper"]
-    ordered = sorted(rows.values(), key=lambda row: row["method"] not in MODELS.values())
-    table = frame(ordered, columns)
-    unmerged = len([row for row in ordered if row["method"] in MODELS.values()])
-    ours = [column.key for column in columns[2::2]]
-    bold = {
-        (place, key)
-        for key in ours
-        for place in table.index[unmerged:]
-        if table[key][place] == table[key][unmerged:].max()
-    }
-    return Table(table, tuple(columns), frozenset(bold), frozenset({unmerged}))
+    ordered = sorted(rows.values(), key=lambda row: row["variant"] not in REFERENCES)
+    filled = [{**dict.fromkeys((column.key for column in columns), float("nan")), **row} for row in ordered]
+    unmerged = len([row for row in filled if row["variant"] in REFERENCES])
+    bold = best(filled, columns[2::2])
+    return Table(frame(filled, columns), tuple(columns), bold, frozenset({unmerged}))

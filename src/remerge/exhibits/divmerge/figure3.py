@@ -23,8 +23,7 @@ LEVELS = {"task": "TL", "layer": "LL"}
 
 def applies(config: Config) -> bool:
     """Whether pairs are scored on the way."""
-    learned = any(config.is_learned(variant) for variant in config.merge.variants)
-    return bool(config.evaluation.watch) and learned and 2 in config.sizes
+    return bool(config.evaluation.watch) and any(map(config.is_learned, config.makers(2)))
 
 
 def build(run: Run) -> Figure:
@@ -34,7 +33,7 @@ def build(run: Run) -> Figure:
     figure.subplots_adjust(left=0.1, right=0.985, top=0.91, bottom=0.3, wspace=0.06)
     looks: dict[str, Style] = {}
     for axes, (level, short) in zip(panels, LEVELS.items(), strict=True):
-        for variant in filter(run.config.is_learned, run.config.merge.variants):
+        for variant in filter(run.config.is_learned, run.config.makers(2)):
             name = printed(variant.name, variant.params)
             if name.level != short or name.notes:
                 continue

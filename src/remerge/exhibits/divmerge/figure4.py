@@ -22,8 +22,7 @@ SWEPT = "inputs"
 
 def applies(config: Config) -> bool:
     """Whether there are pairs, and variants that differ in how many inputs they take."""
-    swept = [v for v in config.merge.variants if config.is_learned(v) and "inputs" in v.params]
-    return len(swept) > 1 and 2 in config.sizes
+    return len([v for v in config.makers(2) if config.is_learned(v) and "inputs" in v.params]) > 1
 
 
 def build(run: Run) -> Figure:
@@ -34,8 +33,9 @@ def build(run: Run) -> Figure:
     found: dict[str, tuple[Style, dict[float, Variant]]] = {}
     for variant in run.variants:
         name, look = without(variant, SWEPT)
-        taken = run.merges(variant.name, 2)[0].params.get(SWEPT, 0)
-        found.setdefault(name, (look, {}))[1][taken] = variant
+        merges = run.merges(variant.name, 2)
+        if merges:
+            found.setdefault(name, (look, {}))[1][merges[0].params.get(SWEPT, 0)] = variant
     legend = 0.25 + 0.17 * ceil(len(found) / 4)
     height = 0.55 + 1.75 * down + legend
     figure = Figure(5.4, height)

@@ -25,7 +25,7 @@ def applies(config: Config) -> bool:
     """Whether the paper's method learns one coefficient per task, of pairs."""
     from remerge.exhibits.divmerge._method import own
 
-    return own(config.merge.variants, "task") is not None and 2 in config.sizes
+    return own(config.makers(2), "task") is not None
 
 
 def build(run: Run) -> Figure:

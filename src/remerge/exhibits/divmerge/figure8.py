@@ -17,7 +17,7 @@ def applies(config: Config) -> bool:
     from remerge.exhibits.divmerge._method import own
 
     right_or_wrong = all(task.metric == "accuracy" for task in config.tasks.values())
-    return own(config.merge.variants, "task") is not None and 2 in config.sizes and right_or_wrong
+    return own(config.makers(2), "task") is not None and right_or_wrong
 
 
 def build(run: Run) -> Figure:

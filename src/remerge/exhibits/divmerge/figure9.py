@@ -17,7 +17,7 @@ def applies(config: Config) -> bool:
     from remerge.exhibits.divmerge._method import own
 
     free = any(task.metric != "accuracy" for task in config.tasks.values())
-    return own(config.merge.variants, "task") is not None and 2 in config.sizes and free
+    return own(config.makers(2), "task") is not None and free
 
 
 def build(run: Run) -> Figure:

@@ -1,5 +1,6 @@
 """DRM-H against the methods that the paper compares it with, size by size."""
 
+from math import nan
 from statistics import fmean
 
 from remerge.analysis.significance import LEVEL, paired_p
@@ -30,8 +31,8 @@ def paired(run: Run, paper: Published) -> Table:
         row: Row = {"size": size, "n": len(ours)}
         for variant, label in labels.items():
             theirs = shares(run, variant, size)
-            row[f"{variant}_lead"] = 100 * mean(ours[pair] - theirs[pair] for pair in ours)
-            row[f"{variant}_p"] = paired_p(list(ours.values()), [theirs[pair] for pair in ours])
+            row[f"{variant}_lead"] = 100 * mean(ours[pair] - theirs.get(pair, nan) for pair in ours)
+            row[f"{variant}_p"] = paired_p(list(ours.values()), [theirs.get(pair, nan) for pair in ours])
             row[f"{variant}_paper"] = paper.value(BASELINES[label], str(size))
             bold |= {(len(rows), key) for key in (f"{variant}_p", f"{variant}_paper") if row[key] < LEVEL}
         rows.append(row)

@@ -18,7 +18,7 @@ READS = ("merges",)
 
 def applies(config: Config) -> bool:
     """Whether tasks are of images, and there are DRM-H and averaging."""
-    names = {variant.name for variant in config.merge.variants}
+    names = {variant.name for variant in config.makers(max(config.sizes))}
     kind = config.base.family == "clip"
     return kind and {"drm_h", "average"} <= names
 

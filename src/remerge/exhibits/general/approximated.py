@@ -35,7 +35,10 @@ def build(run: Run) -> Figure:
     for variant in run.variants:
         name, look = without(variant, "replaced", "stand_ins")
         looks.setdefault(name, look)
-        params = run.merges(variant.name, size)[0].params
+        merges = run.merges(variant.name, size)
+        if not merges:
+            continue
+        params = merges[0].params
         share = params.get("replaced")
         # The line of each kind begins with the task's own inputs only.
         for kind in [""] if share is None else [params["stand_ins"]] if share else KINDS:

@@ -45,7 +45,7 @@ def build(run: Run) -> Table:
         Column("all", "all inputs", "labels of all tasks", digits=1),
         *(Column(task, task_label(task), "labels of all tasks", digits=1) for task in run.tasks),
     ]
-    bold = best(rows, [column.key for column in columns[1:]])
+    bold = best(rows, columns[1:])
     labels = {answer for task in run.tasks for answer in run.config.task(task).answers}
     table = frame(rows, columns, "variant")
     return Table(table, tuple(columns), bold, reference_rules(rows), {"labels": len(labels)})

@@ -16,11 +16,11 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Whether every task is answered by one word of a list."""
+    """Whether every task is answered by one word of a list, and the largest merges are made."""
     listed = (
         task.answers and not any("{" in answer for answer in task.answers) for task in config.tasks.values()
     )
-    return config.base.speaks and all(listed)
+    return config.base.speaks and all(listed) and bool(config.makers(max(config.sizes)))
 
 
 def build(run: Run) -> Table:
@@ -35,9 +35,11 @@ def build(run: Run) -> Table:
         for key in ("strict", "restricted", "gap"):
             columns.append(Column(f"{size}_{key}", key, f"{size} tasks", digits=1))
     largest = run.sizes[-1]
-    merges = [row for row in rows if row["variant"] not in run.references]
+    makers = {variant.name for variant in run.config.makers(largest)}
+    merges = [row for row in rows if row["variant"] in makers]
     means = {key: mean(row[f"{largest}_{key}"] for row in merges) for key in ("strict", "restricted", "gap")}
-    most, *_, least = sorted([*merges, *merges], key=lambda row: -row[f"{largest}_gap"])
+    known = [row for row in merges if row[f"{largest}_gap"] == row[f"{largest}_gap"]] or merges
+    most, *_, least = sorted([*known, *known], key=lambda row: -row[f"{largest}_gap"])
     facts = {
         "methods": len(merges),
         **{key: number(value, 1) for key, value in means.items()},

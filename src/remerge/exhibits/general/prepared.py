@@ -53,7 +53,7 @@ def build(run: Run) -> Table:
         for place, row in enumerate(rows)
         for some in ([c.key for c in columns if c.group == head] for head in heads.values())
         for key in some
-        if round(row[key], 2) == max(round(row[k], 2) for k in some if row[k] == row[k])
+        if round(row[key], 2) == max((round(row[k], 2) for k in some if row[k] == row[k]), default=nan)
     }
     return Table(frame(rows, columns, "over"), tuple(columns), frozenset(bold))
 

@@ -20,8 +20,8 @@ READS = ("scores", "merges")
 
 def applies(config: Config) -> bool:
     """Whether several scales of a method are listed, and all tasks are merged."""
-    methods = [v.method for v in config.merge.variants if set(config.params(v)) == {"scale"}]
-    return len(config.tasks) in config.sizes and len({*methods}) < len(methods)
+    methods = [v.method for v in config.makers(len(config.tasks)) if set(config.params(v)) == {"scale"}]
+    return len({*methods}) < len(methods)
 
 
 def build(run: Run) -> Figure:
@@ -39,7 +39,7 @@ def build(run: Run) -> Figure:
         draw(axes, values, curve.look, curve.chosen)
         ends.append((values[max(values)], curve.label, curve.look))
     levels = {model: (MODELS[model], _mean(run.scores(model)), style(model)) for model in run.references}
-    averages = [v for v in run.variants if v.method == "average"]
+    averages = [v for v in run.variants if v.method == "average" and run.merges(v.name, size)]
     for variant in averages:
         value = fmean(_mean(merge.scores) for merge in run.merges(variant.name, size))
         levels[variant.name] = (variant.label, value, style(variant.name))

@@ -27,7 +27,7 @@ Coefficients = dict[str, dict[str, float]]
 
 def applies(config: Config) -> bool:
     """Whether a coefficient is learned for each layer."""
-    return any(config.params(variant).get("level") == "layer" for variant in config.merge.variants)
+    return any(config.params(v).get("level") == "layer" for v in config.makers(max(config.sizes)))
 
 
 def build(run: Run) -> Figure:

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from remerge.config import Config
 from remerge.exhibits._published import Published
-from remerge.exhibits._rows import Row, frame
+from remerge.exhibits._rows import Row, best, frame
 from remerge.exhibits._scales import curves
 from remerge.records import Score
 from remerge.report.labels import MODELS
@@ -47,19 +47,19 @@ def build(run: Run) -> Table:
     columns += (
         [Column("paper", "paper", digits=1)] if any(row["paper"] == row["paper"] for row in rows) else []
     )
-    merged = [row["ours"] for row in rows if row["method"] not in MODELS.values()]
-    bold = {(place, "ours") for place, row in enumerate(rows) if merged and row["ours"] == max(merged)}
-    return Table(frame(rows, columns), tuple(columns), frozenset(bold), frozenset({len(rows) - len(merged)}))
+    bold = best(rows, [column for column in columns if column.key == "ours"])
+    return Table(frame(rows, columns), tuple(columns), bold, frozenset({len(run.references)}))
 
 
 def entries(run: Run) -> Iterator[Row]:
-    """The rows of one benchmark: method, scale, ours, paper."""
+    """The rows of one benchmark: variant, method, scale, ours, paper."""
     size = len(run.tasks)
     (case,) = run.config.cases("subsets")[str(size)]
     paper = Published(__file__, run.benchmark)
 
-    def entry(method: str, scale: str, value: float, column: str) -> Row:
+    def entry(variant: str, method: str, scale: str, value: float, column: str) -> Row:
         return {
+            "variant": variant,
             "method": method,
             "scale": scale,
             "ours": value,
@@ -67,19 +67,21 @@ def entries(run: Run) -> Iterator[Row]:
         }
 
     for model in run.references:
-        yield entry(MODELS[model], "–", _mean(run.scores(model)), "–")
+        yield entry(model, MODELS[model], "–", _mean(run.scores(model)), "–")
     for curve in curves(run, size):
         values = {scale: fmean(scores.values()) for scale, scores in curve.scores(case.name).items()}
         trained = "lora" if run.config.finetune.lora else run.config.finetune.recipe
         method = FINE_TUNED[trained] if curve.label == "Task arithmetic" else curve.label
         if 1.0 in values:
-            yield entry(method, "1.0", values[1.0], "1.0")
+            yield entry(curve.label, method, "1.0", values[1.0], "1.0")
         if curve.chosen is not None:
-            yield entry(method, f"searched: {curve.chosen:g}", values[curve.chosen], "Grid-searched")
+            value, scale = values[curve.chosen], f"searched: {curve.chosen:g}"
+            yield entry(curve.label, method, scale, value, "Grid-searched")
     for variant in run.variants:
         merges = run.merges(variant.name, size)
-        if merges[0].coefficients:
-            yield entry(variant.label, "trained", fmean(_mean(merge.scores) for merge in merges), "Trained")
+        if any(merge.coefficients for merge in merges):
+            value = fmean(_mean(merge.scores) for merge in merges)
+            yield entry(variant.name, variant.label, "trained", value, "Trained")
 
 
 def _mean(scores: dict[str, Score]) -> float:

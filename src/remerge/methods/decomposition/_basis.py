@@ -6,6 +6,7 @@ nothing larger than the factors is decomposed. Gram matrices are decomposed in f
 if small singular values are cut anyway.
 """
 
+import math
 import re
 
 import torch
@@ -100,7 +101,8 @@ def _left(parts: Tensor, relative: float, absolute: float) -> tuple[Tensor, Tens
     The parts are ``[T, n, m]`` with n at most T·m; `decompose` says which singular values are kept.
     """
     count, n, m = parts.shape
-    relative = max(relative, count * m * torch.finfo(torch.float32).eps)
+    # The noise of rounding to float32, whose largest singular value grows with the root of a side.
+    relative = max(relative, math.sqrt(count * m) * torch.finfo(torch.float32).eps)
     # The squares of kept values are well above float32's rounding, and at this width float64 costs twice as
     # much.
     rough = n >= WIDE and relative >= 0.01

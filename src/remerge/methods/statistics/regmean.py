@@ -47,6 +47,8 @@ def regmean(
         if grams is None:
             return mean.delta(name)
         ridge = RIDGE * torch.stack([gram.diagonal().double().mean() for gram in grams]).mean()
+        if ridge == 0:
+            return mean.delta(name)  # no expert has ever used this layer
         terms = []
         for w_t, gram, tau in zip(w, grams, deltas[name], strict=True):
             G_t = (gram.double() * shrink).diagonal_scatter(gram.diagonal().double() + ridge)
