@@ -44,8 +44,8 @@ localrules:
 rule all:
     default_target: True
     input:
-        # Each by itself: a record that was deleted is made again though the page is there.
+        # Each by itself: a file that was deleted is made again though the page is there.
+        sorted(WORKED_FROM),
         [RECORDS[what] for what in sorted(READ)],
-        expand(f"{B}/tables/{{name}}.html", name=TABLES),
-        expand(f"{B}/figures/{{name}}.html", name=FIGURES),
+        SHOWN,
         f"{B}/report.html",

@@ -1,5 +1,6 @@
 """A run that is alive keeps what it holds; what dead ones left goes."""
 
+import fcntl
 import os
 import socket
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from remerge import runs
+from remerge.errors import UserError
 from remerge.files import PARTIAL
 
 OTHER = "import sys, time; from pathlib import Path; from remerge import runs\n"
@@ -32,9 +34,18 @@ def locks() -> list[str]:
     return sorted(path.name for path in Path(".snakemake/locks").iterdir())
 
 
+def taken() -> bool:
+    with Path(".snakemake/remerge-b.lock").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        return False
+
+
 def test_the_locks_of_a_dead_run_of_the_benchmark_are_released() -> None:
     held = runs.begin("b", Path("results/b"))
-    assert held is not None and locks() == ["1.output.lock"]
+    assert locks() == ["1.output.lock"]
     os.close(held)
 
 
@@ -42,13 +53,35 @@ def test_those_of_a_run_that_is_alive_stay_and_its_death_however_it_dies_release
     other = subprocess.Popen([sys.executable, "-c", HELD], stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None and other.stdout.readline() == "True\n"
     Path(".snakemake/locks/2.output.lock").write_text("results/b/report.html\n")
-    assert runs.begin("b", Path("results/b")) is None
+    second = subprocess.Popen([sys.executable, "-c", HELD], stdout=subprocess.PIPE, text=True)
+    assert second.stdout is not None and second.stdout.readline() == "True\n"
     assert locks() == ["1.output.lock", "2.output.lock"]
     other.kill()
     other.wait()
+    while not taken():
+        time.sleep(0.01)
+    third = runs.begin("b", Path("results/b"))
+    assert locks() == ["1.output.lock", "2.output.lock"]  # the second one's, which is alive
+    os.close(third)
+    second.kill()
+    second.wait()
     held = runs.begin("b", Path("results/b"))
-    assert held is not None and locks() == ["1.output.lock"]
+    assert locks() == ["1.output.lock"]
     os.close(held)
+
+
+def test_other_settings_are_refused_where_nothing_says_what_they_change(folder: Path) -> None:
+    results = folder / "results/b"
+    runs.must_know_what_changed(results, "seed: 1", False)
+    results.mkdir(parents=True)
+    (results / "config.yaml").write_text("seed: 0")
+    runs.must_know_what_changed(results, "seed: 0", False)
+    runs.must_know_what_changed(results, "seed: 1", True)
+    with pytest.raises(UserError, match=r"made with other settings, and .* run once with --forceall"):
+        runs.must_know_what_changed(results, "seed: 1", False)
+    (folder / ".snakemake/metadata").mkdir()
+    (folder / ".snakemake/metadata/x").touch()
+    runs.must_know_what_changed(results, "seed: 1", False)
 
 
 def test_what_dead_processes_were_writing_is_swept_and_nothing_else(folder: Path) -> None:

@@ -147,11 +147,25 @@ def test_what_a_method_follows_from():
 def test_what_a_learned_method_follows_from():
     files = names(sources.sources_of("divmerge", {}))
     assert files[0] == "methods/learned/divmerge.py"
-    more = {"learn.py", "families/__init__.py", "measures/divergence.py", "measures/references.py"}
-    assert CORE | more <= set(files)
+    assert CORE | {"measures/divergence.py"} <= set(files)
     assert not any("interference" in file for file in files)
     over = names(sources.sources_of("adamerging", {"over": "ties@aggregate=sum"}))
-    assert {"methods/interference/ties.py", "methods/interference/_select.py", "learn.py"} <= set(over)
+    assert {"methods/interference/ties.py", "methods/interference/_select.py"} <= set(over)
+
+
+def test_what_every_merge_of_a_plan_follows_from():
+    files = set(names(sources.closure(*sources.merging("negation"))))
+    assert {
+        "stages/_loaded.py",
+        "stages/_bench.py",
+        "learn.py",
+        "records/scores.py",
+        "plans/negation.py",
+    } <= files
+    assert not any(file.startswith(("report/", "exhibits/", "plans/subsets")) for file in files)
+    # Else editing one method would make the merges of all again.
+    assert not files & {*names([known.file for known in sources.known().values()])}
+    assert "measures/curvature.py" in names(sources.merging("subsets", "fisher"))
 
 
 def test_closure_leaves_plumbing_out():

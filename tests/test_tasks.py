@@ -135,6 +135,19 @@ def test_stratified_splits_keep_the_shares_of_the_labels(tmp_path, monkeypatch):
     assert not {r["idx"] for r in made["train"]} & {r["idx"] for r in made["validation"]}
 
 
+def test_images_that_are_elsewhere_are_refused(tmp_path):
+    """Nobody would notice that they were replaced."""
+    (tmp_path / "x.png").write_bytes(b"x")
+    line = json.dumps({"image": {"path": str(tmp_path / "x.png")}, "label": 0})
+    folder = tmp_path / "local"
+    folder.mkdir()
+    for split in ("train", "dev"):
+        (folder / f"{split}.jsonl").write_text(60 * f"{line}\n")
+    shown = task(tmp_path, prompt=None, image="image", source=str(folder))
+    with pytest.raises(UserError, match=r"local: names images by path, as .*x\.png: save it with the images"):
+        make_splits("cola", shown, 0)
+
+
 def test_images_are_kept_as_their_files(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     for split in ("train", "dev"):

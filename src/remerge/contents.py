@@ -46,7 +46,10 @@ def of_source(source: str) -> dict[str, str]:
 
 
 def changed_since(folder: Path, record: Path) -> bool:
-    """Whether anything in a folder may have changed after a record of it was written."""
+    """Whether anything in a folder may have changed after a record of it was written.
+
+    Another folder that came there because one above it was renamed is told by its number, `Model.inode`.
+    """
     files = [folder, *folder.glob("*"), *folder.glob("heads/*")]
     return any(file.stat().st_ctime_ns >= record.stat().st_mtime_ns for file in files)
 

@@ -5,6 +5,7 @@ import sys
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from snakemake.cli import parse_args
 
@@ -16,7 +17,12 @@ def arguments() -> argparse.Namespace:
     return parsed
 
 
+def asked(option: str) -> Any:
+    """The value of an option; None in a program that calls Snakemake's API."""
+    started = "snakemake" in Path(sys.argv[0]).parts[-2:]
+    return getattr(arguments(), option) if started else None
+
+
 def clustered() -> bool:
     """Whether jobs are sent to other machines; a program that calls Snakemake's API is assumed not to."""
-    started = "snakemake" in Path(sys.argv[0]).parts[-2:]
-    return started and arguments().executor not in (None, "local")
+    return asked("executor") not in (None, "local")

@@ -63,9 +63,8 @@ def content_of(results: Path, model: str, source: str | None) -> str | None:
     folder = Path(source).resolve()
     try:
         known = Model.read(results, model=model)
-        if Path(known.path).resolve() == folder and not changed_since(
-            folder, Model.place(results, model=model)
-        ):
+        same = Path(known.path).resolve() == folder and known.inode == folder.stat().st_ino
+        if same and not changed_since(folder, Model.place(results, model=model)):
             return known.content
     except UserError:
         pass  # It is made again.

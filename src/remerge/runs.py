@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from remerge.errors import UserError
 from remerge.files import PARTIAL, writing
 
 STATE = Path(".snakemake")
@@ -27,12 +28,12 @@ RUN = "REMERGE_RUN"
 DAY = 24 * 60 * 60
 
 
-def begin(benchmark: str, folder: Path) -> int | None:
+def begin(benchmark: str, folder: Path) -> int:
     """Begin a run of a benchmark in this process, and remove what its dead runs left.
 
     Returns:
-        A lock that is held until the process ends, in whatever way; None if another run of the benchmark is
-        alive, or if the file system cannot tell.
+        A lock that is held until the process ends, in whatever way. If another run of the benchmark holds it,
+        it is taken when that run ends, so that a third does not take this one for dead.
     """
     os.environ[RUN] = str(os.getpid())
     STATE.mkdir(exist_ok=True)
@@ -40,13 +41,42 @@ def begin(benchmark: str, folder: Path) -> int | None:
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        os.close(held)
-        return None
+        threading.Thread(target=_wait, args=[held], daemon=True).start()
+        return held
     for lock in (STATE / "locks").glob("*.lock"):
         if any(line.startswith(f"{folder}/") for line in lock.read_text().splitlines()):
             lock.unlink()
     sweep(folder)
     return held
+
+
+def must_know_what_changed(folder: Path, settings: str, forced: bool | None) -> None:
+    """Refuse a run with other settings where Snakemake's own record of what each file was made with is gone.
+
+    It would take all files for made with today's settings.
+
+    Args:
+        folder: the folder of the benchmark's results.
+        settings: the configuration of the run.
+        forced: whether, in any case, everything is made again.
+
+    Raises:
+        UserError: the settings differ from those of the results, and nothing says which files depend on them.
+    """
+    kept = folder / "config.yaml"
+    if forced or not kept.is_file() or any((STATE / "metadata").glob("*")):
+        return
+    if kept.read_text() != settings:
+        raise UserError(
+            f"{kept}: made with other settings, and {STATE}/metadata is gone, which says what they "
+            "change: run once with --forceall, or name another benchmark"
+        )
+
+
+def _wait(held: int) -> None:
+    """Take a lock as soon as it is free; where the file system has none, never."""
+    with suppress(OSError):
+        fcntl.flock(held, fcntl.LOCK_EX)
 
 
 def sweep(folder: Path) -> None:

@@ -119,12 +119,18 @@ def scoring(family: str, linear: bool = False) -> list[Path]:
     return [families()[family].file, PACKAGE / "measures" / "score.py", *more]
 
 
+def merging(plan: str, statistics: str | None = None) -> list[Path]:
+    """The files that make and judge a plan's merges, besides those of the method, without imports."""
+    files = ["stages/merges.py", "stages/selection.py", f"plans/{plan}.py"]
+    return [PACKAGE / file for file in [*files, *(["measures/curvature.py"] if statistics else [])]]
+
+
 def sources_of(method: str, params: Mapping[str, Any]) -> list[Path]:
     """The files that a method's results depend on, its own first: see `closure`."""
     methods = known()
     over = str(params.get("over", "")).partition("@")[0]
     files = [methods[name].file for name in (method, over) if name in methods]
-    return closure(*files, *([PACKAGE / "learn.py"] if methods[method].learned else []))
+    return closure(*files)
 
 
 def closure(*roots: Path) -> list[Path]:

@@ -126,15 +126,25 @@ def _cut_in_shares(
 def _rows(source: Any, indices: list[int], task: Task) -> list[Row]:
     """Examples of a source as plain values, with images as files."""
     rows: list[Row] = source.select(indices).to_list()
-    return [{**row, task.image: _bytes(row.get(task.image))} for row in rows] if task.image else rows
+    return (
+        [{**row, task.image: _bytes(row.get(task.image), task.source)} for row in rows]
+        if task.image
+        else rows
+    )
 
 
-def _bytes(image: Any) -> Any:
-    """The file of an image, as `datasets` keeps it: its bytes, or their path."""
+def _bytes(image: Any, source: str) -> Any:
+    """The file of an image, as `datasets` keeps it: its bytes, or their path.
+
+    Raises:
+        UserError: files of a local source name images by path, whose changes nobody would notice.
+    """
     if not isinstance(image, dict):
         return image
     if image.get("bytes") is not None or image.get("path") is None:
         return image.get("bytes")
+    if Path(source).is_dir():
+        raise UserError(f"{source}: names images by path, as {image['path']}: save it with the images in it")
     return Path(image["path"]).read_bytes()
 
 

@@ -22,12 +22,15 @@ from remerge.config import dump, load, validate
 from remerge.config.sections import Tune
 from remerge.errors import UserError
 from remerge.families import Example, family
+from remerge.measures import curvature
 from remerge.measures.references import divergences
 from remerge.measures.score import accuracy
 from remerge.methods import find, prepare
-from remerge.records import Selection
+from remerge.plans import Case
+from remerge.records import Divergences, Selection
 from remerge.stages import _code, data, experts, merges, references, selection, share, statistics
 from remerge.stages import base as base_stage
+from remerge.stages import divergences as divergences_stage
 from remerge.stages._bench import Bench
 from remerge.stages._workspace import Workspace
 
@@ -406,7 +409,11 @@ def test_merges_of_another_tool_are_scored_or_refused(bench):
         ("methods/interference/_select.py", True),
         ("methods/interference/ties.py", True),
         ("methods/decomposition/drm_h.py", False),
-        ("learn.py", False),
+        ("stages/_bench.py", True),
+        ("records/scores.py", True),
+        ("plans/subsets.py", True),
+        ("plans/negation.py", False),
+        ("report/table.py", False),
         ("journal.py", False),
     ],
 )
@@ -426,6 +433,42 @@ def test_a_key_follows_all_code_that_its_value_follows_from(bench, monkeypatch, 
     merges.run(config, "ties", "2")
     _code._code.cache_clear()
     assert bool(count) == again
+
+
+def test_a_merge_follows_the_code_of_its_statistics_its_name_and_its_order(bench, monkeypatch):
+    def key(config, case):
+        return merges._Own(Bench(config), config.variant("fisher"), "subsets").key(case, 0)
+
+    config = with_(bench, ["fisher"])
+    forth = Case("cola+mnli", {"cola": 1, "mnli": 1}, ("cola", "mnli"))
+    back = Case("mnli+cola", {"mnli": 1, "cola": 1}, ("cola", "mnli"))
+    keys = [key(config, forth), key(config, back)]
+    shutil.copytree(config.folder, config.folder.with_name("other"))
+    keys.append(key(config.model_copy(update={"benchmark": "other"}), forth))
+    read, edited = Path.read_text, Path(curvature.__file__)
+    monkeypatch.setattr(Path, "read_text", lambda path, *a, **k: read(path, *a, **k) + "#" * (path == edited))
+    _code._code.cache_clear()
+    keys.append(key(config, forth))
+    _code._code.cache_clear()
+    assert len({*keys}) == len(keys)
+
+
+def test_code_that_was_edited_while_it_ran_is_refused(bench, monkeypatch):
+    """What has been imported is not what the file says now."""
+    monkeypatch.setattr(_code, "STARTED", 0.0)
+    _code._code.cache_clear()
+    with pytest.raises(UserError, match=r"\.py: edited after this job had begun"):
+        merges.run(bench, "average", "2")
+
+
+def test_divergences_are_over_as_many_inputs_as_references_have(bench):
+    for count in (5, 3):
+        config = with_(bench, ["average"], learning={"references": count})
+        for task in TASKS:
+            references.run(config, task)
+        divergences_stage.run(config)
+        found = Divergences.read(config.folder, model="cola", benchmark="b").divergences
+        assert {divergence.n for divergence in found.values()} == {count}
 
 
 def test_experts_with_added_tokens(bench, tokenizer):

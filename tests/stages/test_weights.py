@@ -135,6 +135,13 @@ def test_identical_experts_agree_in_every_space(bench):
         assert mean_agreement(tally) == 1, space
 
 
+def test_the_order_of_tasks_is_that_of_the_matrix(bench):
+    weights.run(bench)
+    first = Weights.read(bench.folder).cosines
+    weights.run(bench.model_copy(update={"tasks": dict(reversed(bench.tasks.items()))}))
+    assert Weights.read(bench.folder).cosines == [row[::-1] for row in first[::-1]] != first
+
+
 def test_what_is_measured_is_recalled_until_an_expert_changes(bench, monkeypatch):
     weights.run(bench)
     first = Weights.read(bench.folder)

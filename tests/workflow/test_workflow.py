@@ -198,9 +198,78 @@ def test_editing_one_method_reruns_that_method_alone(project):
         rules = project.planned()
         assert {rule for rule in rules if rule.startswith(("merge", "selection"))} == {"merge_average"}
         assert not rules & {"base", "data", "experts", "references", "scores"}
+        os.utime(file, (0, 0))  # as of an edit during the job, or of an older file that was put there
+        assert project.planned() == rules
     finally:
         file.write_text(text)
         os.utime(file, (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("file", "rules"),
+    [
+        ("src/remerge/plans/subsets.py", {"merge_average", "merge_divmerge", "tables", "figures", "report"}),
+        ("src/remerge/report/page.html", {"report"}),
+    ],
+)
+def test_edited_code_reruns_what_it_makes(project, file, rules):
+    path = project.folder / file
+    text, before = path.read_text(), path.stat()
+    try:
+        path.write_text(text + "\n")
+        assert project.planned() - {"all"} == rules
+    finally:
+        path.write_text(text)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert not project.planned()
+
+
+@pytest.mark.parametrize(
+    ("file", "rule"),
+    [
+        ("data/cola/test.parquet.json", "data"),
+        ("data/cola/train.parquet", "data"),
+        ("references/cola.safetensors", "references"),
+        ("references/cola.safetensors.json", "references"),
+        ("references/cola.json", "references"),
+        ("tables/divmerge_table3.csv", "tables"),
+        ("figures/divmerge_figure2.png", "figures"),
+    ],
+)
+def test_any_file_that_is_deleted_is_made_again(project, file, rule):
+    path = project.results / file
+    away = path.rename(path.with_name("away"))
+    try:
+        assert rule in project.planned()
+    finally:
+        away.rename(path)
+    assert not project.planned()
+
+
+def test_stand_ins_are_made_for_a_variant_that_asks_for_them_later(project):
+    raw = settings()
+    raw["merge"]["variants"].append({"divmerge": {"level": "task", "replaced": 0.5}})
+    project.write(raw)
+    try:
+        assert {"references", "merge_divmerge_2"} <= project.planned()
+    finally:
+        project.write(settings())
+
+
+def test_other_settings_without_snakemake_s_own_record_are_one_line_and_status_2(project):
+    kept = project.folder / ".snakemake/metadata"
+    away, raw = kept.rename(kept.with_name("away")), settings()
+    raw["finetune"]["learning_rate"] = 0.03
+    try:
+        project.planned()  # the same settings are no trouble
+        project.write(raw)
+        done = project.run()
+        assert done.returncode == 2 and "run once with --forceall" in done.stderr
+        assert "Traceback" not in done.stderr
+    finally:
+        project.write(settings())
+        shutil.rmtree(kept, ignore_errors=True)
+        away.rename(kept)
 
 
 def test_a_method_is_one_file_and_one_line(project):

@@ -37,8 +37,10 @@ try:
         CONFIG = CONFIG.model_copy(update={"shards": len(CONFIG.sizes) or 1})
     if workflow.is_main_process:
         configuration.check(CONFIG, here=not clustered)
-        # Held as long as this process lives, so that a later run can tell whether this one's lock is stale.
-        HELD = runs.begin(CONFIG.benchmark, CONFIG.folder)
+        runs.must_know_what_changed(CONFIG.folder, configuration.dump(CONFIG), invocation.asked("forceall"))
+        if not invocation.asked("dryrun"):
+            # Held as long as this process lives, so that a later run can tell whether this one's lock is stale.
+            HELD = runs.begin(CONFIG.benchmark, CONFIG.folder)
 except UserError as error:
     refuse(error)
 
@@ -50,11 +52,23 @@ RUN = f"{B}/config.yaml"  # only letters, digits and _.- in the name: nothing th
 LOG = "2> >(tee {log:q} >&2)"
 
 
+if (
+    workflow.is_main_process
+    and CONFIG.folder.is_dir()
+    and not Path(RUN).exists()
+    and not invocation.asked("dryrun")
+):
+    write_text(Path(RUN), configuration.dump(CONFIG))
+
+
 onstart:
     write_text(Path(RUN), configuration.dump(CONFIG))
     if not clustered:
         warm.start(CONFIG, len(workflow.dag))
 
+
+CODE = {}
+"""The files with the code that each stage's results depend on: every rule file adds its own."""
 
 RECORDS = {}
 """The files that each stage writes, from which tables and figures are made: every rule file adds its own."""

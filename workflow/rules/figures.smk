@@ -4,6 +4,7 @@
 rule figures:
     input:
         read_by,
+        code_of_exhibit,
     output:
         f"{B}/figures/{{name}}.pdf",
         report(f"{B}/figures/{{name}}.svg", category="Figures", labels={"figure": "{name}"}),
@@ -13,6 +14,8 @@ rule figures:
         f"{B}/logs/figures/{{name}}.log",
     wildcard_constraints:
         name=any_of(FIGURES),
+    params:
+        code=lambda wildcards: texts_of(code_of_exhibit(wildcards)),
     message:
         "Figure {wildcards.name}"
     shell:

@@ -17,7 +17,7 @@ def experts_of(tasks):
     return [
         f"{B}/base.json",
         *expand(f"{B}/experts/{{task}}.json", task=tasks),
-        *expand(f"{B}/data/{{task}}/test.parquet", task=tasks),
+        *noted(*expand(f"{B}/data/{{task}}/test.parquet", task=tasks)),
         *expand(f"{B}/scores/{{task}}.json", task=tasks),
     ]
 
@@ -26,9 +26,11 @@ def needed_by(variant, tasks):
     """Files that a variant's method needs from experts besides their weights."""
     known = CONFIG.methods[variant.method]
     if known.learned:
-        return expand(f"{B}/references/{{task}}.safetensors", task=tasks)
+        kinds = ["", *(f"@{kind}" for kind in CONFIG.stand_ins_of(variant))]
+        files = expand(f"{B}/references/{{task}}{{kind}}.safetensors", task=tasks, kind=kinds)
+        return [*expand(f"{B}/references/{{task}}.json", task=tasks), *noted(*files)]
     kind = known.statistics
-    return expand(f"{B}/statistics/{{task}}/{kind}.safetensors", task=tasks) if kind else []
+    return noted(*expand(f"{B}/statistics/{{task}}/{kind}.safetensors", task=tasks)) if kind else []
 
 
 def files_of(*modules):
@@ -36,15 +38,24 @@ def files_of(*modules):
     return list(map(str, sources.closure(*modules)))
 
 
-def code_of(method):
-    """The code that a method's merges and their scores depend on."""
+def texts_of(files):
+    """A digest of code, as a parameter: times of change do not tell of an edit during a job, or one put back."""
+    return configuration.digest([Path(file).read_text() for file in files])
+
+
+def code_of(batch):
+    """The code that a batch's choices and merges, and their scores, depend on."""
+    method = batch.method
+    plans = {plan for plan, _ in batch.choices} | {CONFIG.groups(v)[group] for v, group in batch.merges}
+    statistics = None if method in CONFIG.external else CONFIG.methods[method].statistics
+    merging = [file for plan in sorted(plans) for file in sources.merging(plan, statistics)]
     if method in CONFIG.external:
-        return files_of(*SCORING)
+        return files_of(*SCORING, *merging)
     variants = [variant for variant in CONFIG.merge.variants if variant.method == method]
     points = [{**CONFIG.params(v), **point} for v in variants for point in CONFIG.grid(v)]
     over = {str(params.get("over", "")) for params in points}
     files = {file for given in over for file in sources.sources_of(method, {"over": given})}
-    return files_of(*SCORING, *sorted(files))
+    return files_of(*SCORING, *sorted(files), *merging)
 
 
 def settings_of_task(wildcards):
@@ -87,12 +98,12 @@ def settings_of_expert(wildcards):
 def inputs_of_references(wildcards):
     """The validation examples of a task, and of the task whose inputs stand in for its own."""
     others = [CONFIG.next_task(wildcards.task)] if "other" in CONFIG.stand_ins else []
-    return expand(f"{B}/data/{{task}}/validation.parquet", task=[wildcards.task, *others])
+    return noted(*expand(f"{B}/data/{{task}}/validation.parquet", task=[wildcards.task, *others]))
 
 
 def data_of_expert(wildcards):
     tasks, splits = tasks_of_expert(wildcards), ["train", "validation"]
-    return expand(f"{B}/data/{{task}}/{{split}}.parquet", task=tasks, split=splits)
+    return noted(*expand(f"{B}/data/{{task}}/{{split}}.parquet", task=tasks, split=splits))
 
 
 def named_batches():
@@ -127,7 +138,7 @@ def read_for(batch):
 def chosen_from(plan, variant):
     """The files for a choice: those of the merges on which it is tuned."""
     tasks = tasks_of(CONFIG.planned[plan].tuning(CONFIG.cases(plan)))
-    validation = expand(f"{B}/data/{{task}}/validation.parquet", task=tasks)
+    validation = noted(*expand(f"{B}/data/{{task}}/validation.parquet", task=tasks))
     return [*experts_of(tasks), *validation, *needed_by(variant, tasks)]
 
 
@@ -147,7 +158,13 @@ def settings_of(batch):
     """A digest of everything that a batch's records depend on, besides their inputs."""
     variants = [variant for _, variant in batch.choices] + [variant for variant, _ in batch.merges]
     each = {variant.name: [variant, CONFIG.params(variant)] for variant in variants}
-    parts = [CONFIG.learning, CONFIG.merge.delta_dtype, CONFIG.seed, CONFIG.plans]
+    parts = [
+        CONFIG.learning,
+        CONFIG.merge.delta_dtype,
+        CONFIG.seed,
+        CONFIG.plans,
+        CONFIG.evaluation.batch_size,
+    ]
     parts += [CONFIG.tune] if any(map(CONFIG.is_searched, variants)) else []
     parts += [CONFIG.evaluation.watch] if any(map(CONFIG.is_learned, variants)) else []
     return configuration.digest(each, parts)
@@ -171,6 +188,10 @@ def parts_of_export(wildcards):
 
 
 def read_by(wildcards):
-    """The inputs of an exhibit: its own files, and the records that it reads."""
-    exhibit = EXHIBITS[wildcards.name]
-    return [*map(str, exhibit.files), *(path for what in exhibit.reads for path in RECORDS[what])]
+    """The records that an exhibit reads."""
+    return [path for what in EXHIBITS[wildcards.name].reads for path in RECORDS[what]]
+
+
+def code_of_exhibit(wildcards):
+    """The files from which an exhibit is drawn, among them a paper's numbers."""
+    return list(map(str, EXHIBITS[wildcards.name].files))

@@ -16,6 +16,7 @@ RECORDS["merges"] = [
 
 for rule_name, batch in BATCHES.items():
     shares = [str(k) for k, _ in enumerate(batch.shares(CONFIG), 1)]
+    code = code_of(batch)
     need = of_stage("records") if shares else of_batch(batch, 1)
     if shares:
         need_of_share = of_batch(batch, len(shares))
@@ -25,7 +26,7 @@ for rule_name, batch in BATCHES.items():
                 f"{rule_name}_share"
             input:
                 read_for(batch),
-                code_of(batch.method),
+                code,
             output:
                 temp(touch(f"{B}/journal/shares/{batch.name}/{{share}}")),
             log:
@@ -40,6 +41,7 @@ for rule_name, batch in BATCHES.items():
                 runtime=minutes(need_of_share),
             params:
                 settings=settings_of(batch),
+                code=texts_of(code),
                 batch=batch.name,
             message:
                 f"Merges by {batch.name}, share {{wildcards.share}} of {len(shares)}"
@@ -51,8 +53,8 @@ for rule_name, batch in BATCHES.items():
             rule_name
         input:
             read_for(batch),
-            code_of(batch.method),
             expand(f"{B}/journal/shares/{batch.name}/{{share}}", share=shares),
+            code,
         output:
             made_by(batch),
         log:
@@ -65,6 +67,7 @@ for rule_name, batch in BATCHES.items():
             runtime=minutes(need),
         params:
             settings=settings_of(batch),
+            code=texts_of(code),
             batch=batch.name,
         message:
             f"Merges by {batch.name}"

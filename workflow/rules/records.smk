@@ -11,3 +11,24 @@ READ = {"base", "data", "lengths", "experts", "scores", "merges"}.union(
     *(exhibit.reads for exhibit in EXHIBITS.values())
 )
 """The stages of which the page or an exhibit reads the records."""
+
+SHOWN = [
+    *expand(f"{B}/tables/{{name}}.{{form}}", name=TABLES, form=["csv", "md", "tex", "html"]),
+    *expand(f"{B}/figures/{{name}}.{{form}}", name=FIGURES, form=["pdf", "svg", "png", "html"]),
+]
+"""Every table and figure, in every form."""
+
+PAGES = [
+    str(file)
+    for file in sorted((sources.PACKAGE / "report").glob("*.*"))
+    if file.suffix in (".html", ".css", ".js")
+]
+"""What pages are made of, besides code."""
+
+WORKED_FROM = {
+    *noted(
+        *expand(f"{B}/data/{{task}}/{{split}}.parquet", task=TASKS, split=["train", "validation", "test"])
+    ),
+    *(path for batch in BATCHES.values() for path in read_for(batch)),
+}
+"""What merges are made from; if it is deleted, Snakemake makes it again only if it is asked for by itself."""

@@ -1,13 +1,14 @@
 """Experts' answers on their own inputs: from experts/ and data/ to references/<task>.json, .safetensors."""
 
 RECORDS["references"] = expand(f"{B}/references/{{task}}.json", task=TASKS)
+CODE["references"] = files_of(*SCORING, sources.PACKAGE / "measures/references.py")
 
 
 rule references:
     input:
         f"{B}/experts/{{task}}.json",
         inputs_of_references,
-        files_of(*SCORING, sources.PACKAGE / "measures/references.py"),
+        CODE["references"],
     output:
         f"{B}/references/{{task}}.json",
         noted(
@@ -23,6 +24,8 @@ rule references:
         mem_mb=memory(of_stage("references")),
         runtime=minutes(of_stage("references")),
     params:
+        batch_size=CONFIG.evaluation.batch_size,
+        code=texts_of(CODE["references"]),
         settings=settings_of_task,
         inputs=CONFIG.learning.references,
     message:

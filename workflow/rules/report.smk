@@ -1,15 +1,19 @@
 """The page: from records, tables/ and figures/ to report.html."""
 
+CODE["report"] = [*files_of(sources.PACKAGE / "stages/report.py"), *PAGES]
+
 
 rule report:
     input:
         [RECORDS[what] for what in sorted(READ)],
-        expand(f"{B}/tables/{{name}}.html", name=TABLES),
-        expand(f"{B}/figures/{{name}}.html", name=FIGURES),
+        SHOWN,
+        CODE["report"],
     output:
         f"{B}/report.html",
     log:
         f"{B}/logs/report.log",
+    params:
+        code=texts_of(CODE["report"]),
     message:
         "The report, {output}"
     shell:

@@ -1,11 +1,13 @@
 """The statistics that fisher and regmean take of an expert: from experts/ and data/ to statistics/<task>/<kind>.safetensors."""
 
+CODE["statistics"] = files_of(*SCORING, sources.PACKAGE / "measures/curvature.py")
+
 
 rule statistics:
     input:
         f"{B}/experts/{{task}}.json",
         f"{B}/data/{{task}}/train.parquet",
-        files_of(*SCORING, sources.PACKAGE / "measures/curvature.py"),
+        CODE["statistics"],
     output:
         noted(f"{B}/statistics/{{task}}/{{kind}}.safetensors"),
     log:
@@ -19,6 +21,7 @@ rule statistics:
         mem_mb=memory(of_stage("statistics")),
         runtime=minutes(of_stage("statistics")),
     params:
+        code=texts_of(CODE["statistics"]),
         settings=configuration.digest(CONFIG.statistics, CONFIG.seed),
     message:
         "Statistics ({wildcards.kind}) of the expert of {wildcards.task}"

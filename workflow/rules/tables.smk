@@ -4,6 +4,7 @@
 rule tables:
     input:
         read_by,
+        code_of_exhibit,
     output:
         report(f"{B}/tables/{{name}}.csv", category="Tables", labels={"table": "{name}"}),
         f"{B}/tables/{{name}}.md",
@@ -13,6 +14,8 @@ rule tables:
         f"{B}/logs/tables/{{name}}.log",
     wildcard_constraints:
         name=any_of(TABLES),
+    params:
+        code=lambda wildcards: texts_of(code_of_exhibit(wildcards)),
     message:
         "Table {wildcards.name}"
     shell:

@@ -1,13 +1,14 @@
 """How alike the experts' weights are: from base.json and experts/ to weights.json. No model runs."""
 
 RECORDS["weights"] = [f"{B}/weights.json"]
+CODE["weights"] = files_of(*SCORING, sources.PACKAGE / "stages/weights.py")
 
 
 rule weights:
     input:
         f"{B}/base.json",
         expand(f"{B}/experts/{{task}}.json", task=TASKS),
-        files_of(*SCORING, sources.PACKAGE / "stages/weights.py"),
+        CODE["weights"],
     output:
         f"{B}/weights.json",
     log:
@@ -17,6 +18,9 @@ rule weights:
         gpu=GPU,
         mem_mb=memory(of_stage("weights")),
         runtime=minutes(of_stage("weights")),
+    params:
+        tasks=TASKS,
+        code=texts_of(CODE["weights"]),
     message:
         "Cosines, signs and pruning of the experts' weights"
     shell:

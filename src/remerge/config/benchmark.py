@@ -183,12 +183,12 @@ class Config(Section):
     @property
     def stand_ins(self) -> list[str]:
         """The kinds of inputs that replace a task's own under a learned variant."""
-        points = [
-            {**self.params(variant), **point}
-            for variant in self.merge.variants
-            if self.is_learned(variant)
-            for point in self.grid(variant)
-        ]
+        return sorted({kind for variant in self.merge.variants for kind in self.stand_ins_of(variant)})
+
+    def stand_ins_of(self, variant: Variant) -> list[str]:
+        """The kinds that one variant needs."""
+        learned = self.is_learned(variant)
+        points = [{**self.params(variant), **point} for point in self.grid(variant)] if learned else []
         return sorted({str(p.get("stand_ins", "shuffled")) for p in points if p.get("replaced")})
 
     def next_task(self, name: str) -> str:

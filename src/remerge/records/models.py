@@ -18,6 +18,7 @@ class Model(Record):
         follows: for a model trained here, the origins of its training, each by a digest.
         versions: the versions of the packages that trained or found it.
         linearised_at: the fingerprint of the base at which a linearised model is an expansion.
+        inode: the number of its folder in the file system, to notice that another one took its place.
     """
 
     model: str | None = None
@@ -34,6 +35,7 @@ class Model(Record):
     device: str
     training: dict[str, int | float] = Field(default_factory=dict)
     linearised_at: str | None = None
+    inode: int | None = None
 
     @classmethod
     def place(cls, results: Path, **key: str | int) -> Path:

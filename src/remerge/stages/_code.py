@@ -1,14 +1,23 @@
 """The code that a result depends on, as part of its key."""
 
+import time
 from functools import cache
 from pathlib import Path
 
 from remerge import sources
 from remerge.config import Config, digest
+from remerge.errors import UserError
+
+STARTED = time.time()
+"""The time before which this process has read its code."""
 
 
 @cache
 def _code(files: tuple[Path, ...]) -> str:
+    for file in files:
+        # Later than now is the clock of another machine.
+        if STARTED < file.stat().st_mtime < time.time():
+            raise UserError(f"{file}: edited after this job had begun with it as it was: run again")
     return digest([file.read_text() for file in files])
 
 

@@ -22,6 +22,7 @@ def on_every_task(
     compute: Callable[[nn.Module, str], Any],
     *more: Path,
     joint: bool = False,
+    settings: Sequence[Any] = (),
 ) -> dict[str, dict[str, Any]]:
     """``compute`` for every model on every task; values of an earlier run are recalled.
 
@@ -34,6 +35,7 @@ def on_every_task(
         compute: the measure.
         more: the files that it depends on, besides those that score a model.
         joint: whether it depends on the labels of all tasks.
+        settings: whatever else it depends on.
     """
     config = space.config
 
@@ -50,7 +52,7 @@ def on_every_task(
         for task in config.tasks:
             # A task is read through its own expert's head, and compared with that expert.
             follows: list[Any] = [base, prints[model], prints[task], inputs[task]]
-            follows += [config.evaluation.batch_size, inputs if joint else {}]
+            follows += [config.evaluation.batch_size, inputs if joint else {}, settings]
             key = digest(follows, space.precision, code(config, *more))
             found[task] = journals[model].recall(key, partial(measured, load, task))
         everything[model] = found

@@ -17,16 +17,17 @@ def key_of_merge(
     method: Method,
     settings: Mapping[str, Any],
     case: Case,
+    plan: str,
     split: str,
     seed: int,
 ) -> str:
-    """Everything that the scores of a merge on a split depend on."""
+    """Everything that the scores of a plan's merge on a split depend on."""
     config = bench.config
     # A point of a grid may be another's for this number of experts: 1/T is 0.5 for a pair.
     used = used_settings(method, settings, len(case.tasks))
     parts: list[Any] = [
+        _named(bench, case),
         bench.space.contents("base", *case.tasks, *case.judged),
-        dict(case.signs),
         _inputs(bench, case.judged, split),
         [method.name, used, bench.space.precision, config.evaluation.batch_size],
     ]
@@ -39,19 +40,26 @@ def key_of_merge(
             others = [config.next_task(task) for task in case.tasks]
             parts += [_inputs(bench, others, "validation"), config.seed]
         parts += [config.evaluation.watch] if split == "test" else []
-    return digest(parts, code(config, *sources.sources_of(variant.method, settings)))
+    made = sources.sources_of(variant.method, settings)
+    return digest(parts, code(config, *made, *sources.merging(plan, method.needs.statistics)))
 
 
 def key_of_external(bench: Bench, print_of: str, case: Case) -> str:
     """Everything that the scores of an external merge depend on."""
     config = bench.config
     parts = [
+        _named(bench, case),
         print_of,
         bench.space.contents("base", *case.judged),
         _inputs(bench, case.judged, "test"),
         [bench.space.precision, config.evaluation.batch_size],
     ]
-    return digest(parts, code(config))
+    return digest(parts, code(config, *sources.merging("subsets")))
+
+
+def _named(bench: Bench, case: Case) -> list[Any]:
+    """What a record says of itself, and the order in which experts are merged."""
+    return [bench.config.benchmark, case.name, list(case.signs.items())]
 
 
 def _inputs(bench: Bench, tasks: Sequence[str], split: str) -> list[str]:

@@ -249,7 +249,7 @@ def model_record(
     follows: Mapping[str, str],
 ) -> Model:
     """The record of a model: its folder and contents, how long it took, and how it was trained here."""
-    known: dict[str, Any] = {} if training is None else {"training": training}
+    known: dict[str, Any] = {"inode": folder.stat().st_ino} if training is None else {"training": training}
     if is_linearised(folder):
         known["linearised_at"] = space.record("base").fingerprint
     return Model(

@@ -122,7 +122,7 @@ class Workspace(Models):
             "weights": digest(self.contents("base", task)),
             "inputs": digest(repr(inputs)),
             "code": code(self.config, measure),
-            "settings": digest(*settings),
+            "settings": digest(self.precision, *settings),
         }
 
     def params(self, variant: Variant, plan: str) -> dict[str, Any]:

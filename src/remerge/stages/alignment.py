@@ -44,7 +44,7 @@ def made(bench: Bench) -> Alignment:
     deltas = bench.deltas(dict.fromkeys(tasks, 1))
     prints = bench.space.contents("base", *tasks)
     inputs = [bench.split(task, "validation").digest for task in tasks]
-    follows = [prints, inputs, bench.space.precision, INPUTS]
+    follows = [tasks, prints, inputs, bench.space.precision, INPUTS]
     key = digest(follows, code(config, Path(__file__)))
     names, journal = linear_weights(deltas), bench.space.journal(list[Aligned], "alignment")
     record = {

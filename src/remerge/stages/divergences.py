@@ -27,6 +27,10 @@ def made(space: Workspace, models: list[str]) -> dict[str, Divergences]:
             space.family, model, space.reference(task), config.evaluation.batch_size
         )
 
-    found = on_every_task(space, "divergences", Divergence, models, "validation", compute, code)
+    # A reference has the first of a task's validation inputs.
+    settings = [config.learning.references]
+    found = on_every_task(
+        space, "divergences", Divergence, models, "validation", compute, code, settings=settings
+    )
     records = [{"benchmark": config.benchmark, "model": m, "divergences": found[m]} for m in found]
     return {record.model: record for record in map(Divergences.model_validate, records)}

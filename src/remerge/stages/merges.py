@@ -75,6 +75,7 @@ class _Own:
 
     def __init__(self, bench: Bench, variant: Variant, plan: str) -> None:
         self.bench, self.variant, self.method = bench, variant, find(variant.method)
+        self.plan = plan
         self.settings = self.method.settings(bench.space.params(variant, plan))
 
     def seeded(self, seed: int) -> dict[str, Any]:
@@ -89,7 +90,8 @@ class _Own:
 
     def key(self, case: Case, seed: int) -> str:
         """Everything that the record depends on."""
-        return key_of_merge(self.bench, self.variant, self.method, self.seeded(seed), case, "test", seed)
+        settings = self.seeded(seed)
+        return key_of_merge(self.bench, self.variant, self.method, settings, case, self.plan, "test", seed)
 
     def record(self, case: Case, seed: int) -> dict[str, Any]:
         """Merge and score."""

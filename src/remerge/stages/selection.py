@@ -95,7 +95,8 @@ class _Trials:
     def _tried(self, case: Case, k: int) -> float | None:
         """The merit of a point on a merge; one of an earlier run comes from the journal."""
         setting, seed = self.settings[k], self.bench.config.seed
-        key = key_of_merge(self.bench, self.variant, self.method, setting, case, "validation", seed)
+        made = self.bench, self.variant, self.method, setting, case
+        key = key_of_merge(*made, self.name, "validation", seed)
         value: float | None = self.journal.recall(key, partial(self._merit, setting, case))
         return value
 

@@ -42,7 +42,10 @@ def made(bench: Bench) -> Weights:
     config, tasks = bench.config, list(bench.config.tasks)
     deltas = bench.deltas(dict.fromkeys(tasks, 1))
     prints = bench.space.contents("base", *tasks)
-    follows, journal = digest(prints, code(config, Path(__file__))), bench.space.journal(Tallies, "weights")
+    follows, journal = (
+        digest(tasks, prints, code(config, Path(__file__))),
+        bench.space.journal(Tallies, "weights"),
+    )
 
     matrices = linear_weights(deltas)
     tallies = [
