@@ -174,12 +174,14 @@ def test_the_command_that_runs_a_benchmark_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert launch.command("demo") == "remerge demo demo"
     assert launch.command("demo-t5") == "remerge demo t5"
-    assert launch.command("t5") == "remerge run t5.yaml"
+    assert launch.command("t5") == "remerge run results/t5/config.yaml"
     (tmp_path / "Snakefile").touch()
-    assert launch.command("mine") == "snakemake --configfile mine.yaml --"
+    assert launch.command("mine") == "snakemake --configfile results/mine/config.yaml --cores all --"
+    (tmp_path / "mine.yaml").touch()
+    assert launch.command("mine") == "snakemake --configfile mine.yaml --cores all --"
     (tmp_path / "config").mkdir()
     (tmp_path / "config/mine.yaml").touch()
-    assert launch.command("mine") == "snakemake --configfile config/mine.yaml --"
+    assert launch.command("mine") == "snakemake --configfile config/mine.yaml --cores all --"
 
 
 def rows_of(printed):

@@ -1,6 +1,6 @@
 """Reproducible experiments on model merging.
 
-`snakemake --configfile CONFIG` runs a benchmark; these commands do the rest.
+`snakemake --configfile CONFIG --cores all` runs a benchmark; these commands do the rest.
 Wrong input ends with one line on standard error and exit status 2.
 """
 
