@@ -131,6 +131,7 @@ def _compare(parsed: argparse.Namespace) -> None:
 def _check(parsed: argparse.Namespace) -> None:
     config = configuration.load(parsed.config)
     configuration.check(config)
+    configuration.check_sources(config)
     for remark in [*configuration.remarks(config), *needs.described(config)]:
         print(remark)
     if parsed.time:
