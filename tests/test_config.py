@@ -219,6 +219,11 @@ def test_prompts_are_checked_against_local_data_before_work(tmp_path):
         configuration.check(local(tmp_path, {"words": "x", "label": 0}))
 
 
+def test_the_template_is_not_yet_a_benchmark():
+    with pytest.raises(UserError, match=r"base\.source: models/BASE: no such folder: give a folder made by"):
+        configuration.check_sources(configuration.load(ROOT / "config/own.yaml"))
+
+
 def test_heads_of_local_experts_are_checked_before_work(tmp_path):
     (tmp_path / "expert").mkdir()
     (tmp_path / "expert/config.json").write_text(json.dumps({"id2label": {"0": "a", "1": "b", "2": "c"}}))

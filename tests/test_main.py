@@ -127,6 +127,32 @@ def test_help_lists_every_command_in_its_group(capsys):
     assert max(map(len, "\n".join([yours, stages, reference]).splitlines())) <= 80
 
 
+def test_a_commands_usage_names_the_program(capsys):
+    with pytest.raises(SystemExit):
+        main(["merge"])
+    said = capsys.readouterr().err
+    assert said.startswith("usage: remerge merge [-h] ") and "\nremerge merge: error: " in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["statistics", "w.yaml", "cola", "fishr"],
+            "unknown kind of statistics 'fishr', did you mean fisher?",
+        ),
+        (
+            ["share", "w.yaml", "ties", "1"],
+            "batch ties has no shares, since shards is 1: run remerge batch",
+        ),
+        (["verify", "cola"], "cola: not the folder of a run (no config.yaml): name results/<benchmark>"),
+        (["verify", "gone"], "gone: not the folder of a run (no config.yaml): name results/<benchmark>"),
+    ],
+)
+def test_words_that_name_nothing(world, capsys, words, said):
+    assert run(capsys, *words) == (2, [f"remerge: {said}"])
+
+
 def test_a_shell_completes_commands_options_and_files(tmp_path, capsys):
     assert main(["completion", "bash"]) == 0
     script = tmp_path / "completion"
@@ -151,7 +177,28 @@ def test_data_that_are_not_there(world, capsys):
     raw = yaml.safe_load(world.read_text())
     raw["tasks"]["cola"]["source"] = "./nowhere"
     world.write_text(yaml.safe_dump(raw))
-    assert run(capsys, "check", world) == (2, ["remerge: nowhere: no such folder"])
+    said = "tasks.cola.source: nowhere: no such folder: give a folder of .jsonl, .csv or .parquet files"
+    for command in (["check", world], ["data", world, "cola"]):
+        assert run(capsys, *command) == (2, [f"remerge: {said}"])
+
+
+@pytest.mark.parametrize("key", ["base.source", "tasks.cola.expert"])
+def test_models_that_are_not_there(world, capsys, key):
+    raw = yaml.safe_load(world.read_text())
+    *places, last = key.split(".")
+    found = raw
+    for place in places:
+        found = found[place]
+    found[last] = "./nowhere"
+    world.write_text(yaml.safe_dump(raw))
+    assert run(capsys, "check", world) == (
+        2,
+        [f"remerge: {key}: nowhere: no such folder: give a folder made by save_pretrained"],
+    )
+    stage = {"base": ["base", world], "tasks": ["experts", world, "cola"]}[places[0]]
+    if places[0] == "tasks":
+        assert main(["base", str(world)]) == 0
+    assert run(capsys, *stage)[1][0].startswith(f"remerge: {key}: ./nowhere: no such folder")
 
 
 def test_a_benchmark_is_run_with_snakemakes_own_options(world, capfd):
@@ -162,6 +209,10 @@ def test_a_benchmark_is_run_with_snakemakes_own_options(world, capfd):
     assert main(["demo", "t5", "results/demo-t5/data/qasc.json", "-n"]) == 0
     out, err = capfd.readouterr()
     assert "Data of qasc" in out + err
+    # The value of an option is no name.
+    assert main(["demo", "--cores", "1", "-n", "--", "results/demo/data/cola.json"]) == 0
+    out, err = capfd.readouterr()
+    assert "Data of cola" in out + err
     assert main(["demo", "nope"]) == 2
     assert "unknown miniature 'nope', known: approximate, demo, " in capfd.readouterr().err
     world.write_text("x: 1")
@@ -174,12 +225,14 @@ def test_the_command_that_runs_a_benchmark_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert launch.command("demo") == "remerge demo demo"
     assert launch.command("demo-t5") == "remerge demo t5"
-    assert launch.command("t5") == "remerge run t5.yaml"
+    assert launch.command("t5") == "remerge run results/t5/config.yaml"
     (tmp_path / "Snakefile").touch()
-    assert launch.command("mine") == "snakemake --configfile mine.yaml --"
+    assert launch.command("mine") == "snakemake --configfile results/mine/config.yaml --cores all --"
+    (tmp_path / "mine.yaml").touch()
+    assert launch.command("mine") == "snakemake --configfile mine.yaml --cores all --"
     (tmp_path / "config").mkdir()
     (tmp_path / "config/mine.yaml").touch()
-    assert launch.command("mine") == "snakemake --configfile config/mine.yaml --"
+    assert launch.command("mine") == "snakemake --configfile config/mine.yaml --cores all --"
 
 
 def rows_of(printed):

@@ -81,7 +81,7 @@ def test_parquet_round_trip_gives_the_same_bytes(tmp_path):
         ({"answers": ["no", "yes"], "target": "idx"}, "has no answer"),
         ({"splits": {"train": "train", "validation": "train", "test": "exam"}}, "no file exam"),
         ({"sizes": {"train": 30, "validation": 40, "test": 7}}, "nothing left for train"),
-        ({"source": "/nowhere"}, "/nowhere: no such folder"),
+        ({"source": "/nowhere"}, "tasks.parity.source: /nowhere: no such folder"),
     ],
 )
 def test_wrong_data_gets_one_line(tmp_path, monkeypatch, changes, words):

@@ -8,7 +8,8 @@ from pathlib import Path
 import yaml
 
 given = globals()["snakemake"]
-base, *experts = (json.loads(Path(record).read_text())["path"] for record in given.input)
+# Resolved: mergekit takes a relative path of two parts for an id on the hub.
+base, *experts = (str(Path(json.loads(Path(record).read_text())["path"]).resolve()) for record in given.input)
 weights = {"density": given.params.density, "weight": 1.0}
 recipe = {
     "merge_method": "ties",

@@ -1,6 +1,6 @@
 """Reproducible experiments on model merging.
 
-`snakemake --configfile CONFIG` runs a benchmark; these commands do the rest.
+`snakemake --configfile CONFIG --cores all` runs a benchmark; these commands do the rest.
 Wrong input ends with one line on standard error and exit status 2.
 """
 
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Idle OpenMP threads must sleep instead of spinning, or parallel jobs starve each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     parser = _commands().parser
-    parsed, more = parser.parse_known_args(arguments)
+    parsed, more = parser.parse_known_args(_with_the_name(sys.argv[1:] if arguments is None else arguments))
     if more and parsed.handler not in (_run, _demo):
         parser.error(f"unrecognized arguments: {' '.join(more)}")
     parsed.more = more
@@ -54,6 +54,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _with_the_name(arguments: list[str]) -> list[str]:
+    """The arguments with a miniature's name after `demo`: a later word may be the value of an option."""
+    named = arguments[:1] != ["demo"] or (len(arguments) > 1 and not arguments[1].startswith("-"))
+    return arguments if named else ["demo", "demo", *arguments[1:]]
 
 
 def _close_bars() -> None:
@@ -131,6 +137,7 @@ def _compare(parsed: argparse.Namespace) -> None:
 def _check(parsed: argparse.Namespace) -> None:
     config = configuration.load(parsed.config)
     configuration.check(config)
+    configuration.check_sources(config)
     for remark in [*configuration.remarks(config), *needs.described(config)]:
         print(remark)
     if parsed.time:
@@ -157,6 +164,10 @@ def _demo(parsed: argparse.Namespace) -> int:
 def _verify(parsed: argparse.Namespace) -> int:
     # The paths of models that a run recorded are relative to the folder above results/.
     folder = parsed.results.resolve()
+    if not (folder / "config.yaml").is_file():
+        raise UserError(
+            f"{parsed.results}: not the folder of a run (no config.yaml): name results/<benchmark>"
+        )
     os.chdir(folder.parent.parent)
     os.environ["TQDM_DISABLE"] = "1"
     from remerge.report.run import Run
@@ -230,7 +241,9 @@ class _Commands:
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self.parser = parser
-        self.commands = parser.add_subparsers(required=True, metavar="command", help=argparse.SUPPRESS)
+        self.commands = parser.add_subparsers(
+            required=True, metavar="command", help=argparse.SUPPRESS, prog=parser.prog
+        )
 
     def group(self, title: str) -> None:
         """Begin a group of commands."""
@@ -297,7 +310,7 @@ def _add_yours(commands: _Commands) -> None:
     )
     text = "run a miniature benchmark: minutes on two cores, no network; accepts Snakemake's options"
     demo = commands.add("demo", _demo, text)
-    demo.add_argument("name", nargs="?", default="demo", help="another miniature, such as t5 or lora")
+    demo.add_argument("name", nargs="?", help="another miniature, such as t5 or lora; before any option")
     merge = commands.add("merge", _merge, "merge checkpoints into a new folder, without the pipeline")
     text = "carry out a mergekit configuration, if a remerge method makes the same merge"
     recipe = commands.add("mergekit", _mergekit, text, file=Path)

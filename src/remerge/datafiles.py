@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 
 from remerge.config import Task
 from remerge.errors import UserError
-from remerge.files import is_place
 
 READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
@@ -49,8 +48,6 @@ def read_source(task: Task, split: str) -> Any:
     try:
         if folder.is_dir():
             found = _read_file(*_split_file(folder, split), split)
-        elif is_place(task.source):
-            raise UserError(f"{folder}: no such folder")
         else:
             found = load_dataset(
                 task.source,

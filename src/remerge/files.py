@@ -14,6 +14,9 @@ from safetensors import SafetensorError
 
 from remerge.errors import UserError
 
+MODEL, DATA = "give a folder made by save_pretrained", "give a folder of .jsonl, .csv or .parquet files"
+"""The remedies where a folder of a model, or of data, is missing."""
+
 PARTIAL = ".partial~"
 """The beginning of the names of files and folders being written; machine and process follow."""
 
@@ -21,6 +24,21 @@ PARTIAL = ".partial~"
 def is_place(source: str) -> bool:
     """Whether a source of a model or data is a path on this machine, existing or not, and not a hub id."""
     return source[:1] in ("/", ".") or source.count("/") > 1
+
+
+def check_folder(key: str, source: str, remedy: str) -> None:
+    """Refuse a source that is a path on this machine, but no folder.
+
+    Args:
+        key: where the source is written.
+        source: a folder, or a hub id.
+        remedy: what to give instead.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if is_place(source) and not Path(source).is_dir():
+        raise UserError(f"{key}: {Path(source)}: no such folder: {remedy}")
 
 
 def _partial(path: Path) -> str:

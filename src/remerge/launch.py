@@ -50,9 +50,10 @@ def run(config: Path, more: Sequence[str]) -> int:
 def command(benchmark: str) -> str:
     """The command that runs a benchmark in the working directory; a target may follow it."""
     own = Path("config") / f"{benchmark}.yaml"
-    file = own if own.exists() else own.name  # a user's own may lie anywhere
+    # The last exists after every run, wherever its configuration lies and whatever `--config` changed in it.
+    file = next((f for f in (own, Path(own.name)) if f.exists()), Path("results", benchmark, "config.yaml"))
     if Path("Snakefile").exists():
-        return f"snakemake --configfile {file} --"
+        return f"snakemake --configfile {file} --cores all --"
     name = benchmark.removeprefix("demo-")
     with suppress(UserError):
         if miniature(name).stem == benchmark:

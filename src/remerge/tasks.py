@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from remerge.config import Task
 from remerge.datafiles import read_source
 from remerge.errors import UserError
-from remerge.files import write_with
+from remerge.files import DATA, check_folder, write_with
 from remerge.miniature import TASKS as MINIATURE
 from remerge.miniature import examples
 from remerge.records.data import Data, Examples
@@ -53,6 +53,7 @@ def make_splits(name: str, task: Task, seed: int) -> Made:
             raise UserError(f"tasks.{name}: the miniature world has no such task, known: {known}")
         sizes = task.sizes.model_dump()
         return Made({split: examples(name, split, sizes[split], seed) for split in SPLITS})
+    check_folder(f"tasks.{name}.source", task.source, DATA)
     sources: dict[str, Any] = {}
     left: dict[str, list[int]] = {}
     taken: dict[str, list[int]] = {}

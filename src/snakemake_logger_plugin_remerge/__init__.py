@@ -9,9 +9,12 @@ what people ask of a run; `--verbose` brings all of it, and so does its own log 
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from logging import LogRecord
 from pathlib import Path
+from typing import Any
 
+from snakemake.cli import parse_config
 from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -58,7 +61,8 @@ class LogHandler(LogHandlerBase):
             ours = Path(given.snakefile or "Snakefile").parent / "config/demo.yaml"
             files = given.configfile or [ours]
             _check_are_no_targets(files[1:])
-            config = configuration.load(*files)
+            # As the workflow does, which leaves its default configuration as it is.
+            config = configuration.load(*files, over=_overrides(given.config) if given.configfile else None)
         except UserError as error:
             print(f"remerge: {error}", file=sys.stderr)
             sys.exit(2)
@@ -94,6 +98,15 @@ class LogHandler(LogHandlerBase):
             elif event in SHOWN_OTHERWISE or str(record.msg).startswith(NOISE) or not record.msg:
                 return
         self.whole.handle(record)
+
+
+def _overrides(entries: Sequence[str] | None) -> dict[str, Any]:
+    """The keys that `--config` replaces."""
+    try:
+        found: dict[str, Any] = parse_config(entries)
+    except ValueError as error:
+        raise UserError(f"--config: {error}") from None
+    return found
 
 
 def _check_are_no_targets(files: list[Path]) -> None:

@@ -249,7 +249,11 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
         ),
         (
             {**PLAIN, "models": [{"model": "./missing", "parameters": {"weight": 1}}]},
-            "./missing: no such folder",
+            "mergekit.yml: models: ./missing: no such folder: give a folder made by save_pretrained",
+        ),
+        (
+            {**TIES, "base_model": "no/base", "models": weighed(1, 1)},
+            "mergekit.yml: base_model: no/base: neither a local folder nor",
         ),
     ],
 )

@@ -1,13 +1,22 @@
 """`remerge.merge` of models in memory: what it makes is what the folders make, and what is given stays."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    ResNetConfig,
+    ResNetForImageClassification,
+)
 
 import remerge
 from remerge.checkpoints.models import state_of
 from remerge.errors import UserError
+from remerge.folders.standalone import merge_folders
 
 PAIR = ["cola", "mnli"]
 
@@ -81,6 +90,23 @@ def test_heads_and_bodies(here, base, expert_folders, capsys):
     body = remerge.merge("average", load("model", AutoModel), [load(task) for task in PAIR])
     expected = remerge.merge("average", base, [expert_folders[t] for t in PAIR])
     close(state_of(body), {name.removeprefix("model."): tensor for name, tensor in expected.items()})
+
+
+def test_buffers_as_in_folders(here):
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    models = []
+    for seed, name in enumerate(("plain", "first", "second")):
+        torch.manual_seed(seed)
+        model = ResNetForImageClassification(config)
+        for buffer in model.buffers():
+            buffer.copy_(torch.rand(buffer.shape) if buffer.is_floating_point() else buffer + seed)
+        model.save_pretrained(name)
+        models.append(model)
+    made = remerge.merge("average", models[0], {"first": models[1], "second": models[2]})
+    merge_folders("average", "plain", ["first", "second"], Path("out"))
+    close(made.state_dict(), load("out", ResNetForImageClassification).state_dict())
+    means = [model.resnet.embedder.embedder.normalization.running_mean for model in (made, *models[1:])]
+    torch.testing.assert_close(means[0], (means[1] + means[2]) / 2)
 
 
 def test_half_precision_stays(here):

@@ -79,7 +79,7 @@ def test_models_that_speak(capsys, name, auto, family):
     base = MODELS / f"miniature-{name}"
     assert new("experts/first", "b=./second", base=base) == 0
     assert main(["check", "mine.yaml"]) == 2
-    assert "data/first: no such folder" in capsys.readouterr().err
+    assert "tasks.first.source: data/first: no such folder" in capsys.readouterr().err
     fill_in()
     config = checked(capsys)
     assert (config.base.family, config.base.dtype, list(config.tasks)) == (family, "float32", ["first", "b"])

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import yaml
-from projects import ROOT, Project, settings
+from projects import ROOT, Project, planned, settings
 
 
 def test_the_shown_sweep_runs(tmp_path: Path) -> None:
@@ -32,5 +32,13 @@ def test_the_shown_sweep_runs(tmp_path: Path) -> None:
     for rate in (0.001, 0.003):
         used = yaml.safe_load((tmp_path / f"results/demo-{rate}/config.yaml").read_text())
         assert used["finetune"]["learning_rate"] == rate and used["finetune"]["steps"] == 400
+        assert f"results are in results/demo-{rate}/" in done.stderr
+        # The file that the report names makes the same results again, where they are.
+        again = f"results/demo-{rate}/config.yaml"
+        assert (
+            f"snakemake --configfile {again} --cores all"
+            in Path(tmp_path, again).with_name("report.html").read_text()
+        )
+        assert not planned("--configfile", again, folder=tmp_path, root=tmp_path)
     page = (tmp_path / "results/rates.html").read_text()
     assert "demo-0.001" in page and "demo-0.003" in page

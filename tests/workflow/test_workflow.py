@@ -6,6 +6,7 @@ A copy of the project is run, so that its files may be edited.
 import ast
 import json
 import os
+import runpy
 import shutil
 import signal
 import socket
@@ -13,9 +14,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
+import yaml
 from projects import Project, asked, settings
 
 from remerge import config as configuration
@@ -288,6 +291,20 @@ def test_a_method_is_one_file_and_one_line(project):
     finally:
         shutil.rmtree(project.results / "merges/mine@share=0.25", ignore_errors=True)
         project.write(settings())
+
+
+def test_mergekit_is_told_where_models_are_not_their_ids(tmp_path, monkeypatch):
+    """A relative path of two parts, as a local source has, would be an id on the hub."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("base", "cola"):
+        Path(f"{name}.json").write_text(json.dumps({"path": f"models/{name}"}))
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: None)
+    params = SimpleNamespace(density=0.2, scale=1.0)
+    given = SimpleNamespace(input=["base.json", "cola.json"], output=["out"], log=["log"], params=params)
+    runpy.run_path(str(ROOT / "docs/own-rule/mergekit_ties.py"), {"snakemake": given})
+    recipe = yaml.safe_load(Path("out/mergekit.yml").read_text())
+    assert recipe["base_model"] == str(tmp_path / "models/base")
+    assert recipe["models"][0]["model"] == str(tmp_path / "models/cola")
 
 
 def test_a_rule_of_one_s_own_runs_another_tool(project):

@@ -27,33 +27,35 @@ from remerge.checkpoints.stored import (
 from remerge.contents import BESIDE, digest_of
 from remerge.errors import UserError
 from remerge.families.heads import Heads
-from remerge.files import is_place
+from remerge.files import MODEL, is_place
 
 # Everything that a model is loaded from, and its licence, but no weights in pickles.
 FILES = [*BESIDE, "*.safetensors", "*.py", "LICENSE*"]
 
 
-def locate(source: str, revision: str | None = None) -> Path:
+def locate(source: str, revision: str | None = None, key: str = "") -> Path:
     """The folder of a local or hub model; hub files are downloaded once and then found offline.
 
     Args:
         source: a folder, or a hub id, which may name a revision: ``name/model@revision``.
         revision: the revision, if `source` names none.
+        key: where the source is written, for error messages.
 
     Raises:
         UserError: no such folder, no such hub id, or it is not in the cache and the hub is out of reach.
     """
     if Path(source).is_dir():
         return Path(source)
+    where = f"{key}: {source}" if key else source
     if is_place(source):
-        raise UserError(f"{source}: no such folder")
+        raise UserError(f"{where}: no such folder: {MODEL}")
     name, _, own = source.partition("@")
     try:
         return Path(snapshot_download(name, revision=revision or own or None, allow_patterns=FILES))
     except (LocalEntryNotFoundError, RepositoryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         cause = type(error).__name__
         raise UserError(
-            f"{source}: neither a local folder nor available from the hub ({cause}): "
+            f"{where}: neither a local folder nor available from the hub ({cause}): "
             f"give the path of a save_pretrained folder, beginning with ./ or /"
         ) from None
 

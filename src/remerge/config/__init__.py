@@ -3,6 +3,7 @@
 from remerge.config.benchmark import RESULTS as RESULTS
 from remerge.config.benchmark import Config as Config
 from remerge.config.checking import check as check
+from remerge.config.checking import check_sources as check_sources
 from remerge.config.checking import remarks as remarks
 from remerge.config.reading import dump as dump
 from remerge.config.reading import load as load

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from remerge.config.benchmark import Config
 from remerge.config.sections import Task
 from remerge.errors import UserError
-from remerge.files import is_place, read_json
+from remerge.files import DATA, MODEL, check_folder, is_place, read_json
 from remerge.templates import columns
 
 if TYPE_CHECKING:
@@ -39,6 +39,18 @@ def check(config: Config, here: bool = True) -> None:
         if not config.base.speaks:
             _check_head(name, task)
     _check_room(config)
+
+
+def check_sources(config: Config) -> None:
+    """Check that local models and data are there; a plan can be made without them.
+
+    Raises:
+        UserError: a folder is missing; the message names its key.
+    """
+    check_folder("base.source", config.base.source, MODEL)
+    for name, task in config.tasks.items():
+        check_folder(f"tasks.{name}.expert", task.expert or "", MODEL)
+        check_folder(f"tasks.{name}.source", task.source, DATA)
 
 
 def remarks(config: Config) -> list[str]:

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,19 +48,28 @@ def merge_models(
             "the base is not a transformers model without adapters: load it again, as PEFT puts its layers "
             "into the model that it is given"
         )
-    whole = held(base)
+    whole = _held(base)
     read = {expert: _read(expert, model, whole) for expert, model in experts.items()}
     still = kept(whole, read)
     for expert, found in read.items():
         say({n.rpartition(".")[0] for n in found.own}, f"only in {expert}: not merged")
     weights = deltas_of({n: t for n, t in whole.tensors.items() if n not in still}, read, base.device)
     made: Any = deepcopy(base)
-    parameters = dict(made.named_parameters())
+    places = {**dict(made.named_parameters()), **dict(made.named_buffers())}
     for tensor, delta in chosen.function(weights, **settings):
-        theta = parameters[tensor]
+        theta = places[tensor]
         theta.copy_(rounded(tensor, delta.add_(weights.base[tensor]), theta.dtype))
     merged: PreTrainedModel = made.eval()
     return merged
+
+
+def _held(model: Any) -> Checkpoint:
+    """A model as a checkpoint with its stored buffers, such as a batch norm's means, as a folder has them."""
+    found, stored = held(model), model.state_dict()
+    # Whole numbers, such as a count of batches, are the base's in a merge of folders, too.
+    buffers = {n: b for n, b in model.named_buffers() if n in stored and b.is_floating_point()}
+    tensors = {**found.tensors, **buffers}
+    return replace(found, tensors={n: tensors[n] for n in stored if n in tensors})
 
 
 def _read(name: str, model: Any, base: Checkpoint) -> Expert:
@@ -72,5 +82,5 @@ def _read(name: str, model: Any, base: Checkpoint) -> Expert:
             adapter = read_adapter(own if own.is_dir() else Path(folder), base)
             return Expert(adapter.values, adapter.own, whole=False)
     if isinstance(model, PreTrainedModel):
-        return fitted(name, held(model), base)
+        return fitted(name, _held(model), base)
     raise UserError(f"expert {name} is a {type(model).__name__}: give a transformers or PEFT model")

@@ -112,6 +112,9 @@ def merge_recipe(file: Path, out: Path, device: str = "auto") -> None:
         UserError: no remerge method makes the merge that the file asks for, or as in `merge_folders`.
     """
     given = read_recipe(file)
+    for source in dict.fromkeys([given.base, *given.experts]):
+        # Once here, so that the message about a missing model names the file.
+        locate(source, key=f"{file}: {'models' if source in given.experts else 'base_model'}")
     params = [f"{name}={value!r}" for name, value in given.params.items()]
     merge_folders(given.method, given.base, given.experts, out, params, given.dtype, device)
 

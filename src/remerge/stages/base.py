@@ -21,7 +21,7 @@ def run(config: Config) -> None:
         sizes = config.base.miniature.model_dump()
         write_folder(folder, lambda empty: training.update(pretrain(empty, seed=config.seed, **sizes)))
     else:
-        folder = locate(config.base.source, config.base.revision)
+        folder = locate(config.base.source, config.base.revision, "base.source")
     model = family(config.base.family, folder).load(folder, space.dtype, space.device)
     record = model_record(space, "base", model, config.base.source, folder, started, training or None, {})
     record.write(space.folder, model="base")

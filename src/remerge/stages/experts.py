@@ -48,7 +48,8 @@ def run(config: Config, task: str) -> None:
             write_folder(folder, partial(space.family.save, trained))
             shutil.rmtree(kept)
     else:
-        folder = _existing(space, task, locate(source, config.task(task).expert_revision))
+        found = locate(source, config.task(task).expert_revision, f"tasks.{task}.expert")
+        folder = _existing(space, task, found)
     model = space.load_folder(folder, space.dtype)
     known, made = follows(space, task), source or "fine-tuned here"
     record = model_record(space, task, model, made, folder, started, training, known)

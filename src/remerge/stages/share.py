@@ -11,6 +11,8 @@ from remerge.stages._workspace import Workspace
 def run(config: Config, batch: str, share: int) -> None:
     """Make one share of a batch, counted from 1; `remerge batch` writes the records when all are made."""
     shares = batch_of(config, batch).shares(config)
+    if not shares:
+        raise UserError(f"batch {batch} has no shares, since shards is 1: run remerge batch")
     if not 1 <= share <= len(shares):
         raise UserError(f"batch {batch} has no share {share}: give a number from 1 to {len(shares)}")
     own, bench = shares[share - 1], Bench(config, Workspace(config, share))

@@ -7,13 +7,19 @@ from tqdm import tqdm
 
 from remerge import made
 from remerge.config import Config
+from remerge.config.sections import unknown
+from remerge.errors import UserError
 from remerge.files import write_with
 from remerge.measures import curvature
 from remerge.stages._workspace import Workspace
 
+KINDS = ["fisher", "grams"]
+
 
 def run(config: Config, task: str, kind: str) -> None:
     """Compute one kind of statistics of an expert on training inputs of its task."""
+    if kind not in KINDS:
+        raise UserError(unknown("kind of statistics", kind, KINDS))
     space = Workspace(config)
     examples = space.statistics_inputs(task)
     model = space.load(task, [task])
