@@ -1,5 +1,6 @@
 """A run that is alive keeps what it holds; what dead ones left goes."""
 
+import base64
 import fcntl
 import os
 import socket
@@ -75,12 +76,15 @@ def test_other_settings_are_refused_where_nothing_says_what_they_change(folder: 
     runs.must_know_what_changed(results, "seed: 1", False)
     results.mkdir(parents=True)
     (results / "config.yaml").write_text("seed: 0")
+    results = Path("results/b")
+    runs.must_know_what_changed(results, "seed: 1", False)  # nothing is made yet
+    (results / "base.json").touch()
     runs.must_know_what_changed(results, "seed: 0", False)
     runs.must_know_what_changed(results, "seed: 1", True)
     with pytest.raises(UserError, match=r"made with other settings, and .* run once with --forceall"):
         runs.must_know_what_changed(results, "seed: 1", False)
     (folder / ".snakemake/metadata").mkdir()
-    (folder / ".snakemake/metadata/x").touch()
+    (folder / ".snakemake/metadata" / base64.b64encode(b"results/b/base.json").decode()).touch()
     runs.must_know_what_changed(results, "seed: 1", False)
 
 

@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -63,13 +64,14 @@ def must_know_what_changed(folder: Path, settings: str, forced: bool | None) -> 
     Raises:
         UserError: the settings differ from those of the results, and nothing says which files depend on them.
     """
-    kept = folder / "config.yaml"
-    if forced or not kept.is_file() or any((STATE / "metadata").glob("*")):
+    kept, made = folder / "config.yaml", folder / "base.json"
+    noted = STATE / "metadata" / urlsafe_b64encode(str(made).encode()).decode()
+    if forced or not kept.is_file() or not made.is_file() or noted.exists():
         return
     if kept.read_text() != settings:
         raise UserError(
-            f"{kept}: made with other settings, and {STATE}/metadata is gone, which says what they "
-            "change: run once with --forceall, or name another benchmark"
+            f"{kept}: made with other settings, and {STATE}/metadata does not say what they change: run "
+            "once with --forceall, or name another benchmark"
         )
 
 
