@@ -119,10 +119,9 @@ def scoring(family: str, linear: bool = False) -> list[Path]:
     return [families()[family].file, PACKAGE / "measures" / "score.py", *more]
 
 
-def merging(plan: str, statistics: str | None = None) -> list[Path]:
+def merging(plan: str) -> list[Path]:
     """The files that make and judge a plan's merges, besides those of the method, without imports."""
-    files = ["stages/merges.py", "stages/selection.py", f"plans/{plan}.py"]
-    return [PACKAGE / file for file in [*files, *(["measures/curvature.py"] if statistics else [])]]
+    return [PACKAGE / file for file in ("stages/merges.py", "stages/selection.py", f"plans/{plan}.py")]
 
 
 def sources_of(method: str, params: Mapping[str, Any]) -> list[Path]:

@@ -47,8 +47,7 @@ def code_of(batch):
     """The code that a batch's choices and merges, and their scores, depend on."""
     method = batch.method
     plans = {plan for plan, _ in batch.choices} | {CONFIG.groups(v)[group] for v, group in batch.merges}
-    statistics = None if method in CONFIG.external else CONFIG.methods[method].statistics
-    merging = [file for plan in sorted(plans) for file in sources.merging(plan, statistics)]
+    merging = [file for plan in sorted(plans) for file in sources.merging(plan)]
     if method in CONFIG.external:
         return files_of(*SCORING, *merging)
     variants = [variant for variant in CONFIG.merge.variants if variant.method == method]

@@ -41,7 +41,7 @@ def key_of_merge(
             parts += [_inputs(bench, others, "validation"), config.seed]
         parts += [config.evaluation.watch] if split == "test" else []
     made = sources.sources_of(variant.method, settings)
-    return digest(parts, code(config, *made, *sources.merging(plan, method.needs.statistics)))
+    return digest(parts, code(config, *made, *sources.merging(plan)))
 
 
 def key_of_external(bench: Bench, print_of: str, case: Case) -> str:
