@@ -40,7 +40,7 @@ def best(rows: list[Row], columns: Iterable[Column]) -> frozenset[tuple[int, str
     """The best cell of each column among the merges, or several if they are printed as the same number."""
     marks = set()
     for column in columns:
-        values = {place: round(row[column.key], column.digits) for place, row in enumerate(rows)}
+        values = {place: round(row.get(column.key, nan), column.digits) for place, row in enumerate(rows)}
         merges = {p: v for p, v in values.items() if p in _merges(rows) and v == v}
         marks |= {(p, column.key) for p, v in merges.items() if v == max(merges.values())}
     return frozenset(marks)

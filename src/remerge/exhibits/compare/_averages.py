@@ -21,6 +21,5 @@ def averages(runs: list[Run], published: Callable[[Run, str], float]) -> Table:
         columns.append(Column(here, "ours", here, digits=1))
         columns.append(Column(f"{here}_paper", "paper", here, digits=1))
     ordered = sorted(rows.values(), key=lambda row: row["variant"] == "multitask")
-    filled = [{**dict.fromkeys((column.key for column in columns), float("nan")), **row} for row in ordered]
-    bold = best(filled, columns[1::2])
-    return Table(frame(filled, columns, "variant"), tuple(columns), bold, frozenset({2}))
+    bold = best(ordered, columns[1::2])
+    return Table(frame(ordered, columns, "variant"), tuple(columns), bold, frozenset({2}))

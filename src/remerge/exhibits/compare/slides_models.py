@@ -41,7 +41,6 @@ def build(runs: list[Run]) -> Table:
             if entry["paper"] == entry["paper"]:
                 row[f"{base}_paper"] = entry["paper"]
     ordered = sorted(rows.values(), key=lambda row: row["variant"] not in REFERENCES)
-    filled = [{**dict.fromkeys((column.key for column in columns), float("nan")), **row} for row in ordered]
-    unmerged = len([row for row in filled if row["variant"] in REFERENCES])
-    bold = best(filled, columns[2::2])
-    return Table(frame(filled, columns), tuple(columns), bold, frozenset({unmerged}))
+    unmerged = len([row for row in ordered if row["variant"] in REFERENCES])
+    bold = best(ordered, columns[2::2])
+    return Table(frame(ordered, columns), tuple(columns), bold, frozenset({unmerged}))
