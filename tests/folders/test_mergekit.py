@@ -101,6 +101,7 @@ FILES = {
         "parameters": {"t": 0.3},
     },
     "multislerp": {"merge_method": "multislerp", "base_model": "model", "models": weighed(0.9, 0.3)},
+    "model stock": {"merge_method": "model_stock", **DIFFERENCES, "parameters": {"filter_wise": False}},
 }
 
 
@@ -246,6 +247,14 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
                 "parameters": {"normalize_weights": False},
             },
             "parameters.normalize_weights: remerge normalises the weights: write true",
+        ),
+        (
+            {"merge_method": "model_stock", "base_model": "model", "models": [{"model": "cola"}]},
+            "models: model_stock takes two models or more beside the base",
+        ),
+        (
+            {**TIES, "merge_method": "model_stock", "parameters": {"filter_wise": True}},
+            "parameters.filter_wise: remerge goes by whole tensors: write false",
         ),
         (
             {**PLAIN, "models": [{"model": "./missing", "parameters": {"weight": 1}}]},

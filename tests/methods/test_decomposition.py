@@ -166,6 +166,41 @@ def test_iso_c_is_the_papers(base, experts):
     close(remerge.merge("iso_c", base, experts, scale=0.8), added(base, merge))
 
 
+@pytest.mark.parametrize("common", [0.0, 0.5, 1.0])
+def test_iso_cts_is_the_authors(base, experts, common):
+    def merge(name):
+        tau = taus(base, experts, name)
+        if name not in LINEAR:
+            return tau.mean(dim=0)
+        r = min(tau.shape[1:])
+        own = round((r - int(common * r)) / 3)
+        U, s, Vt = (part[: r - 3 * own] for part in top_first(tau.sum(dim=0)))
+        spaces = [(U, s, Vt)]
+        for delta in tau:
+            spaces.append(tuple(part[:own] for part in top_first(delta - U.T @ U @ delta)))
+        U, s, Vt = (torch.cat(parts) for parts in zip(*spaces, strict=True))
+        (P, _, Q), (R, _, S) = (torch.linalg.svd(M, full_matrices=False) for M in (U.T, Vt))
+        return 0.8 * s.mean() * P @ Q @ R @ S
+
+    close(remerge.merge("iso_cts", base, experts, common=common, scale=0.8), added(base, merge))
+
+
+def top_first(M):
+    U, s, Vt = torch.linalg.svd(M, full_matrices=False)
+    return U.T, s, Vt
+
+
+def test_iso_cts_makes_no_direction_of_rounding():
+    """Experts of rank 2 in one subspace: beyond what they have in common, there is nothing."""
+    generator = torch.Generator().manual_seed(0)
+    B, A = torch.randn(60, 2, generator=generator), torch.randn(2, 50, generator=generator)
+    base = {"0.w": torch.zeros(60, 50)}
+    experts = [{"0.w": B @ torch.diag(torch.tensor(s)) @ A} for s in ([1.0, 2.0], [3.0, 1.0], [2.0, 2.0])]
+    merged = remerge.merge("iso_cts", base, experts, common=1.0)
+    close(merged, remerge.merge("iso_c", base, experts), 1e-4)
+    assert int(torch.linalg.matrix_rank(merged["0.w"], rtol=1e-4)) == 2
+
+
 @pytest.mark.parametrize("shape", [(20, 30), (30, 20), (5, 40), (40, 5)])
 def test_decompose_is_the_svd(shape):
     M = torch.randn(shape, generator=torch.Generator().manual_seed(0))
@@ -228,11 +263,12 @@ def lora():
     return base, factored, dense
 
 
-ALL = ["average", "task_arithmetic", "multi_slerp", "karcher", "ties", "dare", "dare_ties"]
+ALL = ["average", "task_arithmetic", "multi_slerp", "karcher", "model_stock", "ties", "dare", "dare_ties"]
+ALL += ["consensus", "sce"]
 
 
 @pytest.mark.parametrize(
-    "method", [*ALL, "breadcrumbs", "della", "drm_h", "drm_v", "knots", "tsv_m", "iso_c"]
+    "method", [*ALL, "breadcrumbs", "della", "drm_h", "drm_v", "knots", "tsv_m", "iso_c", "iso_cts"]
 )
 def test_lora_as_factors_is_lora_dense(lora, method):
     base, factored, dense = lora
@@ -246,7 +282,7 @@ def test_slerp_of_lora(lora):
     close(remerge.merge("slerp", base, two[0]), remerge.merge("slerp", base, two[1]), 1e-4)
 
 
-@pytest.mark.parametrize("method", ["drm_h", "drm_v", "knots", "tsv_m", "iso_c"])
+@pytest.mark.parametrize("method", ["drm_h", "drm_v", "knots", "tsv_m", "iso_c", "iso_cts"])
 def test_factors_are_never_multiplied_out(lora, method, monkeypatch):
     base, factored, _ = lora
     shapes = []
@@ -276,6 +312,8 @@ def test_factors_are_never_multiplied_out(lora, method, monkeypatch):
         ("dare_ties", {"seed": 3}),
         ("breadcrumbs", {"density": 0.4}),
         ("della", {}),
+        ("consensus", {}),
+        ("sce", {}),
         ("drm_h", {"density": 0.4}),
         ("drm_v", {}),
         ("knots", {}),

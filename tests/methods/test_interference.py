@@ -232,6 +232,40 @@ def test_breadcrumbs_are_mergekits_where_nothing_ties():
     close(remerge.merge("breadcrumbs", base, experts, density=0.4, outliers=0.02), expected)
 
 
+@pytest.mark.parametrize("density", [0.2, 0.5, 1.0])
+def test_sce_is_mergekits(base, experts, density):
+    expected = merge_state_dicts(
+        {"base": base, **experts}, "sce", base="base", parameters={"select_topk": density}
+    )
+    close(remerge.merge("sce", base, experts, density=density), expected)
+
+
+def test_sce_weighs_experts_by_what_was_selected_of_them():
+    """By hand: two of four entries are selected, of which the experts have 5 and 45 in squares."""
+    base = {"w": torch.zeros(4)}
+    experts = [{"w": torch.tensor([1.0, 2, 5, 0.1])}, {"w": torch.tensor([6.0, -3, 5, 0.2])}]
+    expected = {"w": torch.tensor([(5 * 1 + 45 * 6) / 50, -3.0, 0, 0])}
+    close(remerge.merge("sce", base, experts, density=0.7), expected)
+    small = [{"w": 1e-5 * state["w"]} for state in experts]
+    close(remerge.merge("sce", base, small, density=0.7), {"w": 1e-5 * expected["w"]})
+
+
+@pytest.mark.parametrize(("strictness", "agreement"), [(0.2, 2), (0.4, 2), (0.6, 3), (1.0, 1), (0.4, 9)])
+def test_consensus_is_the_authors(base, experts, strictness, agreement):
+    """With masks of all tasks from the sum of the task vectors; of nine tasks, all three there are."""
+
+    def merge(name):
+        tau = taus(base, experts, name)
+        masks = tau.abs() > strictness * (base[name].double() + tau.sum(dim=0) - base[name] - tau).abs()
+        return 0.3 * tau.sum(dim=0) * (masks.sum(dim=0) >= min(agreement, 3))
+
+    params = {"strictness": strictness, "agreement": agreement, "scale": 0.3}
+    merged = remerge.merge("consensus", base, experts, **params)
+    close(merged, added(base, merge))
+    changed = merged["layers.1.mlp.weight"] != base["layers.1.mlp.weight"]
+    assert 0 < int(changed.sum()) < changed.numel()
+
+
 def test_della_draws_by_rank_and_divides_by_the_probability(base, experts):
     density, epsilon, seed = 0.5, 0.3, 2
 

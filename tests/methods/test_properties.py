@@ -22,17 +22,22 @@ PARAMS = {
     "task_arithmetic": {},
     "multi_slerp": {},
     "karcher": {},
+    "model_stock": {},
     "ties": {"density": 0.5},
     "dare": {"density": 0.5},
     "dare_ties": {"density": 0.5},
     "breadcrumbs": {"density": 0.5},
     "della": {"density": 0.5},
+    "consensus": {},
+    "sce": {"density": 0.5},
     "drm_h": {},
     "drm_v": {},
     "knots": {},
     "tsv_m": {},
     "iso_c": {},
+    "iso_cts": {},
 }
+SPHERICAL = [name for name in PARAMS if find(name).family == "spherical"]
 RESCALES = [name for name in PARAMS if find(name).rescales]
 
 
@@ -67,7 +72,7 @@ def test_order_of_experts_does_not_matter(method, world):
     close(turned, merged, 1e-3 if find(method).family == "decomposition" else 2e-5)
 
 
-@pytest.mark.parametrize("method", ["average", "multi_slerp", "karcher"])
+@pytest.mark.parametrize("method", ["average", "multi_slerp", "karcher", "model_stock", "sce"])
 @SETTINGS
 @given(world=worlds(most=1), T=st.integers(1, 5))
 def test_identical_experts_give_that_expert(method, world, T):
@@ -83,6 +88,7 @@ def test_identical_experts_give_that_expert(method, world, T):
         ("dare", {"density": 1.0, "scale": 0.25}),
         ("breadcrumbs", {"density": 1.0, "outliers": 0.0, "scale": 0.25}),
         ("della", {"density": 1.0, "epsilon": 0.0}),
+        ("consensus", {"strictness": 0.3, "agreement": 4, "scale": 0.25}),
         ("task_arithmetic", {"scale": 0.25}),
         ("drm_h", {"density": 1.0, "tolerance": 0.0}),
         ("drm_v", {"density": 1.0, "tolerance": 0.0}),
@@ -112,7 +118,7 @@ def test_karcher_of_identical_weights(world, T):
 
 
 def test_which_methods_rescale():
-    rescale = "task_arithmetic ties dare dare_ties breadcrumbs della drm_h drm_v knots tsv_m"
+    rescale = "task_arithmetic ties dare dare_ties breadcrumbs della consensus sce drm_h drm_v knots tsv_m"
     assert {name for name, method in remerge.methods().items() if method.rescales} == set(rescale.split())
 
 
@@ -146,7 +152,7 @@ def test_scale_of_iso_c_scales_linear_layers_alone(world, scale):
         )
 
 
-@pytest.mark.parametrize("method", [m for m in PARAMS if m not in ("multi_slerp", "karcher")])
+@pytest.mark.parametrize("method", [m for m in PARAMS if m not in SPHERICAL])
 @SETTINGS
 @given(world=worlds(most=1))
 def test_experts_that_equal_the_base_give_the_base(method, world):

@@ -13,6 +13,7 @@ RECIPES = [
     ("task_arithmetic", {"scale": {"mnli": -0.4, "cola": 0.5}}),
     ("slerp", {"t": 0.3, "of": "weights"}),
     ("multi_slerp", {"weights": [0.9, 0.3]}),
+    ("model_stock", {}),
     ("ties", {"scope": "tensor", "density": 0.3, "scale": 0.8}),
     ("ties", {"scope": "tensor", "density": 0.3, "scale": 0.4, "aggregate": "sum"}),
 ]
@@ -40,7 +41,8 @@ def test_a_recipe_makes_the_merge(base, experts, method, params):
         ("ties", {}),
         ("ties", {"scope": "tensor", "scale": [0.5, 1.0]}),
         *((name, {}) for name in ("dare", "dare_ties", "breadcrumbs", "della", "drm_h", "drm_v", "knots")),
-        *((name, {}) for name in ("tsv_m", "iso_c", "fisher", "regmean", "divmerge", "adamerging")),
+        *((name, {}) for name in ("consensus", "sce", "tsv_m", "iso_c", "iso_cts", "fisher", "regmean")),
+        *((name, {}) for name in ("divmerge", "adamerging")),
     ],
     ids=str,
 )

@@ -69,6 +69,18 @@ def test_multi_slerp_is_mergekits(base, experts, weights):
     assert torch.equal(merged["norm.bias"], base["norm.bias"])
 
 
+def test_model_stock_is_mergekits(base, experts):
+    """Also where one expert has not changed a tensor, and where none has."""
+    expected = merge_state_dicts({"base": base, **experts}, "model_stock", base="base")
+    close(remerge.merge("model_stock", base, experts), expected)
+
+
+def test_model_stock_of_orthogonal_and_of_opposite_experts_is_the_base():
+    base = {"w": torch.zeros(4)}
+    for vectors in (torch.eye(4)[:3], torch.tensor([[1.0, 0, 0, 2], [-3, 0, 0, -6]])):
+        close(remerge.merge("model_stock", base, [{"w": v} for v in vectors]), base)
+
+
 def test_karcher_is_mergekits_on_task_vectors(base, experts):
     expected = merge_state_dicts(minus(experts, base), "karcher", parameters={"max_iter": 200, "tol": 1e-6})
     merged = remerge.merge("karcher", base, experts)

@@ -246,6 +246,14 @@ def _multislerp(given: _Settings) -> tuple[str, dict[str, Any]]:
     return "multi_slerp", {"weights": [weight / total for weight in weights]}
 
 
+def _model_stock(given: _Settings) -> tuple[str, dict[str, Any]]:
+    if len(given.models) < 2:
+        raise UserError(f"{given.where}: models: model_stock takes two models or more beside the base")
+    if given.flag("filter_wise", False):
+        raise UserError(f"{given.where}: parameters.filter_wise: remerge goes by whole tensors: write false")
+    return "model_stock", {}
+
+
 def _divisor(given: _Settings, weights: Sequence[float]) -> float:
     total = math.fsum(weights)
     if abs(total) < 1e-8:
@@ -261,5 +269,6 @@ METHODS: Mapping[str, Callable[[_Settings], tuple[str, dict[str, Any]]]] = {
     "ties": _ties,
     "slerp": _slerp,
     "multislerp": _multislerp,
+    "model_stock": _model_stock,
 }
 """The methods that both have, by mergekit's names: from settings to remerge's method and parameters."""

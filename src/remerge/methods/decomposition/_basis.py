@@ -73,22 +73,46 @@ def joint(
     return (Q @ u.contiguous()).float(), _blocks(C.float(), len(stack))
 
 
-def singular(delta: Tensor | LowRank) -> tuple[Tensor, Tensor, Tensor]:
-    """The thin SVD of a matrix up to its numerical rank, float32: U ``[n, r]``, Σ ``[r]``, Vᵀ ``[r, m]``."""
+def summed(stack: Tensor | list[LowRank]) -> Tensor | LowRank:
+    """The sum of all deltas; of low-rank ones, as a single one."""
+    if isinstance(stack, Tensor):
+        return stack.sum(dim=0)
+    return LowRank(
+        torch.cat([delta.B.float() * delta.scaling for delta in stack], dim=1),
+        torch.cat([delta.A.float() for delta in stack]),
+    )
+
+
+def singular(delta: Tensor | LowRank, absolute: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+    """The thin SVD of a matrix up to its numerical rank, float32: U ``[n, r]``, Σ ``[r]``, Vᵀ ``[r, m]``.
+
+    Singular values of at most ``absolute`` are left out, too.
+    """
     if isinstance(delta, Tensor):
-        U, C = decompose(delta)
+        U, C = decompose(delta, absolute=absolute)
     else:
         Q, R = torch.linalg.qr(delta.B.double())
-        u, C = decompose(R @ delta.A.double() * delta.scaling)
+        u, C = decompose(R @ delta.A.double() * delta.scaling, absolute=absolute)
         U, C = (Q @ u).float(), C.float()
     sigma = C.norm(dim=1)
     return U, sigma, C / sigma[:, None]
+
+
+def top(delta: Tensor | LowRank, kept: int, absolute: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+    """Copies of the top singular triplets, with vectors in rows, so that the others leave memory."""
+    U, sigma, Vt = singular(delta, absolute)
+    return U.T[:kept].clone(), sigma[:kept], Vt[:kept].clone()
 
 
 def nearest_orthogonal(M: Tensor) -> Tensor:
     """The polar factor U Vᵀ of M, the nearest matrix with orthonormal rows or columns."""
     U, _, Vt = singular(M)
     return U @ Vt
+
+
+def rounding(side: int) -> float:
+    """The largest singular value of float32's rounding noise, relative to that of a matrix of this side."""
+    return math.sqrt(side) * torch.finfo(torch.float32).eps
 
 
 def _blocks(C: Tensor, count: int) -> Tensor:
@@ -101,8 +125,7 @@ def _left(parts: Tensor, relative: float, absolute: float) -> tuple[Tensor, Tens
     The parts are ``[T, n, m]`` with n at most T·m; `decompose` says which singular values are kept.
     """
     count, n, m = parts.shape
-    # The noise of rounding to float32, whose largest singular value grows with the root of a side.
-    relative = max(relative, math.sqrt(count * m) * torch.finfo(torch.float32).eps)
+    relative = max(relative, rounding(count * m))
     # The squares of kept values are well above float32's rounding, and at this width float64 costs twice as
     # much.
     rough = n >= WIDE and relative >= 0.01

@@ -1,11 +1,10 @@
 """Iso-C: the summed delta with all its singular values made equal."""
 
-import torch
 from torch import Tensor
 
-from remerge.deltas import Deltas, LowRank, Merged
+from remerge.deltas import Deltas, Merged
 from remerge.methods import Scale, method
-from remerge.methods.decomposition._basis import linear_weights, singular
+from remerge.methods.decomposition._basis import linear_weights, singular, stacked, summed
 
 
 @method(label="Iso-C", citation="Marczak et al., 2025, No Task Left Behind, arXiv:2502.04959")
@@ -28,16 +27,7 @@ def iso_c(deltas: Deltas, *, scale: Scale = 1.0) -> Merged:
     def merge(name: str) -> Tensor:
         if name not in linear:
             return mean.delta(name)
-        factors = deltas.factors(name)
-        U, sigma, Vt = singular(concatenated(factors) if factors else deltas[name].sum(dim=0))
+        U, sigma, Vt = singular(summed(stacked(deltas, name)))
         return (U * (scale * sigma.mean())) @ Vt
 
     return deltas.tensorwise(merge)
-
-
-def concatenated(factors: list[LowRank]) -> LowRank:
-    """The sum of low-rank deltas, as a single one."""
-    return LowRank(
-        torch.cat([delta.B.float() * delta.scaling for delta in factors], dim=1),
-        torch.cat([delta.A.float() for delta in factors]),
-    )

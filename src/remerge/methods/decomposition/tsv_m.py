@@ -1,11 +1,10 @@
 """TSV-M: the top singular vectors of every task, made orthogonal to each other."""
 
 import torch
-from torch import Tensor
 
 from remerge.deltas import Combined, Deltas, LowRank
 from remerge.methods import Scales, method, per_expert
-from remerge.methods.decomposition._basis import linear_weights, nearest_orthogonal, singular, stacked
+from remerge.methods.decomposition._basis import linear_weights, nearest_orthogonal, stacked, top
 
 
 @method(label="TSV-M", citation="Gargiulo et al., 2025, Task Singular Vectors, arXiv:2412.00081")
@@ -31,18 +30,12 @@ def tsv_m(deltas: Deltas, *, scale: Scales = 1.0) -> Combined:
             return None
         stack = stacked(deltas, name)
         kept = max(1, min(stack[0].shape) // len(stack))
-        top = [_top(delta, kept) for delta in stack]
-        U, sigma, Vt = (torch.cat(parts) for parts in zip(*top, strict=True))
+        triplets = [top(delta, kept) for delta in stack]
+        U, sigma, Vt = (torch.cat(parts) for parts in zip(*triplets, strict=True))
         # One row per task: 1 at its own triplets.
-        own = torch.block_diag(*(torch.ones_like(s[None]) for _, s, _ in top))  # type: ignore[no-untyped-call]
+        own = torch.block_diag(*(torch.ones_like(s[None]) for _, s, _ in triplets))  # type: ignore[no-untyped-call]
         return LowRank(nearest_orthogonal(U.T), (own * sigma)[:, :, None] * nearest_orthogonal(Vt))
 
     count = len(deltas.experts)
     prepared = deltas.map(lambda tau, name, where: tau.div_(count)).replace(form)
     return prepared.combine(per_expert(scale, deltas.experts, "tsv_m: scale"))
-
-
-def _top(delta: Tensor | LowRank, kept: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Copies of the top singular triplets, with vectors in rows, so that the others leave memory."""
-    U, sigma, Vt = singular(delta)
-    return U.T[:kept].clone(), sigma[:kept], Vt[:kept].clone()
