@@ -72,7 +72,7 @@ class LogHandler(LogHandlerBase):
             told.nocolor,
             stream,
             DefaultFormatter(told.quiet, told.show_failed_logs),
-            DefaultFilter(told.quiet, told.debug_dag, told.verbose, told.dryrun, told.printshellcmds),  # type: ignore[arg-type]
+            DefaultFilter(told.quiet, told.debug_dag, told.verbose, told.dryrun, told.printshellcmds),
         )
         self.screen = Screen(config, stream)
         self.talks = told.verbose or told.dryrun or told.printshellcmds or told.debug_dag or bool(told.quiet)
