@@ -45,6 +45,8 @@ METHODS = {
     "dare_ties": ("dare_ties", {"density": 0.2}),
     "breadcrumbs": ("breadcrumbs", {"density": 0.1}),
     "della": ("della", {"density": 0.2}),
+    "model_stock": ("model_stock", {}),
+    "sce": ("sce", {"select_topk": 0.1}),
 }
 
 
@@ -142,11 +144,11 @@ def mergekit(
     from mergekit.merge_methods import merge_state_dicts
 
     models: dict[object, dict[str, Tensor]] = dict(enumerate(experts))
+    if name not in ("karcher", "model_stock", "sce"):
+        params = {"weight": 1.0, **params}
     if name in ("linear", "karcher"):
-        given = {"weight": 1.0} if name == "linear" else {}
-        return partial(merge_state_dicts, models, name, parameters=given)
-    models["base"] = base
-    return partial(merge_state_dicts, models, name, base="base", parameters={"weight": 1.0, **params})
+        return partial(merge_state_dicts, models, name, parameters=params)
+    return partial(merge_state_dicts, {**models, "base": base}, name, base="base", parameters=params)
 
 
 def decomposition(args: argparse.Namespace) -> None:
@@ -244,7 +246,9 @@ def main() -> None:
         "--dtype", nargs="+", choices=["float32", "bfloat16"], default=["float32", "bfloat16"]
     )
     parser.add_argument(
-        "--methods", nargs="+", choices=[*METHODS, "drm_h", "drm_v", "tsv_m", "iso_c", "knots"]
+        "--methods",
+        nargs="+",
+        choices=[*METHODS, "consensus", "drm_h", "drm_v", "tsv_m", "iso_c", "iso_cts", "knots"],
     )
     parser.add_argument("--matrices", nargs="+", type=pair, default=[(896, 896), (4864, 896)])
     parser.add_argument("--device", default="cpu")

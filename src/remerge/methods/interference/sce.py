@@ -60,5 +60,6 @@ def sce(deltas: Deltas, *, density: Share = 0.1, scale: Scales = 1.0) -> Combine
 
 
 def variance(tau: Tensor) -> Tensor:
-    """The variance over the experts of each entry of ``[T, n]``."""
-    return tau.var(dim=0, correction=0)
+    """The variance over the experts of each entry of ``[T, n]``: exactly 0 where all are equal."""
+    mean = tau[0] + (tau - tau[0]).mean(dim=0)
+    return (tau - mean).square_().mean(dim=0)
