@@ -88,6 +88,7 @@ def _stage(name: str, arguments: list[str]) -> Handler:
     def handle(parsed: argparse.Namespace) -> None:
         # Before the imports, which may take seconds: most mistakes are found here.
         config = configuration.load(parsed.config)
+        config = config.model_copy(update={"device": devices.only(config.device)})
         values = [getattr(parsed, argument) for argument in arguments]
         if end_with_the_run() and config.device in ("auto", "cuda"):
             devices.take(needs.of_job(config, name, values, gpu=True).device)
@@ -154,6 +155,7 @@ def _check(parsed: argparse.Namespace) -> None:
     if parsed.time:
         from remerge import timing
 
+        config = config.model_copy(update={"device": devices.only(config.device)})
         _prepare(config)
         for line in timing.described(config):
             print(line)
