@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+from projects import settings
+
+from remerge import devices
+from remerge.__main__ import main
 
 JOB = "import sys, os; from remerge import devices; devices.take(int(sys.argv[1]))\n"
 JOB += "print(os.environ.get('CUDA_VISIBLE_DEVICES'), flush=True); sys.stdin.read()"
@@ -101,3 +106,36 @@ def test_a_folder_that_somebody_else_made_is_refused(jobs: Jobs) -> None:
     _, said_of_it = job.communicate()
     assert job.returncode and "is not a folder of this user: remove it, or set TMPDIR" in said_of_it
     assert not [*(jobs.folder / "elsewhere").iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("device", "before", "after"),
+    [
+        ("cuda:1", None, "1"),
+        ("cuda:1", "GPU-aa,GPU-bb", "GPU-bb"),
+        ("cuda:2", "0,1", ""),
+        ("cuda", "0,1", "0,1"),
+        ("auto", None, None),
+    ],
+)
+def test_a_gpu_that_is_numbered_is_the_only_one_that_is_seen(
+    monkeypatch: pytest.MonkeyPatch, device: str, before: str | None, after: str | None
+) -> None:
+    """Transformers would train on the first, where no batch is."""
+    monkeypatch.setenv(devices.VISIBLE, before or "")
+    if before is None:
+        monkeypatch.delenv(devices.VISIBLE)
+    assert devices.only(device) == device.partition(":")[0]
+    assert os.environ.get(devices.VISIBLE) == after
+
+
+def test_a_stage_computes_on_the_gpu_that_is_numbered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(devices.VISIBLE, "5,6,7")
+    found = []
+    monkeypatch.setattr("remerge.stages.scores.run", lambda config: found.append(config.device))
+    Path("c.yaml").write_text(yaml.safe_dump(settings() | {"device": "cuda:2"}))
+    assert main(["scores", "c.yaml"]) == 0
+    assert found == ["cuda"] and os.environ[devices.VISIBLE] == "7"

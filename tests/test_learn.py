@@ -1,5 +1,7 @@
 """Learned coefficients against autograd through the merge, and at known optima."""
 
+import weakref
+
 import pytest
 import torch
 from recording import Kept, OnACpu, Waits, on_a_cpu
@@ -397,6 +399,33 @@ def test_steps_of_more_shapes_or_that_cannot_be_recorded_are_run(
             found = run()
     assert len(graphs) == most
     assert torch.allclose(found.lam, expected.lam, atol=1e-5)
+
+
+def test_a_step_that_cannot_be_recorded_frees_its_memory_before_it_is_run(
+    family, model, base, experts, references, monkeypatch
+):
+    """And so do the steps that were recorded: on a full GPU, the next steps need it."""
+    graphs, recorded, ran = on_a_cpu(monkeypatch), OnACpu.record, step.Step._run
+    held, found = [], []
+
+    def fails(recorder, run, given):
+        if not graphs:
+            return recorded(recorder, run, given)
+        activations = torch.ones(3)
+        held.append(weakref.ref(activations))
+        raise RuntimeError("out of memory")
+
+    def noted(self, given):
+        if held:
+            found.append((held[0]() is not None, len(self.recordings)))
+        return ran(self, given)
+
+    monkeypatch.setattr(OnACpu, "record", fails)
+    monkeypatch.setattr(step.Step, "_run", noted)
+    how = {"level": "task", "learning_rate": 0.05, "initial": 0.4, "epochs": 4, "batch_size": 2}
+    with pytest.warns(UserWarning, match="steps are not recorded"):
+        fit(family, model, base, dict(Deltas(base, experts)), references, js, **how, seed=3)
+    assert len(graphs) == 1 and {*found} == {(False, 0)}
 
 
 @pytest.mark.parametrize("half", ["experts", "module"])

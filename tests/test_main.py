@@ -5,6 +5,7 @@ import json
 import subprocess
 
 import pytest
+import torch
 import yaml
 from tqdm import tqdm
 
@@ -82,6 +83,37 @@ def test_an_error_begins_its_own_line_under_a_bar_that_it_cuts_off(world, monkey
     monkeypatch.setattr(importlib.import_module("remerge.stages.scores"), "run", stage)
     assert main(["scores", str(world)]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == "remerge: it is broken"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            torch.OutOfMemoryError(
+                "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 15.77 GiB."
+            ),
+            "CUDA out of memory. Tried to allocate 20.00 MiB",
+        ),
+        (
+            RuntimeError(
+                "[enforce] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+            ),
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes",
+        ),
+        (MemoryError(), "out of memory"),
+    ],
+)
+def test_memory_that_does_not_suffice_is_one_line(world, monkeypatch, capsys, error, said):
+    def stage(config):
+        raise error
+
+    monkeypatch.setattr(importlib.import_module("remerge.stages.scores"), "run", stage)
+    status, lines = run(capsys, "scores", world)
+    assert status == 2 and lines[0].startswith(f"remerge: {said}: take a larger GPU or machine"), lines
+    assert lines[0].endswith("lower evaluation.batch_size, for experts finetune.device_batch_size")
+    error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+    with pytest.raises(RuntimeError, match="mat1"):
+        main(["scores", str(world)])
 
 
 def test_nothing_is_written_when_a_stage_fails(world, capsys):

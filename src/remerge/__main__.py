@@ -20,6 +20,7 @@ from remerge.errors import UserError
 from remerge.files import check_writable
 from remerge.runs import end_with_the_run
 from remerge.stages._cost import recorded
+from remerge.stages._memory import lacking
 from remerge.versions import version_of
 
 Handler = Callable[[argparse.Namespace], int | None]
@@ -41,19 +42,29 @@ def main(arguments: list[str] | None = None) -> int:
         handler: Handler = parsed.handler
         return handler(parsed) or 0
     except UserError as error:
-        _close_bars()
-        print(f"remerge: {error}", file=sys.stderr)
-        return 2
+        return _refused(str(error))
     except OSError as error:
         # A folder that cannot be written, or a file that cannot be read; without a name it is our own
         # mistake.
         if error.filename is None:
             raise
-        _close_bars()
-        print(f"remerge: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+        return _refused(f"{error.filename}: {error.strerror}")
+    except (MemoryError, RuntimeError) as error:
+        if not (cause := lacking(error)):
+            raise
+        return _refused(
+            f"{cause}: take a larger GPU or machine, which remerge check names, "
+            "or lower evaluation.batch_size, for experts finetune.device_batch_size"
+        )
     except KeyboardInterrupt:
         return 130
+
+
+def _refused(said: str) -> int:
+    """Say in one line why a command cannot do its work; the exit status."""
+    _close_bars()
+    print(f"remerge: {said}", file=sys.stderr)
+    return 2
 
 
 def _with_the_name(arguments: list[str]) -> list[str]:
@@ -77,6 +88,7 @@ def _stage(name: str, arguments: list[str]) -> Handler:
     def handle(parsed: argparse.Namespace) -> None:
         # Before the imports, which may take seconds: most mistakes are found here.
         config = configuration.load(parsed.config)
+        config = config.model_copy(update={"device": devices.only(config.device)})
         values = [getattr(parsed, argument) for argument in arguments]
         if end_with_the_run() and config.device in ("auto", "cuda"):
             devices.take(needs.of_job(config, name, values, gpu=True).device)
@@ -143,6 +155,7 @@ def _check(parsed: argparse.Namespace) -> None:
     if parsed.time:
         from remerge import timing
 
+        config = config.model_copy(update={"device": devices.only(config.device)})
         _prepare(config)
         for line in timing.described(config):
             print(line)

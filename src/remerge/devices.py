@@ -52,6 +52,19 @@ def take(memory: int) -> None:
     os.environ[VISIBLE] = found
 
 
+def only(device: str) -> str:
+    """See nothing but the GPU that a configuration numbers: transformers trains on the first that it sees.
+
+    Returns:
+        What the device is called from now on.
+    """
+    kind, _, number = device.partition(":")
+    if number:
+        seen = os.environ[VISIBLE].split(",") if VISIBLE in os.environ else None
+        os.environ[VISIBLE] = number if seen is None else "".join(seen[int(number) :][:1])
+    return kind
+
+
 def visible() -> dict[str, int]:
     """The visible devices, each with its megabytes; 0 if unknown."""
     told: dict[str, int] = {}

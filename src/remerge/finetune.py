@@ -105,7 +105,10 @@ class AnswerTrainer(Trainer):
         """The mean over the answer tokens, or classes, of the whole step."""
         batch = inputs["batch"]
         network = model.get_base_model() if isinstance(model, PeftModel) else model
-        total = cross_entropy(self.family.logits(network, batch), batch.targets, reduction="sum")
+        # Trainer sets the precision in the forward pass of an adapter's wrapper, which is not called here.
+        with self.accelerator.autocast():
+            logits = self.family.logits(network, batch)
+        total = cross_entropy(logits, batch.targets, reduction="sum")
         loss = total / (len(batch.targets) if num_items_in_batch is None else num_items_in_batch)
         if self.penalty and model.training:
             at_step = self.penalty(network, self.state.global_step)
@@ -176,10 +179,14 @@ def finetune(
         logging_nan_inf_filter=False,
         logging_steps=max(1, recipe.steps // 10),
         remove_unused_columns=False,
+        # Batches are made on the device.
+        dataloader_pin_memory=False,
         # Otherwise Trainer looks for them in the model's arguments, and a vision tower has none.
         label_names=["labels"],
         report_to=[],
     )
+    # Trainer would divide a step among all GPUs that it sees.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
     watching: list[TrainerCallback] = [Losses()]
     watching += [EarlyStoppingCallback(recipe.patience)] if recipe.patience else []
 

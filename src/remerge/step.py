@@ -164,14 +164,22 @@ class Step:
         if shape not in self.prepared or len(self.recordings) == SHAPES:
             self.prepared.add(shape)
             return self.recorder.prepare(self._run, given)
+        if self._records(self.recorder, given):
+            return self.recordings[shape].with_inputs(given)
+        # Not where the error is caught: until that ends, it keeps the memory of the step that failed.
+        return self._run(given)
+
+    def _records(self, recorder: Recorder, given: Given) -> bool:
+        """Record a step; if that fails, which may be for memory, no step is recorded any more."""
         try:
-            self.recordings[shape] = self.recorder.record(self._run, given)
+            self.recordings[given.shape] = recorder.record(self._run, given)
         except RuntimeError as error:
             cause = str(error).splitlines()[0]
-            warnings.warn(f"steps are not recorded on this GPU, which is slower: {cause}", stacklevel=2)
+            warnings.warn(f"steps are not recorded on this GPU, which is slower: {cause}", stacklevel=3)
             self.recorder = None
-            return self._run(given)
-        return self.recordings[shape].with_inputs(given)
+            self.recordings.clear()
+            return False
+        return True
 
     def _given(self, lam: Tensor, chosen: Sequence[tuple[Reference, Sequence[int]]]) -> Given:
         """The inputs of a step, padded if it may be recorded."""

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from faults.small import CONFIG, LEARNED, RUN
+from faults.small import CONFIG, LEARNED, RUN, finish, settings
 from safetensors.torch import load_file, save_file
 
 from remerge import made
 from remerge.__main__ import main
 from remerge.contents import digest_of, of_model
 from remerge.stages import _code
+from remerge.stages._models import Models
 
 
 def verified(capsys: Any) -> tuple[int, list[str]]:
@@ -41,6 +42,24 @@ def test_a_finished_run_holds(copied: Path, capsys: Any) -> None:
     status, lines = verified(capsys)
     assert status == 0 and len(lines) == 1, lines
     assert lines[0].endswith("files are unchanged since they were made")
+
+
+def test_a_run_of_a_gpu_holds_on_a_machine_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Which would compute in another precision, as every key says."""
+    monkeypatch.chdir(tmp_path)
+    raw = settings() | {"device": "cuda"}
+    raw["base"]["dtype"], raw["merge"]["variants"] = "bfloat16", ["average"]
+    with monkeypatch.context() as pretended:
+        pretended.setattr(Models, "device", torch.device("cpu"))
+        pretended.setattr(Models, "precision", "bfloat16")
+        finish(raw)
+    status, lines = verified(capsys)
+    assert status == 0 and len(lines) == 1, lines
+    replaced(RUN / "scores/cola.json", (RUN / "scores/cola.json").read_bytes()[::-1])
+    status, lines = verified(capsys)
+    assert status == 2 and "are corrupt" in lines[-1] and " 0 stale" in lines[-1], lines
 
 
 @pytest.mark.parametrize(

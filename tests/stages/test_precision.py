@@ -10,6 +10,7 @@ from projects import settings
 
 from remerge.checkpoints.models import prepare_process
 from remerge.config import Config
+from remerge.errors import UserError
 from remerge.stages._models import Models
 
 
@@ -43,3 +44,17 @@ def test_a_gpu_computes_as_configured_and_a_cpu_in_float32(
     models.device = torch.device("cuda")
     assert models.precision == asked
     assert models.dtype == (torch.bfloat16 if asked == "bfloat16" else torch.float32)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:7", "mps"])
+def test_a_device_that_is_not_there_is_refused_where_a_model_needs_it(
+    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster counts the lengths of prompts on a machine without a GPU."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    models = Models(Config.model_validate(settings() | {"device": device}))
+    assert models.folder == Path("results/seconds")
+    with pytest.raises(UserError, match=f"device {device}: not on this machine: use auto or cpu"):
+        print(models.device)

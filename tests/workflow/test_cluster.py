@@ -30,6 +30,13 @@ Path("asked.json").write_text(json.dumps(asked))
 """Notes what each rule on a cluster's machines asks for, at first, at the third attempt and at a late one."""
 
 
+def asked_of(project: Project, *arguments: str) -> tuple[set[str], dict[str, list[dict[str, int]]]]:
+    """The rules that a run would run, and what each asks for."""
+    with (project.folder / "Snakefile").open("a") as file:
+        file.write(ASKED)
+    return project.planned(*arguments), json.loads((project.folder / "asked.json").read_text())
+
+
 def profile_for(scheduler: str, folder: Path) -> Path:
     """A cluster's profile, less what its executor alone understands where that is not installed."""
     profile = yaml.safe_load((ROOT / f"workflow/profiles/{scheduler}/config.yaml").read_text())
@@ -50,11 +57,8 @@ def test_a_cluster_is_asked_for_what_each_job_needs(
     """As the benchmark has it, and as much again at each attempt; tables and the page are made at home."""
     project, profile = Project(tmp_path), tmp_path / "profile"
     profile.mkdir()
-    with (project.folder / "Snakefile").open("a") as file:
-        file.write(ASKED)
     start = ["--workflow-profile", str(profile_for(scheduler, profile))]
-    rules = project.planned(*start, "--config", f"device={device}")
-    asked = json.loads((project.folder / "asked.json").read_text())
+    rules, asked = asked_of(project, *start, "--config", f"device={device}")
     assert {"all", "tables", "figures", "report"} == rules - {*asked}
     for first, third, last in asked.values():
         assert first["mem_mb"] > 1000 and first["runtime"] > 0
@@ -74,3 +78,10 @@ def test_on_a_cluster_each_size_is_a_job(tmp_path: Path) -> None:
     planned = project.planned("--mode", "remote")
     assert {name for name in planned if name.endswith("_share")} == shared, planned
     assert not shared & project.planned("--mode", "remote", "--config", "shards=1")
+
+
+def test_the_job_that_collects_shares_computes_in_what_they_computed_in(tmp_path: Path) -> None:
+    """Its keys name the precision, which on a machine without a GPU is another: it would find nothing."""
+    _, asked = asked_of(Project(tmp_path), "--config", "shards=2")
+    collecting = [name.removesuffix("_share") for name in asked if name.endswith("_share")]
+    assert collecting and all(asked[name][0]["gpu"] == 1 for name in collecting)

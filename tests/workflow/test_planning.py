@@ -1,5 +1,6 @@
 """What a run asks for: an exhibit waits for what it reads, and nothing is made that nobody reads."""
 
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -7,7 +8,23 @@ from pathlib import Path
 import projects
 import pytest
 import yaml
-from projects import ROOT
+from projects import ROOT, Project, settings
+
+from remerge import config as configuration
+from remerge import needs
+from remerge.batches import batches
+
+ORDER = """
+
+import json
+
+from snakemake.iocontainers import Wildcards
+
+some = Wildcards(fromdict={"task": "cola", "share": "1"})
+order = {rule.name: rule.expand_priority(some, [], 1) for rule in workflow.rules}
+Path("order.json").write_text(json.dumps(order))
+"""
+"""Notes the priority of each rule's jobs: of those that are ready, Snakemake begins with the highest."""
 
 
 def planned(folder: Path, benchmark: str | Path, *targets: str, root: Path = ROOT) -> dict[str, int]:
@@ -88,3 +105,21 @@ def test_variants_of_one_method_are_made_by_one_job_or_dealt_out(tmp_path: Path)
     (tmp_path / "signs.yaml").write_text(yaml.safe_dump(above | {"shards": 5}))
     rules = planned(tmp_path, tmp_path / "signs.yaml", "results/signs/report.html")
     assert rules["merge"] == 5 + 1
+
+
+def test_the_longest_job_that_is_ready_begins_first(tmp_path: Path) -> None:
+    """Else it may be left to run alone, when all others are done; what others wait for comes before any."""
+    project, raw = Project(tmp_path), settings()
+    raw["merge"]["defaults"]["divmerge"]["epochs"] = 100_000
+    project.write(raw)
+    with (project.folder / "Snakefile").open("a") as file:
+        file.write(ORDER)
+    project.planned()
+    order = json.loads((project.folder / "order.json").read_text())
+    config = configuration.load(project.folder / "seconds.yaml")
+    for name, batch in batches(config).items():
+        assert order[f"merge_{batch.method}"] == needs.of_batch(config, batch, gpu=True).minutes, name
+    assert order["merge_divmerge"] > order["merge_average"] > order["report"]
+    assert order["experts"] == needs.of_expert(config, "cola", gpu=True).minutes
+    waited_for = ["base", "data", "references", "scores"]
+    assert min(order[rule] for rule in waited_for) > order["merge_divmerge"]

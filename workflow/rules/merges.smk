@@ -62,7 +62,8 @@ for rule_name, batch in BATCHES.items():
         priority: longest_first(need)
         threads: CONFIG.threads
         resources:
-            gpu=0 if shares else GPU,
+            # Also to collect shares: keys in their journals name the precision, which is another without a GPU.
+            gpu=GPU,
             mem_mb=memory(need),
             runtime=minutes(need),
         params:

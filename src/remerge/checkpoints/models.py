@@ -178,7 +178,8 @@ def device_of(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    lacks_mps = device.type == "mps" and not torch.backends.mps.is_available()
+    if lacks_mps or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
         raise UserError(f"device {name}: not on this machine: use auto or cpu")
     return device
 

@@ -177,7 +177,8 @@ def family(name: str, base: Path) -> Family:
 
 def placed(tensor: Tensor, device: torch.device) -> Tensor:
     """A tensor on a device; a copy to a GPU does not wait until the GPU has done everything asked before."""
-    pinned = tensor.pin_memory() if device.type == "cuda" else tensor
+    # What is on the GPU already cannot be pinned.
+    pinned = tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
     return pinned.to(device, non_blocking=True)
 
 

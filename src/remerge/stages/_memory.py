@@ -1,4 +1,4 @@
-"""Peak memory."""
+"""Peak memory, and memory that does not suffice."""
 
 import resource
 import sys
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes in the system's unit of memory."""
+
+FULL = ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "DefaultCPUAllocator: can't allocate")
+"""What PyTorch says where a GPU or the machine has no memory left."""
 
 FORGOTTEN = {"cpu": 0, "cuda": 0}
 """The peaks before the count was restarted."""
@@ -52,3 +55,13 @@ def _of_gpus() -> list[int]:
     if torch is None or not torch.cuda.is_initialized():
         return [0]
     return [torch.cuda.max_memory_allocated(device) for device in range(torch.cuda.device_count())]
+
+
+def lacking(error: Exception) -> str:
+    """What an error says of memory that does not suffice, in a few words; nothing of any other error."""
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    said = str(error)
+    at = next((said.index(words) for words in FULL if words in said), None)
+    # A GPU's message goes on with what it holds.
+    return "" if at is None else ". ".join(" ".join(said[at:].split()).split(". ")[:2]).rstrip(".")

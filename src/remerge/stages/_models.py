@@ -39,8 +39,16 @@ class Models:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.folder = config.folder
-        self.device = device_of(config.device)
         self._contents: dict[str, str] = {}
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The device on which models compute; a job that runs none needs none.
+
+        Raises:
+            UserError: this machine does not have it.
+        """
+        return device_of(self.config.device)
 
     @property
     def dtype(self) -> torch.dtype:

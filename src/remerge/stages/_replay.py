@@ -5,7 +5,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from remerge import exhibits
+from remerge.config import Config
 from remerge.errors import Stale, UserError
 from remerge.journal import Journal
 from remerge.made import checked
@@ -36,7 +39,21 @@ class _Kept(Journal):
 
 
 class _Replay(Workspace):
-    """A workspace in which nothing is computed."""
+    """A workspace in which nothing is computed.
+
+    Args:
+        config: the benchmark's configuration.
+        computed_in: the precision of the run, which may have had a GPU where this machine has none.
+    """
+
+    def __init__(self, config: Config, computed_in: str) -> None:
+        super().__init__(config)
+        self.device, self._precision = torch.device("cpu"), computed_in
+
+    @property
+    def precision(self) -> str:
+        """The precision of the run."""
+        return self._precision
 
     def journal(self, kind: Any, *parts: str) -> Journal:
         """A journal of this benchmark that computes nothing."""
@@ -46,10 +63,18 @@ class _Replay(Workspace):
 def verify(run: Run) -> Findings:
     """Check every file of a run against its origins: contents, records, code, settings, versions, inputs.
 
+    A run computes as configured on a GPU, and in float32 on a CPU: either may have made the files.
+
     Raises:
         UserError: the configuration is missing or wrong.
     """
-    found, space = look(run), _Replay(run.config)
+    ways = dict.fromkeys([run.config.base.dtype, "float32"])
+    return min((_verified(run, precision) for precision in ways), key=lambda found: len(found.stale))
+
+
+def _verified(run: Run, precision: str) -> Findings:
+    """The findings about a run that computed in a precision."""
+    found, space = look(run), _Replay(run.config, precision)
     _check_models(run, space, found)
     _check_noted(run, space, found)
     for path in sorted(run.results.glob("journal/**/*.jsonl")):
