@@ -7,8 +7,8 @@ experts were trained. Bold: the best merge in a column.
 
 from pathlib import Path
 
-from remerge.config import Config
-from remerge.exhibits._rows import REFERENCES, Row, best, frame
+from remerge.config import UNMERGED, Config
+from remerge.exhibits._rows import Row, best, frame
 from remerge.exhibits.slides.table import entries
 from remerge.report.run import Run
 from remerge.report.table import Column, Table
@@ -40,7 +40,7 @@ def build(runs: list[Run]) -> Table:
             row.setdefault(base, entry["ours"])
             if entry["paper"] == entry["paper"]:
                 row[f"{base}_paper"] = entry["paper"]
-    ordered = sorted(rows.values(), key=lambda row: row["variant"] not in REFERENCES)
-    unmerged = len([row for row in ordered if row["variant"] in REFERENCES])
+    ordered = sorted(rows.values(), key=lambda row: row["variant"] not in UNMERGED)
+    unmerged = len([row for row in ordered if row["variant"] in UNMERGED])
     bold = best(ordered, columns[2::2])
     return Table(frame(ordered, columns), tuple(columns), bold, frozenset({unmerged}))
