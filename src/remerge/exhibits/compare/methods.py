@@ -36,7 +36,7 @@ def build(runs: list[Run]) -> Table:
         columns += [
             Column(here, "ANP", here, digits=1),
             Column(f"{here} worst", "worst", here, digits=1),
-            Column(f"{here} seconds", "s", here, digits=1),
+            Column(f"{here} seconds", "s", here, digits=3),
             Column(f"{here} memory", "GiB", here, digits=2),
         ]
     columns += [Column("mean", "mean ANP", digits=1)] if len(names) > 1 else []
