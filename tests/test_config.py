@@ -121,6 +121,18 @@ def test_local_sources_are_relative_to_the_file(raw, tmp_path):
             )
             for name in ("..", "base", "average", "ties@density=0.1")
         ),
+        *(
+            (
+                lambda c, variant=variant: c["merge"].update(variants=[variant]),
+                ["merge.variants.0: write a method, or one with its parameters"],
+            )
+            for variant in ({"ties": {}, "dare": {}}, {"ties": [0.1]}, {}, 3)
+        ),
+        (
+            lambda c: (c["merge"].update(variants=["divmerge"]), c["plans"].update(negation={})),
+            ["plans.negation: no variant can make its merges"],
+        ),
+        (lambda c: c["tasks"]["cola"].update(expert_revision="main"), ["tasks.cola: expert_revision"]),
         (lambda c: c.update(benchmark="compare"), ["benchmark: results/compare", "another name"]),
         (lambda c: c["finetune"].update(steps=True), ["finetune.steps: True is a switch"]),
         (lambda c: c["finetune"].update(learning_rate=True), ["finetune.learning_rate: True is a switch"]),

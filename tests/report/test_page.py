@@ -193,7 +193,7 @@ def test_no_folder_of_this_machine_is_named_and_what_a_configuration_says_is_esc
     raw = yaml.safe_load(path.read_text())
     raw["base"]["source"] = place
     raw["tasks"]["cola"]["expert"] = f"{place}/cola"
-    raw["tasks"]["cola"]["prompt"] = "<script>alert(1)</script>"
+    raw["tasks"]["cola"]["prompt"] = "<script>alert(1)</script>{sentence}"
     path.write_text(yaml.safe_dump(raw, sort_keys=False))
     run.model("base").model_copy(update={"source": place}).write(results, model="base")
     draw(results)

@@ -170,6 +170,8 @@ class Task(Section):
         for caption in self.captions:
             if columns(caption) != {"answer"}:
                 raise ValueError(f"captions: {caption[:40]!r} needs the field {{answer}}, and no other")
+        if self.expert_revision and not self.expert:
+            raise ValueError("expert_revision is of no expert: give expert, or leave it out")
         if (self.prompt is None) == (self.image is None):
             raise ValueError("give prompt, or image for a task of images")
         if self.prompt is not None and not columns(self.prompt):
@@ -276,15 +278,14 @@ class Variant(Section):
             params = dict(params or {}) if isinstance(params, dict | None) else params
             seeds = params.pop("seeds", 1) if isinstance(params, dict) else 1
             given = {"method": method, "params": params, "seeds": seeds}
-        if isinstance(given, dict) and isinstance(given.get("params", {}), dict) and "method" in given:
-            shown = given.get("params", {}) | (
-                {"seeds": given["seeds"]} if given.get("seeds", 1) != 1 else {}
-            )
-            name = name_of(str(given["method"]), shown)
-            written = given.setdefault("name", name)
-            # Of variants that differ only in their tuned lists, a resolved configuration has a digest too.
-            if written != name and not str(written).startswith(f"{name}="):
-                raise ValueError(f"name: method and parameters make it {name}, not {written!r}: leave it out")
+        if not (isinstance(given, dict) and "method" in given and isinstance(given.get("params", {}), dict)):
+            raise ValueError("write a method, or one with its parameters: {ties: {density: 0.1}}")
+        seeds = {"seeds": given["seeds"]} if given.get("seeds", 1) != 1 else {}
+        name = name_of(str(given["method"]), given.get("params", {}) | seeds)
+        written = given.setdefault("name", name)
+        # Of variants that differ only in their tuned lists, a resolved configuration has a digest too.
+        if written != name and not str(written).startswith(f"{name}="):
+            raise ValueError(f"name: method and parameters make it {name}, not {written!r}: leave it out")
         return given
 
 
