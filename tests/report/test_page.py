@@ -143,6 +143,12 @@ def test_durations_are_sorted_by_their_seconds_and_the_total_stays_below(drawn: 
     assert "total" in table.split("<tfoot>")[1] and "total" not in table.split("<tfoot>")[0]
 
 
+def test_the_dark_view_reaches_markers_too(page: str) -> None:
+    """They are copies (`use`) in trees of their own, where a selector through an ancestor finds nothing."""
+    assert '[style*="stroke: #24292f"] { stroke: var(--ink)' in page
+    assert not re.search(r"[\w.] \[style", page)
+
+
 def commands(page: str) -> list[list[str]]:
     """The commands that make what is on a page again, as words."""
     return [

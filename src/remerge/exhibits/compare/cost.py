@@ -1,7 +1,7 @@
 """Quality against cost.
 
 Mean ANP of the largest merges against the mean time to make one of them: merging weights and learning
-coefficients. Above and to the left is better. Dark rim: parameters tuned on validation splits, a choice that
+coefficients. Above and to the left is better. Rimmed: parameters tuned on validation splits, a choice that
 the time does not include.
 """
 
