@@ -340,10 +340,10 @@ def test_an_unknown_table(world: Path) -> None:
 def test_several_seeds_have_a_mean_and_a_spread(world: Path, tmp_path: Path) -> None:
     results = Path(shutil.copytree(world, tmp_path / "demo"))
     config = yaml.safe_load((results / "config.yaml").read_text())
+    first = config["merge"]["variants"][0].pop("name")
     config["merge"]["variants"][0]["seeds"] = 2
     (results / "config.yaml").write_text(yaml.safe_dump(config))
     name = Run(results).config.merge.variants[0].name
-    first = config["merge"]["variants"][0]["name"]
     as_variant(results, first, name)
     expected = {}
     for size in (2, 3, 4):
