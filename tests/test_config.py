@@ -93,7 +93,64 @@ def test_local_sources_are_relative_to_the_file(raw, tmp_path):
         ),
         (lambda c: c["plans"]["subsets"].update(sizes=[9]), ["plans.subsets: sizes", "9"]),
         (lambda c: c["merge"].update(variants=["tise"]), ["unknown method 'tise'", "ties"]),
-        (lambda c: c["merge"].update(variants=["ties", "ties"]), ["ties is listed twice"]),
+        (lambda c: c["merge"].update(variants=["ties", "ties"]), ["ties is listed twice: leave one out"]),
+        (
+            lambda c: c["merge"].update(variants=["ties", {"ties": {"density": 0.2}}]),
+            ["ties and ties@density=0.2 have one name in print"],
+        ),
+        (
+            lambda c: c["merge"].update(
+                variants=["ties", {"ties": {"density": 0.2}}], defaults={"ties": {"density": 0.5}}
+            ),
+            ["ties and ties@density=0.2 have one name in print"],
+        ),
+        (
+            lambda c: c["merge"].update(
+                variants=[{"task_arithmetic": {"scale": 1}}, {"task_arithmetic": {"scale": 1.0}}]
+            ),
+            ["task_arithmetic@scale=1 and task_arithmetic@scale=1.0"],
+        ),
+        (
+            lambda c: c["merge"].update(variants=["dare", {"dare": {"seeds": 3}}]),
+            ["dare and dare@seeds=3 have one name in print", "seeds"],
+        ),
+        *(
+            (
+                lambda c, name=name: c["merge"].update(variants=[{"name": name, "method": "ties"}]),
+                [f"method and parameters make it ties, not '{name}'"],
+            )
+            for name in ("..", "base", "average", "ties@density=0.1")
+        ),
+        *(
+            (
+                lambda c, variant=variant: c["merge"].update(variants=[variant]),
+                ["merge.variants.0: write a method, or one with its parameters"],
+            )
+            for variant in ({"ties": {}, "dare": {}}, {"ties": [0.1]}, {}, 3)
+        ),
+        (
+            lambda c: (c["merge"].update(variants=["divmerge"]), c["plans"].update(negation={})),
+            ["plans.negation: no variant can make its merges"],
+        ),
+        (lambda c: c["tasks"]["cola"].update(expert_revision="main"), ["tasks.cola: expert_revision"]),
+        (lambda c: c.update(benchmark="compare"), ["benchmark: results/compare", "another name"]),
+        (lambda c: c["finetune"].update(steps=True), ["finetune.steps: True is a switch"]),
+        (lambda c: c["finetune"].update(learning_rate=True), ["finetune.learning_rate: True is a switch"]),
+        (lambda c: c.update(seed=False), ["seed: False is a switch"]),
+        (lambda c: c["tasks"]["cola"].update(answers=[False, True]), ["tasks.cola.answers.0", "in quotes"]),
+        (lambda c: c["tasks"].update({False: c["tasks"]["cola"]}), ["tasks", "in quotes"]),
+        (
+            lambda c: c["finetune"].update(batch_size=32, device_batch_size=24),
+            ["finetune: device_batch_size: 32 examples per step are no multiple of 24"],
+        ),
+        (lambda c: c["finetune"].update(lora={"targets": []}), ["finetune.lora.targets", "at least 1 item"]),
+        (lambda c: c["tasks"]["cola"].update(prompt="grammar?"), ["tasks.cola: prompt names no column"]),
+        (lambda c: c["tasks"]["cola"].update(labels=[0, 0]), ["tasks.cola: labels: one is given twice"]),
+        (lambda c: c["tasks"]["cola"].update(labels=[1, "1"]), ["tasks.cola: labels: one is given twice"]),
+        *(
+            (lambda c, key=key: c["tasks"]["cola"].update({key: ""}), [f"tasks.cola.{key}", "at least 1"])
+            for key in ("source", "subset", "revision", "target", "expert")
+        ),
         (lambda c: c["merge"].update(variants=[{"ties": {"densty": 0.1}}]), ["densty", "density"]),
         (lambda c: c["merge"].update(variants=[{"ties": {"density": 1.5}}]), ["density", "(0, 1]", "1.5"]),
         (

@@ -57,6 +57,18 @@ def build(run: Run) -> Table:
 
 
 @pytest.mark.parametrize(
+    ("variant", "drawn"),
+    [("average", False), ({"ties": {"density": 0.1}}, False), ({"task_arithmetic": {"scale": 0.5}}, True)],
+)
+def test_forgetting_is_drawn_where_there_is_a_scale(variant: Any, drawn: bool) -> None:
+    whole = configuration.load(ROOT / "config/demo.yaml").model_dump(mode="json")
+    whole["merge"]["variants"] = [variant]
+    for paper, name in (("drm", "negation"), ("slides", "slides_negation")):
+        raw = whole | {"paper": paper, "plans": {"negation": {}}}
+        assert (name in exhibits.of(configuration.validate(raw, ROOT / "config/demo.yaml"))) == drawn
+
+
+@pytest.mark.parametrize(
     ("benchmark", "names"),
     [
         ("demo", f"{figures(2, 3, 5, 6, 7, 8)} {TABLES} divmerge_table6 {MORE}"),

@@ -15,9 +15,11 @@ from remerge import exhibits
 from remerge.errors import UserError
 from remerge.exhibits._heat import heat
 from remerge.exhibits._lines import spread
+from remerge.exhibits._scales import draw as draw_curve
 from remerge.report.figure import Figure, draw, look
 from remerge.report.make import write
 from remerge.report.run import Run
+from remerge.report.style import style
 
 SPACES = ("original", "horizontal", "vertical", "unpruned", "horizontal_back", "vertical_back")
 KINDS: tuple[Literal["kl", "js"], ...] = ("kl", "js")
@@ -40,6 +42,13 @@ def test_written_in_three_formats_the_same_twice(world: Path, tmp_path: Path, na
     pixels = np.asarray(Image.open(results / f"figures/{name}.png").convert("L"))
     assert pixels.min() < 60 and pixels.max() == 255
     assert edges(pixels) == {255}
+
+
+def test_a_curve_over_scales_of_both_signs_goes_from_the_left_to_the_right() -> None:
+    axes = Figure(2, 2).subplots()
+    draw_curve(axes, {0.0: 50.0, -0.5: 40.0, 0.5: 60.0}, style("ties"), None)
+    (line,) = axes.lines
+    assert [*zip(*line.get_data(), strict=True)] == [(-0.5, 40.0), (0.0, 50.0), (0.5, 60.0)]
 
 
 def test_a_label_beyond_the_edge_is_not_cut() -> None:

@@ -48,6 +48,19 @@ def value(results: Path, model: str, task: str, key: str = "value") -> float:
     return float(json.loads((results / f"scores/{model}.json").read_text())["scores"][task][key])
 
 
+def test_a_mean_over_tasks_is_of_all_of_them_or_none(own: Path, tmp_path: Path) -> None:
+    """The unmerged models are averaged over every task: a mean over fewer would not stand beside theirs."""
+    results = Path(shutil.copytree(own, tmp_path / "own"))
+    raw = yaml.safe_load((results / "config.yaml").read_text())
+    raw["plans"]["subsets"] = {"only": ["cola+rte"]}
+    (results / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    for path in results.glob("merges/*/2.jsonl"):
+        path.write_text("".join(line for line in path.open() if '"case": "cola+rte"' in line))
+    table = rows(results, "tasks", "variant")
+    assert table["average"]["cola"] and table["average"]["sst2"] == table["average"]["average"] == ""
+    assert table["base"]["average"]
+
+
 def test_table2_against_scipy_with_a_tie(world: Path, tmp_path: Path) -> None:
     results = Path(shutil.copytree(world, tmp_path / "demo"))
     path = results / "scores/sst2.json"
@@ -327,10 +340,10 @@ def test_an_unknown_table(world: Path) -> None:
 def test_several_seeds_have_a_mean_and_a_spread(world: Path, tmp_path: Path) -> None:
     results = Path(shutil.copytree(world, tmp_path / "demo"))
     config = yaml.safe_load((results / "config.yaml").read_text())
+    first = config["merge"]["variants"][0].pop("name")
     config["merge"]["variants"][0]["seeds"] = 2
     (results / "config.yaml").write_text(yaml.safe_dump(config))
     name = Run(results).config.merge.variants[0].name
-    first = config["merge"]["variants"][0]["name"]
     as_variant(results, first, name)
     expected = {}
     for size in (2, 3, 4):

@@ -87,13 +87,31 @@ def test_an_analogy_is_judged_on_its_fourth_task():
         (lambda: Subsets(sizes=[5]), "5 is more than the 4 tasks"),
         (lambda: Subsets(only=["cola+x"]), "unknown task 'x'"),
         (lambda: Subsets(judged=["x"]), "unknown task 'x'"),
+        (lambda: Subsets(only=["cola+rte", "rte+cola"]), "only: cola\\+rte is given twice"),
+        (lambda: Subsets(only=["cola+cola"]), "only: cola\\+cola: cola is given twice"),
+        (lambda: Subsets(only=["cola+rte"], sizes=[3]), "leave out sizes and at_most"),
+        (lambda: Subsets(only=["cola+rte"], at_most=1), "leave out sizes and at_most"),
+        (lambda: Subsets(tune_on=["cola+rte", "rte+cola"]), "tune_on: cola\\+rte is given twice"),
         (lambda: Negation(controls=["x"]), "unknown task 'x'"),
+        (lambda: Negation(tasks=["cola", "cola"]), "tasks: cola is given twice"),
+        (lambda: Negation(controls=["cola"]), "controls: cola is to be forgotten: name another"),
         (lambda: Analogy(a="cola", b="cola", c="rte", d="sst2"), "four different tasks"),
     ],
 )
 def test_plans_that_do_not_fit_the_tasks(plan, words):
     with pytest.raises(ValueError, match=words):
         plan().cases(TASKS, 0)
+
+
+def test_merges_to_tune_on_are_those_of_their_tasks_in_whatever_order():
+    (case,) = Subsets(tune_on=["sst2+cola"]).tuning({})
+    assert (case.name, case.tasks) == ("cola+sst2", ("cola", "sst2"))
+
+
+@pytest.mark.parametrize("given", [{"sizes": [True]}, {"at_most": True}, {"sizes": [0]}])
+def test_a_switch_is_no_number(given):
+    with pytest.raises(ValidationError):
+        Subsets(**given)
 
 
 def test_an_unknown_key_is_refused():

@@ -76,6 +76,22 @@ def test_table1_of_drm_repeats_the_averages_of_table12(drm: Path, glue: Path) ->
     assert "divmerge-glue" not in table["average"]
 
 
+def test_a_run_without_the_merge_of_all_tasks_is_not_beside_the_papers_averages(drm: Path) -> None:
+    config = Run(drm).config
+    pairs = config.plans.model_copy(
+        update={"subsets": config.plans.subsets.model_copy(update={"sizes": [2]})}
+    )
+    assert "drm_table1" in exhibits.of([config])
+    assert "drm_table1" not in exhibits.of([config.model_copy(update={"plans": pairs})])
+
+
+def test_a_tuned_method_differs_from_the_same_untuned_without_lines(drm: Path) -> None:
+    (legend,) = exhibits.known()["cost"].build([Run(drm)]).legends
+    handles = zip(legend.legend_handles, legend.get_texts(), strict=True)
+    looks = {text.get_text(): (line.get_marker(), line.get_markeredgecolor()) for line, text in handles}
+    assert looks["TIES"] != looks["TIES (tuned)"] and looks["TIES"][0] == looks["TIES (tuned)"][0]
+
+
 def test_two_runs_of_one_benchmark_are_refused(
     glue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,13 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from snakemake.cli import parse_args
-from worlds import score
+from worlds import make_world, score
 
 from remerge import exhibits
 from remerge.errors import UserError
 from remerge.outcomes import unpack
+from remerge.records import Cost
+from remerge.report.examples import answered
 from remerge.report.make import write
-from remerge.report.page import write_report
+from remerge.report.page import context, write_report
 from remerge.report.run import Run
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -120,6 +122,33 @@ def test_everything_is_on_it(page: str, world: Path) -> None:
     assert "nan" not in re.sub(r"data:[^\"]*", "", page).lower().split()
 
 
+def test_a_task_with_the_name_of_a_variant_has_an_anchor_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = make_world(tmp_path / "demo", tasks=["average", "cola", "rte"])
+    monkeypatch.setattr("remerge.report.page._exhibit", lambda exhibit, run: {})
+    monkeypatch.setattr("remerge.report.page.outcome", lambda run: {})
+    anchors = [model["anchor"] for model in context(Run(results))["models"]]
+    assert anchors == ["of-base", "expert-average", "expert-cola", "expert-rte", "of-multitask"]
+
+
+def test_durations_are_sorted_by_their_seconds_and_the_total_stays_below(drawn: Path, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(drawn, tmp_path / "demo"))
+    for job, seconds in (("experts/cola", 4000.0), ("data/cola", 0.3)):
+        Cost(job=job, seconds=seconds, cpu=seconds, memory=1, gpu=0, passes=0).write(results, job=job)
+    write_report(results)
+    table = (results / "report.html").read_text().split('id="took"')[1].split("</table>")[0]
+    assert '<td class="n" data-value="4000.0">1 h 6 min</td>' in table
+    assert '<td class="n" data-value="0.3">300 ms</td>' in table
+    assert "total" in table.split("<tfoot>")[1] and "total" not in table.split("<tfoot>")[0]
+
+
+def test_the_dark_view_reaches_markers_too(page: str) -> None:
+    """They are copies (`use`) in trees of their own, where a selector through an ancestor finds nothing."""
+    assert '[style*="stroke: #24292f"] { stroke: var(--ink)' in page
+    assert not re.search(r"[\w.] \[style", page)
+
+
 def commands(page: str) -> list[list[str]]:
     """The commands that make what is on a page again, as words."""
     return [
@@ -170,7 +199,7 @@ def test_no_folder_of_this_machine_is_named_and_what_a_configuration_says_is_esc
     raw = yaml.safe_load(path.read_text())
     raw["base"]["source"] = place
     raw["tasks"]["cola"]["expert"] = f"{place}/cola"
-    raw["tasks"]["cola"]["prompt"] = "<script>alert(1)</script>"
+    raw["tasks"]["cola"]["prompt"] = "<script>alert(1)</script>{sentence}"
     path.write_text(yaml.safe_dump(raw, sort_keys=False))
     run.model("base").model_copy(update={"source": place}).write(results, model="base")
     draw(results)
@@ -262,6 +291,7 @@ def test_single_examples_are_on_the_page_where_their_texts_are_at_hand(
         '<script type="application/json" id="answered">',
         '<script type="module">',
     ]
+    config = (results / "config.yaml").read_text()
     told = json.loads(text.split('id="answered">')[1].split("</script>")[0])
     known = told["tasks"]["cola"]
     assert known["inputs"][3].startswith("cola : </script> 3 x") and len(known["inputs"][3]) == 241
@@ -272,6 +302,16 @@ def test_single_examples_are_on_the_page_where_their_texts_are_at_hand(
     assert (merge.case, merge.anp) == (case, anp)
     assert unpack(kept["cola"], "accuracy", n).tolist() == run.outcomes("average", merge)["cola"].tolist()
     assert known["answers"][0] == run.config.tasks["cola"].answers[0]
+    raw = yaml.safe_load(config)
+    for task in ("mrpc", "rte"):  # judged by ROUGE: nothing is right or wrong in the merge of these two
+        path = results / f"scores/{task}.json"
+        path.write_text(path.read_text().replace('"accuracy"', '"rougeL"'))
+        raw["tasks"][task]["metric"] = "rougeL"
+    (results / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    told = json.loads(str(answered(Run(results))))
+    assert all(kept for *_, kept in told["merges"])
+    assert len(told["merges"]) == len(Run(results).merged) - len(told["methods"])
+    (results / "config.yaml").write_text(config)
     monkeypatch.setattr("remerge.report.examples.LARGEST", 100)
     write_report(results)
     assert 'id="examples"' not in (results / "report.html").read_text()

@@ -151,6 +151,16 @@ def test_every_method_merges_every_pair_as_in_python(bench):
             assert lines[0]["scores"][task]["value"] == pytest.approx(expected[task]["value"], rel=1e-5)
 
 
+def test_inputs_that_are_not_there_are_not_recorded_as_used(bench):
+    raw = yaml.safe_load(dump(bench))
+    raw["merge"]["variants"] = [{"divmerge": {"inputs": 100, "learning_rate": 0.01}}]
+    config = validate(raw, bench.folder / "config.yaml")
+    (variant,) = config.merge.variants
+    merges.run(config, variant.name, "2")
+    (line, *_) = records(config, variant.name, 2)
+    assert (line["params"]["inputs"], len(line["trace"])) == (8, 8)  # of eight validation examples
+
+
 def test_a_merge_that_was_tried_is_not_learned_again_and_others_are_not_kept(bench, monkeypatch):
     variant = next(v for v in bench.merge.variants if v.method == "divmerge")
     selection.run(bench, variant.name, "subsets")

@@ -1,6 +1,7 @@
 """The configuration of a benchmark."""
 
 from remerge.config.benchmark import RESULTS as RESULTS
+from remerge.config.benchmark import UNMERGED as UNMERGED
 from remerge.config.benchmark import Config as Config
 from remerge.config.checking import check as check
 from remerge.config.checking import check_sources as check_sources

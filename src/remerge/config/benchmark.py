@@ -1,7 +1,7 @@
 """The configuration of one benchmark, and the merges, models and paths that follow from it."""
 
 from functools import cache, cached_property
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,9 +27,12 @@ from remerge.config.sections import (
 from remerge.errors import UserError
 from remerge.plans import Case, Plan, known
 from remerge.sources import Known
-from remerge.variants import TUNE, is_tuned
+from remerge.variants import TUNE, is_tuned, parse
 
 RESULTS = Path("results")
+UNMERGED = ("base", "expert", "experts", "multitask")
+"""The names of the unmerged models in tables."""
+
 EXHIBITS = Path(__file__).parents[1] / "exhibits"
 
 Plans: Any = create_model(
@@ -246,6 +249,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> "Config":
+        if self.benchmark == "compare":
+            raise ValueError("benchmark: results/compare is for comparisons of several: give another name")
         for reserved in {"base", "multitask"} & set(self.tasks):
             raise ValueError(f"tasks.{reserved}: this is the name of a reference model: give another name")
         for name, asked in self.tasks.items():
@@ -274,6 +279,7 @@ class Config(Section):
         for method in [*(variant.method for variant in self.merge.variants), *self.merge.defaults]:
             if method not in methods:
                 raise ValueError(f"merge: {unknown('method', method, methods)}")
+        self._must_differ()
         if "shuffled" in self.stand_ins and any(task.image for task in self.tasks.values()):
             raise ValueError("merge.variants: an image has no words to shuffle: write stand_ins: other")
         for external in self.external:
@@ -282,6 +288,33 @@ class Config(Section):
                     f"rules: {external} is not a variant: list it in merge.variants, or leave the file out"
                 )
         return self
+
+    def _must_differ(self) -> None:
+        """Refuse variants that tables and figures would take for one another, or for an unmerged model."""
+        for variant in self.merge.variants:
+            if variant.name in UNMERGED:
+                raise ValueError(
+                    f"merge.variants: {variant.name} is the name of an unmerged model: rename the method"
+                )
+        for one, other in combinations(self.merge.variants, 2):
+            if one.method == other.method and (
+                self._settings(one) == self._settings(other) or self._shown(one) == self._shown(other)
+            ):
+                raise ValueError(
+                    f"merge.variants: {one.name} and {other.name} have one name in print, from which seeds "
+                    "and the method's own defaults are left out: leave one out, or change merge.defaults"
+                )
+
+    def _settings(self, variant: Variant) -> dict[str, Any]:
+        """All parameters of a variant, tuned ones as their lists."""
+        known = self.methods.get(variant.method)
+        return {**(known.defaults if known else {}), **self.params(variant)}
+
+    def _shown(self, variant: Variant) -> dict[str, Any]:
+        """The parameters in a variant's name that are printed."""
+        known = self.methods.get(variant.method)
+        defaults = {"seeds": variant.seeds, **(known.defaults if known else {})}
+        return {key: value for key, value in parse(variant.name)[1].items() if value != defaults.get(key)}
 
     def _must_expand(self) -> None:
         """Refuse parts that would read a linearised model as an ordinary one, or cannot read it."""

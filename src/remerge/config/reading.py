@@ -57,9 +57,9 @@ def _checked(whole: dict[str, Any], where: Path) -> Config:
     except ValidationError as error:
         raise UserError(f"{where}: {' '.join(_first_line(error).split())}") from None
     for variant in config.merge.variants:
-        if not re.fullmatch(r"[A-Za-z0-9_.,=@+-]+", variant.name):
+        if not re.fullmatch(r"[A-Za-z0-9_.,=@+-]{1,200}", variant.name):
             raise UserError(
-                f"{where}: merge.variants: {variant.name!r} cannot name a folder: give the variant a name"
+                f"{where}: merge.variants: {variant.name[:60]!r} cannot name a folder: correct its parameters"
             )
     return config
 
@@ -188,4 +188,5 @@ def _first_line(error: ValidationError) -> str:
         return f"{where} is missing"
     if first["type"] == "value_error" or not location:
         return f"{where}: {message}" if location else message
-    return f"{where}: {message}, not {str(first['input'])[:60]!r}"
+    quoted = ": put no, yes, on and off in quotes" if isinstance(first["input"], bool) else ""
+    return f"{where}: {message}, not {str(first['input'])[:60]!r}{quoted}"

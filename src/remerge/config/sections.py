@@ -8,6 +8,7 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -18,6 +19,7 @@ from remerge.variants import TUNE, digest, is_tuned, name_of
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=80)]
+Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(gt=0, le=10**9)]
 """A number of steps, examples or units, at least 1."""
 
@@ -34,6 +36,15 @@ class Section(BaseModel):
     """A part of the configuration, immutable; unknown keys and infinite numbers are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse a switch for a number: YAML reads yes and on as True, which would pass for 1."""
+        kind = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and kind is not bool:
+            raise ValueError(f"{value} is a switch (YAML reads yes, no, on and off as such): give a value")
+        return value
 
 
 class Miniature(Section):
@@ -57,8 +68,8 @@ class Base(Section):
         "causal_lm",
         description="how answers are given: in words, or by one head per task (classifier, clip)",
     )
-    source: str = Field(description="a hub id, a local folder, or `miniature`, trained here")
-    revision: str | None = Field(None, description="commit or tag on the hub")
+    source: Text = Field(description="a hub id, a local folder, or `miniature`, trained here")
+    revision: Text | None = Field(None, description="commit or tag on the hub")
     dtype: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32",
         description="precision of computations on a GPU: tf32 is float32 whose factors are rounded to ten "
@@ -95,9 +106,9 @@ class Base(Section):
 class Splits(Section):
     """The source split from which each split here is drawn; one source split may serve several."""
 
-    train: str = "train"
-    validation: str = "validation"
-    test: str = "test"
+    train: Text = "train"
+    validation: Text = "validation"
+    test: Text = "test"
     stratify: bool = Field(False, description="keep the shares of the labels when a source split is divided")
 
 
@@ -112,17 +123,17 @@ class Sizes(Section):
 class Task(Section):
     """One task: the source of its examples, its prompt, and its answers."""
 
-    source: str = Field(
+    source: Text = Field(
         description="a hub id, a folder of <split>.jsonl, .csv, .parquet (also .gz), or `miniature`"
     )
-    subset: str | None = Field(None, description="the configuration of the hub dataset")
-    revision: str | None = None
+    subset: Text | None = Field(None, description="the configuration of the hub dataset")
+    revision: Text | None = None
     splits: Splits = Splits()
     sizes: Sizes = Sizes()
     prompt: str | None = Field(
         None, description="the model's input: a text with fields {column} and {column[key][0]}"
     )
-    image: str | None = Field(None, description="the column of the image, for a task of images")
+    image: Text | None = Field(None, description="the column of the image, for a task of images")
     answers: list[str] = Field(
         [],
         description="the answers in words, in the order of `labels`; may contain fields like `prompt`. If "
@@ -131,7 +142,7 @@ class Task(Section):
     labels: list[int | str] | None = Field(
         None, description="the values of `target`, in the order of the answers; default: 0, 1, …"
     )
-    target: str = Field(
+    target: Text = Field(
         "label",
         description="the column of the label or the answer, or a text with fields like `prompt`",
     )
@@ -139,10 +150,10 @@ class Task(Section):
         [], description="captions of an image, with {answer}: their embedding is the head of a class"
     )
     metric: Metric = Field("accuracy", description="accuracy (of the whole answer), or a ROUGE F-measure")
-    expert: str | None = Field(
+    expert: Text | None = Field(
         None, description="an existing expert: a hub id or local folder; by default, one is fine-tuned here"
     )
-    expert_revision: str | None = Field(None, description="the expert's commit or tag on the hub")
+    expert_revision: Text | None = Field(None, description="the expert's commit or tag on the hub")
     missing: Literal["refuse", "drop"] = Field(
         "refuse", description="examples that lack a text, an image or a label: refuse them or leave them out"
     )
@@ -159,8 +170,14 @@ class Task(Section):
         for caption in self.captions:
             if columns(caption) != {"answer"}:
                 raise ValueError(f"captions: {caption[:40]!r} needs the field {{answer}}, and no other")
+        if self.expert_revision and not self.expert:
+            raise ValueError("expert_revision is of no expert: give expert, or leave it out")
         if (self.prompt is None) == (self.image is None):
             raise ValueError("give prompt, or image for a task of images")
+        if self.prompt is not None and not columns(self.prompt):
+            raise ValueError("prompt names no column, so that every input is the same: write {column}")
+        if len(set(map(str, self.labels or []))) < len(self.labels or []):
+            raise ValueError("labels: one is given twice: leave it out")
         if self.answers and len(self.labels or self.answers) != len(self.answers):
             raise ValueError(
                 f"labels: {len(self.labels or [])} for {len(self.answers)} answers: give one each"
@@ -178,8 +195,9 @@ class Lora(Section):
     rank: Count = 16
     alpha: Count = 32
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    targets: list[str] = Field(
+    targets: list[Text] = Field(
         ["q_proj", "k_proj", "v_proj", "o_proj"],
+        min_length=1,
         description="the linear layers, by the endings of their names",
     )
 
@@ -191,7 +209,7 @@ class Finetune(Section):
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
     batch_size: Count = Field(32, description="examples per step, including gradient accumulation")
     device_batch_size: Count | None = Field(
-        None, description="examples that fit on the device at once; default: `batch_size`"
+        None, description="examples that fit on the device at once, a divisor of `batch_size`, the default"
     )
     steps: Count = 1000
     multitask_steps: Count | None = Field(
@@ -229,6 +247,11 @@ class Finetune(Section):
     def _whole(self) -> "Finetune":
         if self.patience and not self.evaluations:
             raise ValueError("patience needs evaluations above 0: set evaluations")
+        if self.batch_size % min(self.device_batch_size or self.batch_size, self.batch_size):
+            raise ValueError(
+                f"device_batch_size: {self.batch_size} examples per step are no multiple of "
+                f"{self.device_batch_size}: change one"
+            )
         if self.linear and self.lora is not None:
             raise ValueError(f"recipe {self.recipe}: an adapter cannot be linearised: leave lora out")
         return self
@@ -255,9 +278,14 @@ class Variant(Section):
             params = dict(params or {}) if isinstance(params, dict | None) else params
             seeds = params.pop("seeds", 1) if isinstance(params, dict) else 1
             given = {"method": method, "params": params, "seeds": seeds}
-        if isinstance(given, dict) and isinstance(given.get("params"), dict) and "method" in given:
-            shown = given["params"] | ({"seeds": given["seeds"]} if given.get("seeds", 1) != 1 else {})
-            given["name"] = name_of(str(given["method"]), shown)
+        if not (isinstance(given, dict) and "method" in given and isinstance(given.get("params", {}), dict)):
+            raise ValueError("write a method, or one with its parameters: {ties: {density: 0.1}}")
+        seeds = {"seeds": given["seeds"]} if given.get("seeds", 1) != 1 else {}
+        name = name_of(str(given["method"]), given.get("params", {}) | seeds)
+        written = given.setdefault("name", name)
+        # Of variants that differ only in their tuned lists, a resolved configuration has a digest too.
+        if written != name and not str(written).startswith(f"{name}="):
+            raise ValueError(f"name: method and parameters make it {name}, not {written!r}: leave it out")
         return given
 
 
@@ -284,7 +312,7 @@ class Merge(Section):
             if name in found and any(map(is_tuned, variant.params.values())):
                 name = f"{name}={digest(variant.params)[:8]}"
             if name in found:
-                raise ValueError(f"variant {name} is listed twice: leave one out, or give it a name")
+                raise ValueError(f"variant {name} is listed twice: leave one out")
             found[name] = variant.model_copy(update={"name": name})
         return list(found.values())
 

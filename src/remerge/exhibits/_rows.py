@@ -7,15 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+from remerge.config import UNMERGED
 from remerge.exhibits._published import Published
 from remerge.report.labels import MODELS
 from remerge.report.run import Run
 from remerge.report.table import Column
 
 Row = dict[str, Any]
-
-REFERENCES = ("base", "expert", "experts", "multitask")
-"""The unmerged models in a table."""
 
 
 def method_rows(run: Run, paper: Mapping[str, str]) -> list[Row]:
@@ -75,4 +73,4 @@ def counts(counts: Iterable[int]) -> str:
 
 def _merges(rows: list[Row]) -> list[int]:
     """The indices of the merges, between the references."""
-    return [place for place, row in enumerate(rows) if row["variant"] not in REFERENCES]
+    return [place for place, row in enumerate(rows) if row["variant"] not in UNMERGED]

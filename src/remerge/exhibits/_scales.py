@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from remerge.exhibits._scaled import scaled
 from remerge.records import Merge
 from remerge.report.labels import printed
 from remerge.report.run import Run
@@ -51,9 +52,9 @@ def curves(run: Run, group: int | str) -> list[Curve]:
     """A curve for each method that has a scale."""
     found: dict[str, dict[float, list[Merge]]] = {}
     chosen: dict[str, float] = {}
-    for variant in run.config.merge.variants:
+    for variant in scaled(run.config, group):
         given = run.config.params(variant)
-        merges = run.merges(variant.name, group) if set(given) <= {"scale"} else []
+        merges = run.merges(variant.name, group)
         scale = merges[0].params.get("scale") if merges else None
         if isinstance(scale, int | float):
             found.setdefault(variant.method, {})[float(scale)] = merges
@@ -68,7 +69,7 @@ def curves(run: Run, group: int | str) -> list[Curve]:
 def draw(axes: Axes, values: dict[float, float], look: Style, chosen: float | None) -> None:
     """A line of values against the scale, with a ring around the chosen one."""
     options: dict[str, Any] = look.line_options() | {"markersize": 4.5}
-    axes.plot(list(values), list(values.values()), **options, zorder=3)
+    axes.plot(*zip(*sorted(values.items()), strict=True), **options, zorder=3)
     if chosen is not None:
         axes.plot([chosen], [values[chosen]], **RING, zorder=4)
 

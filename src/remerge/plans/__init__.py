@@ -7,8 +7,12 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
+
+Number = Annotated[int, Field(gt=0, strict=True)]
+"""A number from 1, which the words yes and true do not pass for."""
 
 Scores = Mapping[str, float]
 """A score for each task."""
@@ -95,3 +99,14 @@ def must_be_tasks(names: Sequence[str], tasks: Sequence[str]) -> None:
     for name in names:
         if name not in tasks:
             raise ValueError(f"unknown task {name!r}, known: {', '.join(tasks)}")
+
+
+def must_differ(where: str, names: Sequence[str]) -> None:
+    """Refuse a name that is given twice.
+
+    Raises:
+        ValueError: one is.
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{where}: {name} is given twice: leave one out")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from remerge.plans import Case, Plan, Scores, Unmerged, must_be_tasks
+from remerge.plans import Case, Plan, Scores, Unmerged, must_be_tasks, must_differ
 
 KEPT = 0.95
 """The share of the base's score on every control that a setting must keep."""
@@ -19,7 +19,11 @@ class Negation(Plan):
     def cases(self, tasks: Sequence[str], seed: int) -> dict[str, list[Case]]:
         """One merge for each task to forget."""
         must_be_tasks([*self.tasks, *self.controls], tasks)
-        controls = self.controls or tasks
+        must_differ("tasks", self.tasks)
+        controls = list(dict.fromkeys(self.controls)) or tasks
+        for target in self.tasks or tasks:
+            if {*controls} == {target}:
+                raise ValueError(f"controls: {target} is to be forgotten: name another task to keep")
         found = [
             Case(f"-{target}", {target: -1}, (target, *(c for c in controls if c != target)))
             for target in self.tasks or tasks

@@ -6,9 +6,9 @@ from math import comb
 from random import Random
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
-from remerge.plans import Case, Plan, Scores, Unmerged, must_be_tasks
+from remerge.plans import Case, Number, Plan, Scores, Unmerged, must_be_tasks, must_differ
 
 MOST = 100_000
 """The largest number of subsets of a size that are listed, to use all or to draw some."""
@@ -17,10 +17,10 @@ MOST = 100_000
 class Subsets(Plan):
     """Subsets of the tasks, merged by size."""
 
-    sizes: list[PositiveInt] | None = Field(
+    sizes: list[Number] | None = Field(
         None, description="sizes of the subsets; default: from 2 to the number of tasks"
     )
-    at_most: PositiveInt | None = Field(
+    at_most: Number | None = Field(
         None, description="number of subsets per size, drawn by the seed (DRM, Figure 2: 10); default: all"
     )
     only: list[str] = Field([], description="only these subsets, as task+task; leave out sizes and at_most")
@@ -30,15 +30,17 @@ class Subsets(Plan):
     )
     tune_on: list[str] = Field(
         [],
-        description="the merges on which parameters are tuned, as task+task; default: the merge of all tasks",
+        description="the merges on which parameters are tuned, as task+task; default: the largest, or of "
+        "several the last",
     )
 
     def cases(self, tasks: Sequence[str], seed: int) -> dict[str, list[Case]]:
         """The subsets of each size."""
-        for written in self.tune_on:
-            must_be_tasks(written.split("+"), tasks)
+        self._named("tune_on", self.tune_on, tasks)
         if self.only:
-            named = [self._named(written, tasks) for written in self.only]
+            if self.sizes or self.at_most:
+                raise ValueError("only names the subsets: leave out sizes and at_most")
+            named = self._named("only", self.only, tasks)
             sizes = sorted({len(subset) for subset in named})
             drawn = {size: [subset for subset in named if len(subset) == size] for size in sizes}
         else:
@@ -50,7 +52,8 @@ class Subsets(Plan):
         """The named merges, or the largest."""
         if not self.tune_on:
             return list(cases.values())[-1][-1:]
-        return [Case(w, dict.fromkeys(w.split("+"), 1), tuple(w.split("+"))) for w in self.tune_on]
+        named = [tuple(sorted(written.split("+"))) for written in self.tune_on]
+        return [Case("+".join(subset), dict.fromkeys(subset, 1), subset) for subset in named]
 
     def merit(self, case: Case, scores: Scores, unmerged: Unmerged) -> float:
         """ANP: 100 times the mean share of the experts' own scores."""
@@ -66,10 +69,20 @@ class Subsets(Plan):
             return every
         return sorted(Random(f"{seed}/{size}").sample(every, self.at_most))
 
-    def _named(self, written: str, tasks: Sequence[str]) -> tuple[str, ...]:
-        subset = written.split("+")
-        must_be_tasks(subset, tasks)
-        return tuple(sorted(set(subset)))
+    @staticmethod
+    def _named(key: str, written: Sequence[str], tasks: Sequence[str]) -> list[tuple[str, ...]]:
+        """Subsets as they are written, each sorted.
+
+        Raises:
+            ValueError: one is not of tasks, or is named twice, or names a task twice.
+        """
+        named = []
+        for subset in written:
+            must_be_tasks(subset.split("+"), tasks)
+            must_differ(f"{key}: {subset}", subset.split("+"))
+            named.append(tuple(sorted(subset.split("+"))))
+        must_differ(key, ["+".join(subset) for subset in named])
+        return named
 
     def _case(self, subset: tuple[str, ...], tasks: Sequence[str]) -> Case:
         more = {"merged": [], "all": tasks}[self.judged] if isinstance(self.judged, str) else self.judged

@@ -5,7 +5,6 @@ from typing import Any
 
 from remerge.batches import batches
 from remerge.records import Cost
-from remerge.report.labels import duration
 from remerge.report.run import Run
 from remerge.report.table import MISSING, number
 
@@ -13,7 +12,7 @@ MERGING = ("batch", "share")
 """The stages that merge; a batch is named after its method or variant."""
 
 
-def costs(run: Run) -> list[dict[str, str]]:
+def costs(run: Run) -> list[dict[str, Any]]:
     """The rows, longest time first, and their total; none without records.
 
     Tasks and batches of an earlier configuration are left out.
@@ -36,8 +35,8 @@ def _row(label: str, some: Sequence[Cost]) -> dict[str, Any]:
     return {
         "label": label,
         "jobs": f"{len(some):,}",
-        "seconds": duration(sum(cost.seconds for cost in some)),
-        "cpu": duration(sum(cost.cpu for cost in some)),
+        "seconds": sum(cost.seconds for cost in some),
+        "cpu": sum(cost.cpu for cost in some),
         "memory": number(max(cost.memory for cost in some) / 1e9, 2),
         "gpu": number(gpu / 1e9, 2) if gpu else MISSING,
         "passes": f"{sum(cost.passes for cost in some):,}",

@@ -14,6 +14,10 @@ const options = (select, pairs) => {
   select.replaceChildren(...pairs.map(([value, label]) => new Option(label, value)));
   if (pairs.some(([value]) => String(value) === before)) select.value = before;
 };
+// A method may merge nothing that is judged right or wrong.
+const methods = known.methods
+  .map((label, place) => [place, label])
+  .filter(([place]) => known.merges.some((m) => m[0] === place));
 const merge = (method) => known.merges.find((m) => m[0] === Number(method) && m[1] === field.subset.value);
 
 function chosen() {
@@ -21,8 +25,7 @@ function chosen() {
   mine.sort((a, b) => a[2] - b[2]);
   options(field.subset, mine.map((m) => [m[1], `${m[1]}, ANP ${m[2].toFixed(1)}`]));
   options(field.task, Object.keys(merge(field.method.value)[3]).map((t) => [t, known.tasks[t].label]));
-  const others = known.methods.map((label, place) => [place, label]);
-  const able = others.filter(([place]) => String(place) !== field.method.value && merge(place));
+  const able = methods.filter(([place]) => String(place) !== field.method.value && merge(place));
   options(field.other, [["expert", "the task's expert"], ...able]);
   show();
 }
@@ -53,9 +56,10 @@ function show() {
   document.querySelector("#examples tbody").replaceChildren(...rows);
 }
 
-options(field.method, known.methods.map((label, place) => [place, label]));
+options(field.method, methods);
 form.addEventListener("change", chosen);
 for (const link of document.querySelectorAll("a[data-method]")) {
+  link.hidden = !methods.some(([place]) => String(place) === link.dataset.method);
   link.addEventListener("click", () => {
     field.method.value = link.dataset.method;
     chosen();

@@ -32,7 +32,8 @@ def answered(run: Run) -> Markup | None:
         for size in run.sizes:
             for merge in run.merges(variant.name, size):
                 kept = {task: merge.scores[task].outcomes for task in merge.tasks if task in tasks}
-                merges.setdefault((place, merge.case), [place, merge.case, merge.anp, kept])
+                if kept:
+                    merges.setdefault((place, merge.case), [place, merge.case, merge.anp, kept])
     if not tasks or not all(all(kept.values()) for *_, kept in merges.values()):
         return None
     methods = [variant.label for variant in run.variants]

@@ -36,7 +36,8 @@ for (const table of document.querySelectorAll("table")) {
 }
 
 function compare(first, second, column, order) {
-  const [a, b] = [first, second].map((row) => row.cells[column].textContent.trim());
+  // A duration is shown in several units, and sorted by its seconds.
+  const [a, b] = [first, second].map((row) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim());
   const [x, y] = [a, b].map((text) => parseFloat(text.replace("\u2212", "-").replaceAll(",", "")));
   const sign = order === "ascending" ? 1 : -1;
   if (!Number.isNaN(x) && !Number.isNaN(y)) return sign * (x - y);

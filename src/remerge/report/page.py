@@ -16,7 +16,7 @@ from remerge.records import Lengths, Merge, Model, Scores
 from remerge.report.answer import BEST, outcome
 from remerge.report.costs import costs
 from remerge.report.examples import answered
-from remerge.report.labels import MODELS, task_label
+from remerge.report.labels import MODELS, duration, task_label
 from remerge.report.make import made, place
 from remerge.report.run import Run, Variant
 from remerge.report.table import MISSING, number
@@ -73,6 +73,7 @@ def render(template: str, values: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["duration"] = duration
     return environment.get_template(template).render(values)
 
 
@@ -175,7 +176,8 @@ def _model(run: Run, name: str, label: str) -> dict[str, Any]:
     training = model.training
     seen = [f"{_whole(training[unit])} {unit}" for unit in ("examples", "tokens") if unit in training]
     return {
-        "name": name,
+        # Tables lead from a reference to its row here, and a task may have the name of a variant.
+        "anchor": f"of-{name}" if name in run.references else f"expert-{name}",
         "label": label,
         "record": _from_page(run, Model.place(run.results, model=name)),
         "scores": _from_page(run, Scores.place(run.results, model=name)),

@@ -99,8 +99,13 @@ class _Own:
         self.bench.load(self.method, settings, case)
         merge = self.bench.make(self.method, settings, case, seed)
         fit = merge.fit
+        params = used_settings(self.method, settings, len(case.tasks))
+        if self.method.learned:
+            # Fewer than asked for, where a validation split or the stored references are smaller.
+            how = self.method.learning(settings)
+            params["inputs"] = min(len(self.bench.inputs(task, how).examples) for task in case.tasks)
         made = {
-            "params": used_settings(self.method, settings, len(case.tasks)),
+            "params": params,
             "seed": settings["seed"] if self.random else seed,
             "coefficients": fit.by_name(case.tasks) if fit else {},
             "trace": fit.trace if fit else [],

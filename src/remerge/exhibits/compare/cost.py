@@ -1,8 +1,8 @@
 """Quality against cost.
 
 Mean ANP of the largest merges against the mean time to make one of them: merging weights and learning
-coefficients. Above and to the left is better. The time does not include the choice of settings on validation
-scores.
+coefficients. Above and to the left is better. Rimmed: parameters tuned on validation splits, a choice that
+the time does not include.
 """
 
 from itertools import zip_longest
@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from remerge.report.figure import Figure
 from remerge.report.run import Run
-from remerge.report.style import Style, style
+from remerge.report.style import INK, Style, style
 
 READS = ("scores", "merges")
 LETTER = 0.063
@@ -53,4 +53,5 @@ def build(runs: list[Run]) -> Figure:
 
 
 def _point(look: Style) -> dict[str, Any]:
-    return {**look.line_options(), "linestyle": ""}
+    rim = {"markeredgecolor": INK} if look.line == "--" else {}
+    return {**look.line_options(), "linestyle": "", **rim}

@@ -17,14 +17,15 @@ NAMES = {**ROWS, MODELS["experts"]: "Finetune"}
 
 
 def applies(configs: list[Config]) -> bool:
-    """Whether a benchmark is of its fully fine-tuned models."""
-    return any(config.paper == "drm" and config.finetune.lora is None for config in configs)
+    """Whether a benchmark merges all of its fully fine-tuned models."""
+    drm = [config for config in configs if config.paper == "drm" and config.finetune.lora is None]
+    return any(len(config.tasks) in config.sizes for config in drm)
 
 
 def build(runs: list[Run]) -> Table:
     """One row per method, one column per model."""
     mine = [run for run in runs if run.config.paper == "drm" and run.config.finetune.lora is None]
-    return averages(mine, published)
+    return averages([run for run in mine if len(run.tasks) in run.sizes], published)
 
 
 def published(run: Run, method: str) -> float:

@@ -11,7 +11,8 @@ in a column.
 from collections.abc import Mapping
 
 from remerge import records, sources
-from remerge.exhibits._rows import REFERENCES, Row, best, frame, mean
+from remerge.config import UNMERGED
+from remerge.exhibits._rows import Row, best, frame, mean
 from remerge.records import Score
 from remerge.report.labels import MODELS
 from remerge.report.run import Run
@@ -35,17 +36,17 @@ def build(runs: list[Run]) -> Table:
         columns += [
             Column(here, "ANP", here, digits=1),
             Column(f"{here} worst", "worst", here, digits=1),
-            Column(f"{here} seconds", "s", here, digits=1),
+            Column(f"{here} seconds", "s", here, digits=3),
             Column(f"{here} memory", "GiB", here, digits=2),
         ]
     columns += [Column("mean", "mean ANP", digits=1)] if len(names) > 1 else []
-    ordered = sorted(rows.values(), key=lambda row: row["variant"] not in REFERENCES)
+    ordered = sorted(rows.values(), key=lambda row: row["variant"] not in UNMERGED)
     filled = [{**dict.fromkeys((column.key for column in columns), float("nan")), **row} for row in ordered]
     for row in filled:
         row["needs"] = ", ".join(needs[row["method"]])
         # Of methods that all benchmarks have: others had it easier or harder.
         row["mean"] = sum(row[name] for name in names) / len(names)
-    unmerged = len([row for row in filled if row["variant"] in REFERENCES])
+    unmerged = len([row for row in filled if row["variant"] in UNMERGED])
     marked = {*names, *(f"{name} worst" for name in names), "mean"}
     bold = best(filled, [column for column in columns if column.key in marked])
     devices = ", ".join(f"{run.benchmark}: {run.model('base').device}" for run in runs)
@@ -103,7 +104,7 @@ def _merged(run: Run) -> list[Row]:
 
 def _needs(run: Run, variant: str) -> dict[str, None]:
     """The needs of a variant beyond the experts' weights, in words."""
-    if variant in REFERENCES:
+    if variant in UNMERGED:
         return {}
     asked = run.config.variant(variant)
     if variant in run.config.external:

@@ -1,14 +1,14 @@
 """Models and kinds of fine-tuning, by the source of λ.
 
 Mean test score in % over all tasks, under the merge of all of them, for each base, beside the slides'
-numbers. λ is 1, the best value on validation splits, or learned. The name of task arithmetic includes how its
-experts were trained. Bold: the best merge in a column.
+numbers. λ is 1, the best value on validation splits, or learned. The names of methods include how their
+experts were trained, unless in the standard way. Bold: the best merge in a column.
 """
 
 from pathlib import Path
 
-from remerge.config import Config
-from remerge.exhibits._rows import REFERENCES, Row, best, frame
+from remerge.config import UNMERGED, Config
+from remerge.exhibits._rows import Row, best, frame
 from remerge.exhibits.slides.table import entries
 from remerge.report.run import Run
 from remerge.report.table import Column, Table
@@ -40,7 +40,7 @@ def build(runs: list[Run]) -> Table:
             row.setdefault(base, entry["ours"])
             if entry["paper"] == entry["paper"]:
                 row[f"{base}_paper"] = entry["paper"]
-    ordered = sorted(rows.values(), key=lambda row: row["variant"] not in REFERENCES)
-    unmerged = len([row for row in ordered if row["variant"] in REFERENCES])
+    ordered = sorted(rows.values(), key=lambda row: row["variant"] not in UNMERGED)
+    unmerged = len([row for row in ordered if row["variant"] in UNMERGED])
     bold = best(ordered, columns[2::2])
     return Table(frame(ordered, columns), tuple(columns), bold, frozenset({unmerged}))

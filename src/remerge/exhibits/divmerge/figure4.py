@@ -4,16 +4,18 @@ ANP of {pairs} on the test splits, against the number of unlabelled inputs per t
 are learned. Dashed horizontal lines: the methods that use no inputs.
 """
 
-from math import ceil
+from math import ceil, nan
 
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from remerge.config import Config
+from remerge.exhibits._rows import mean
 from remerge.exhibits._sweep import across, without
+from remerge.records import Merge
 from remerge.report.figure import Figure
 from remerge.report.labels import task_label
-from remerge.report.run import Run, Variant
+from remerge.report.run import Run
 from remerge.report.style import Style
 
 READS = ("merges",)
@@ -30,22 +32,23 @@ def build(run: Run) -> Figure:
     pairs = run.config.subsets(2)
     wide = min(len(pairs), 3)
     down = ceil(len(pairs) / wide)
-    found: dict[str, tuple[Style, dict[float, Variant]]] = {}
+    found: dict[str, tuple[Style, list[list[Merge]]]] = {}
     for variant in run.variants:
         name, look = without(variant, SWEPT)
-        merges = run.merges(variant.name, 2)
-        if merges:
-            found.setdefault(name, (look, {}))[1][merges[0].params.get(SWEPT, 0)] = variant
+        if merges := run.merges(variant.name, 2):
+            found.setdefault(name, (look, []))[1].append(merges)
     legend = 0.25 + 0.17 * ceil(len(found) / 4)
     height = 0.55 + 1.75 * down + legend
     figure = Figure(5.4, height)
     panels = figure.subplots(down, wide, sharey=True, squeeze=False)
     figure.subplots_adjust(left=0.095, right=0.985, top=1 - 0.25 / height, bottom=(legend + 0.4) / height)
     figure.subplots_adjust(wspace=0.08, hspace=0.5)
-    numbers = sorted({number for _, by_number in found.values() for number in by_number} - {0})
+    made = [merge for _, some in found.values() for merges in some for merge in merges]
+    numbers = sorted({merge.params.get(SWEPT, 0) for merge in made} - {0})
     for axes, pair in zip(panels.flat, pairs, strict=False):
-        for look, by_number in found.values():
-            anp = {number: _anp(run, v.name, pair) for number, v in by_number.items()}
+        for look, some in found.values():
+            # A pair may have fewer inputs than another, so that several variants are one point of it.
+            anp = dict(_point(merges, pair) for merges in some)
             if 0 in anp:
                 axes.plot([numbers[0], numbers[-1]], [anp[0]] * 2, **across(look))
             else:
@@ -59,14 +62,16 @@ def build(run: Run) -> Figure:
         axes.set_visible(False)
     panels[0, 0].set_ylabel("ANP (%)")
     figure.supxlabel("inputs of each task", fontsize=9, y=(legend + 0.02) / height)
-    looks = [across(look) if 0 in by_number else look.line_options() for look, by_number in found.values()]
+    looks = [
+        look.line_options() if SWEPT in some[0][0].params else across(look) for look, some in found.values()
+    ]
     handles = [Line2D([], [], **{**options, "markersize": 5}) for options in looks]
     figure.legend(handles, [*found], loc="lower center", ncols=4, frameon=False, fontsize=7.5)
     figure.facts = {"pairs": f"{len(pairs)} pairs"}
     return figure
 
 
-def _anp(run: Run, variant: str, pair: tuple[str, ...]) -> float:
-    frame = run.merged
-    here = frame[(frame["variant"] == variant) & (frame["subset"] == pair)]
-    return float(here["anp"].mean())
+def _point(merges: list[Merge], pair: tuple[str, ...]) -> tuple[int, float]:
+    """The number of inputs of a variant's merge of a pair, or 0, and its ANP, averaged over seeds."""
+    mine = [merge for merge in merges if tuple(sorted(merge.tasks)) == pair]
+    return mine[0].params.get(SWEPT, 0), mean(nan if merge.anp is None else merge.anp for merge in mine)

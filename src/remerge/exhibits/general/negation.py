@@ -27,8 +27,10 @@ BAND, LIMIT = "#cfd6dd", (0, (4, 2))
 
 
 def applies(config: Config) -> bool:
-    """Whether vectors are subtracted; the slides have the figure under their own name."""
-    return config.paper != "slides" and "negation" in config.planned
+    """Whether vectors are subtracted at some scale; the slides have the figure under their own name."""
+    from remerge.exhibits._scaled import scaled
+
+    return config.paper != "slides" and bool(scaled(config, "negation"))
 
 
 def build(run: Run) -> Figure:
@@ -88,7 +90,8 @@ def _panel(axes: Axes, run: Run, curve: Curve, case: Case) -> None:
 def _shares(run: Run, curve: Curve, case: Case, task: str) -> dict[float, float]:
     """The score on a task by scale, in % of the base's; the base itself is at 0."""
     base = run.scores("base")[task].value or nan
-    return {0.0: 100.0} | {scale: scores[task] / base for scale, scores in curve.scores(case.name).items()}
+    shares = {scale: scores[task] / base for scale, scores in curve.scores(case.name).items()}
+    return dict(sorted(({0.0: 100.0} | shares).items()))
 
 
 def _choice(run: Run, curve: Curve, cases: list[Case]) -> str:

@@ -5,6 +5,7 @@ best merge in a column.
 """
 
 from collections.abc import Mapping
+from statistics import fmean
 
 from remerge.config import Config
 from remerge.exhibits._published import Published
@@ -43,7 +44,7 @@ def tasks(run: Run, paper: Published | None = None, names: Mapping[str, str] | N
                 row[task] = 100 * mean(scored[row["variant"]][task])
             if paper:
                 row[f"{task}_paper"] = paper.value(row["paper_row"], paper.column(task_label(task)))
-        row["average"] = mean(row[task] for task in run.tasks)
+        row["average"] = fmean(row[task] for task in run.tasks)  # NaN if no merge includes one of them
         row["average_paper"] = paper.value(row["paper_row"], "Average") if paper else None
     columns = [Column("method", "Method")]
     for task in run.tasks:

@@ -14,8 +14,10 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Whether vectors are subtracted."""
-    return "negation" in config.planned
+    """Whether vectors are subtracted at some scale."""
+    from remerge.exhibits._scaled import scaled
+
+    return bool(scaled(config, "negation"))
 
 
 def build(run: Run) -> Figure:

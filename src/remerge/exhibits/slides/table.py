@@ -1,7 +1,8 @@
 """Merges of all tasks, by the source of λ.
 
 Mean test score in % over the {largest} tasks, under the merge of all of them, with λ = 1, with the λ that is
-best on validation splits, or with learned coefficients. Bold: the best merge.
+best on validation splits, or with learned coefficients. The names of methods include how their experts
+were trained, unless in the standard way. Bold: the best merge.
 """
 
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ FINE_TUNED = {
     "linearised": "Linearised fine-tuning",
     "tau_jp": "τJp-regularised fine-tuning",
 }
-"""Task arithmetic is called by how its experts were trained."""
+"""Task arithmetic is called by how its experts were trained, and others too if not in the standard way."""
 PAPER = {
     MODELS["base"]: "Pre-trained",
     MODELS["multitask"]: "MTL",
@@ -56,6 +57,12 @@ def entries(run: Run) -> Iterator[Row]:
     size = len(run.tasks)
     (case,) = run.config.cases("subsets")[str(size)]
     paper = Published(__file__, run.benchmark)
+    trained = "lora" if run.config.finetune.lora else run.config.finetune.recipe
+
+    def named(label: str) -> str:
+        if label == "Task arithmetic":
+            return FINE_TUNED[trained]
+        return label if trained == "standard" else f"{FINE_TUNED[trained]}, {label}"
 
     def entry(variant: str, method: str, scale: str, value: float, column: str) -> Row:
         return {
@@ -67,11 +74,11 @@ def entries(run: Run) -> Iterator[Row]:
         }
 
     for model in run.references:
-        yield entry(model, MODELS[model], "–", _mean(run.scores(model)), "–")
+        label = MODELS[model] if model == "base" else named(MODELS[model])
+        yield entry(model, label, "–", _mean(run.scores(model)), "–")
     for curve in curves(run, size):
         values = {scale: fmean(scores.values()) for scale, scores in curve.scores(case.name).items()}
-        trained = "lora" if run.config.finetune.lora else run.config.finetune.recipe
-        method = FINE_TUNED[trained] if curve.label == "Task arithmetic" else curve.label
+        method = named(curve.label)
         if 1.0 in values:
             yield entry(curve.label, method, "1.0", values[1.0], "1.0")
         if curve.chosen is not None:
@@ -81,7 +88,7 @@ def entries(run: Run) -> Iterator[Row]:
         merges = run.merges(variant.name, size)
         if any(merge.coefficients for merge in merges):
             value = fmean(_mean(merge.scores) for merge in merges)
-            yield entry(variant.name, variant.label, "trained", value, "Trained")
+            yield entry(variant.name, named(variant.label), "trained", value, "Trained")
 
 
 def _mean(scores: dict[str, Score]) -> float:
