@@ -211,8 +211,8 @@ def test_only_methods_that_make_the_largest_merges_lose_most_or_least_there(
 
 def test_the_best_are_those_printed_as_the_best() -> None:
     rows = [{"variant": name, "x": x} for name, x in zip("abc", (74.62, 74.64, 74.4), strict=True)]
-    assert best(rows, [Column("x", "x", digits=1)]) == {(0, "x"), (1, "x")}
-    assert best(rows, [Column("x", "x", digits=2)]) == {(1, "x")}
+    assert best(rows, [Column("x", "x", digits=1)], ["x"]) == {(0, "x"), (1, "x")}
+    assert best(rows, [Column("x", "x", digits=2)], ["x"]) == {(1, "x")}
 
 
 @pytest.mark.parametrize("which", ["world", "drm"])

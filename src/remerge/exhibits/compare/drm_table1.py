@@ -23,8 +23,7 @@ def applies(configs: list[Config]) -> bool:
 
 def build(runs: list[Run]) -> Table:
     """One row per method, one column per model."""
-    mine = [run for run in runs if run.config.paper == "drm" and run.config.finetune.lora is None]
-    return averages(mine, published)
+    return averages([run for run in runs if applies([run.config])], published)
 
 
 def published(run: Run, method: str) -> float:

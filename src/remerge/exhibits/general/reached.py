@@ -44,11 +44,9 @@ def build(run: Run) -> Figure:
     down = -(-len(panels) // across)
     height = 2.3 * down + 0.1
     figure = Figure(5.4 if across > 1 else 3.4, height)
-    grid = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
+    grid = figure.panels(len(panels), across, sharey=True).flat
     figure.subplots_adjust(left=0.1 if across > 1 else 0.16, right=0.985, wspace=0.12, hspace=0.62)
     figure.subplots_adjust(top=1 - 0.5 / height, bottom=0.42 / height)
-    for axes in grid[len(panels) :]:
-        axes.set_visible(False)
     for place, (axes, (title, made)) in enumerate(zip(grid, panels.items(), strict=False)):
         for shown, merges in made:
             options = style(shown.name, shown.params).line_options() | {"linestyle": "", "alpha": 0.8}

@@ -10,8 +10,7 @@ from statistics import fmean
 from remerge.config import Config
 from remerge.exhibits._published import Published
 from remerge.exhibits._rows import Row, best, frame
-from remerge.exhibits._scales import curves
-from remerge.records import Score
+from remerge.exhibits._scales import curves, mean_score
 from remerge.report.labels import MODELS
 from remerge.report.run import Run
 from remerge.report.table import Column, Table
@@ -47,7 +46,7 @@ def build(run: Run) -> Table:
     columns += (
         [Column("paper", "paper", digits=1)] if any(row["paper"] == row["paper"] for row in rows) else []
     )
-    bold = best(rows, [column for column in columns if column.key == "ours"])
+    bold = best(rows, columns, ["ours"])
     return Table(frame(rows, columns), tuple(columns), bold, frozenset({len(run.references)}))
 
 
@@ -67,7 +66,7 @@ def entries(run: Run) -> Iterator[Row]:
         }
 
     for model in run.references:
-        yield entry(model, MODELS[model], "–", _mean(run.scores(model)), "–")
+        yield entry(model, MODELS[model], "–", mean_score(run.scores(model)), "–")
     for curve in curves(run, size):
         values = {scale: fmean(scores.values()) for scale, scores in curve.scores(case.name).items()}
         trained = "lora" if run.config.finetune.lora else run.config.finetune.recipe
@@ -80,9 +79,5 @@ def entries(run: Run) -> Iterator[Row]:
     for variant in run.variants:
         merges = run.merges(variant.name, size)
         if any(merge.coefficients for merge in merges):
-            value = fmean(_mean(merge.scores) for merge in merges)
+            value = fmean(mean_score(merge.scores) for merge in merges)
             yield entry(variant.name, variant.label, "trained", value, "Trained")
-
-
-def _mean(scores: dict[str, Score]) -> float:
-    return 100 * fmean(score.value for score in scores.values())
