@@ -145,15 +145,14 @@ def finetune(
     """
     device = next(model.parameters()).device
     trained = model if recipe.lora is None else _adapted(model, family.heads(model), recipe.lora, seed)
-    at_once = min(recipe.device_batch_size or recipe.batch_size, recipe.batch_size)
     watch = recipe.evaluations > 0
     every = max(1, recipe.steps // (recipe.evaluations or CHECKPOINTS))
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         max_steps=recipe.steps,
-        per_device_train_batch_size=at_once,
-        per_device_eval_batch_size=at_once,
-        gradient_accumulation_steps=recipe.batch_size // at_once,
+        per_device_train_batch_size=recipe.at_once,
+        per_device_eval_batch_size=recipe.at_once,
+        gradient_accumulation_steps=recipe.batch_size // recipe.at_once,
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         lr_scheduler_type=recipe.scheduler,

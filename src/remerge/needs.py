@@ -15,6 +15,7 @@ from remerge.batches import Batch, batch_of, batches
 from remerge.config import Config, Variant
 from remerge.headers import weights
 from remerge.plans import Case
+from remerge.training import existing
 from remerge.work import ANSWER, NOTHING, Jobs, Work
 
 LIBRARIES = 1_000
@@ -262,13 +263,12 @@ class _Needs:
     def expert(self, task: str) -> Need:
         """For training: weights, gradients and AdamW's two moments in float32, and activations of layers."""
         config, recipe = self.config, self.config.finetune
-        if task != "multitask" and config.task(task).expert is not None:
+        if existing(config, task) is not None:
             return self._need(2 * self.whole)
         trained = self.whole if recipe.lora is None else self._factors()
         # On a GPU, weights are copied to half precision when they are used.
         held = self.network + 3 * trained + (self.whole / 2 if self.gpu else 0)
-        at_once = min(recipe.device_batch_size or recipe.batch_size, recipe.batch_size)
-        return self._need(held + self._backward(at_once), 0, self.jobs.expert(task))
+        return self._need(held + self._backward(recipe.at_once), 0, self.jobs.expert(task))
 
     def stage(self, name: str) -> Need:
         """For a stage that neither trains experts nor merges."""

@@ -221,6 +221,11 @@ class Finetune(Section):
     )
 
     @property
+    def at_once(self) -> int:
+        """The number of examples on the device at once."""
+        return min(self.device_batch_size or self.batch_size, self.batch_size)
+
+    @property
     def linear(self) -> bool:
         """Whether experts and merges are linearised models."""
         return self.recipe != "standard"

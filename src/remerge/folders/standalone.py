@@ -1,6 +1,5 @@
 """One merge without a pipeline: checkpoint folders in, a checkpoint folder out, of any architecture."""
 
-import ast
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from remerge.folders.mergekit import read_recipe
 from remerge.folders.output import copied, copy, stored_dtype, write_weights
 from remerge.folders.recipe import HINT, RECIPE, recipe_of
 from remerge.methods import Method, find
+from remerge.variants import value_of
 
 
 def merge_folders(
@@ -120,14 +120,11 @@ def merge_recipe(file: Path, out: Path, device: str = "auto") -> None:
 
 
 def _parameter(written: str) -> tuple[str, Any]:
-    """A parameter from ``name=value``; a value other than a number, list, True or False is a word."""
+    """A parameter from ``name=value``."""
     name, equals, value = written.partition("=")
     if not equals:
         raise UserError(f"--param {written!r}: write name=value")
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name, value
+    return name, value_of(value)
 
 
 def _named(experts: Sequence[str]) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """The type of merge methods, how functions become methods, and how methods are found by name."""
 
-import ast
 import difflib
 import importlib
 import inspect
@@ -16,6 +15,7 @@ from remerge.deltas import Combined, Deltas
 from remerge.errors import UserError
 from remerge.methods._learning import Learning
 from remerge.methods._parameters import Parameter, parameters_of
+from remerge.variants import value_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -277,8 +277,5 @@ def _parsed(written: str) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise UserError(f"{pair!r} is not a parameter: write name=value")
-        try:
-            params[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            params[key] = value
+        params[key] = value_of(value)
     return params
