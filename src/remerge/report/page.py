@@ -10,14 +10,14 @@ from markupsafe import Markup, escape
 from remerge import exhibits
 from remerge.exhibits import Exhibit
 from remerge.exhibits._published import Published, published_expert
-from remerge.files import write_text
+from remerge.files import read_bytes, write_text
 from remerge.launch import command
 from remerge.records import Lengths, Merge, Model, Scores
 from remerge.report.answer import BEST, outcome
 from remerge.report.costs import costs
 from remerge.report.examples import answered
 from remerge.report.labels import MODELS, task_label
-from remerge.report.make import made, place
+from remerge.report.make import place
 from remerge.report.run import Run, Variant
 from remerge.report.table import MISSING, number
 from remerge.verify import look
@@ -105,12 +105,12 @@ def context(run: Run) -> dict[str, Any]:
 
 def _exhibit(exhibit: Exhibit, run: Run) -> dict[str, Any]:
     """A table or a figure as its rule wrote it."""
-    files = {suffix: made(place(run, exhibit, suffix)) for suffix in FILES[exhibit.kind]}
+    files = {suffix: read_bytes(place(run, exhibit, suffix)) for suffix in FILES[exhibit.kind]}
     folder = f"results/{run.benchmark}/{exhibit.kind}s"
     return {
         "name": exhibit.name,
         "short": exhibit.short,
-        "piece": Markup(made(place(run, exhibit, "html")).decode()),  # escaped when it was written
+        "piece": Markup(read_bytes(place(run, exhibit, "html")).decode()),  # escaped when it was written
         "target": f"{folder}/{exhibit.name}.{'csv' if exhibit.kind == 'table' else 'pdf'}",
         "files": {suffix: data_uri(data) for suffix, data in files.items()},
     }

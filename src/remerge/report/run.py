@@ -215,7 +215,7 @@ class Run:
         if plan is None:
             return []
         asked = {case.name for case in self.config.cases(plan)[str(group)]}
-        found = self._lines(variant, group)
+        found = Merge.read_lines(self.results, variant=variant, group=group, benchmark=self.benchmark)
         path = Merge.place(self.results, variant=variant, group=group)
         made = [(merge.case, merge.seed) for merge in found]
         lacks = asked - {case for case, _ in made}
@@ -224,15 +224,6 @@ class Run:
         if len({*made}) < len(made) or {case for case, _ in made} != asked:
             raise UserError(f"{path} has repeated merges, or merges of other tasks: run its stage again")
         return found
-
-    def every_merge(self) -> list[Merge]:
-        """All merges of all plans."""
-        return [
-            merge
-            for variant, groups in self._groups.items()
-            for group in groups
-            for merge in self._lines(variant, group)
-        ]
 
     def merge_scores(self, size: int) -> dict[str, dict[str, list[float]]]:
         """For every variant and task, its scores on the task in merges of ``size`` experts with it."""
@@ -302,9 +293,6 @@ class Run:
     def _groups(self) -> dict[str, dict[str, str]]:
         """The groups of merges that each variant makes, each with its plan."""
         return {variant.name: self.config.groups(variant) for variant in self.config.merge.variants}
-
-    def _lines(self, variant: str, group: int | str) -> list[Merge]:
-        return Merge.read_lines(self.results, variant=variant, group=group, benchmark=self.benchmark)
 
     def divergences(self, model: str) -> dict[str, Divergence]:
         """How far an expert is from each task's own."""

@@ -14,7 +14,7 @@ from remerge.config import Config, digest
 from remerge.errors import UserError
 from remerge.learn import Fit
 from remerge.measures.references import Reference
-from remerge.measures.score import Split, score
+from remerge.measures.score import score
 from remerge.measures.words import word_head
 from remerge.methods import Learning, Method, find
 from remerge.plans import Case, Unmerged
@@ -47,10 +47,6 @@ class Bench(Loaded):
         self._references: dict[tuple[str, str], Reference] = {}
         self._made: dict[str, Made] = {}
 
-    def split(self, task: str, split: str) -> Split:
-        """A split as the models read it."""
-        return self.space.split(task, split)
-
     def reference(self, task: str, kind: str = "") -> Reference:
         """A reference, read once."""
         if (task, kind) not in self._references:
@@ -80,7 +76,7 @@ class Bench(Loaded):
         size, labels = self.config.evaluation.batch_size, self.space.labels_of(among)
         found = {}
         for task in tasks:
-            part = self.split(task, split)
+            part = self.space.split(task, split)
             found[task] = score(self.space.family, self.model, part, size, labels if task in among else None)
         return found
 
