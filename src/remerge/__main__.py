@@ -15,9 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from remerge import config as configuration
-from remerge import devices, needs
+from remerge import devices, largest
 from remerge.errors import UserError
 from remerge.files import check_writable
+from remerge.needs import Needs
 from remerge.runs import end_with_the_run
 from remerge.stages._cost import recorded
 from remerge.versions import version_of
@@ -79,7 +80,7 @@ def _stage(name: str, arguments: list[str]) -> Handler:
         config = configuration.load(parsed.config)
         values = [getattr(parsed, argument) for argument in arguments]
         if end_with_the_run() and config.device in ("auto", "cuda"):
-            devices.take(needs.of_job(config, name, values, gpu=True).device)
+            devices.take(Needs(config, gpu=True).job(name, values).device)
         check_writable(config.folder)
         stage = importlib.import_module(f"remerge.stages.{name}")
         # Not whether torch is: `remerge.forks` has imported it for all stages.
@@ -138,7 +139,7 @@ def _check(parsed: argparse.Namespace) -> None:
     config = configuration.load(parsed.config)
     configuration.check(config)
     configuration.check_sources(config)
-    for remark in [*configuration.remarks(config), *needs.described(config)]:
+    for remark in [*configuration.remarks(config), *largest.described(config)]:
         print(remark)
     if parsed.time:
         from remerge import timing
