@@ -123,6 +123,20 @@ class Method:
             _preparation(settings["over"], {})
         return settings
 
+    def alone(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """As `settings`, of a method that merges the weights alone.
+
+        Raises:
+            UserError: it needs more than these, or as in `settings`.
+        """
+        settings = self.settings(params)
+        if self.learned or self.needs.statistics:
+            what = "inputs" if self.learned else "statistics of the experts"
+            raise UserError(
+                f"method {self.name} needs {what}: name it in a configuration and run the pipeline"
+            )
+        return settings
+
     def learning(self, settings: Mapping[str, Any]) -> Learning:
         """The part of a learned method's settings that says how coefficients are learned."""
         return Learning(**{name: settings[name] for name in parameters_of(Learning)})
