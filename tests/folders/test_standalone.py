@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from loading import close, loaded
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -22,16 +23,6 @@ from remerge.folders import output
 
 TASKS = {"cola": 2, "mnli": 3, "sst2": 2}
 PAIR = ["cola", "mnli"]
-
-
-def loaded(folder, auto=AutoModelForCausalLM):
-    return state_of(auto.from_pretrained(folder))
-
-
-def close(found, expected, atol=1e-6):
-    assert set(found) == set(expected)
-    for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, atol=atol, rtol=0)
 
 
 def merge(*arguments, base="model", experts=PAIR, out="merged", method="ties"):
