@@ -5,12 +5,12 @@ import re
 import shutil
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from reading import merges
 from scipy import stats
 from worlds import as_benchmark, as_variant
 
@@ -37,11 +37,6 @@ def rows(results: Path, name: str, key: str) -> dict[str, dict[str, str]]:
     """The table's csv as it is written, by one of its columns."""
     text = build(results, name).csv()
     return {row[key]: row for row in csv.DictReader(io.StringIO(text))}
-
-
-def merges(results: Path, variant: str, size: int) -> list[dict[str, Any]]:
-    text = (results / "merges" / variant / f"{size}.jsonl").read_text()
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def value(results: Path, model: str, task: str, key: str = "value") -> float:

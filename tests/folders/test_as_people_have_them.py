@@ -22,11 +22,7 @@ from remerge.__main__ import main
 from remerge.checkpoints.models import state_of
 
 PAIR = ["cola", "mnli"]
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def merge(*params, base="model", experts=PAIR, out="merged", method="average"):

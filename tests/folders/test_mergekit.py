@@ -33,8 +33,7 @@ def weighed(*weights, **more):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch, expert_folders, tokenizer):
-    monkeypatch.chdir(tmp_path)
+def here(here, expert_folders, tokenizer):
     for expert in expert_folders:
         tokenizer.save_pretrained(expert)
 

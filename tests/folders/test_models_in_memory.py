@@ -20,11 +20,7 @@ from remerge.errors import UserError
 from remerge.folders.standalone import merge_folders
 
 PAIR = ["cola", "mnli"]
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch, folder, expert_folders):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("folder", "expert_folders")
 
 
 def load(folder, auto=AutoModelForCausalLM, **settings):

@@ -23,16 +23,12 @@ from remerge.folders import output
 
 TASKS = {"cola": 2, "mnli": 3, "sst2": 2}
 PAIR = ["cola", "mnli"]
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def merge(*arguments, base="model", experts=PAIR, out="merged", method="ties"):
     lines = [["--method", method, "--base", base, "--out", out], *(["--expert", e] for e in experts)]
     return main(["merge", *(word for line in lines for word in line), *arguments])
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch, folder):
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize(
