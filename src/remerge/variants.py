@@ -10,6 +10,9 @@ from typing import Any
 TUNE = "tune"
 """The key of a parameter's values to choose from: ``density: {tune: [0.1, 0.2]}``."""
 
+UNPREPARED = ("", "none")
+"""In place of the name of a method that prepares task vectors: they are left as they are."""
+
 PLAIN = re.compile(r"[A-Za-z0-9_.+-]+")
 """The values that appear unchanged in the name of a folder."""
 

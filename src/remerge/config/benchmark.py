@@ -22,9 +22,8 @@ from remerge.config.sections import (
     TaskName,
     Tune,
     Variant,
-    unknown,
 )
-from remerge.errors import UserError
+from remerge.errors import UserError, unknown
 from remerge.plans import Case, Plan, known
 from remerge.sources import Known
 from remerge.variants import TUNE, is_tuned

@@ -1,6 +1,5 @@
 """The sections of a configuration: its keys and their defaults."""
 
-import difflib
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -13,6 +12,7 @@ from pydantic import (
 )
 
 from remerge import sources
+from remerge.errors import unknown
 from remerge.templates import columns
 from remerge.variants import TUNE, digest, is_tuned, name_of
 
@@ -347,10 +347,3 @@ class Evaluation(Section):
         description="for learned methods: also score merges of two experts at this many points of the "
         "training, including start and end",
     )
-
-
-def unknown(kind: str, name: str, known: list[str]) -> str:
-    """One line about an unknown name: the nearest known name, or all of them."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-    return f"unknown {kind} {name!r}, {hint}"

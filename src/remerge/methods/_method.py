@@ -15,7 +15,7 @@ from remerge.deltas import Combined, Deltas
 from remerge.errors import UserError
 from remerge.methods._learning import Learning
 from remerge.methods._parameters import Parameter, parameters_of
-from remerge.variants import value_of
+from remerge.variants import UNPREPARED, value_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -274,7 +274,7 @@ def prepare(name: str, deltas: Deltas, **params: Any) -> Deltas:
 
 def _preparation(written: str, params: Mapping[str, Any]) -> tuple[Method, dict[str, Any]] | None:
     """The method that prepares task vectors, and all its settings; None if they are left as they are."""
-    if written in ("", "none"):
+    if written in UNPREPARED:
         return None
     name, _, own = written.partition("@")
     chosen = find(name)

@@ -22,6 +22,7 @@ from remerge.stages._loaded import Loaded
 from remerge.stages._memory import forget_peak, peak
 from remerge.stages._workspace import Workspace
 from remerge.tau import Tau
+from remerge.variants import UNPREPARED
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ class Bench(Loaded):
             references = [reference.first_tokens for reference in references]
         elif self.config.base.speaks:
             names = self.theta_0.head
-            exact = how.over in ("", "none") and self.config.merge.delta_dtype != "bfloat16"
+            exact = how.over in UNPREPARED and self.config.merge.delta_dtype != "bfloat16"
             if exact or not vectors.keys() & {*names}:
                 own = partial(learn.parts, self.parameters, self.base, vectors)
                 references = [

@@ -18,6 +18,7 @@ from remerge.folders.recipe import HINT, RECIPE, recipe_of
 from remerge.records import Merge
 from remerge.stages._again import Again, again, coefficients_in
 from remerge.stages._bench import Bench
+from remerge.variants import UNPREPARED
 
 Lambda = Mapping[str, Sequence[float]]
 """For each tensor, the coefficients of the experts' own deltas."""
@@ -90,7 +91,7 @@ def _linear(made: Again) -> Lambda | None:
         if any(isinstance(v, Tensor) and v is not weights.base[n] for n, v in state.items()):
             return None
     if method.learned:
-        plain = settings.get("over", "none") in ("", "none")
+        plain = settings["over"] in UNPREPARED
         return {name: coefficients_in(made.coefficients, name) for name in weights} if plain else None
     if method.needs.statistics:
         return None
