@@ -145,40 +145,6 @@ def finetune(
     """
     device = next(model.parameters()).device
     trained = model if recipe.lora is None else _adapted(model, family.heads(model), recipe.lora, seed)
-    watch = recipe.evaluations > 0
-    every = max(1, recipe.steps // (recipe.evaluations or CHECKPOINTS))
-    arguments = TrainingArguments(
-        output_dir=str(checkpoints),
-        max_steps=recipe.steps,
-        per_device_train_batch_size=recipe.at_once,
-        per_device_eval_batch_size=recipe.at_once,
-        gradient_accumulation_steps=recipe.batch_size // recipe.at_once,
-        learning_rate=recipe.learning_rate,
-        weight_decay=recipe.weight_decay,
-        lr_scheduler_type=recipe.scheduler,
-        warmup_steps=int(recipe.warmup * recipe.steps),
-        seed=seed,
-        data_seed=seed,
-        # In half precision, rounding would drown a linearised model's step away from the base.
-        bf16=device.type == "cuda" and not recipe.linear,
-        use_cpu=device.type == "cpu",
-        eval_strategy="steps" if watch else "no",
-        save_strategy="steps",
-        eval_steps=every,
-        save_steps=every,
-        save_total_limit=1,
-        restore_callback_states_from_checkpoint=True,
-        load_best_model_at_end=recipe.patience is not None,
-        metric_for_best_model="eval_loss",
-        greater_is_better=False,
-        # Otherwise Trainer ignores steps whose loss is not finite.
-        logging_nan_inf_filter=False,
-        logging_steps=max(1, recipe.steps // 10),
-        remove_unused_columns=False,
-        # Otherwise Trainer looks for them in the model's arguments, and a vision tower has none.
-        label_names=["labels"],
-        report_to=[],
-    )
     watching: list[TrainerCallback] = [Losses()]
     watching += [EarlyStoppingCallback(recipe.patience)] if recipe.patience else []
 
@@ -189,9 +155,9 @@ def finetune(
 
     trainer = AnswerTrainer(
         model=trained,
-        args=arguments,
+        args=_arguments(recipe, seed, checkpoints, device),
         train_dataset=_items(train),
-        eval_dataset=_items(validation) if watch else None,
+        eval_dataset=_items(validation) if recipe.evaluations else None,
         data_collator=collate,
         callbacks=watching,
     )
@@ -211,6 +177,43 @@ def finetune(
     trained.eval()
     loss = trainer.losses.total / steps
     return trained, {"steps": steps, "examples": steps * recipe.batch_size, "loss": loss}
+
+
+def _arguments(recipe: Finetune, seed: int, checkpoints: Path, device: torch.device) -> TrainingArguments:
+    """The recipe as Trainer reads it."""
+    every = max(1, recipe.steps // (recipe.evaluations or CHECKPOINTS))
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        max_steps=recipe.steps,
+        per_device_train_batch_size=recipe.at_once,
+        per_device_eval_batch_size=recipe.at_once,
+        gradient_accumulation_steps=recipe.batch_size // recipe.at_once,
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        lr_scheduler_type=recipe.scheduler,
+        warmup_steps=int(recipe.warmup * recipe.steps),
+        seed=seed,
+        data_seed=seed,
+        # In half precision, rounding would drown a linearised model's step away from the base.
+        bf16=device.type == "cuda" and not recipe.linear,
+        use_cpu=device.type == "cpu",
+        eval_strategy="steps" if recipe.evaluations else "no",
+        save_strategy="steps",
+        eval_steps=every,
+        save_steps=every,
+        save_total_limit=1,
+        restore_callback_states_from_checkpoint=True,
+        load_best_model_at_end=recipe.patience is not None,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        # Otherwise Trainer ignores steps whose loss is not finite.
+        logging_nan_inf_filter=False,
+        logging_steps=max(1, recipe.steps // 10),
+        remove_unused_columns=False,
+        # Otherwise Trainer looks for them in the model's arguments, and a vision tower has none.
+        label_names=["labels"],
+        report_to=[],
+    )
 
 
 def _last_whole(checkpoints: Path) -> str | None:
