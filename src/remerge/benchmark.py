@@ -154,7 +154,7 @@ class Benchmark:
         self.config.task(task)
         if task not in self.config.subset(case):
             raise UserError(f"{task} is not merged in {case}: name one of its tasks")
-        columns = {"expert": self.run.own_outcomes(task)}
+        columns = {"expert": self.run.unmerged_outcomes(task, task)}
         for variant in self.run.variants:
             for merge in self.run.merges(variant.name, case.count("+") + 1):
                 if merge.case == case:

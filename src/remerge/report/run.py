@@ -145,9 +145,9 @@ class Run:
     def selections(self) -> list[tuple[Variant, Selection]]:
         """The grids of all tuned variants and their choices, for each of their plans."""
         return [
-            (shown, self.selection(variant.name, plan))
-            for shown, variant in zip(self.variants, self.config.merge.variants, strict=True)
-            for plan in self.config.chosen_for(variant)
+            (variant, self.selection(variant.name, plan))
+            for variant in self.variants
+            for plan in self.config.chosen_for(self.config.variant(variant.name))
         ]
 
     def selection(self, variant: str, plan: str) -> Selection:
@@ -165,12 +165,8 @@ class Run:
         """The score of every task's own expert."""
         return {task: self.scores(task)[task] for task in self.tasks}
 
-    def own_outcomes(self, task: str) -> NDArray[np.float64]:
-        """The score of a task's own expert on each example of its test split, ``[n]``, from 0 to 1."""
-        return self.unmerged_outcomes(task, task)
-
     def unmerged_outcomes(self, model: str, task: str) -> NDArray[np.float64]:
-        """The same for any unmerged model: an expert on another task, the base, the multitask model."""
+        """The score of an unmerged model on each example of a task's test split, ``[n]``, from 0 to 1."""
         return self._outcomes(task, self.scores(model)[task], Scores.place(self.results, model=model))
 
     def outcomes(self, variant: str, merge: Merge) -> dict[str, NDArray[np.float64]]:
