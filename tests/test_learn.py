@@ -7,14 +7,14 @@ from torch.func import functional_call
 
 from remerge import blend, learn, step
 from remerge.blend import Blend
-from remerge.deltas import PIECE, Deltas, LowRank, merge_state
+from remerge.deltas import PIECE, Deltas, LowRank, merge_state, some_rows
 from remerge.errors import Diverged, UserError
 from remerge.learn import POINTS, evenly, fit
 from remerge.measures.divergence import js, kl
 from remerge.measures.references import make_reference, position_weights, side_by_side
 from remerge.measures.words import WordHead
 from remerge.methods import find, prepare
-from remerge.tau import Weights, some_rows
+from remerge.tau import Weights
 
 PREPARED = ["ties", "drm_h", "knots", "tsv_m"]
 JS = find("divmerge").objective({"divergence": "js"})
