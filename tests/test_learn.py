@@ -9,16 +9,22 @@ from torch.func import functional_call
 
 from remerge import blend, learn, step
 from remerge.blend import Blend
-from remerge.deltas import PIECE, Deltas, LowRank, merge_state
+from remerge.deltas import PIECE, Deltas, LowRank, merge_state, some_rows
 from remerge.errors import Diverged, UserError
 from remerge.learn import POINTS, evenly, fit
 from remerge.measures.divergence import js, kl
 from remerge.measures.references import make_reference, position_weights, side_by_side
 from remerge.measures.words import WordHead
 from remerge.methods import find, prepare
-from remerge.tau import Weights, some_rows
+from remerge.tau import Weights
 
 PREPARED = ["ties", "drm_h", "knots", "tsv_m"]
+JS = find("divmerge").objective({"divergence": "js"})
+HOW = {"level": "task", "learning_rate": 0.02, "initial": 0.5, "epochs": 1, "batch_size": 2, "seed": 3}
+
+
+def fitted(family, model, base, tau, references, objective=JS, **how):
+    return fit(family, model, base, tau, references, objective, **HOW | how)
 
 
 @pytest.fixture
@@ -137,47 +143,17 @@ def test_layers_are_blocks_and_the_rest(model, base, experts):
 def test_one_expert_is_found_again(family, model, base, experts, references, name):
     """With a single expert the optimum is lam = 1, where the loss is 0."""
     deltas = Deltas(base, {"cola": experts["cola"]})
-    found = fit(
-        family,
-        model,
-        base,
-        {n: deltas[n] for n in deltas},
-        references[:1],
-        find("divmerge").objective({"divergence": name}),
-        level="task",
-        learning_rate=0.02,
-        initial=0.5,
-        epochs=60,
-        batch_size=4,
-        seed=0,
-    )
+    objective = find("divmerge").objective({"divergence": name})
+    how = {"epochs": 60, "batch_size": 4, "seed": 0}
+    found = fitted(family, model, base, dict(deltas), references[:1], objective, **how)
     assert found.lam.item() == pytest.approx(1.0, abs=0.01)
     assert found.trace[0] > 1e-3
     assert found.trace[-1] < found.trace[0] / 500
 
 
 def test_fit_is_the_same_twice_and_leaves_the_merge(family, model, base, experts, references):
-    deltas = Deltas(base, experts)
-    tau = {n: deltas[n] for n in deltas}
-    objective = find("divmerge").objective({"divergence": "js"})
-
-    def run():
-        return fit(
-            family,
-            model,
-            base,
-            tau,
-            references,
-            objective,
-            level="layer",
-            learning_rate=0.02,
-            initial=1 / 3,
-            epochs=2,
-            batch_size=2,
-            seed=3,
-        )
-
-    first, second = run(), run()
+    tau, how = dict(Deltas(base, experts)), {"level": "layer", "initial": 1 / 3, "epochs": 2}
+    first, second = (fitted(family, model, base, tau, references, **how) for _ in range(2))
     assert torch.equal(first.lam, second.lam)
     assert first.trace == second.trace
     assert len(first.trace) == 2 * 6
@@ -194,25 +170,8 @@ def test_fit_is_the_same_twice_and_leaves_the_merge(family, model, base, experts
 
 def test_the_coefficients_kept_at_a_step_are_those_of_so_many_steps(family, model, base, experts, references):
     """Two epochs begin as one does; Adam's first step is the learning rate against the gradient's sign."""
-    deltas = Deltas(base, experts)
-    tau = {n: deltas[n] for n in deltas}
-    found = [
-        fit(
-            family,
-            model,
-            base,
-            tau,
-            references,
-            find("divmerge").objective({"divergence": "js"}),
-            level="task",
-            learning_rate=0.02,
-            initial=0.5,
-            epochs=epochs,
-            batch_size=6,
-            seed=3,
-        )
-        for epochs in (1, 2)
-    ]
+    tau = dict(Deltas(base, experts))
+    found = [fitted(family, model, base, tau, references, epochs=n, batch_size=6) for n in (1, 2)]
     assert torch.equal(found[1].course[2], found[0].lam)
     assert (found[0].course[1] - 0.5).abs().flatten().tolist() == pytest.approx([0.02] * 3, abs=1e-5)
 
@@ -228,21 +187,7 @@ def test_every_step_takes_as_many_inputs_of_each_task(family, model, base, exper
 
     monkeypatch.setattr(learn, "Step", Noted)
     fewer = [references[0].first(5), *references[1:]]
-    tau = dict(Deltas(base, experts))
-    fit(
-        family,
-        model,
-        base,
-        tau,
-        fewer,
-        js,
-        level="task",
-        learning_rate=0.01,
-        initial=0.5,
-        epochs=2,
-        batch_size=2,
-        seed=0,
-    )
+    fitted(family, model, base, dict(Deltas(base, experts)), fewer, epochs=2)
     assert taken == 2 * [[2, 2, 2], [2, 2, 2], [1, 1, 1]]
 
 
@@ -267,22 +212,9 @@ def test_bfloat16_deltas_give_nearly_the_same_gradient(family, model, base, expe
 def test_coefficients_that_diverge_are_an_error_that_names_the_step(
     family, model, base, experts, references, rate
 ):
-    deltas = Deltas(base, experts)
+    how = {"level": "layer", "learning_rate": rate, "initial": 1 / 3}
     with pytest.raises(Diverged, match=r"coefficients diverge: step \d of 6, the loss is"):
-        fit(
-            family,
-            model,
-            base,
-            {n: deltas[n] for n in deltas},
-            references,
-            find("divmerge").objective({"divergence": "js"}),
-            level="layer",
-            learning_rate=rate,
-            initial=1 / 3,
-            epochs=1,
-            batch_size=2,
-            seed=3,
-        )
+        fitted(family, model, base, dict(Deltas(base, experts)), references, **how)
 
 
 @pytest.mark.parametrize("low_rank", [False, True], ids=["dense", "low-rank"])
@@ -304,11 +236,10 @@ def test_what_a_step_does_not_write_whole(family, model, examples, tokenizer, mo
             tau[n] = [LowRank(torch.randn(V, rank), torch.randn(rank, d), 0.3) for rank in (2, 3)]
     head = WordHead((base[tables[-1]], None))
     references = [make_reference(family, made, examples(task, 8), 8, head) for task in ("cola", "sst2")]
-    objective = find("divmerge").objective({"divergence": "js"})
+    how = {"level": "layer", "learning_rate": 0.05, "initial": 0.4, "epochs": 2}
 
     def run():
-        how = {"level": "layer", "learning_rate": 0.05, "initial": 0.4, "epochs": 2, "batch_size": 2}
-        found = fit(family, made, base, tau, references, objective, **how, seed=3)
+        found = fitted(family, made, base, tau, references, **how)
         return found, {n: p.detach().clone() for n, p in made.named_parameters()}
 
     in_parts, merged = run()
@@ -355,9 +286,9 @@ def test_recorded_steps_are_the_steps(
     given = [r.first_tokens for r in references] if name == "adamerging" else references
 
     def run():
-        how = {"level": "layer", "learning_rate": 0.05, "initial": 0.4, "epochs": 4, "batch_size": 2}
+        how = {"level": "layer", "learning_rate": 0.05, "initial": 0.4, "epochs": 4}
         objective = find(name).objective(find(name).settings({}))
-        return fit(family, model, base, tau, given, objective, **how, seed=3)
+        return fitted(family, model, base, tau, given, objective, **how)
 
     expected = run()
     graphs = on_a_cpu(monkeypatch)
@@ -373,13 +304,11 @@ def test_recorded_steps_are_the_steps(
 def test_steps_of_more_shapes_or_that_cannot_be_recorded_are_run(
     family, model, base, experts, references, monkeypatch, most
 ):
-    deltas = Deltas(base, experts)
-    tau = {n: deltas[n] for n in deltas}
+    tau = dict(Deltas(base, experts))
 
     def run():
-        how = {"level": "task", "learning_rate": 0.05, "initial": 0.4, "epochs": 3, "batch_size": 2}
-        objective = find("divmerge").objective({"divergence": "js"})
-        return fit(family, model, base, tau, references, objective, **how, seed=3)
+        how = {"learning_rate": 0.05, "initial": 0.4, "epochs": 3}
+        return fitted(family, model, base, tau, references, **how)
 
     expected = run()
     graphs = on_a_cpu(monkeypatch)

@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import save_file
 
 from remerge import config as configuration
-from remerge import headers, needs, sources
+from remerge import headers, largest, needs, sources
 from remerge.batches import batches
 from remerge.config import Config
 from remerge.errors import UserError
+from remerge.needs import Needs
 
 ROOT = Path(__file__).parent.parent
 REAL = [
@@ -31,7 +32,7 @@ def released(name: str) -> Config:
 
 
 def merging(config: Config, batch: str, gpu: bool = False) -> needs.Need:
-    return needs.of_batch(config, batches(config)[batch], gpu)
+    return Needs(config, gpu).batch(batches(config)[batch])
 
 
 def test_headers_say_how_many_weights_there_are(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_a_size_is_that_of_the_files_then_what_is_said_then_a_billion() -> None:
     assert needs.size(said) == needs.Size(12.5e6, 4, True)
     unsaid = said.model_copy(update={"parameters": None})
     assert needs.size(unsaid) == needs.Size(1e9, 4, False)
-    assert "parameters" in needs.described(unsaid)[-1]
+    assert "parameters" in largest.described(unsaid)[-1]
 
 
 def test_of_a_whole_clip_the_vision_tower_counts() -> None:
@@ -116,12 +117,12 @@ def test_vectors_prepared_of_experts_in_half_precision_are_in_half_precision(
 
 def test_training_takes_weights_gradients_and_two_moments() -> None:
     config = released("divmerge-glue")
-    need = needs.of_expert(config, "cola")
+    need = Needs(config, gpu=False).expert("cola")
     assert need.memory > 4 * MODEL and need.device == 0
     smaller = config.finetune.model_copy(update={"device_batch_size": 1})
-    small = needs.of_expert(config.model_copy(update={"finetune": smaller}), "cola")
+    small = Needs(config.model_copy(update={"finetune": smaller}), gpu=False).expert("cola")
     assert 4 * MODEL < small.memory < 4 * MODEL + 2000 < need.memory
-    assert needs.of_expert(config, "multitask").minutes > needs.of_expert(config, "cola").minutes
+    assert Needs(config, gpu=False).expert("multitask").minutes > need.minutes
 
 
 def test_adapters_take_their_factors() -> None:
@@ -136,22 +137,23 @@ def test_adapters_take_their_factors() -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_job_of_every_configuration_has_needs(path: Path) -> None:
     config = configuration.load(path)
-    jobs = [needs.of_batch(config, batch, gpu) for batch in batches(config).values() for gpu in (True, False)]
-    jobs += [needs.of_expert(config, task) for task in config.models[1:]]
+    alone = Needs(config, gpu=False)
+    jobs = [of.batch(batch) for batch in batches(config).values() for of in (alone, Needs(config, gpu=True))]
+    jobs += [alone.expert(task) for task in config.models[1:]]
     stages = sorted(file.stem for file in (ROOT / "src/remerge/stages").glob("[!_]*.py"))
-    jobs += [needs.of_stage(config, stage) for stage in stages]
+    jobs += [alone.stage(stage) for stage in stages]
     for need in jobs:
         assert all(isinstance(n, int) and math.isfinite(n) for n in (need.memory, need.device, need.minutes))
         assert need.memory > 1000 and need.minutes > 0
-    lines = needs.described(config)
+    lines = largest.described(config)
     assert [line.partition(":")[0] for line in lines[:3]] == ["experts", "merges", "other stages"]
     assert "GPU" in lines[3]
 
 
 def test_planning_imports_no_torch() -> None:
     code = (
-        "import sys; from pathlib import Path; from remerge import config, needs;"
-        "needs.described(config.load(Path(sys.argv[1])));"
+        "import sys; from pathlib import Path; from remerge import config, largest;"
+        "largest.described(config.load(Path(sys.argv[1])));"
         "assert not {'torch', 'transformers'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code, ROOT / "config/demo.yaml"], check=True)
@@ -160,9 +162,9 @@ def test_planning_imports_no_torch() -> None:
 @pytest.mark.parametrize("path", REAL, ids=lambda path: path.stem)
 def test_the_table_is_what_is_computed(path: Path) -> None:
     config = configuration.load(path)
-    kinds = needs.most(config)
+    kinds = largest.most(config)
     cells = [f"{most.device / 1000:.1f} ({most.job})" for most in (kinds["experts"], kinds["merges"])]
-    gpu = needs.suffices(kinds).split()[3]
+    gpu = largest.suffices(kinds).split()[3]
     memory = max(most.memory for most in kinds.values()) / 1000
     row = f"| `{path.stem}` | {config.parameters:g} | {' | '.join(cells)} | {gpu} | {memory:.0f} |"
     assert row in (ROOT / "docs/needs.md").read_text().splitlines(), row
@@ -174,5 +176,5 @@ def test_the_folder_of_methods_is_read_once_a_configuration(monkeypatch: pytest.
     monkeypatch.setattr(sources, "known", lambda: reads.append(1) or known())
     config = released("demo-full")
     for batch in batches(config).values():
-        needs.of_batch(config, batch)
+        Needs(config, gpu=False).batch(batch)
     assert len(reads) == 1

@@ -129,7 +129,8 @@ def names(files):
 
 
 DELTAS = {f"deltas/{name}.py" for name in ("__init__", "experts", "merged", "tensors")}
-CORE = DELTAS | {f"methods/{name}.py" for name in ("__init__", "_learning", "_method", "_parameters")}
+OF_METHODS = {f"methods/{name}.py" for name in ("__init__", "_learning", "_method", "_parameters")}
+CORE = DELTAS | OF_METHODS | {"variants.py"}
 
 
 def test_what_a_method_follows_from():

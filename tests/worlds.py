@@ -22,6 +22,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("divmerge", {"divergence": "kl", "level": "layer"}),
     ("divmerge", {"divergence": "js", "level": "layer"}),
 ]
+LEARN = ("adamerging", "divmerge")
 GRID = {"learning_rate": {"tune": [0.01, 0.03]}, "initial": {"tune": [0.5, "1/T"]}}
 LEARNED = {"epochs": 4, "inputs": 200, "learning_rate": 0.003}
 QUALITY = [0.72, 0.66, 0.7, 0.62, 0.76, 0.84, 0.86, 0.78, 0.93, 0.95]
@@ -147,6 +148,30 @@ def make_world(
     }
     results.mkdir(parents=True, exist_ok=True)
     (results / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    scores = write_models(results, benchmark, tasks, rng)
+    write_data(results, benchmark, tasks)
+    write_divergences(results, benchmark, scores, rng)
+    write_json(results / "weights.json", weights_of(benchmark, tasks))
+    for place, (name, (method, params, quality)) in enumerate(zip(names, merged, strict=True)):
+        asked = (GRID if method in LEARN else {}) | params
+        tuned = {key: value["tune"] for key, value in asked.items() if is_tuned(value)}
+        given = {key: value for key, value in params.items() if not is_tuned(value)}
+        known = {"benchmark": benchmark, "variant": name, "method": method, "params": given}
+        if tuned:
+            chosen = selection(known, "+".join(sorted(tasks[:2])), tuned, quality, rng)
+            write_json(results / f"selection/{name}.json", chosen)
+        for size in range(2, len(tasks) + 1):
+            lines = merges(known, scores, size, quality, place, rng)
+            path = results / f"merges/{name}/{size}.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return results
+
+
+def write_models(
+    results: Path, benchmark: str, tasks: list[str], rng: np.random.Generator
+) -> dict[str, dict[str, Any]]:
+    """Write the records of base, experts and multitask; the experts' scores on every task."""
     model = {
         "source": "miniature",
         "path": f"results/{benchmark}/base",
@@ -179,6 +204,10 @@ def make_world(
             results / f"scores/{name}.json",
             {"benchmark": benchmark, "model": name, "scores": scores[name]},
         )
+    return {task: scores[task] for task in tasks}
+
+
+def write_data(results: Path, benchmark: str, tasks: list[str]) -> None:
     read = {"n": 500, "median": 12, "longest": 31, "cut": 0}
     prompts = {task: dict.fromkeys(("train", "validation", "test"), read) for task in tasks}
     write_json(results / "lengths.json", {"benchmark": benchmark, "prompts": prompts})
@@ -190,86 +219,81 @@ def make_world(
             results / f"references/{name}.json",
             {"task": name, "inputs": 500, "positions": 1000, "seconds": 1.25, "device": "cpu"},
         )
+
+
+def write_divergences(
+    results: Path, benchmark: str, scores: dict[str, dict[str, Any]], rng: np.random.Generator
+) -> None:
+    """Experts diverge from a task's own the more, the worse they are at the task."""
+    for name in scores:
         found = {}
-        for task in tasks:
+        for task in scores:
             gap = scores[task][task]["value"] - scores[name][task]["value"]
             kl = 0.0 if name == task else abs(6 * gap + 0.5 * rng.standard_normal())
             found[task] = {"kl": kl, "js": float(np.log(2) * (1 - np.exp(-kl / 2))), "n": 500}
         record = {"benchmark": benchmark, "model": name, "divergences": found}
         write_json(results / f"divergences/{name}.json", record)
-    write_json(results / "weights.json", weights_of(benchmark, tasks))
-    for name, (method, params, quality) in zip(names, merged, strict=True):
-        learned = method in ("adamerging", "divmerge")
-        asked = (GRID if learned else {}) | params
-        tuned = {key: value["tune"] for key, value in asked.items() if is_tuned(value)}
-        params = {key: value for key, value in params.items() if not is_tuned(value)}
-        if tuned:
-            subset = "+".join(sorted(tasks[:2]))
-            grid = []
-            for values in product(*tuned.values()):
-                mean = 100 * quality + 2 * rng.standard_normal()
-                point = dict(zip(tuned, values, strict=True))
-                grid.append({"params": point, "validation": {subset: mean}, "mean": mean})
-            best = max(grid, key=lambda point: point["mean"])
-            write_json(
-                results / f"selection/{name}.json",
-                {
-                    "benchmark": benchmark,
-                    "variant": name,
-                    "method": method,
-                    "plan": "subsets",
-                    "params": params,
-                    "subsets": [subset],
-                    "grid": grid,
-                    "chosen": best["params"],
+
+
+def selection(
+    known: dict[str, Any], subset: str, tuned: dict[str, list[Any]], quality: float, rng: np.random.Generator
+) -> dict[str, Any]:
+    grid = []
+    for values in product(*tuned.values()):
+        mean = 100 * quality + 2 * rng.standard_normal()
+        point = dict(zip(tuned, values, strict=True))
+        grid.append({"params": point, "validation": {subset: mean}, "mean": mean})
+    best = max(grid, key=lambda point: point["mean"])
+    return {**known, "plan": "subsets", "subsets": [subset], "grid": grid, "chosen": best["params"]}
+
+
+def merges(
+    known: dict[str, Any],
+    scores: dict[str, dict[str, Any]],
+    size: int,
+    quality: float,
+    place: int,
+    rng: np.random.Generator,
+) -> list[dict[str, Any]]:
+    """Every merge of a size by a variant, the one at ``place``; scores fall with the size."""
+    learned, params = known["method"] in LEARN, known["params"]
+    lines: list[dict[str, Any]] = []
+    for subset in combinations(sorted(scores), size):
+        fall = (1 - quality) * (1 - 0.6 ** (size - 1)) * 2
+        merged = {t: score(scores[t][t]["value"] * (1 - fall) + 0.03 * rng.standard_normal()) for t in subset}
+        ratio = {t: merged[t]["value"] / scores[t][t]["value"] for t in subset}
+        loose = [merged[t]["restricted"] / scores[t][t]["restricted"] for t in subset]
+        lines.append(
+            {
+                **known,
+                "case": "+".join(subset),
+                "signs": dict.fromkeys(subset, 1),
+                "params": params | (LEARNED | {"initial": 1 / size} if learned else {}),
+                "tasks": list(subset),
+                "size": size,
+                "seed": 0,
+                "scores": merged,
+                "others": {},
+                "normalised": ratio,
+                "anp": 100 * sum(ratio.values()) / size,
+                "anp_restricted": 100 * sum(loose) / size,
+                "coefficients": dict.fromkeys(subset, 0.5) if learned else {},
+                "trace": [
+                    1.0,
+                    size * (1.2 - sum(ratio.values()) / size + 0.02 * (7 * len(lines) % 5)),
+                ]
+                if learned
+                else [],
+                **({"course": course(params["level"], subset, place)} if learned else {}),
+                "seconds": {
+                    "merge": 0.004 + 0.01 * rng.random(),
+                    "fit": 4.0 * size if learned else 0.0,
+                    "evaluate": 0.27 * size,
                 },
-            )
-        for size in range(2, len(tasks) + 1):
-            lines = []
-            for subset in combinations(sorted(tasks), size):
-                fall = (1 - quality) * (1 - 0.6 ** (size - 1)) * 2
-                merged = {
-                    t: score(scores[t][t]["value"] * (1 - fall) + 0.03 * rng.standard_normal())
-                    for t in subset
-                }
-                ratio = {t: merged[t]["value"] / scores[t][t]["value"] for t in subset}
-                loose = [merged[t]["restricted"] / scores[t][t]["restricted"] for t in subset]
-                lines.append(
-                    {
-                        "benchmark": benchmark,
-                        "variant": name,
-                        "method": method,
-                        "case": "+".join(subset),
-                        "signs": dict.fromkeys(subset, 1),
-                        "params": params | (LEARNED | {"initial": 1 / size} if learned else {}),
-                        "tasks": list(subset),
-                        "size": size,
-                        "seed": 0,
-                        "scores": merged,
-                        "others": {},
-                        "normalised": ratio,
-                        "anp": 100 * sum(ratio.values()) / size,
-                        "anp_restricted": 100 * sum(loose) / size,
-                        "coefficients": dict.fromkeys(subset, 0.5) if learned else {},
-                        "trace": [
-                            1.0,
-                            size * (1.2 - sum(ratio.values()) / size + 0.02 * (7 * len(lines) % 5)),
-                        ]
-                        if learned
-                        else [],
-                        **({"course": course(params["level"], subset, names.index(name))} if learned else {}),
-                        "seconds": {
-                            "merge": 0.004 + 0.01 * rng.random(),
-                            "fit": 4.0 * size if learned else 0.0,
-                            "evaluate": 0.27 * size,
-                        },
-                        "memory": 10**8 * (size + names.index(name)),
-                    }
-                )
-            path = results / f"merges/{name}/{size}.jsonl"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return results
+                "memory": 10**8 * (size + place),
+            }
+        )
+    return lines
 
 
 def as_variant(results: Path, old: str, new: str) -> None:

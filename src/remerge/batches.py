@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from remerge.config import Config, Variant
-from remerge.config.sections import unknown
-from remerge.errors import UserError
+from remerge.errors import UserError, unknown
 
 
 @dataclass(frozen=True)

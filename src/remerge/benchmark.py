@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import chdir
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,6 +12,7 @@ from remerge import exhibits
 from remerge.config import Config
 from remerge.errors import UserError
 from remerge.exhibits import Exhibit
+from remerge.files import read_bytes
 from remerge.records import Score
 from remerge.report.figure import Figure, look
 from remerge.report.run import Run
@@ -152,7 +154,7 @@ class Benchmark:
         self.config.task(task)
         if task not in self.config.subset(case):
             raise UserError(f"{task} is not merged in {case}: name one of its tasks")
-        columns = {"expert": self.run.own_outcomes(task)}
+        columns = {"expert": self.run.unmerged_outcomes(task, task)}
         for variant in self.run.variants:
             for merge in self.run.merges(variant.name, case.count("+") + 1):
                 if merge.case == case:
@@ -167,9 +169,7 @@ class Benchmark:
         """
         self.config.task(task)
         file = self.run.results / "data" / task / "test.parquet"
-        if not file.is_file():
-            raise UserError(f"{file} is missing: run the stage that makes it")
-        return pd.read_parquet(file)
+        return pd.read_parquet(BytesIO(read_bytes(file)))
 
     @property
     def exhibits(self) -> pd.DataFrame:

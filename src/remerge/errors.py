@@ -1,5 +1,7 @@
 """The exceptions for wrong input."""
 
+import difflib
+
 
 class UserError(Exception):
     """Wrong input: the message is one line that names the file, key or tensor and the remedy.
@@ -14,3 +16,10 @@ class Diverged(UserError):
 
 class Stale(UserError):
     """A file that is intact but would be made differently today."""
+
+
+def unknown(kind: str, name: str, known: list[str]) -> str:
+    """One line about an unknown name: the nearest known name, or all of them."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+    return f"unknown {kind} {name!r}, {hint}"

@@ -148,15 +148,49 @@ def finetune(
     """
     device = next(model.parameters()).device
     trained = model if recipe.lora is None else _adapted(model, family.heads(model), recipe.lora, seed)
-    at_once = min(recipe.device_batch_size or recipe.batch_size, recipe.batch_size)
-    watch = recipe.evaluations > 0
+    watching: list[TrainerCallback] = [Losses()]
+    watching += [EarlyStoppingCallback(recipe.patience)] if recipe.patience else []
+
+    def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = family.collate([item["example"] for item in items], device)
+        # Trainer uses these to count the terms of a step's mean loss; they are already shifted.
+        return {"batch": batch, "labels": batch.targets, "shift_labels": batch.targets}
+
+    trainer = AnswerTrainer(
+        model=trained,
+        args=_arguments(recipe, seed, checkpoints, device),
+        train_dataset=_items(train),
+        eval_dataset=_items(validation) if recipe.evaluations else None,
+        data_collator=collate,
+        callbacks=watching,
+    )
+    if "TQDM_DISABLE" in os.environ:
+        # Without progress bars there are no lines of losses either.
+        trainer.remove_callback(PrinterCallback)
+    trainer.family = family
+    if isinstance(family, Linearised) and others:
+        trainer.penalty = Penalty(family, others, recipe.penalty, recipe.penalty_inputs, seed)
+    trainer.model_accepts_loss_kwargs = True
+    with writing(checkpoints):
+        trainer.train(resume_from_checkpoint=_last_whole(checkpoints))
+    steps = trainer.state.global_step
+    for name, theta in trained.named_parameters():
+        if not finite(theta):
+            raise Diverged(f"step {steps}: {name} contains NaN or infinity: lower finetune.learning_rate")
+    trained.eval()
+    loss = trainer.losses.total / steps
+    return trained, {"steps": steps, "examples": steps * recipe.batch_size, "loss": loss}
+
+
+def _arguments(recipe: Finetune, seed: int, checkpoints: Path, device: torch.device) -> TrainingArguments:
+    """The recipe as Trainer reads it."""
     every = max(1, recipe.steps // (recipe.evaluations or CHECKPOINTS))
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         max_steps=recipe.steps,
-        per_device_train_batch_size=at_once,
-        per_device_eval_batch_size=at_once,
-        gradient_accumulation_steps=recipe.batch_size // at_once,
+        per_device_train_batch_size=recipe.at_once,
+        per_device_eval_batch_size=recipe.at_once,
+        gradient_accumulation_steps=recipe.batch_size // recipe.at_once,
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         lr_scheduler_type=recipe.scheduler,
@@ -166,7 +200,7 @@ def finetune(
         # In half precision, rounding would drown a linearised model's step away from the base.
         bf16=device.type == "cuda" and not recipe.linear,
         use_cpu=device.type == "cpu",
-        eval_strategy="steps" if watch else "no",
+        eval_strategy="steps" if recipe.evaluations else "no",
         save_strategy="steps",
         eval_steps=every,
         save_steps=every,
@@ -187,38 +221,7 @@ def finetune(
     )
     # Trainer would divide a step among all GPUs that it sees.
     arguments._n_gpu = min(arguments.n_gpu, 1)
-    watching: list[TrainerCallback] = [Losses()]
-    watching += [EarlyStoppingCallback(recipe.patience)] if recipe.patience else []
-
-    def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-        batch = family.collate([item["example"] for item in items], device)
-        # Trainer uses these to count the terms of a step's mean loss; they are already shifted.
-        return {"batch": batch, "labels": batch.targets, "shift_labels": batch.targets}
-
-    trainer = AnswerTrainer(
-        model=trained,
-        args=arguments,
-        train_dataset=_items(train),
-        eval_dataset=_items(validation) if watch else None,
-        data_collator=collate,
-        callbacks=watching,
-    )
-    if "TQDM_DISABLE" in os.environ:
-        # Without progress bars there are no lines of losses either.
-        trainer.remove_callback(PrinterCallback)
-    trainer.family = family
-    if isinstance(family, Linearised) and others:
-        trainer.penalty = Penalty(family, others, recipe.penalty, recipe.penalty_inputs, seed)
-    trainer.model_accepts_loss_kwargs = True
-    with writing(checkpoints):
-        trainer.train(resume_from_checkpoint=_last_whole(checkpoints))
-    steps = trainer.state.global_step
-    for name, theta in trained.named_parameters():
-        if not finite(theta):
-            raise Diverged(f"step {steps}: {name} contains NaN or infinity: lower finetune.learning_rate")
-    trained.eval()
-    loss = trainer.losses.total / steps
-    return trained, {"steps": steps, "examples": steps * recipe.batch_size, "loss": loss}
+    return arguments
 
 
 def _last_whole(checkpoints: Path) -> str | None:

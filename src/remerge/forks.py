@@ -116,9 +116,9 @@ def _do(files: list[int], arguments: list[str], folder: str, environment: dict[s
         os.environ.clear()
         os.environ.update(environment)
         tempfile.tempdir = None  # a variable names it
-        from remerge import __main__ as commands
+        from remerge import __main__ as command_line
 
-        status = commands.main(arguments)
+        status = command_line.main(arguments)
     except SystemExit as stop:  # of a command line that is wrong
         status = stop.code if isinstance(stop.code, int) else 1
     except BaseException:

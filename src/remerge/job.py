@@ -24,9 +24,9 @@ def main(arguments: list[str]) -> int:
     folder = os.environ.get(PLACE)
     warm = folder and _connected(socket_in(folder))
     if not warm:
-        from remerge import __main__ as commands
+        from remerge import __main__ as command_line
 
-        return commands.main(arguments)
+        return command_line.main(arguments)
     with warm:
         asked = {"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}
         socket.send_fds(warm, [b"\n"], [0, 1, 2])

@@ -5,16 +5,16 @@ of P = 12 L h² weights with depth L = h / 64. An input has `TOKENS` tokens. The
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from remerge import sources
-from remerge.batches import Batch, batch_of, batches
+from remerge.batches import Batch, batch_of
 from remerge.config import Config, Variant
 from remerge.headers import weights
 from remerge.plans import Case
+from remerge.training import existing
 from remerge.work import ANSWER, NOTHING, Jobs, Work
 
 LIBRARIES = 1_000
@@ -55,9 +55,6 @@ DISK = 5e8
 
 STATISTICS = {None: 0, "fisher": 1, "grams": 2}
 """The size of an expert's statistics, in models in float32."""
-
-GPUS = (16, 24, 32, 40, 48, 80, 141, 192)
-"""The sizes of GPUs, in GB."""
 
 
 @dataclass(frozen=True)
@@ -121,98 +118,13 @@ def size(config: Config) -> Size:
     return Size((config.parameters or UNKNOWN) * 1e6, FLOAT32, config.parameters is not None)
 
 
-def of_batch(config: Config, batch: Batch, gpu: bool = False) -> Need:
-    """The needs of the choices and merges of one process, on a GPU or without one."""
-    return _Needs(config, gpu).batch(batch)
+class Needs:
+    """The needs of one benchmark's jobs, internally in bytes and seconds.
 
-
-def of_expert(config: Config, task: str, gpu: bool = False) -> Need:
-    """The needs of an expert, including `multitask`; an existing one is read, not trained."""
-    return _Needs(config, gpu).expert(task)
-
-
-def of_stage(config: Config, name: str, gpu: bool = False) -> Need:
-    """The needs of a job of any other stage, by its name."""
-    return _Needs(config, gpu).stage(name)
-
-
-def of_job(config: Config, stage: str, arguments: Sequence[Any], gpu: bool = False) -> Need:
-    """The needs of a rule's job, from its stage and the arguments of its command.
-
-    Raises:
-        UserError: the benchmark has no such task or batch.
+    Args:
+        config: the benchmark.
+        gpu: whether jobs use a GPU.
     """
-    if stage == "experts":
-        return of_expert(config, arguments[0], gpu)
-    if stage in ("batch", "share"):
-        batch = batch_of(config, arguments[0])
-        if stage == "share" or not batch.shares(config):
-            return of_batch(config, batch, gpu)
-        stage = "records"  # computed by other jobs
-    return of_stage(config, stage, gpu)
-
-
-@dataclass(frozen=True)
-class Most:
-    """The needs of the largest jobs of a kind.
-
-    Attributes:
-        memory: MB of the machine's memory, without a GPU.
-        device: MB of the GPU, if there is one.
-        job: the job that needs the most of it.
-    """
-
-    memory: int
-    device: int
-    job: str
-
-
-def most(config: Config) -> dict[str, Most]:
-    """The needs of the largest jobs of each kind: experts, merges, other stages."""
-    methods = config.methods
-    statistics = any(v.method in methods and methods[v.method].statistics for v in config.merge.variants)
-    stages = ["base", "references", "scores", *(["statistics"] if statistics else [])]
-    kinds = {
-        "experts": {task: partial(of_expert, config, task) for task in config.models[1:]},
-        "merges": {name: partial(of_batch, config, batch) for name, batch in batches(config).items()},
-        "other stages": {name: partial(of_stage, config, name) for name in stages},
-    }
-    found = {}
-    for kind, jobs in kinds.items():
-        on = {name: of(gpu=True).device for name, of in jobs.items()}
-        largest = max(on, key=lambda name: on[name])
-        found[kind] = Most(max(of().memory for of in jobs.values()), on[largest], largest)
-    return found
-
-
-def described(config: Config) -> list[str]:
-    """The needs of the largest jobs of each kind, one line per kind, and a GPU that suffices for all."""
-    kinds = most(config)
-    lines = [
-        f"{kind}: at most {_gb(m.memory)}, or {_gb(m.device)} of a GPU ({m.job})" for kind, m in kinds.items()
-    ]
-    memory = max(m.memory for m in kinds.values())
-    lines.append(f"{suffices(kinds)}; without one, {_gb(memory)} of memory for each job at a time")
-    if not size(config).known:
-        lines.append(
-            f"this is for {UNKNOWN} million weights, since {config.base.source} is not on this machine: "
-            "set parameters to the number it has"
-        )
-    return lines
-
-
-def suffices(kinds: Mapping[str, Most]) -> str:
-    """The smallest GPU that is large enough for every job."""
-    device = max(m.device for m in kinds.values())
-    return next((f"one GPU of {gb} GB suffices" for gb in GPUS if gb * 1000 >= device), "no GPU suffices")
-
-
-def _gb(mb: int) -> str:
-    return f"{mb / 1000:.1f} GB"
-
-
-class _Needs:
-    """The needs of one benchmark's jobs, internally in bytes and seconds."""
 
     def __init__(self, config: Config, gpu: bool) -> None:
         self.config, self.gpu, self.size = config, gpu, size(config)
@@ -225,6 +137,21 @@ class _Needs:
         lora = config.finetune.lora
         self.share = 1 if lora is None else min(1, len(lora.targets) / 12)
         self.jobs = Jobs(config)
+
+    def job(self, stage: str, arguments: Sequence[Any]) -> Need:
+        """For a rule's job, from its stage and the arguments of its command.
+
+        Raises:
+            UserError: the benchmark has no such task or batch.
+        """
+        if stage == "experts":
+            return self.expert(arguments[0])
+        if stage in ("batch", "share"):
+            batch = batch_of(self.config, arguments[0])
+            if stage == "share" or not batch.shares(self.config):
+                return self.batch(batch)
+            stage = "records"  # computed by other jobs
+        return self.stage(stage)
 
     def batch(self, batch: Batch) -> Need:
         """For choices and merges: the base, the one module that merges are written into, and the experts."""
@@ -260,15 +187,17 @@ class _Needs:
         return self._need(sum(held) + vectors + passing, kept, self.jobs.batch(batch))
 
     def expert(self, task: str) -> Need:
-        """For training: weights, gradients and AdamW's two moments in float32, and activations of layers."""
+        """For training: weights, gradients and AdamW's two moments in float32, and activations of layers.
+
+        An existing expert is read, not trained.
+        """
         config, recipe = self.config, self.config.finetune
-        if task != "multitask" and config.task(task).expert is not None:
+        if existing(config, task) is not None:
             return self._need(2 * self.whole)
         trained = self.whole if recipe.lora is None else self._factors()
         # On a GPU, weights are copied to half precision when they are used.
         held = self.network + 3 * trained + (self.whole / 2 if self.gpu else 0)
-        at_once = min(recipe.device_batch_size or recipe.batch_size, recipe.batch_size)
-        return self._need(held + self._backward(at_once), 0, self.jobs.expert(task))
+        return self._need(held + self._backward(recipe.at_once), 0, self.jobs.expert(task))
 
     def stage(self, name: str) -> Need:
         """For a stage that neither trains experts nor merges."""

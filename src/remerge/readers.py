@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
-from remerge.deltas import LowRank
+from remerge.deltas import LowRank, some_rows
 from remerge.passes import instead
-from remerge.tau import Tau, merged, some_of, some_rows
+from remerge.tau import Tau, merged, some_of
 
 
 def readers_of(model: nn.Module, tau: Mapping[str, Tau]) -> dict[str, list[nn.Module]]:

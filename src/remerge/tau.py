@@ -105,10 +105,3 @@ def joined(base: State, tau: Mapping[str, Tau], names: list[str]) -> Dense | Fac
 def merged(some: Dense | Factors, lam: Tensor) -> Tensor:
     """The merge of some rows, float32."""
     return some.merge(lam, lam.new_empty(some.shape))
-
-
-def some_rows(matrix: Tensor) -> Iterator[slice]:
-    """The rows of a matrix, some at a time, in order."""
-    width = matrix.shape[1]
-    for where in places(matrix, whole=width):
-        yield slice(where.start // width, where.stop // width)

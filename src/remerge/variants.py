@@ -1,4 +1,4 @@
-"""The names of merge methods with parameters, written and read."""
+"""Merge methods with parameters: their names, written and read, and defaults that depend on other values."""
 
 import ast
 import hashlib
@@ -9,6 +9,9 @@ from typing import Any
 
 TUNE = "tune"
 """The key of a parameter's values to choose from: ``density: {tune: [0.1, 0.2]}``."""
+
+UNPREPARED = ("", "none")
+"""In place of the name of a method that prepares task vectors: they are left as they are."""
 
 PLAIN = re.compile(r"[A-Za-z0-9_.+-]+")
 """The values that appear unchanged in the name of a folder."""
@@ -30,7 +33,7 @@ def parse(name: str) -> tuple[str, dict[str, Any]]:
     params: dict[str, Any] = {}
     for pair in filter(None, written.split(",")):
         key, equals, value = pair.partition("=")
-        params[key] = _value(value) if equals else True
+        params[key] = value_of(value) if equals else True
     return method, params
 
 
@@ -45,14 +48,25 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _word(value: Any) -> str:
-    if isinstance(value, list):
-        return "+".join(map(_word, value))
-    return str(value) if PLAIN.fullmatch(str(value)) else digest(value)[:8]
+def inputs_of(inputs: int | None, level: str) -> int:
+    """The number of inputs of each task from which coefficients are learned: by default, more for layers."""
+    return inputs or (200 if level == "task" else 400)
 
 
-def _value(written: str) -> Any:
+def start_of(initial: float | str, experts: int) -> float:
+    """The starting value of the coefficients of a number of experts; ``1/T`` is that of their average."""
+    return 1 / experts if initial == "1/T" else float(initial)
+
+
+def value_of(written: str) -> Any:
+    """A parameter's value: a number, a list, True, False or None; anything else is a word."""
     try:
         return ast.literal_eval(written)
     except (ValueError, SyntaxError):
         return written
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, list):
+        return "+".join(map(_word, value))
+    return str(value) if PLAIN.fullmatch(str(value)) else digest(value)[:8]

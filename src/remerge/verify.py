@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from remerge.contents import digest_of
 from remerge.errors import Stale, UserError
+from remerge.made import checked
 from remerge.records import (
     Alignment,
     Cost,
@@ -71,21 +71,16 @@ def look(run: Run) -> Findings:
         if (path := Model.place(run.results, model=model)).exists():
             with found.of(path):
                 same_versions(path, run.model(model).versions)
-    for path in noted(run.results):
+    for path in sorted(path for pattern in NOTED for path in run.results.glob(pattern)):
         with found.of(path):
             note = Made.read(run.results, what=str(path.relative_to(run.results)))
             same_versions(path, note.versions)
-            if path.suffix == ".parquet" and digest_of(path) != note.digest:
-                raise UserError(f"{path} was altered or replaced after it was made: delete it and run again")
+            if path.suffix == ".parquet":
+                checked(run.results, path, {})
     for path, read in _records(run).items():
         with found.of(path):
             read()
     return found
-
-
-def noted(results: Path) -> list[Path]:
-    """The files that have a note beside them."""
-    return sorted(path for pattern in NOTED for path in results.glob(pattern))
 
 
 def same_versions(path: Path, known: Mapping[str, str]) -> None:

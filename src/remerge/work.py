@@ -13,7 +13,8 @@ from remerge import exhibits
 from remerge.batches import Batch, batches
 from remerge.config import Config, Variant
 from remerge.plans import Case
-from remerge.variants import digest
+from remerge.training import existing, others_of, settings_of, tasks_of
+from remerge.variants import digest, inputs_of, start_of
 
 ANSWER = 8
 """Tokens of an answer in words."""
@@ -158,23 +159,19 @@ class Jobs:
 
     def expert(self, task: str) -> Work:
         """The work of an expert, including `multitask`; an existing one is read, not trained."""
-        config, recipe = self.config, self.config.finetune
-        if task != "multitask" and config.task(task).expert is not None:
+        config, recipe = self.config, settings_of(self.config, task)
+        if existing(config, task) is not None:
             return Work({LOAD: 1})
-        at_once = min(recipe.device_batch_size or recipe.batch_size, recipe.batch_size)
-        steps, of = recipe.steps, [task]
-        if task == "multitask":
-            steps, of = recipe.multitask_steps or steps * len(self.tasks), self.tasks
-        parts = recipe.batch_size // at_once
+        of, others = tasks_of(config, task), others_of(config, task)
+        parts = recipe.batch_size // recipe.at_once
         # The penalty on the other tasks' inputs takes a pass of its own.
-        others = len(self.tasks) - 1 if recipe.recipe == "tau_jp" and task != "multitask" else 0
-        taken = recipe.batch_size + parts * others * recipe.penalty_inputs
+        taken = recipe.batch_size + parts * len(others) * recipe.penalty_inputs
         step = Unit("train", "", 0, taken, 2 * parts if others else parts, True)
-        work = Work({LOAD: 2, step: steps})
+        work = Work({LOAD: 2, step: recipe.steps})
         if recipe.evaluations:
             inputs = sum(self.extents[name].validation for name in of)
-            watched = steps // max(1, steps // recipe.evaluations)
-            work[Unit("score", of[0], 0, inputs, math.ceil(inputs / at_once))] += watched
+            watched = recipe.steps // max(1, recipe.steps // recipe.evaluations)
+            work[Unit("score", of[0], 0, inputs, math.ceil(inputs / recipe.at_once))] += watched
         return work + self._read(of, "train", "validation")
 
     def batch(self, batch: Batch) -> Work:
@@ -289,9 +286,11 @@ class Jobs:
         if variant.name not in self.learned:
             return {**self.config.params(variant), **point}
         given = {**self.config.methods[variant.method].defaults, **self.config.params(variant), **point}
-        given["inputs"] = given["inputs"] or (200 if given["level"] == "task" else 400)
-        given["initial"] = 1 / len(case.tasks) if given["initial"] == "1/T" else given["initial"]
-        return given
+        inputs, start = (
+            inputs_of(given["inputs"], given["level"]),
+            start_of(given["initial"], len(case.tasks)),
+        )
+        return {**given, "inputs": inputs, "initial": start}
 
     def _fitting(self, variant: Variant, used: Mapping[str, Any]) -> tuple[int, int]:
         """The inputs of each task from which coefficients are learned, and the passes over them."""

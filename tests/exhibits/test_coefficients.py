@@ -7,24 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from reading import drawing
 from worlds import as_variant
 
 from remerge import exhibits
-from remerge.report.figure import Figure
 from remerge.report.run import Run
 from remerge.variants import name_of
 
 NAMED = ("cola+sst2", "mrpc+rte", "cola+rte", "mrpc+sst2")
 
 
-def build(results: Path, name: str) -> Figure:
-    figure = exhibits.known()[name].build(Run(results))
-    assert isinstance(figure, Figure)
-    return figure
-
-
 def test_anp_along_the_training_is_the_mean_of_the_pairs(world: Path) -> None:
-    figure = build(world, "divmerge_figure3")
+    figure = drawing(world, "divmerge_figure3")
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["AdaMerging", "DivMerge KL", "DivMerge JS"]
     for axes, place in zip(figure.axes, (6, 9), strict=True):
@@ -38,7 +32,7 @@ def test_anp_along_the_training_is_the_mean_of_the_pairs(world: Path) -> None:
 
 
 def test_coefficients_have_a_panel_a_task_and_a_line_a_partner(world: Path) -> None:
-    axes = build(world, "divmerge_figure7").axes
+    axes = drawing(world, "divmerge_figure7").axes
     assert [panel.get_title() for panel in axes] == ["CoLA", "SST-2", "MRPC", "RTE"]
     assert all(len(panel.lines) == 3 for panel in axes)
     looks = [(line.get_color(), str(line.get_linestyle())) for panel in axes for line in panel.lines]
@@ -49,7 +43,7 @@ def test_coefficients_have_a_panel_a_task_and_a_line_a_partner(world: Path) -> N
 
 
 def test_pairs_are_points_of_their_last_coefficients_with_a_name_each(glue: Path) -> None:
-    axes = build(glue, "divmerge_figure8").axes[0]
+    axes = drawing(glue, "divmerge_figure8").axes[0]
     (dots,) = [line for line in axes.lines if len(np.atleast_1d(line.get_xdata())) == 21]
     names = {text.get_text(): text for text in axes.texts}
     assert len(names) == 21 and "SST-2 + MRPC" in names
@@ -89,7 +83,7 @@ def test_anp_against_inputs_has_a_line_a_method_over_its_numbers_of_inputs(
     (results / "config.yaml").write_text(yaml.safe_dump(config))
     assert "divmerge_figure4" in exhibits.of(Run(results).config)
     assert "divmerge_figure4" not in exhibits.of(Run(world).config)
-    figure = build(results, "divmerge_figure4")
+    figure = drawing(results, "divmerge_figure4")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "Model averaging",
         "DivMerge JS (LL)",
@@ -127,7 +121,7 @@ def test_anp_against_the_share_of_stand_ins_starts_at_a_task_s_own_inputs(
     (results / "config.yaml").write_text(yaml.safe_dump(config))
     run = Run(results)
     assert "approximated" in exhibits.of(run.config) and "approximated" not in exhibits.of(Run(world).config)
-    figure = build(results, "approximated")
+    figure = drawing(results, "approximated")
     names = ["Model averaging", "DivMerge JS (LL), words shuffled", "DivMerge JS (LL), another task's"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == names
     average, own, half, whole = (run.mean_anp(variant.name, 2) for variant in run.variants)

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from reading import drawing, merges
 from scipy import stats
 from worlds import as_variant
 
 from remerge import exhibits
 from remerge.errors import UserError
-from remerge.report.figure import Figure
 from remerge.report.make import printed
 from remerge.report.run import Run
 
@@ -27,17 +27,6 @@ from remerge.report.run import Run
 def rows(results: Path, name: str) -> dict[str, dict[str, str]]:
     text = exhibits.known()[name].build(Run(results)).csv()
     return {row["variant"]: row for row in csv.DictReader(io.StringIO(text))}
-
-
-def build(results: Path, name: str) -> Figure:
-    figure = exhibits.known()[name].build(Run(results))
-    assert isinstance(figure, Figure)
-    return figure
-
-
-def merges(results: Path, variant: str, size: int) -> list[dict[str, Any]]:
-    lines = (results / f"merges/{variant}/{size}.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
 
 
 def anps(results: Path, variant: str) -> list[float]:
@@ -80,7 +69,7 @@ def test_an_interval_is_that_of_the_paired_examples_where_there_is_one_merge(wor
         packed = np.frombuffer(base64.b64decode(score["outcomes"]), np.uint8)
         return np.unpackbits(packed)[: score["n"]].astype(float)
 
-    figure = build(world, "differences")
+    figure = drawing(world, "differences")
     run = Run(world)
     assert [axes.get_title() for axes in figure.axes] == [
         "2 tasks\nn = 6",
@@ -109,7 +98,7 @@ def test_records_without_outcomes_or_with_others_are_refused(spoilt: Path) -> No
     text = path.read_text()
     path.write_text(re.sub(r'"outcomes": "[^"]*"', '"outcomes": null', text, count=1))
     with pytest.raises(UserError, match=r"average/3\.jsonl has no outcomes of single examples: delete it"):
-        build(spoilt, "differences")
+        drawing(spoilt, "differences")
     path.write_text(re.sub(r'"outcomes": "[^"]*"', '"outcomes": "AAAA"', text, count=1))
     with pytest.raises(UserError, match=r"average/3\.jsonl has outcomes that do not fit its scores"):
         rows(spoilt, "comparisons")
@@ -117,11 +106,11 @@ def test_records_without_outcomes_or_with_others_are_refused(spoilt: Path) -> No
     scores = spoilt / "scores/rte.json"
     scores.write_text(re.sub(r', "outcomes": "[^"]*"', "", scores.read_text()))
     with pytest.raises(UserError, match=r"rte\.json has no outcomes"):
-        build(spoilt, "differences")
+        drawing(spoilt, "differences")
 
 
 def test_ranks_are_over_all_merges(world: Path) -> None:
-    figure = build(world, "ranks")
+    figure = drawing(world, "ranks")
     values = [anps(world, variant.name) for variant in Run(world).variants]
     means = stats.rankdata(-np.array(values), axis=0).mean(axis=1)
     written = [text.get_text() for text in figure.axes[0].texts]
@@ -145,14 +134,14 @@ def test_a_method_of_pairs_alone_is_compared_on_pairs_and_has_no_rank(spoilt: Pa
     ]
     assert table["slerp"]["anp"] == ""
     assert float(table["slerp"]["lead"]) == pytest.approx(np.mean(leads), abs=1e-4)
-    assert build(spoilt, "ranks").facts["methods"] == 9
+    assert drawing(spoilt, "ranks").facts["methods"] == 9
     names = {
-        text.get_text(): text.get_position()[1] for text in build(spoilt, "divmerge_figure2").axes[0].texts
+        text.get_text(): text.get_position()[1] for text in drawing(spoilt, "divmerge_figure2").axes[0].texts
     }
     assert {variant.label for variant in Run(spoilt).variants} < {*names} and all(
         map(math.isfinite, names.values())
     )
-    (panel, *others) = build(spoilt, "differences").axes
+    (panel, *others) = drawing(spoilt, "differences").axes
     ends = [axes.containers[0][0].get_xdata()[0] for axes in (panel, *others)]  # type: ignore[index]
     assert ends[0] == pytest.approx(np.mean(leads), abs=1e-4) and all(map(math.isnan, ends[1:]))
 
@@ -189,7 +178,7 @@ def test_seeds_count_as_their_mean(spoilt: Path) -> None:
 
 
 def test_the_objective_reached_is_a_task_s_mean_over_the_last_pass(world: Path) -> None:
-    figure = build(world, "reached")
+    figure = drawing(world, "reached")
     titles = [axes.get_title().split("\n") for axes in figure.axes]
     assert [title[0] for title in titles] == ["AdaMerging", "DivMerge KL", "DivMerge JS"]
     points, left = [], []
@@ -214,7 +203,7 @@ def test_the_last_pass_is_what_epochs_say(spoilt: Path) -> None:
     (line,) = merges(spoilt, "adamerging@level=task", 4)
     line |= {"trace": [9.0] * 6 + [4.0, 8.0], "params": line["params"] | {"epochs": 4}}
     path.write_text(json.dumps(line) + "\n")
-    drawn = build(spoilt, "reached").axes[0].lines[0].get_xdata()
+    drawn = drawing(spoilt, "reached").axes[0].lines[0].get_xdata()
     assert drawn[-1] == pytest.approx(6 / 4)  # type: ignore[index]
 
 

@@ -4,11 +4,11 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from reading import merges
 from scipy import stats
 
 from remerge import config as configuration
@@ -35,11 +35,6 @@ def figure(results: Path, name: str) -> Figure:
     made = exhibits.known()[name].build(Run(results))
     assert isinstance(made, Figure)
     return made
-
-
-def merges(results: Path, variant: str, size: int) -> list[dict[str, Any]]:
-    text = (results / "merges" / variant / f"{size}.jsonl").read_text()
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def of_all(results: Path, variant: str) -> float:

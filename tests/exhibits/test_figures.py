@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
 from PIL import Image
+from reading import drawing
 from scipy import stats
 
-from remerge import exhibits
 from remerge.errors import UserError
 from remerge.exhibits._heat import heat
 from remerge.exhibits._lines import spread
@@ -23,12 +23,6 @@ from remerge.report.style import style
 
 SPACES = ("original", "horizontal", "vertical", "unpruned", "horizontal_back", "vertical_back")
 KINDS: tuple[Literal["kl", "js"], ...] = ("kl", "js")
-
-
-def build(results: Path, name: str) -> Figure:
-    figure = exhibits.known()[name].build(Run(results))
-    assert isinstance(figure, Figure)
-    return figure
 
 
 @pytest.mark.parametrize("name", [f"divmerge_figure{number}" for number in (2, 3, 5, 7, 8)])
@@ -66,7 +60,7 @@ def edges(pixels: Any) -> set[int]:
 
 
 def test_every_method_has_a_line_and_a_name(world: Path) -> None:
-    axes = build(world, "divmerge_figure2").axes[0]
+    axes = drawing(world, "divmerge_figure2").axes[0]
     names = [text.get_text() for text in axes.texts]
     assert len(names) == 12 and {"Unmerged base", "Multitask", "DivMerge JS (LL)"} <= set(names)
     curves = [line for line in axes.lines if np.array_equal(np.round(line.get_xdata()), [2, 3, 4])]
@@ -81,7 +75,7 @@ def test_every_method_has_a_line_and_a_name(world: Path) -> None:
 
 
 def test_published_lines_are_dashed(glue: Path) -> None:
-    axes = build(glue, "divmerge_figure2").axes[0]
+    axes = drawing(glue, "divmerge_figure2").axes[0]
     dashed = [line for line in axes.lines if line.get_linewidth() == 0.9]
     assert {line.get_linestyle() for line in dashed} == {"--"}
     assert len(dashed) == 9
@@ -90,14 +84,14 @@ def test_published_lines_are_dashed(glue: Path) -> None:
 
 def test_heat_map_cells_hold_the_records(world: Path) -> None:
     run = Run(world)
-    figure = build(world, "divmerge_figure5")
+    figure = drawing(world, "divmerge_figure5")
     for axes, kind in zip(figure.axes, KINDS, strict=True):
         printed = [text.get_text() for text in axes.texts]
         assert printed == [f"{v:.2f}" for v in run.divergence(kind).to_numpy().ravel()]
 
 
 def test_cosines_are_of_the_record_and_stand_in_the_caption(world: Path) -> None:
-    figure, cosines = build(world, "divmerge_figure6"), np.array(Run(world).weights.cosines)
+    figure, cosines = drawing(world, "divmerge_figure6"), np.array(Run(world).weights.cosines)
     assert [text.get_text() for text in figure.axes[0].texts] == [
         f"{v:z.2f}".replace("-", "−") for v in cosines.ravel()
     ]
@@ -107,7 +101,7 @@ def test_cosines_are_of_the_record_and_stand_in_the_caption(world: Path) -> None
 
 
 def test_bars_of_sign_agreement_are_shares_of_positions_with_a_sign(drm: Path) -> None:
-    figure, signs = build(drm, "drm_figure5"), Run(drm).weights.signs
+    figure, signs = drawing(drm, "drm_figure5"), Run(drm).weights.signs
     for axes, space in zip(figure.axes, SPACES, strict=True):
         agreements = [
             max(p, q) / (p + q)
@@ -126,7 +120,7 @@ def test_bands_of_what_is_dropped(drm: Path, tmp_path: Path) -> None:
     record = json.loads((results / "weights.json").read_text())
     record["dropped"]["plain"][0][3] = 0.99
     (results / "weights.json").write_text(json.dumps(record))
-    figure = build(results, "drm_figure3")
+    figure = drawing(results, "drm_figure3")
     for axes, key in zip(figure.axes, ("plain", "renormalised"), strict=True):
         shares = 100 * np.array(record["dropped"][key])
         assert list(axes.lines[0].get_ydata()) == pytest.approx(list(shares.mean(axis=0)))  # type: ignore[arg-type]
@@ -140,7 +134,7 @@ def test_weights_of_other_tasks_are_refused(world: Path, tmp_path: Path) -> None
     record = json.loads((results / "weights.json").read_text())
     (results / "weights.json").write_text(json.dumps(record | {"experts": ["cola", "rte"]}))
     with pytest.raises(UserError, match=r"weights\.json belongs to other tasks: delete it and run again"):
-        build(results, "divmerge_figure6")
+        drawing(results, "divmerge_figure6")
 
 
 def test_spread_keeps_names_apart_and_in_order() -> None:

@@ -5,12 +5,12 @@ import re
 import shutil
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from reading import merges
 from scipy import stats
 from worlds import as_benchmark, as_variant
 
@@ -37,11 +37,6 @@ def rows(results: Path, name: str, key: str) -> dict[str, dict[str, str]]:
     """The table's csv as it is written, by one of its columns."""
     text = build(results, name).csv()
     return {row[key]: row for row in csv.DictReader(io.StringIO(text))}
-
-
-def merges(results: Path, variant: str, size: int) -> list[dict[str, Any]]:
-    text = (results / "merges" / variant / f"{size}.jsonl").read_text()
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def value(results: Path, model: str, task: str, key: str = "value") -> float:
@@ -224,8 +219,8 @@ def test_only_methods_that_make_the_largest_merges_lose_most_or_least_there(
 
 def test_the_best_are_those_printed_as_the_best() -> None:
     rows = [{"variant": name, "x": x} for name, x in zip("abc", (74.62, 74.64, 74.4), strict=True)]
-    assert best(rows, [Column("x", "x", digits=1)]) == {(0, "x"), (1, "x")}
-    assert best(rows, [Column("x", "x", digits=2)]) == {(1, "x")}
+    assert best(rows, [Column("x", "x", digits=1)], ["x"]) == {(0, "x"), (1, "x")}
+    assert best(rows, [Column("x", "x", digits=2)], ["x"]) == {(1, "x")}
 
 
 @pytest.mark.parametrize("which", ["world", "drm"])

@@ -233,7 +233,7 @@ def test_low_rank_task_vectors_learn_as_dense_ones(world):
         lam = torch.tensor([[0.3], [0.8]])
         blend.write(lam)
         merged.append({name: p.detach().clone() for name, p in blend.parameters.items()})
-        batch = bench.space.family.collate(bench.split("cola", "test").examples, bench.space.device)
+        batch = bench.space.family.collate(bench.space.split("cola", "test").examples, bench.space.device)
         gradients.append(blend.gradient(lam, partial(squares, bench, batch))[1])
         assert all(p.grad is None for p in bench.model.parameters())
     assert torch.allclose(gradients[0], gradients[1], rtol=1e-4)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from loading import close, loaded
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -21,11 +22,7 @@ from remerge.__main__ import main
 from remerge.checkpoints.models import state_of
 
 PAIR = ["cola", "mnli"]
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def merge(*params, base="model", experts=PAIR, out="merged", method="average"):
@@ -40,16 +37,6 @@ def refused(capsys, words, **given):
     line = capsys.readouterr().err.splitlines()[-1]
     assert words in line, line
     assert not Path("merged").exists()
-
-
-def loaded(folder, auto=AutoModelForCausalLM):
-    return state_of(auto.from_pretrained(folder))
-
-
-def close(found, expected, atol=1e-6):
-    assert set(found) == set(expected)
-    for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, atol=atol, rtol=0)
 
 
 def configured(folder, **settings):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from loading import close
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
     AutoModel,
@@ -19,21 +20,11 @@ from remerge.errors import UserError
 from remerge.folders.standalone import merge_folders
 
 PAIR = ["cola", "mnli"]
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch, folder, expert_folders):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("folder", "expert_folders")
 
 
 def load(folder, auto=AutoModelForCausalLM, **settings):
     return auto.from_pretrained(folder, **settings)
-
-
-def close(found, expected, atol=1e-6):
-    assert set(found) == set(expected)
-    for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, atol=atol, rtol=0)
 
 
 def adapter(seed, folder="model", auto=AutoModelForCausalLM, **settings):

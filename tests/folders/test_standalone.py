@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from loading import close, loaded
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -22,26 +23,12 @@ from remerge.folders import output
 
 TASKS = {"cola": 2, "mnli": 3, "sst2": 2}
 PAIR = ["cola", "mnli"]
-
-
-def loaded(folder, auto=AutoModelForCausalLM):
-    return state_of(auto.from_pretrained(folder))
-
-
-def close(found, expected, atol=1e-6):
-    assert set(found) == set(expected)
-    for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, atol=atol, rtol=0)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def merge(*arguments, base="model", experts=PAIR, out="merged", method="ties"):
     lines = [["--method", method, "--base", base, "--out", out], *(["--expert", e] for e in experts)]
     return main(["merge", *(word for line in lines for word in line), *arguments])
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch, folder):
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize(

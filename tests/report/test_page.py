@@ -247,15 +247,6 @@ def test_experts_below_their_published_scores_are_warned_of(drawn_glue: Path, tm
     assert "CoLA" not in warned
 
 
-def test_merges_of_every_plan_count(world: Path, tmp_path: Path) -> None:
-    results = Path(shutil.copytree(world, tmp_path / "demo"))
-    config = yaml.safe_load((results / "config.yaml").read_text())
-    config["plans"]["negation"] = {"variants": ["average"]}
-    (results / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    shutil.copy(results / "merges/average/2.jsonl", results / "merges/average/negation.jsonl")
-    assert len(Run(results).every_merge()) == len(Run(world).every_merge()) + 6 == 116
-
-
 def test_test_examples_that_were_trained_on_are_warned_of_in_the_first_lines(
     drawn: Path, tmp_path: Path, page: str
 ) -> None:

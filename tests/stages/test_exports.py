@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard
+from loading import close, loaded
 from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
@@ -125,16 +126,6 @@ def scored(config, variant, coefficients=None):
 def exported(variant, subset="cola+mnli"):
     assert main(["exports", "w.yaml", variant, subset]) == 0
     return Path("results/w/exports", variant, subset)
-
-
-def loaded(folder, auto=AutoModelForCausalLM):
-    return state_of(auto.from_pretrained(folder))
-
-
-def close(found, expected, atol=1e-6):
-    assert set(found) == set(expected)
-    for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, atol=atol, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_what_merges_say_is_the_sum_of_what_their_experts_say(runs: Any) -> None
     _, config, _ = runs
     bench = Bench(config)
     family: Any = bench.space.family
-    batch = family.collate(bench.split("inverted", "test").examples, bench.space.device)
+    batch = family.collate(bench.space.split("inverted", "test").examples, bench.space.device)
     method = find("task_arithmetic")
     with torch.no_grad():
         parts = [

@@ -61,9 +61,7 @@ def bench(tmp_path, monkeypatch, model, tokenizer):
         "tasks": {},
         "merge": {
             "variants": [{m: PARAMS.get(m, {})} for m in remerge.methods()],
-            "defaults": {
-                m: {**LEARNED, "learning_rate": {"tune": [0.01, 0.1]}} for m in ("adamerging", "divmerge")
-            },
+            "defaults": dict.fromkeys(("adamerging", "divmerge"), LEARNED),
         },
         "plans": {"subsets": {"tune_on": ["cola+mnli"]}},
         "statistics": {"inputs": 4},
@@ -103,7 +101,7 @@ def _scores(self, tasks, split, among=()):
     """The share of answer tokens that are right, which tells untrained models apart."""
     found = {}
     for task in tasks:
-        part = self.split(task, split)
+        part = self.space.split(task, split)
         score = accuracy(self.space.family, self.model, part.examples, part.labels, 8)
         batch = self.space.family.collate(part.examples, self.space.device)
         with torch.no_grad():

@@ -9,7 +9,7 @@ import yaml
 from projects import ROOT, Project
 
 from remerge import config as configuration
-from remerge import needs
+from remerge.needs import Needs
 
 ASKED = """
 
@@ -65,7 +65,7 @@ def test_a_cluster_is_asked_for_what_each_job_needs(
         grown = {name: 3 * first[name] for name in ("mem_mb", "runtime")}
         assert third == {"gpu": first["gpu"]} | grown
         assert last["runtime"] == 24 * 60
-    need = needs.of_expert(configuration.load(project.folder / "seconds.yaml"), "cola", gpu=gpus > 0)
+    need = Needs(configuration.load(project.folder / "seconds.yaml"), gpus > 0).expert("cola")
     assert asked["experts"][0] == {"gpu": gpus, "mem_mb": need.memory, "runtime": need.minutes}
     assert not asked["data"][0]["gpu"]
 

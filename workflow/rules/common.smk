@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from remerge import config as configuration
-from remerge import contents, invocation, made, needs, runs, sources, warm
+from remerge import contents, invocation, made, runs, sources, warm
 from remerge.batches import batches
 from remerge.errors import UserError
 from remerge.files import write_text
+from remerge.needs import Needs
 
 # The rules call `python`: this makes it Snakemake's own Python, even if its environment is not active.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))

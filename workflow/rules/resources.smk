@@ -3,6 +3,8 @@
 GPU = 0 if CONFIG.device == "cpu" else 1
 """How many a job that computes asks for; where the profile does not say how many there are, it counts for nothing."""
 
+NEEDS = Needs(CONFIG, GPU > 0)
+
 DAY = 24 * 60
 """Minutes that no job asks for more than: a scheduler refuses what is longer than its queue allows, and a job whose time runs
 out goes on, as it is tried again, from its journal or checkpoint."""
@@ -13,18 +15,18 @@ FIRST = 10**9
 
 def of_stage(name):
     """The needs of a stage's jobs."""
-    need = needs.of_stage(CONFIG, name, gpu=GPU > 0)
+    need = NEEDS.stage(name)
     return lambda wildcards: need
 
 
 def of_expert(wildcards):
     """The needs of an expert."""
-    return needs.of_expert(CONFIG, wildcards.task, gpu=GPU > 0)
+    return NEEDS.expert(wildcards.task)
 
 
 def of_batch(batch, jobs):
     """The needs of each of so many jobs that make a batch."""
-    need = needs.of_batch(CONFIG, batch, gpu=GPU > 0)
+    need = NEEDS.batch(batch)
     return lambda wildcards: replace(need, minutes=math.ceil(need.minutes / jobs))
 
 

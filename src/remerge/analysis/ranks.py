@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
-from remerge.analysis.significance import DIGITS
+from remerge.analysis.significance import DIGITS, LEVEL
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Ranks:
     groups: list[list[int]]
 
 
-def ranks(values: NDArray[np.float64] | Sequence[Sequence[float]], level: float = 0.05) -> Ranks:
+def ranks(values: NDArray[np.float64] | Sequence[Sequence[float]]) -> Ranks:
     """Rank three methods or more on two merges or more, ``[methods, merges]``, where higher is better.
 
     ``critical = q · √(k (k + 1) / (6 N))``, with q the studentised range's quantile over √2.
@@ -37,7 +37,7 @@ def ranks(values: NDArray[np.float64] | Sequence[Sequence[float]], level: float 
     table = np.round(np.asarray(values, float), DIGITS)
     k, n = table.shape
     means = rankdata(-table, axis=0).mean(axis=1)
-    q = float(studentized_range.ppf(1 - level, k, np.inf)) / sqrt(2)
+    q = float(studentized_range.ppf(1 - LEVEL, k, np.inf)) / sqrt(2)
     critical = q * sqrt(k * (k + 1) / (6 * n))
     p = float(friedmanchisquare(*table).pvalue) if np.ptp(table, axis=0).any() else 1.0
     return Ranks(means.tolist(), p, critical, _alike(means.tolist(), critical))

@@ -13,16 +13,16 @@ DIGITS = 9
 """Digits behind the point that are compared: numbers that differ by less differ by rounding."""
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
-    """The mean and the half-width of its two-sided Student t interval.
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The mean and the half-width of its two-sided 95% Student t interval.
 
-    ``half-width = t(1 − (1 − confidence)/2, n − 1) · s / √n``; NaN for a single value, which says
+    ``half-width = t(0.975, n − 1) · s / √n``; NaN for a single value, which says
     nothing about its spread.
     """
     n = len(values)
     if n < 2:
         return (values[0] if n else nan), nan
-    quantile = float(stdtrit(n - 1, 0.5 + confidence / 2))
+    quantile = float(stdtrit(n - 1, 1 - LEVEL / 2))
     return fmean(values), quantile * stdev(values) / sqrt(n)
 
 

@@ -22,9 +22,8 @@ from remerge.config.sections import (
     TaskName,
     Tune,
     Variant,
-    unknown,
 )
-from remerge.errors import UserError
+from remerge.errors import UserError, unknown
 from remerge.plans import Case, Plan, known
 from remerge.sources import Known
 from remerge.variants import TUNE, is_tuned, parse
@@ -141,9 +140,10 @@ class Config(Section):
             if self._takes(variant, name, plan, cases)
         }
 
-    def makers(self, size: int) -> list[Variant]:
-        """The variants that make the subsets of a size; none if there are no subsets of it."""
-        return [v for v in self.merge.variants if self.groups(v).get(str(size)) == "subsets"]
+    def makers(self, *sizes: int) -> list[Variant]:
+        """The variants that make the subsets of each of these sizes; none if there are no subsets of one."""
+        groups = {str(size) for size in sizes}
+        return [variant for variant in self.merge.variants if groups <= self.groups(variant).keys()]
 
     def _takes(self, variant: Variant, name: str, plan: Plan, cases: list[Case]) -> bool:
         """Whether a variant makes a group of a plan's merges."""

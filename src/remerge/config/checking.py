@@ -14,9 +14,6 @@ from remerge.templates import columns
 if TYPE_CHECKING:
     from remerge.methods import Method
 
-FLOAT32 = 4
-"""Bytes of a weight in a stored fine-tuned expert."""
-
 
 def check(config: Config, here: bool = True) -> None:
     """Check methods and parameters, prompts against local data, heads of local experts, room for the experts.
@@ -140,10 +137,11 @@ def _check_columns(name: str, task: Task) -> None:
     """Refuse a template with a field that local data lack."""
     from remerge.datafiles import columns_of
 
-    asked = {column for text in task.templates for column in columns(text)}
-    asked |= {task.image} - {None} | ({task.target} if "{" not in task.target else set())  # type: ignore[arg-type]
     if not Path(task.source).is_dir():
         return
+    asked = {column for text in task.templates for column in columns(text)}
+    asked |= {task.image} if task.image else set()
+    asked |= {task.target} if "{" not in task.target else set()
     for split in dict.fromkeys([task.splits.train, task.splits.validation, task.splits.test]):
         there = columns_of(Path(task.source), split)
         lacking = sorted(asked - set(there)) if there is not None else []
@@ -176,7 +174,8 @@ def _check_room(config: Config) -> None:
     trained = [name for name, task in config.tasks.items() if task.expert is None]
     trained += ["multitask"] if config.finetune.multitask else []
     missing = [name for name in trained if not (config.folder / "experts" / name).is_dir()]
-    needed = len(missing) * weights * (FLOAT32 // (2 if _is_half(folder) else FLOAT32))
+    # Experts are stored in float32.
+    needed = len(missing) * weights * (2 if _is_half(folder) else 1)
     place = next(p for p in [config.folder, *config.folder.absolute().parents] if p.exists())
     free = shutil.disk_usage(place).free
     if needed > free:

@@ -1,6 +1,5 @@
 """The sections of a configuration: its keys and their defaults."""
 
-import difflib
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -14,6 +13,7 @@ from pydantic import (
 )
 
 from remerge import sources
+from remerge.errors import unknown
 from remerge.templates import columns
 from remerge.variants import TUNE, digest, is_tuned, name_of
 
@@ -239,6 +239,11 @@ class Finetune(Section):
     )
 
     @property
+    def at_once(self) -> int:
+        """The number of examples on the device at once."""
+        return min(self.device_batch_size or self.batch_size, self.batch_size)
+
+    @property
     def linear(self) -> bool:
         """Whether experts and merges are linearised models."""
         return self.recipe != "standard"
@@ -370,10 +375,3 @@ class Evaluation(Section):
         description="for learned methods: also score merges of two experts at this many points of the "
         "training, including start and end",
     )
-
-
-def unknown(kind: str, name: str, known: list[str]) -> str:
-    """One line about an unknown name: the nearest known name, or all of them."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-    return f"unknown {kind} {name!r}, {hint}"

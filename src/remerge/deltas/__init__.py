@@ -15,3 +15,4 @@ from remerge.deltas.tensors import finite as finite
 from remerge.deltas.tensors import layer_of as layer_of
 from remerge.deltas.tensors import places as places
 from remerge.deltas.tensors import rounded as rounded
+from remerge.deltas.tensors import some_rows as some_rows

@@ -80,6 +80,13 @@ def places(tensor: Tensor, times: int = 1, whole: int = 1) -> Iterator[slice]:
         yield slice(start, min(start + step, d))
 
 
+def some_rows(matrix: Tensor, times: int = 1) -> Iterator[slice]:
+    """The rows of a matrix, some at a time, in order, in pieces as in `places`."""
+    width = matrix.shape[1]
+    for where in places(matrix, times, whole=width):
+        yield slice(where.start // width, where.stop // width)
+
+
 def layer_of(name: str) -> str:
     """The layer that a parameter belongs to: its transformer block, or ``other``.
 

@@ -57,7 +57,7 @@ def _outcomes(run: Run, variants: list[Variant]) -> Outcomes:
     """Each merge's outcomes, averaged over its seeds."""
     subsets = [subset for size in run.sizes for subset in run.config.subsets(size)]
     holding = {task: [subset for subset in subsets if task in subset] for task in run.tasks}
-    own = {task: run.own_outcomes(task).astype(np.float32) for task in run.tasks}
+    own = {task: run.unmerged_outcomes(task, task).astype(np.float32) for task in run.tasks}
     merged = {
         task: np.full((len(variants), len(holding[task]), len(own[task])), np.nan, np.float32)
         for task in run.tasks

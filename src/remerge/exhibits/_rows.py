@@ -1,6 +1,6 @@
 """The form that tables share: one row per method, the paper's numbers beside ours, the best in bold."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from math import nan
 from statistics import fmean
 from typing import Any
@@ -34,13 +34,16 @@ def reference_rules(rows: list[Row]) -> frozenset[int]:
     return frozenset({places[0], places[-1] + 1})
 
 
-def best(rows: list[Row], columns: Iterable[Column]) -> frozenset[tuple[int, str]]:
-    """The best cell of each column among the merges, or several if they are printed as the same number."""
+def best(rows: list[Row], columns: Iterable[Column], keys: Collection[str]) -> frozenset[tuple[int, str]]:
+    """The best cell among the merges in each column with one of these keys.
+
+    There are several if they are printed as the same number.
+    """
     marks = set()
-    for column in columns:
-        values = {place: round(row.get(column.key, nan), column.digits) for place, row in enumerate(rows)}
-        merges = {p: v for p, v in values.items() if p in _merges(rows) and v == v}
-        marks |= {(p, column.key) for p, v in merges.items() if v == max(merges.values())}
+    for key, digits in [(column.key, column.digits) for column in columns if column.key in keys]:
+        values = {place: round(rows[place].get(key, nan), digits) for place in _merges(rows)}
+        highest = max((value for value in values.values() if value == value), default=nan)
+        marks |= {(place, key) for place, value in values.items() if value == highest}
     return frozenset(marks)
 
 

@@ -1,5 +1,6 @@
 """The merges of one group against the scale of the merged vector: one curve per method."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from remerge.exhibits._scaled import scaled
-from remerge.records import Merge
+from remerge.records import Merge, Score
 from remerge.report.labels import printed
 from remerge.report.run import Run
 from remerge.report.style import INK, Style, style
@@ -72,6 +73,11 @@ def draw(axes: Axes, values: dict[float, float], look: Style, chosen: float | No
     axes.plot(*zip(*sorted(values.items()), strict=True), **options, zorder=3)
     if chosen is not None:
         axes.plot([chosen], [values[chosen]], **RING, zorder=4)
+
+
+def mean_score(scores: Mapping[str, Score]) -> float:
+    """The mean over tasks, in %."""
+    return 100 * fmean(score.value for score in scores.values())
 
 
 def _mean(merges: list[Merge]) -> dict[str, float]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from remerge.checkpoints.architecture import HEADS, Unknown, child, model_of, on_meta, placed
+from remerge.checkpoints.models import locate
 from remerge.checkpoints.reading import Checkpoint, read_checkpoint
 from remerge.checkpoints.stored import is_adapter, stored_tensors, weight_files
 from remerge.deltas import Deltas, LowRank, State, Value
@@ -33,8 +34,18 @@ class Expert:
     whole: bool = True
 
 
-def read_base(folder: Path) -> Checkpoint:
-    """The base by its architecture, or by the names in its files if transformers alone cannot make it."""
+def read_base(source: str) -> Checkpoint:
+    """The base by its architecture, or by the names in its files if transformers alone cannot make it.
+
+    Args:
+        source: a folder of safetensors, or a hub id.
+
+    Raises:
+        UserError: it is an adapter, or cannot be read.
+    """
+    folder = locate(source)
+    if is_adapter(folder):
+        raise UserError(f"{source} is an adapter: give the model that it was trained on as --base")
     weight_files(folder)
     try:
         return read_checkpoint(folder, model_of(folder))

@@ -39,10 +39,7 @@ def merge_models(
         UserError: an unknown method or parameter, or models that do not fit.
     """
     chosen = find(name)
-    settings = chosen.settings(params)
-    if chosen.learned or chosen.needs.statistics:
-        what = "inputs" if chosen.learned else "statistics of the experts"
-        raise UserError(f"method {name} needs {what}: name it in a configuration and run the pipeline")
+    settings = chosen.alone(params)
     if not isinstance(base, PreTrainedModel) or any(".base_layer." in n for n in base.state_dict()):
         raise UserError(
             "the base is not a transformers model without adapters: load it again, as PEFT puts its layers "

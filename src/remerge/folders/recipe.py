@@ -5,6 +5,7 @@ from typing import Any
 
 from remerge.folders.card import Coefficients
 from remerge.methods import Method, find
+from remerge.variants import UNPREPARED
 
 RECIPE = "mergekit_config.yml"
 """The file beside a merge; mergekit uses the same name."""
@@ -31,7 +32,7 @@ def recipe_of(
         dtype: the dtype in which the merge is stored.
     """
     if method.learned:
-        if settings["over"] not in ("", "none"):
+        if settings["over"] not in UNPREPARED:
             return None
         method, settings = _as_given(coefficients)
     recipe = method.mergekit(list(experts), **settings)

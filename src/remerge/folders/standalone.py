@@ -1,6 +1,5 @@
 """One merge without a pipeline: checkpoint folders in, a checkpoint folder out, of any architecture."""
 
-import ast
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from remerge.checkpoints.models import device_of, locate
-from remerge.checkpoints.stored import is_adapter
 from remerge.deltas import Deltas, Merged, State, rounded
 from remerge.errors import UserError
 from remerge.files import write_folder
@@ -22,6 +20,7 @@ from remerge.folders.mergekit import read_recipe
 from remerge.folders.output import copied, copy, stored_dtype, write_weights
 from remerge.folders.recipe import HINT, RECIPE, recipe_of
 from remerge.methods import Method, find
+from remerge.variants import value_of
 
 
 def merge_folders(
@@ -51,17 +50,11 @@ def merge_folders(
         UserError: an unknown method or parameter, or a folder that is incomplete or does not fit the base.
     """
     chosen = find(method)
-    settings = chosen.settings(dict(map(_parameter, params)))
-    if chosen.learned or chosen.needs.statistics:
-        what = "inputs" if chosen.learned else "statistics of the experts"
-        raise UserError(f"method {method} needs {what}: name it in a configuration and run the pipeline")
+    settings = chosen.alone(dict(map(_parameter, params)))
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} exists and is not empty: give another --out")
     sources, place = _named(experts), device_of(device)
-    folder = locate(base)
-    if is_adapter(folder):
-        raise UserError(f"{base} is an adapter: give the model that it was trained on as --base")
-    whole = read_base(folder)
+    whole = read_base(base)
     read = {name: read_expert(name, locate(source), whole) for name, source in sources.items()}
     if whole.model is None:
         whole = tied_by_value(whole, read)
@@ -71,21 +64,17 @@ def merge_folders(
     try:
         weights = deltas_of({n: t for n, t in theta.items() if n not in still}, read, place)
         merged = chosen.function(weights, **settings)
-        again = ["remerge merge", f"--method {method}", f"--base {shown(base)}"]
-        again += [f"--expert {shown(expert)}" for expert in experts]
-        again += [f"--param {param!r}" for param in params]
-        again += [*([f"--dtype {dtype}"] if dtype else []), "--out …"]
         recipe = None
         if whole.model is not None and not still and all(e.whole and not e.own for e in read.values()):
             recipe = _recipe(
                 chosen, settings, base, sources, {stored_dtype(t, dtype) for t in theta.values()}
             )
-        sections = [*_beside(folder, read), *([HINT] if recipe else [])]
-        sections.append("```sh\n" + " \\\n  ".join(again) + "\n```")
+        again = _command(method, base, experts, params, dtype)
+        sections = [*_beside(whole.folder, read), *([HINT] if recipe else []), again]
         card = model_card(out.name, base, sources, chosen, settings, sections)
 
         def save(target: Path) -> None:
-            copy(folder, target, dtype)
+            copy(whole.folder, target, dtype)
             write_weights(target, _added(theta, merged, weights, dtype), whole, dtype)
             for name, expert in read.items():
                 if expert.own:
@@ -120,14 +109,11 @@ def merge_recipe(file: Path, out: Path, device: str = "auto") -> None:
 
 
 def _parameter(written: str) -> tuple[str, Any]:
-    """A parameter from ``name=value``; a value other than a number, list, True or False is a word."""
+    """A parameter from ``name=value``."""
     name, equals, value = written.partition("=")
     if not equals:
         raise UserError(f"--param {written!r}: write name=value")
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name, value
+    return name, value_of(value)
 
 
 def _named(experts: Sequence[str]) -> dict[str, str]:
@@ -136,6 +122,15 @@ def _named(experts: Sequence[str]) -> dict[str, str]:
         raise UserError("an expert is given twice: weight it by --param instead")
     short = [Path(expert).name for expert in experts]
     return dict(zip(short if len(set(short)) == len(short) else experts, experts, strict=True))
+
+
+def _command(method: str, base: str, experts: Sequence[str], params: Sequence[str], dtype: str | None) -> str:
+    """The command that makes the merge again, for other readers."""
+    words = ["remerge merge", f"--method {method}", f"--base {shown(base)}"]
+    words += [f"--expert {shown(expert)}" for expert in experts]
+    words += [f"--param {param!r}" for param in params]
+    words += [*([f"--dtype {dtype}"] if dtype else []), "--out …"]
+    return "```sh\n" + " \\\n  ".join(words) + "\n```"
 
 
 def _beside(base: Path, experts: Mapping[str, Expert]) -> list[str]:

@@ -75,16 +75,13 @@ def write_configuration(out: Path, base: str, experts: Sequence[str]) -> None:
     if out.suffix not in (".yaml", ".yml") or not NAME.fullmatch(name):
         raise UserError(f"{out}: its name becomes the benchmark's: use letters, digits, _ and -, and .yaml")
     sources = _named(experts)
-    folder = locate(base)
-    if is_adapter(folder):
-        raise UserError(f"{base} is an adapter: give the model that it was trained on as --base")
-    whole = read_base(folder)
+    whole = read_base(base)
     if whole.model is None:
         raise UserError(f"{base}: transformers does not know its architecture: use `remerge merge` instead")
     folders = {expert: locate(source) for expert, source in sources.items()}
     read = {expert: read_expert(expert, place, whole) for expert, place in folders.items()}
     kind = _family(whole, folders)
-    reader = family(kind, folder)
+    reader = family(kind, whole.folder)
     seen = {}
     for expert, source in sources.items():
         added = len(reader.added(folders[expert]))

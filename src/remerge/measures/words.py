@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from remerge.deltas import LowRank, Value, places
+from remerge.deltas import LowRank, Value, some_rows
 
 Parts = tuple[Tensor, Value | None]
 """A tensor, and the change that is added to it, if any."""
@@ -43,9 +43,7 @@ class WordHead:
         # With words as rows, a product with few states takes no longer than reading the head.
         made = columns.new_zeros(len(theta), len(states))
         for matrix, columns in terms:
-            width = matrix.shape[1]
-            for where in places(matrix, times=4, whole=width):
-                rows = slice(where.start // width, where.stop // width)
+            for rows in some_rows(matrix, times=4):
                 made[rows].addmm_(matrix[rows].float(), columns)
         if self.bias is not None:
             made += self.bias[:, None]

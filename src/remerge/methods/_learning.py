@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from remerge.methods._parameters import Range, Scale
+from remerge.variants import inputs_of, start_of
 
 Level = Literal["task", "layer"]
 """One coefficient for each expert, or for each expert and layer."""
@@ -39,9 +40,9 @@ class Learning:
 
     def start(self, experts: int) -> float:
         """The starting value of the coefficients for this number of experts."""
-        return 1 / experts if self.initial == "1/T" else float(self.initial)
+        return start_of(self.initial, experts)
 
     @property
     def size(self) -> int:
         """The number of inputs of each task."""
-        return self.inputs or (200 if self.level == "task" else 400)
+        return inputs_of(self.inputs, self.level)

@@ -1,6 +1,5 @@
 """The type of merge methods, how functions become methods, and how methods are found by name."""
 
-import ast
 import difflib
 import importlib
 import inspect
@@ -16,6 +15,7 @@ from remerge.deltas import Combined, Deltas
 from remerge.errors import UserError
 from remerge.methods._learning import Learning
 from remerge.methods._parameters import Parameter, parameters_of
+from remerge.variants import UNPREPARED, value_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -121,6 +121,20 @@ class Method:
         settings = {p.name: params.get(p.name, p.default) for p in self.parameters.values()}
         if self.learned:
             _preparation(settings["over"], {})
+        return settings
+
+    def alone(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """As `settings`, of a method that merges the weights alone.
+
+        Raises:
+            UserError: it needs more than these, or as in `settings`.
+        """
+        settings = self.settings(params)
+        if self.learned or self.needs.statistics:
+            what = "inputs" if self.learned else "statistics of the experts"
+            raise UserError(
+                f"method {self.name} needs {what}: name it in a configuration and run the pipeline"
+            )
         return settings
 
     def learning(self, settings: Mapping[str, Any]) -> Learning:
@@ -260,7 +274,7 @@ def prepare(name: str, deltas: Deltas, **params: Any) -> Deltas:
 
 def _preparation(written: str, params: Mapping[str, Any]) -> tuple[Method, dict[str, Any]] | None:
     """The method that prepares task vectors, and all its settings; None if they are left as they are."""
-    if written in ("", "none"):
+    if written in UNPREPARED:
         return None
     name, _, own = written.partition("@")
     chosen = find(name)
@@ -277,8 +291,5 @@ def _parsed(written: str) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise UserError(f"{pair!r} is not a parameter: write name=value")
-        try:
-            params[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            params[key] = value
+        params[key] = value_of(value)
     return params

@@ -4,12 +4,12 @@ A hash of its pixels assigns each image to one part (a split or pretraining). Ho
 part contains anything made from another part's images.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
 from io import BytesIO
-from itertools import islice
+from itertools import accumulate, islice
 from random import Random
 from typing import Any, Literal, get_args
 
@@ -65,12 +65,13 @@ class Kind:
 
 def part_of(pixels: Pixels) -> Part:
     """The part to which an image of the data set belongs."""
-    bucket = int.from_bytes(blake2b(pixels.astype(np.uint8).tobytes(), digest_size=8).digest(), "big") % 100
-    for part, share in _SHARES.items():
-        if bucket < share:
-            return part
-        bucket -= share
-    raise AssertionError("the shares add up to 100")
+    return dealt(pixels.astype(np.uint8).tobytes(), _SHARES)
+
+
+def dealt(item: bytes, shares: Mapping[Part, int]) -> Part:
+    """The part to which an item's hash assigns it; the parts have these shares of all items, in %."""
+    bucket = int.from_bytes(blake2b(item, digest_size=8).digest(), "big") % 100
+    return next(part for part, end in zip(shares, accumulate(shares.values()), strict=True) if bucket < end)
 
 
 @cache

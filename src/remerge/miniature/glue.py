@@ -1,7 +1,7 @@
 """The seven tasks, in the columns and labels of the public GLUE datasets."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -19,6 +19,7 @@ from remerge.miniature.grammar import (
     render,
     swap_roles,
     weaken,
+    with_another,
     with_part,
 )
 from remerge.miniature.lexicon import (
@@ -28,7 +29,6 @@ from remerge.miniature.lexicon import (
     BLAME,
     DISLIKED,
     LIKED,
-    NAMES,
     NOUNS,
     PLACES,
     PRAISE,
@@ -214,13 +214,7 @@ def _mentioned(asked: str) -> list[str]:
 def _alter(rng: Random, said: Event, parts: list[str]) -> Event:
     """The event with these parts replaced."""
     for part in parts:
-        if part == "action":
-            said = replace(said, action=another(rng, range(len(VERBS)), said.action))
-            continue
-        phrase = said.agent if part == "agent" else said.patient
-        pool = (BEINGS if part == "agent" else THINGS) if phrase.determiner else NAMES
-        noun = another(rng, pool, said.agent.noun, said.patient.noun)
-        said = with_part(said, part, replace(phrase, noun=noun))
+        said = with_another(rng, said, part)
     return said
 
 

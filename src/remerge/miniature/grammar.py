@@ -302,6 +302,16 @@ def swap_roles(said: Event) -> Event:
     return replace(said, agent=said.patient, patient=said.agent)
 
 
+def with_another(rng: Random, said: Event, part: str) -> Event:
+    """The event with another action, agent or patient; names replace names, and adjectives stay."""
+    if part == "action":
+        return replace(said, action=another(rng, range(len(VERBS)), said.action))
+    phrase: NounPhrase = getattr(said, part)
+    pool = (BEINGS if part == "agent" else THINGS) if phrase.determiner else NAMES
+    noun = another(rng, pool, said.agent.noun, said.patient.noun)
+    return with_part(said, part, replace(phrase, noun=noun))
+
+
 def corrupt(rng: Random, said: Event, changes: int) -> Event:
     """Another event, made by a few changes, that still shares most of its words with this one."""
     result = said
@@ -318,8 +328,6 @@ def _change(rng: Random, said: Event) -> Event:
     parts += [part for part in ("place", "day") if getattr(said, part)]
     parts += ["adjective"] if said.agent.adjective or said.patient.adjective else []
     part = rng.choice(parts)
-    if part == "action":
-        return replace(said, action=another(rng, range(len(VERBS)), said.action))
     if part == "roles":
         return swap_roles(said)
     if part == "place":
@@ -332,9 +340,4 @@ def _change(rng: Random, said: Event) -> Event:
         assert phrase.adjective
         turned = replace(phrase, adjective=rng.choice(ANTONYMS[phrase.adjective]))
         return with_part(said, part, turned)
-    phrase = getattr(said, part)
-    pool = BEINGS if part == "agent" else THINGS
-    if not phrase.determiner:
-        pool = NAMES
-    taken = (said.agent.noun, said.patient.noun)
-    return with_part(said, part, replace(phrase, noun=another(rng, pool, *taken)))
+    return with_another(rng, said, part)

@@ -10,27 +10,20 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+MOMENTUM, WEIGHT_DECAY = 0.95, 0.01
 _A, _B, _C = 3.4445, -4.7750, 2.0315  # the quintic of Jordan et al. (2024)
 
 
 class Muon:
     """Momentum, then steps along the nearest orthogonal matrix of each weight's momentum."""
 
-    def __init__(
-        self,
-        weights: Iterable[Tensor],
-        learning_rate: float,
-        momentum: float = 0.95,
-        weight_decay: float = 0.01,
-    ) -> None:
+    def __init__(self, weights: Iterable[Tensor], learning_rate: float) -> None:
         shapes: defaultdict[tuple[int, ...], list[Tensor]] = defaultdict(list)
         for weight in weights:
             shapes[tuple(sorted(weight.shape))].append(weight)
         self.groups = list(shapes.values())
         self.buffers = [torch.zeros(len(group), *shape) for shape, group in shapes.items()]
         self.learning_rate = learning_rate
-        self.momentum = momentum
-        self.weight_decay = weight_decay
 
     @torch.no_grad()
     def step(self, scale: float = 1.0) -> None:
@@ -38,18 +31,18 @@ class Muon:
         rate = scale * self.learning_rate
         for group, buffer in zip(self.groups, self.buffers, strict=True):
             gradients = torch.stack([_wide(_gradient(weight)) for weight in group])
-            buffer.lerp_(gradients, 1 - self.momentum)
-            updates = orthogonalise(gradients.lerp(buffer, self.momentum))
+            buffer.lerp_(gradients, 1 - MOMENTUM)
+            updates = orthogonalise(gradients.lerp(buffer, MOMENTUM))
             length = rate * 0.2 * max(group[0].shape) ** 0.5  # an update as long as AdamW's
             for weight, update in zip(group, updates, strict=True):
                 turned = update if weight.shape[0] <= weight.shape[1] else update.T
-                weight.mul_(1 - rate * self.weight_decay).add_(turned, alpha=-length)
+                weight.mul_(1 - rate * WEIGHT_DECAY).add_(turned, alpha=-length)
 
 
-def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """Bring the singular values of wide matrices close to one, by Newton–Schulz iterations."""
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """Bring the singular values of wide matrices close to one, by five Newton–Schulz iterations."""
     x: Tensor = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(iterations):
+    for _ in range(5):
         gram = x @ x.mT
         x = _A * x + torch.baddbmm(_B * gram, gram, gram, alpha=_C) @ x
     return x

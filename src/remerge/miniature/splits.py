@@ -4,16 +4,13 @@ A hash of its texts assigns every possible example of a task to one split or to 
 in two splits, and none of a split is in a pretraining corpus, however many are drawn.
 """
 
-from hashlib import blake2b
 from random import Random
 from string import Formatter
-from typing import Literal, get_args
+from typing import get_args
 
 from remerge.miniature import digits, generation, glue
+from remerge.miniature.digits import Part, Split
 from remerge.miniature.glue import Example, Format
-
-Split = Literal["train", "validation", "test"]
-Part = Literal["train", "validation", "test", "pretraining"]
 
 FORMATS: dict[str, Format] = {**glue.FORMATS, **generation.FORMATS}
 TASKS: tuple[str, ...] = (*FORMATS, *digits.TASKS)
@@ -33,13 +30,7 @@ def part_of(task: str, example: Example) -> Part:
     A pair belongs to the same part as the pair in reverse order, since the two count as one item to learn.
     """
     texts = sorted(_columns(task, example).values())
-    digest = blake2b("\n".join([task, *texts]).encode(), digest_size=8).digest()
-    bucket = int.from_bytes(digest, "big") % 100
-    for part, share in _SHARES.items():
-        if bucket < share:
-            return part
-        bucket -= share
-    raise AssertionError("the shares add up to 100")
+    return digits.dealt("\n".join([task, *texts]).encode(), _SHARES)
 
 
 def draw(task: str, part: Part, rng: Random) -> Example:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from remerge.errors import UserError
-from remerge.files import write_json
+from remerge.files import read_bytes, write_json
 from remerge.variants import digest
 
 MEASURED = ("seconds", "memory")
@@ -51,7 +51,7 @@ class Record(Part):
             UserError: the file is missing or wrong, or the record has other values.
         """
         path = cls.place(results, **key)
-        return cls._checked(_bytes(path), str(path), key)
+        return cls._checked(read_bytes(path), str(path), key)
 
     @classmethod
     def read_lines(cls, results: Path, **key: str | int) -> list[Self]:
@@ -65,7 +65,7 @@ class Record(Part):
             UserError: the file is missing, or a line is wrong or has other values.
         """
         path = cls.place(results, **key)
-        lines = enumerate(_bytes(path).splitlines(), 1)
+        lines = enumerate(read_bytes(path).splitlines(), 1)
         return [cls._checked(line, f"{path}, line {number}", key) for number, line in lines]
 
     def write(self, results: Path, **key: str | int) -> None:
@@ -97,15 +97,6 @@ class Record(Part):
 
 def _seal(said: Mapping[str, Any]) -> str:
     return digest({name: value for name, value in said.items() if name not in (*MEASURED, "seal")})
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: run the stage that makes it") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _fault(error: ValidationError) -> str:

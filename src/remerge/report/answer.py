@@ -7,8 +7,9 @@ import pandas as pd
 
 from remerge import exhibits
 from remerge.analysis.significance import LEVEL
+from remerge.files import read_bytes
 from remerge.report.labels import MODELS, duration
-from remerge.report.make import made, place
+from remerge.report.make import place
 from remerge.report.run import Run
 from remerge.report.table import number
 
@@ -67,7 +68,7 @@ def _best(run: Run) -> dict[str, Any]:
 def _rows(run: Run, name: str) -> list[dict[str, Any]]:
     """A table as its rule wrote it."""
     file = place(run, exhibits.of(run.config)[name], "csv")
-    return [{**row} for _, row in pd.read_csv(BytesIO(made(file))).iterrows()]
+    return [{**row} for _, row in pd.read_csv(BytesIO(read_bytes(file))).iterrows()]
 
 
 def _signed(value: float) -> str:

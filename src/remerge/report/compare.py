@@ -1,16 +1,12 @@
 """Several benchmarks side by side, on one offline page."""
 
 from pathlib import Path
-from typing import Any
-
-from markupsafe import Markup
 
 from remerge import exhibits
 from remerge.errors import UserError
-from remerge.exhibits import Exhibit
 from remerge.files import write_text
 from remerge.report.make import printed
-from remerge.report.page import FILES, data_uri, render
+from remerge.report.page import embedded, render
 from remerge.report.run import Run
 
 
@@ -30,16 +26,6 @@ def compare(results: list[Path], out: Path) -> None:
         "benchmarks": names,
         "folders": [str(run.results) for run in runs],
         "out": str(out),
-        "exhibits": [_exhibit(exhibit, runs) for exhibit in found.values()],
+        "exhibits": [embedded(exhibit, printed(exhibit, runs)) for exhibit in found.values()],
     }
     write_text(out, render("compare.html", values))
-
-
-def _exhibit(exhibit: Exhibit, runs: list[Run]) -> dict[str, Any]:
-    files = printed(exhibit, runs)
-    return {
-        "name": exhibit.name,
-        "short": exhibit.short,
-        "piece": Markup(files["html"].decode()),  # escaped when it was printed
-        "files": {suffix: data_uri(files[suffix]) for suffix in FILES[exhibit.kind]},
-    }

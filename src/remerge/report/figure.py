@@ -3,6 +3,7 @@
 import re
 from html import escape
 from io import BytesIO
+from math import ceil
 from typing import Any
 
 import matplotlib as mpl
@@ -30,6 +31,13 @@ class Figure(Drawing):
         """Width and height are in inches."""
         super().__init__(figsize=(width, height))
         self.facts: dict[str, Any] = {}
+
+    def panels(self, count: int, across: int, **options: Any) -> Any:
+        """Axes in rows of ``across``, as a matrix; only the first ``count`` are visible."""
+        grid = self.subplots(ceil(count / across), across, squeeze=False, **options)
+        for axes in grid.flat[count:]:
+            axes.set_visible(False)
+        return grid
 
     def _repr_png_(self) -> bytes:
         """The picture that a notebook shows."""

@@ -32,18 +32,6 @@ def place(run: Run, exhibit: Exhibit, suffix: str) -> Path:
     return run.results / f"{exhibit.kind}s" / f"{exhibit.name}.{suffix}"
 
 
-def made(path: Path) -> bytes:
-    """The file of an exhibit in one format.
-
-    Raises:
-        UserError: it is missing.
-    """
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: run the stage that makes it") from None
-
-
 def printed(exhibit: Exhibit, run: Run | list[Run]) -> dict[str, bytes]:
     """An exhibit in each of its formats; `html` is a piece of the page."""
     facts = run.facts if isinstance(run, Run) else {}

@@ -1,6 +1,7 @@
 """``report.html``: the run, every table and figure, and how to make each again, in one offline file."""
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,14 @@ from markupsafe import Markup, escape
 from remerge import exhibits
 from remerge.exhibits import Exhibit
 from remerge.exhibits._published import Published, published_expert
-from remerge.files import write_text
+from remerge.files import read_bytes, write_text
 from remerge.launch import command
 from remerge.records import Lengths, Merge, Model, Scores
 from remerge.report.answer import BEST, outcome
 from remerge.report.costs import costs
 from remerge.report.examples import answered
 from remerge.report.labels import MODELS, duration, task_label
-from remerge.report.make import made, place
+from remerge.report.make import place
 from remerge.report.run import Run, Variant
 from remerge.report.table import MISSING, number
 from remerge.verify import look
@@ -106,19 +107,24 @@ def context(run: Run) -> dict[str, Any]:
 
 def _exhibit(exhibit: Exhibit, run: Run) -> dict[str, Any]:
     """A table or a figure as its rule wrote it."""
-    files = {suffix: made(place(run, exhibit, suffix)) for suffix in FILES[exhibit.kind]}
-    folder = f"results/{run.benchmark}/{exhibit.kind}s"
+    suffixes = ("html", *FILES[exhibit.kind])
+    files = {suffix: read_bytes(place(run, exhibit, suffix)) for suffix in suffixes}
+    main = "csv" if exhibit.kind == "table" else "pdf"
+    target = f"results/{run.benchmark}/{exhibit.kind}s/{exhibit.name}.{main}"
+    return {**embedded(exhibit, files), "target": target}
+
+
+def embedded(exhibit: Exhibit, files: Mapping[str, bytes]) -> dict[str, Any]:
+    """A table or a figure within a page, from its files by format; some may be downloaded."""
     return {
         "name": exhibit.name,
         "short": exhibit.short,
-        "piece": Markup(made(place(run, exhibit, "html")).decode()),  # escaped when it was written
-        "target": f"{folder}/{exhibit.name}.{'csv' if exhibit.kind == 'table' else 'pdf'}",
-        "files": {suffix: data_uri(data) for suffix, data in files.items()},
+        "piece": Markup(files["html"].decode()),  # escaped when it was printed
+        "files": {suffix: _data_uri(files[suffix]) for suffix in FILES[exhibit.kind]},
     }
 
 
-def data_uri(data: bytes) -> str:
-    """A file within the page."""
+def _data_uri(data: bytes) -> str:
     return f"data:text/plain;base64,{base64.b64encode(data).decode()}"
 
 

@@ -145,9 +145,9 @@ class Run:
     def selections(self) -> list[tuple[Variant, Selection]]:
         """The grids of all tuned variants and their choices, for each of their plans."""
         return [
-            (shown, self.selection(variant.name, plan))
-            for shown, variant in zip(self.variants, self.config.merge.variants, strict=True)
-            for plan in self.config.chosen_for(variant)
+            (variant, self.selection(variant.name, plan))
+            for variant in self.variants
+            for plan in self.config.chosen_for(self.config.variant(variant.name))
         ]
 
     def selection(self, variant: str, plan: str) -> Selection:
@@ -165,12 +165,8 @@ class Run:
         """The score of every task's own expert."""
         return {task: self.scores(task)[task] for task in self.tasks}
 
-    def own_outcomes(self, task: str) -> NDArray[np.float64]:
-        """The score of a task's own expert on each example of its test split, ``[n]``, from 0 to 1."""
-        return self.unmerged_outcomes(task, task)
-
     def unmerged_outcomes(self, model: str, task: str) -> NDArray[np.float64]:
-        """The same for any unmerged model: an expert on another task, the base, the multitask model."""
+        """The score of an unmerged model on each example of a task's test split, ``[n]``, from 0 to 1."""
         return self._outcomes(task, self.scores(model)[task], Scores.place(self.results, model=model))
 
     def outcomes(self, variant: str, merge: Merge) -> dict[str, NDArray[np.float64]]:
@@ -215,7 +211,7 @@ class Run:
         if plan is None:
             return []
         asked = {case.name for case in self.config.cases(plan)[str(group)]}
-        found = self._lines(variant, group)
+        found = Merge.read_lines(self.results, variant=variant, group=group, benchmark=self.benchmark)
         path = Merge.place(self.results, variant=variant, group=group)
         made = [(merge.case, merge.seed) for merge in found]
         lacks = asked - {case for case, _ in made}
@@ -224,15 +220,6 @@ class Run:
         if len({*made}) < len(made) or {case for case, _ in made} != asked:
             raise UserError(f"{path} has repeated merges, or merges of other tasks: run its stage again")
         return found
-
-    def every_merge(self) -> list[Merge]:
-        """All merges of all plans."""
-        return [
-            merge
-            for variant, groups in self._groups.items()
-            for group in groups
-            for merge in self._lines(variant, group)
-        ]
 
     def merge_scores(self, size: int) -> dict[str, dict[str, list[float]]]:
         """For every variant and task, its scores on the task in merges of ``size`` experts with it."""
@@ -302,9 +289,6 @@ class Run:
     def _groups(self) -> dict[str, dict[str, str]]:
         """The groups of merges that each variant makes, each with its plan."""
         return {variant.name: self.config.groups(variant) for variant in self.config.merge.variants}
-
-    def _lines(self, variant: str, group: int | str) -> list[Merge]:
-        return Merge.read_lines(self.results, variant=variant, group=group, benchmark=self.benchmark)
 
     def divergences(self, model: str) -> dict[str, Divergence]:
         """How far an expert is from each task's own."""

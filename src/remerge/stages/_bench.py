@@ -14,7 +14,7 @@ from remerge.config import Config, digest
 from remerge.errors import UserError
 from remerge.learn import Fit
 from remerge.measures.references import Reference
-from remerge.measures.score import Split, score
+from remerge.measures.score import score
 from remerge.measures.words import word_head
 from remerge.methods import Learning, Method, find
 from remerge.plans import Case, Unmerged
@@ -22,6 +22,7 @@ from remerge.stages._loaded import Loaded
 from remerge.stages._memory import forget_peak, peak
 from remerge.stages._workspace import Workspace
 from remerge.tau import Tau
+from remerge.variants import UNPREPARED
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,6 @@ class Bench(Loaded):
         super().__init__(config, space)
         self._references: dict[tuple[str, str], Reference] = {}
         self._made: dict[str, Made] = {}
-
-    def split(self, task: str, split: str) -> Split:
-        """A split as the models read it."""
-        return self.space.split(task, split)
 
     def reference(self, task: str, kind: str = "") -> Reference:
         """A reference, read once."""
@@ -80,7 +77,7 @@ class Bench(Loaded):
         size, labels = self.config.evaluation.batch_size, self.space.labels_of(among)
         found = {}
         for task in tasks:
-            part = self.split(task, split)
+            part = self.space.split(task, split)
             found[task] = score(self.space.family, self.model, part, size, labels if task in among else None)
         return found
 
@@ -207,7 +204,7 @@ class Bench(Loaded):
             references = [reference.first_tokens for reference in references]
         elif self.config.base.speaks:
             names = self.theta_0.head
-            exact = how.over in ("", "none") and self.config.merge.delta_dtype != "bfloat16"
+            exact = how.over in UNPREPARED and self.config.merge.delta_dtype != "bfloat16"
             if exact or not vectors.keys() & {*names}:
                 own = partial(learn.parts, self.parameters, self.base, vectors)
                 references = [

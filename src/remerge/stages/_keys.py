@@ -63,4 +63,4 @@ def _named(bench: Bench, case: Case) -> list[Any]:
 
 
 def _inputs(bench: Bench, tasks: Sequence[str], split: str) -> list[str]:
-    return [bench.split(task, split).digest for task in tasks]
+    return [bench.space.split(task, split).digest for task in tasks]

@@ -17,6 +17,7 @@ from remerge.families.linearised import Linearised
 from remerge.methods import prepare
 from remerge.stages._workspace import Workspace
 from remerge.tau import Tau, Weights
+from remerge.variants import UNPREPARED
 
 HOST = torch.device("cpu")
 """Where models are mapped from their files, which takes no memory that cannot be taken back."""
@@ -133,7 +134,7 @@ class Loaded:
         if self._vectors is None or self._vectors[0] != (over, *tasks):
             self._vectors = None
             self._overwritten = True
-            plain = over in ("", "none") and not any(map(self.space.adapts, tasks))
+            plain = over in UNPREPARED and not any(map(self.space.adapts, tasks))
             self._vectors = (over, *tasks), self._stacked(tasks) if plain else self._prepared(over, tasks)
         return self._vectors[1]
 

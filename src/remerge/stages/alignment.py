@@ -43,7 +43,7 @@ def made(bench: Bench) -> Alignment:
     config, tasks = bench.config, list(bench.config.tasks)
     deltas = bench.deltas(dict.fromkeys(tasks, 1))
     prints = bench.space.contents("base", *tasks)
-    inputs = [bench.split(task, "validation").digest for task in tasks]
+    inputs = [bench.space.split(task, "validation").digest for task in tasks]
     follows = [tasks, prints, inputs, bench.space.precision, INPUTS]
     key = digest(follows, code(config, Path(__file__)))
     names, journal = linear_weights(deltas), bench.space.journal(list[Aligned], "alignment")
@@ -51,7 +51,7 @@ def made(bench: Bench) -> Alignment:
         "benchmark": config.benchmark,
         "experts": tasks,
         "adapters": any(deltas.factors(name) is not None for name in names),
-        "inputs": min(INPUTS, *(len(bench.split(task, "validation").examples) for task in tasks)),
+        "inputs": min(INPUTS, *(len(bench.space.split(task, "validation").examples) for task in tasks)),
         "matrices": journal.recall(key, partial(_aligned, bench, deltas, names)),
     }
     return Alignment.model_validate(record)
@@ -72,7 +72,7 @@ def _aligned(bench: Bench, deltas: Deltas, names: list[str]) -> list[dict[str, A
 def _scatters(bench: Bench) -> dict[str, Tensor]:
     """The scatter matrices of the inputs of the base's layers, over inputs of all tasks."""
     family, tasks = bench.space.family, bench.config.tasks
-    examples = [e for task in tasks for e in bench.split(task, "validation").examples[:INPUTS]]
+    examples = [e for task in tasks for e in bench.space.split(task, "validation").examples[:INPUTS]]
     # One input per batch: nothing is padded.
     batches = (family.collate([example], bench.space.device) for example in examples)
     return scatters(bench.model, batches, family.logits, family.masks)

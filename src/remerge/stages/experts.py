@@ -11,13 +11,14 @@ import torch
 from remerge import sources
 from remerge.checkpoints.models import locate
 from remerge.checkpoints.stored import is_linearised
-from remerge.config import Config, Finetune, digest
+from remerge.config import Config, digest
 from remerge.errors import UserError
 from remerge.files import check_writable, write_folder
 from remerge.runs import alone
 from remerge.stages._code import code
 from remerge.stages._models import model_record
 from remerge.stages._workspace import Workspace
+from remerge.training import existing, others_of, settings_of, tasks_of
 
 
 def run(config: Config, task: str) -> None:
@@ -26,7 +27,7 @@ def run(config: Config, task: str) -> None:
     from remerge.finetune import finetune
 
     space, started = Workspace(config), time.perf_counter()
-    tasks, source = _tasks(config, task), _source(config, task)
+    tasks, source = tasks_of(config, task), existing(config, task)
     folder, training = space.folder / "experts" / task, None
     if source is None:
         train = [e for t in tasks for e in space.split(t, "train").examples]
@@ -36,8 +37,8 @@ def run(config: Config, task: str) -> None:
         # Trainer computes in the base's precision and keeps the weights in float32.
         model = space.load_folder(space.path("base"), torch.float32)
         space.equip(model, dict.fromkeys(tasks))
-        settings = _settings(config, task)
-        others = [space.split(t, "train").examples for t in _others(config, task)]
+        settings = settings_of(config, task)
+        others = [space.split(t, "train").examples for t in others_of(config, task)]
         kept = space.folder / "training" / task
         checkpoints = kept / _key(space, task)
         check_writable(checkpoints)
@@ -59,39 +60,15 @@ def run(config: Config, task: str) -> None:
 def follows(space: Workspace, task: str) -> dict[str, str]:
     """The inputs of an expert's training here, each by a digest; empty for an existing expert."""
     config = space.config
-    if _source(config, task) is not None:
+    if existing(config, task) is not None:
         return {}
-    read = [(t, split) for t in _tasks(config, task) for split in ("train", "validation")]
-    read += [(t, "train") for t in _others(config, task)]
+    read = [(t, split) for t in tasks_of(config, task) for split in ("train", "validation")]
+    read += [(t, "train") for t in others_of(config, task)]
     return {
         "base": space.record("base").content,
         "inputs": digest([space.split(*part).digest for part in read]),
-        "settings": digest(_settings(config, task), config.seed),
+        "settings": digest(settings_of(config, task), config.seed),
     }
-
-
-def _source(config: Config, task: str) -> str | None:
-    """The source of an existing expert."""
-    return None if task == "multitask" else config.task(task).expert
-
-
-def _tasks(config: Config, task: str) -> list[str]:
-    """The tasks that an expert is trained on."""
-    return list(config.tasks) if task == "multitask" else [task]
-
-
-def _others(config: Config, task: str) -> list[str]:
-    """The tasks on whose inputs tau_jp's penalty is computed."""
-    return sorted({*config.tasks} - {*_tasks(config, task)}) if config.finetune.recipe == "tau_jp" else []
-
-
-def _settings(config: Config, task: str) -> Finetune:
-    """The settings of an expert's training: on several tasks it takes more steps."""
-    settings = config.finetune
-    if task != "multitask":
-        return settings
-    steps = settings.multitask_steps or settings.steps * len(config.tasks)
-    return settings.model_copy(update={"steps": steps})
 
 
 def _key(space: Workspace, task: str) -> str:

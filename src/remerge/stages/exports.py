@@ -13,12 +13,12 @@ from remerge.checkpoints.stored import is_adapter
 from remerge.config import Config
 from remerge.deltas import Combined, LowRank, rounded
 from remerge.files import is_place, read_json, write_folder, write_json
-from remerge.folders.card import Coefficients, coefficient_table, markdown, model_card
+from remerge.folders.card import coefficient_table, markdown, model_card
 from remerge.folders.recipe import HINT, RECIPE, recipe_of
-from remerge.methods import Method
 from remerge.records import Merge
-from remerge.stages._again import again, coefficients_in
+from remerge.stages._again import Again, again, coefficients_in
 from remerge.stages._bench import Bench
+from remerge.variants import UNPREPARED
 
 Lambda = Mapping[str, Sequence[float]]
 """For each tensor, the coefficients of the experts' own deltas."""
@@ -32,27 +32,20 @@ def run(config: Config, variant: str, subset: str) -> None:
     adapter. Arguments and errors are as in `again`.
     """
     made = again(config, variant, subset)
-    bench, method, settings, tasks = made.bench, made.method, made.settings, made.tasks
-    record, coefficients = made.record, made.coefficients
+    bench, tasks, record = made.bench, made.tasks, made.record
     dtype = _stored_dtype(bench.space.path("base"))
     adapters = [is_adapter(bench.space.path(task)) for task in tasks]
-    lam = _linear(bench, method, settings, coefficients, tasks) if all(adapters) else None
-    if lam is None:
-        made.write()
-        stored: torch.dtype = getattr(torch, dtype)
-        for name, theta in bench.parameters.items():
-            rounded(name, theta, stored)  # which refuses numbers that are too large for it
-        model = bench.model.to(stored)
-    else:
-        model = _adapter(bench, lam, tasks)
+    lam = _linear(made) if all(adapters) else None
+    model = _whole(made, dtype) if lam is None else _adapter(bench.model, _summed(made, lam))
     base, experts = _source(bench, "base"), {task: _source(bench, task) for task in tasks}
     recipe = None
     # mergekit would merge heads, and add adapters in its own precision.
     if config.base.speaks and not any(adapters):
         exact = f"{base}@{config.base.revision}" if config.base.revision else base
-        recipe = recipe_of(method, settings, exact, _loadable(bench, experts), coefficients, dtype)
+        merged = _loadable(bench, experts)
+        recipe = recipe_of(made.method, made.settings, exact, merged, made.coefficients, dtype)
     sections = [
-        *([coefficient_table(coefficients)] if coefficients else []),
+        *([coefficient_table(made.coefficients)] if made.coefficients else []),
         _scores(bench, record) if record else "It was not scored.",
         *_hints(bench, adapted=lam is not None, mergekit=recipe is not None),
         f"Seed {config.seed}. To make it again, run this in the folder of the pipeline:",
@@ -62,8 +55,8 @@ def run(config: Config, variant: str, subset: str) -> None:
         f"{variant} of {', '.join(tasks)}",
         base,
         experts,
-        method,
-        record.params if record else settings,
+        made.method,
+        record.params if record else made.settings,
         sections,
         library="transformers" if lam is None else "peft",
         scores=_measured(config, record) if record else (),
@@ -81,21 +74,25 @@ def run(config: Config, variant: str, subset: str) -> None:
     write_folder(config.folder / "exports" / variant / subset, save)
 
 
-def _linear(
-    bench: Bench,
-    method: Method,
-    settings: Mapping[str, Any],
-    coefficients: Coefficients,
-    tasks: list[str],
-) -> Lambda | None:
+def _whole(made: Again, dtype: str) -> nn.Module:
+    """The merge as a whole model, in this dtype."""
+    made.write()
+    stored: torch.dtype = getattr(torch, dtype)
+    for name, theta in made.bench.parameters.items():
+        rounded(name, theta, stored)  # which refuses numbers that are too large for it
+    return made.bench.model.to(stored)
+
+
+def _linear(made: Again) -> Lambda | None:
     """The coefficients of a merge that is a sum of the experts' own low-rank deltas, else None."""
-    weights = bench.deltas(dict.fromkeys(tasks, 1))
+    method, settings = made.method, made.settings
+    weights = made.bench.deltas(dict.fromkeys(made.tasks, 1))
     for state in weights.states.values():
         if any(isinstance(v, Tensor) and v is not weights.base[n] for n, v in state.items()):
             return None
     if method.learned:
-        plain = settings.get("over", "none") in ("", "none")
-        return {name: coefficients_in(coefficients, name) for name in weights} if plain else None
+        plain = settings["over"] in UNPREPARED
+        return {name: coefficients_in(made.coefficients, name) for name in weights} if plain else None
     if method.needs.statistics:
         return None
     merged = method.function(weights, **settings)
@@ -103,30 +100,33 @@ def _linear(
 
 
 @torch.no_grad()
-def _adapter(bench: Bench, lam: Lambda, tasks: list[str]) -> nn.Module:
-    """The sum of adapters as one adapter: their factors side by side; its rank is the sum of theirs.
+def _summed(made: Again, lam: Lambda) -> dict[str, LowRank]:
+    """The sum of adapters by the names of layers: their factors side by side, so that ranks are summed.
 
     If that exceeds the largest rank of the layer, an SVD reduces it to that rank.
     """
-    # Imported here: PEFT takes a second, and most exports have no adapters.
-    from peft import LoraConfig, get_peft_model
-    from peft.tuners.lora import Embedding
-
-    from remerge.checkpoints.tuning import PREFIX
-
-    weights, factors = bench.deltas(dict.fromkeys(tasks, 1)), dict[str, LowRank]()
+    weights, factors = made.bench.deltas(dict.fromkeys(made.tasks, 1)), dict[str, LowRank]()
     for name in weights:
-        known = [
-            (c, value)
-            for c, value in zip(lam[name], (weights.states[task][name] for task in tasks), strict=True)
-            if isinstance(value, LowRank)
-        ]
+        values = (weights.states[task][name] for task in made.tasks)
+        known = [(c, v) for c, v in zip(lam[name], values, strict=True) if isinstance(v, LowRank)]
         B = torch.cat([c * value.scaling * value.B.float() for c, value in known], dim=1)
         A = torch.cat([value.A.float() for _, value in known])
         if len(A) > min(len(B), A.shape[1]):
             U, sigma, A = torch.linalg.svd(B @ A, full_matrices=False)
             B = U * sigma
         factors[name.removesuffix(".weight")] = LowRank(B, A)
+    return factors
+
+
+@torch.no_grad()
+def _adapter(model: Any, factors: Mapping[str, LowRank]) -> nn.Module:
+    """An adapter on a model, with these factors by the names of layers."""
+    # Imported here: PEFT takes a second, and most exports have no adapters.
+    from peft import LoraConfig, get_peft_model
+    from peft.tuners.lora import Embedding
+
+    from remerge.checkpoints.tuning import PREFIX
+
     ranks = {name: len(factor.A) for name, factor in factors.items()}
     # With alpha equal to the rank, the product of the factors is the delta.
     most = max(ranks.values())
@@ -137,7 +137,6 @@ def _adapter(bench: Bench, lam: Lambda, tasks: list[str]) -> nn.Module:
         "alpha_pattern": ranks,
         "target_modules": list(ranks),
     }
-    model: Any = bench.model
     adapted: Any = get_peft_model(model, LoraConfig(**settings))
     for name, factor in factors.items():
         layer = adapted.get_submodule(f"{PREFIX}{name}")

@@ -7,8 +7,7 @@ from tqdm import tqdm
 
 from remerge import made
 from remerge.config import Config
-from remerge.config.sections import unknown
-from remerge.errors import UserError
+from remerge.errors import UserError, unknown
 from remerge.files import write_with
 from remerge.measures import curvature
 from remerge.stages._workspace import Workspace

@@ -21,5 +21,5 @@ def averages(runs: list[Run], published: Callable[[Run, str], float]) -> Table:
         columns.append(Column(here, "ours", here, digits=1))
         columns.append(Column(f"{here}_paper", "paper", here, digits=1))
     ordered = sorted(rows.values(), key=lambda row: row["variant"] == "multitask")
-    bold = best(ordered, columns[1::2])
+    bold = best(ordered, columns, [run.benchmark for run in runs])
     return Table(frame(ordered, columns, "variant"), tuple(columns), bold, frozenset({2}))

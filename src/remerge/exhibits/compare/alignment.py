@@ -4,7 +4,6 @@ Linear CKA of what the experts of each benchmark add to the base's layers, ΔW x
 alignment, on the same inputs: the mean over all pairs of experts and over the weights of a layer.
 """
 
-from itertools import zip_longest
 from math import ceil
 
 from remerge.config import Config
@@ -23,14 +22,11 @@ def applies(configs: list[Config]) -> bool:
 
 def build(runs: list[Run]) -> Figure:
     """One panel per benchmark."""
-    mine = [run for run in runs if run.config.paper == "slides"]
-    across, down = min(len(mine), 3), ceil(len(mine) / 3)
-    figure = Figure(max(2.7 * across, 3.6), 2.5 * down + 0.4)
-    panels = figure.subplots(down, across, squeeze=False, sharey=True)
-    for axes, run in zip_longest(panels.flat, mine):
-        if run is None:
-            axes.set_visible(False)
-            continue
+    mine = [run for run in runs if applies([run.config])]
+    across = min(len(mine), 3)
+    figure = Figure(max(2.7 * across, 3.6), 2.5 * ceil(len(mine) / 3) + 0.4)
+    panels = figure.panels(len(mine), across, sharey=True)
+    for axes, run in zip(panels.flat, mine, strict=False):
         draw(axes, run.alignment, {what: KINDS[what] for what in ("updates", "aligned")})
         axes.set_title(f"{run.benchmark}\n{kind(run.alignment)}")
     for axes in panels[:, 0]:

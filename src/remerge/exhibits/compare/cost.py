@@ -5,7 +5,6 @@ coefficients. Above and to the left is better. Rimmed: parameters tuned on valid
 the time does not include.
 """
 
-from itertools import zip_longest
 from math import ceil
 from typing import Any
 
@@ -29,13 +28,10 @@ def build(runs: list[Run]) -> Figure:
     legend = 0.3 + 0.17 * ceil(len(labels) / columns)
     height = 2.6 * down + legend
     figure = Figure(2.7 * across, height)
-    panels = figure.subplots(down, across, squeeze=False).flat
+    panels = figure.panels(len(runs), across).flat
     figure.subplots_adjust(left=0.2 / across, right=0.98, wspace=0.25, hspace=0.5)
     figure.subplots_adjust(top=1 - 0.3 / height, bottom=(legend + 0.4) / height)
-    for axes, run in zip_longest(panels, runs):
-        if run is None:
-            axes.set_visible(False)
-            continue
+    for axes, run in zip(panels, runs, strict=False):
         size = run.sizes[-1]
         for variant in run.variants:
             merges = run.merged[(run.merged["variant"] == variant.name) & (run.merged["size"] == size)]

@@ -23,7 +23,7 @@ def applies(configs: list[Config]) -> bool:
 
 def build(runs: list[Run]) -> Table:
     """One row per method, one column per model."""
-    mine = [run for run in runs if run.config.paper == "drm" and run.config.finetune.lora is not None]
+    mine = [run for run in runs if applies([run.config])]
     return averages([run for run in mine if len(run.tasks) in run.sizes], published)
 
 

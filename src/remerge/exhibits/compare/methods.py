@@ -47,8 +47,7 @@ def build(runs: list[Run]) -> Table:
         # Of methods that all benchmarks have: others had it easier or harder.
         row["mean"] = sum(row[name] for name in names) / len(names)
     unmerged = len([row for row in filled if row["variant"] in UNMERGED])
-    marked = {*names, *(f"{name} worst" for name in names), "mean"}
-    bold = best(filled, [column for column in columns if column.key in marked])
+    bold = best(filled, columns, [*names, *(f"{name} worst" for name in names), "mean"])
     devices = ", ".join(f"{run.benchmark}: {run.model('base').device}" for run in runs)
     table = frame(filled, columns, "variant")
     return Table(table, tuple(columns), bold, frozenset({unmerged}), {"devices": devices})

@@ -23,16 +23,14 @@ def applies(configs: list[Config]) -> bool:
 
 def build(runs: list[Run]) -> Table:
     """One row per method and source of its λ, two columns per base."""
-    mine = [run for run in runs if run.config.paper == "slides" and len(run.tasks) in run.sizes]
+    mine = [run for run in runs if applies([run.config])]
     rows: dict[tuple[str, str], Row] = {}
     columns = [Column("method", "Method"), Column("scale", "Coefficient λ")]
-    for run in mine:
-        base = Path(run.config.base.source).name
-        if base not in {column.key for column in columns}:
-            columns += [
-                Column(base, "ours", base, digits=1),
-                Column(f"{base}_paper", "paper", base, digits=1),
-            ]
+    bases = [Path(run.config.base.source).name for run in mine]
+    for base in dict.fromkeys(bases):
+        columns.append(Column(base, "ours", base, digits=1))
+        columns.append(Column(f"{base}_paper", "paper", base, digits=1))
+    for run, base in zip(mine, bases, strict=True):
         for entry in entries(run):
             scale = entry["scale"].partition(":")[0]
             named = {"variant": entry["variant"], "method": entry["method"], "scale": scale}
@@ -42,5 +40,5 @@ def build(runs: list[Run]) -> Table:
                 row[f"{base}_paper"] = entry["paper"]
     ordered = sorted(rows.values(), key=lambda row: row["variant"] not in UNMERGED)
     unmerged = len([row for row in ordered if row["variant"] in UNMERGED])
-    bold = best(ordered, columns[2::2])
+    bold = best(ordered, columns, bases)
     return Table(frame(ordered, columns), tuple(columns), bold, frozenset({unmerged}))

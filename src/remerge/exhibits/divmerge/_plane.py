@@ -14,6 +14,8 @@ from remerge.report.style import GRID, INK, MUTED, style
 
 Box = tuple[float, float, float, float]
 Point = tuple[float, float]
+SIZE = 7
+"""Of the letters of names, in points."""
 SIDES = [(0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1)]
 
 
@@ -43,7 +45,7 @@ def plane(run: Run) -> Figure:
     return figure
 
 
-def name_points(axes: Axes, points: Sequence[Point], names: Sequence[str], size: float = 7) -> None:
+def name_points(axes: Axes, points: Sequence[Point], names: Sequence[str]) -> None:
     """Write a name beside each point, on the side and at the distance where it covers the least."""
     axes.autoscale_view()  # otherwise the limits are set only when the figure is drawn
     dots = axes.transData.transform(points)
@@ -51,7 +53,7 @@ def name_points(axes: Axes, points: Sequence[Point], names: Sequence[str], size:
     taken: list[Box] = [(x - 0.06 * inch, y - 0.06 * inch, x + 0.06 * inch, y + 0.06 * inch) for x, y in dots]
     frame = axes.get_window_extent()
     for point, (x, y), name in zip(points, dots, names, strict=True):
-        wide, high = 0.6 * size / 72 * inch * len(name), 1.2 * size / 72 * inch
+        wide, high = 0.6 * SIZE / 72 * inch * len(name), 1.2 * SIZE / 72 * inch
         boxes: list[tuple[float, Box, Point]] = []
         for distance, (right, up) in product((0.1, 0.2, 0.32, 0.46), SIDES):
             cx = x + right * (distance * inch + wide / 2)
@@ -68,7 +70,7 @@ def name_points(axes: Axes, points: Sequence[Point], names: Sequence[str], size:
             (float(at[0]), float(at[1])),
             ha="center",
             va="center",
-            fontsize=size,
+            fontsize=SIZE,
             color=INK,
             arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3},
         )

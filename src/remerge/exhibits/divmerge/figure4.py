@@ -40,7 +40,7 @@ def build(run: Run) -> Figure:
     legend = 0.25 + 0.17 * ceil(len(found) / 4)
     height = 0.55 + 1.75 * down + legend
     figure = Figure(5.4, height)
-    panels = figure.subplots(down, wide, sharey=True, squeeze=False)
+    panels = figure.panels(len(pairs), wide, sharey=True)
     figure.subplots_adjust(left=0.095, right=0.985, top=1 - 0.25 / height, bottom=(legend + 0.4) / height)
     figure.subplots_adjust(wspace=0.08, hspace=0.5)
     made = [merge for _, some in found.values() for merges in some for merge in merges]
@@ -58,8 +58,6 @@ def build(run: Run) -> Figure:
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_title(" + ".join(map(task_label, pair)))
         axes.grid(axis="y")
-    for axes in panels.flat[len(pairs) :]:
-        axes.set_visible(False)
     panels[0, 0].set_ylabel("ANP (%)")
     figure.supxlabel("inputs of each task", fontsize=9, y=(legend + 0.02) / height)
     looks = [

@@ -37,7 +37,7 @@ def build(run: Run) -> Figure:
     down = ceil(len(tasks) / across)
     height = 0.95 + 1.5 * down
     figure = Figure(5.4, height)
-    panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    panels = figure.panels(len(tasks), across, sharex=True, sharey=True)
     figure.subplots_adjust(left=0.095, right=0.985, top=1 - 0.2 / height, bottom=0.95 / height)
     figure.subplots_adjust(wspace=0.08, hspace=0.25)
     for axes, task in zip(panels.flat, tasks, strict=False):
@@ -47,8 +47,6 @@ def build(run: Run) -> Figure:
                 axes.plot(course.steps, course.coefficients[task], **looks[partner])
         axes.set_title(task_label(task))
         axes.grid(axis="y")
-    for axes in panels.flat[len(tasks) :]:
-        axes.set_visible(False)
     for place, axes in enumerate(panels.flat):
         axes.label_outer()
         axes.tick_params(labelbottom=place + across >= len(tasks))

@@ -25,5 +25,5 @@ def ablation(run: Run, paper: Published, rows: Mapping[str, tuple[str, str]]) ->
     columns = [Column("method", "Method")]
     columns += [Column(task, task_label(task), digits=1) for task in run.tasks]
     columns += beside(Column("average", "Average", digits=1), "average_paper", paper)
-    bold = best(found, [column for column in columns if column.key in (*run.tasks, "average")])
+    bold = best(found, columns, [*run.tasks, "average"])
     return Table(frame(found, columns, "variant"), tuple(columns), bold, facts=every.facts)

@@ -22,8 +22,7 @@ READS = ("scores", "merges")
 
 def applies(config: Config) -> bool:
     """Whether a method makes all merges."""
-    asked = {str(size) for size in config.sizes}
-    return any(asked <= config.groups(v).keys() for v in config.merge.variants)
+    return bool(config.makers(*config.sizes))
 
 
 def build(run: Run) -> Table:

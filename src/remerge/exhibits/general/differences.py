@@ -26,8 +26,7 @@ TICKS = (-30, -5, 0, 5, 30)
 
 def applies(config: Config) -> bool:
     """Whether two methods make all merges."""
-    asked = {str(size) for size in config.sizes}
-    return len([v for v in config.merge.variants if asked <= config.groups(v).keys()]) > 1
+    return len(config.makers(*config.sizes)) > 1
 
 
 def build(run: Run) -> Figure:

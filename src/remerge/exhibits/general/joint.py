@@ -29,6 +29,7 @@ def build(run: Run) -> Table:
     base, *others = method_rows(run, {})
     experts: Row = {"variant": "experts", "method": MODELS["experts"]}
     rows = [base, experts, *others]
+    keys = ["own", "mean", "all", *run.tasks]
     for row in rows:
         if row["variant"] == "experts":
             scored = [run.own]
@@ -37,7 +38,7 @@ def build(run: Run) -> Table:
         else:
             scored = [merge.scores for merge in run.merges(row["variant"], size)]
         of_seeds = [_row(scores) for scores in scored]
-        row |= {key: mean(one[key] for one in of_seeds) for key in ("own", "mean", "all", *run.tasks)}
+        row |= {key: mean(one[key] for one in of_seeds) for key in keys}
     columns = [
         Column("method", "Method"),
         Column("own", "mean", "own labels", digits=1),
@@ -45,10 +46,11 @@ def build(run: Run) -> Table:
         Column("all", "all inputs", "labels of all tasks", digits=1),
         *(Column(task, task_label(task), "labels of all tasks", digits=1) for task in run.tasks),
     ]
-    bold = best(rows, columns[1:])
     labels = {answer for task in run.tasks for answer in run.config.task(task).answers}
     table = frame(rows, columns, "variant")
-    return Table(table, tuple(columns), bold, reference_rules(rows), {"labels": len(labels)})
+    return Table(
+        table, tuple(columns), best(rows, columns, keys), reference_rules(rows), {"labels": len(labels)}
+    )
 
 
 def _row(scores: Mapping[str, Score]) -> dict[str, float]:

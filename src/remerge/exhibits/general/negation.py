@@ -46,15 +46,13 @@ def negation(run: Run) -> Figure:
     down = ceil(len(cases) / across)
     width, height = 1.6 * across + 0.65, 1.7 * down + 0.95
     figure = Figure(width, height)
-    panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+    panels = figure.panels(len(cases), across, sharex=True, sharey=True)
     figure.subplots_adjust(left=0.55 / width, right=1 - 0.1 / width, wspace=0.1, hspace=0.35)
     figure.subplots_adjust(top=1 - 0.25 / height, bottom=0.85 / height)
     for axes, case in zip(panels.flat, cases, strict=False):
         _panel(axes, run, curve, case)
     for axes in panels.flat[len(cases) - across : len(cases)]:
         axes.tick_params(labelbottom=True)
-    for axes in panels.flat[len(cases) :]:
-        axes.set_visible(False)
     panels[0, 0].set_ylim(bottom=-5)
     for axes in panels[:, 0]:
         axes.set_ylabel("% of the base")

@@ -42,4 +42,4 @@ def pairs(run: Run, paper: Published | None = None, names: Mapping[str, str] | N
     theirs = Column("paper", "Paper", digits=2, half_width="paper_half_width")
     columns = [Column("method", "Method"), ours, *([theirs] if in_paper else [])]
     table = frame(rows, columns, "variant", "n")
-    return Table(table, tuple(columns), best(rows, [ours]), reference_rules(rows))
+    return Table(table, tuple(columns), best(rows, columns, ["anp"]), reference_rules(rows))

@@ -25,9 +25,9 @@ ROW = 0.21
 
 def applies(config: Config) -> bool:
     """Whether three methods make all of several merges."""
-    asked = {str(size) for size in config.sizes}
-    whole = [v for v in config.merge.variants if asked <= config.groups(v).keys()]
-    return len(whole) > 2 and sum(len(config.subsets(size)) for size in config.sizes) > 1
+    return (
+        len(config.makers(*config.sizes)) > 2 and sum(len(config.subsets(size)) for size in config.sizes) > 1
+    )
 
 
 def build(run: Run) -> Figure:

@@ -36,24 +36,22 @@ def applies(config: Config) -> bool:
 def build(run: Run) -> Figure:
     """One panel per objective."""
     panels: dict[str, list[tuple[Variant, list[Merge]]]] = {}
-    for shown, variant in zip(run.variants, run.config.merge.variants, strict=True):
-        merges = [merge for size in run.sizes for merge in run.merges(shown.name, size)]
-        if merges and run.config.is_learned(variant):
-            panels.setdefault(printed(shown.name, shown.params).objective, []).append((shown, merges))
+    for variant in run.variants:
+        merges = [merge for size in run.sizes for merge in run.merges(variant.name, size)]
+        if merges and run.config.is_learned(run.config.variant(variant.name)):
+            panels.setdefault(printed(variant.name, variant.params).objective, []).append((variant, merges))
     across = min(len(panels), ACROSS)
     down = -(-len(panels) // across)
     height = 2.3 * down + 0.1
     figure = Figure(5.4 if across > 1 else 3.4, height)
-    grid = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
+    grid = figure.panels(len(panels), across, sharey=True).flat
     figure.subplots_adjust(left=0.1 if across > 1 else 0.16, right=0.985, wspace=0.12, hspace=0.62)
     figure.subplots_adjust(top=1 - 0.5 / height, bottom=0.42 / height)
-    for axes in grid[len(panels) :]:
-        axes.set_visible(False)
     for place, (axes, (title, made)) in enumerate(zip(grid, panels.items(), strict=False)):
-        for shown, merges in made:
-            options = style(shown.name, shown.params).line_options() | {"linestyle": "", "alpha": 0.8}
+        for variant, merges in made:
+            options = style(variant.name, variant.params).line_options() | {"linestyle": "", "alpha": 0.8}
             points = [(reached(merge), merge.anp) for merge in merges]
-            look = options | {"markersize": 4, "markeredgewidth": 0.9, "label": shown.label}
+            look = options | {"markersize": 4, "markeredgewidth": 0.9, "label": variant.label}
             axes.plot(*zip(*points, strict=True), **look)
         every = [merge for _, merges in made for merge in merges]
         over_all, within = correlations(every)

@@ -20,10 +20,11 @@ def applies(config: Config) -> bool:
 def build(run: Run) -> Table:
     """One row per variant, one column per size."""
     rows: list[Row] = []
-    for shown, variant in zip(run.variants, run.config.merge.variants, strict=True):
-        if variant.seeds == 1:
+    for variant in run.variants:
+        seeds = run.config.variant(variant.name).seeds
+        if seeds == 1:
             continue
-        row: Row = {"variant": variant.name, "method": shown.label, "seeds": variant.seeds}
+        row: Row = {"variant": variant.name, "method": variant.label, "seeds": seeds}
         merges = run.merged[run.merged["variant"] == variant.name]
         for size, of_size in merges.groupby("size"):
             means = of_size.groupby("seed")["anp"].mean()

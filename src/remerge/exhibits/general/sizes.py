@@ -43,5 +43,5 @@ def sizes(run: Run, paper: Published | None = None, names: Mapping[str, str] | N
     for size in heads:
         columns += beside(Column(size, f"{size} tasks", digits=2), f"{size}_paper", paper)
     columns += beside(Column("average", "Average", digits=2), "average_paper", paper)
-    bold = best(rows, [column for column in columns if column.key in (*heads, "average")])
+    bold = best(rows, columns, [*heads, "average"])
     return Table(frame(rows, columns, "variant"), tuple(columns), bold, reference_rules(rows))

@@ -52,6 +52,6 @@ def tasks(run: Run, paper: Published | None = None, names: Mapping[str, str] | N
     columns += beside(Column("average", "Average", digits=1), "average_paper", paper)
     whole = size == len(run.tasks)
     what = "the merge of all tasks" if whole else f"the merges of {size} tasks that include it"
-    bold = best(rows, [column for column in columns if column.key in (*run.tasks, "average")])
+    bold = best(rows, columns, [*run.tasks, "average"])
     table = frame(rows, columns, "variant")
     return Table(table, tuple(columns), bold, reference_rules(rows), {"what": what})

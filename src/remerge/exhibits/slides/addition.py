@@ -8,8 +8,7 @@ from statistics import fmean
 
 from remerge.config import Config
 from remerge.exhibits._lines import label_ends
-from remerge.exhibits._scales import curves, draw
-from remerge.records import Score
+from remerge.exhibits._scales import curves, draw, mean_score
 from remerge.report.figure import Figure
 from remerge.report.labels import MODELS
 from remerge.report.run import Run
@@ -31,17 +30,17 @@ def build(run: Run) -> Figure:
     figure = Figure(5.4, 3.6)
     axes = figure.subplots()
     figure.subplots_adjust(left=0.105, right=0.645, top=0.96, bottom=0.13)
-    base = _mean(run.scores("base"))
+    base = mean_score(run.scores("base"))
     ends: list[tuple[float, str, Style]] = []
     for curve in curves(run, size):
         merged = curve.scores(case.name)
         values = {0.0: base} | {scale: fmean(scores.values()) for scale, scores in merged.items()}
         draw(axes, values, curve.look, curve.chosen)
         ends.append((values[max(values)], curve.label, curve.look))
-    levels = {model: (MODELS[model], _mean(run.scores(model)), style(model)) for model in run.references}
+    levels = {model: (MODELS[model], mean_score(run.scores(model)), style(model)) for model in run.references}
     averages = [v for v in run.variants if v.method == "average" and run.merges(v.name, size)]
     for variant in averages:
-        value = fmean(_mean(merge.scores) for merge in run.merges(variant.name, size))
+        value = fmean(mean_score(merge.scores) for merge in run.merges(variant.name, size))
         levels[variant.name] = (variant.label, value, style(variant.name))
     for label, value, look in levels.values():
         axes.axhline(value, color=look.colour, linestyle=look.line, zorder=2)
@@ -52,7 +51,3 @@ def build(run: Run) -> Figure:
     axes.margins(x=0.03)
     label_ends(axes, axes.dataLim.x1, ends)
     return figure
-
-
-def _mean(scores: dict[str, Score]) -> float:
-    return 100 * fmean(score.value for score in scores.values())

@@ -8,7 +8,7 @@ that space is as wide as the layer, the CKA of Vᵀ x is near 1 whatever the exp
 of the pairs and weights. The slides' figure is an image, so its values are not shown beside ours.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -69,10 +69,10 @@ def draw(axes: Axes, found: Alignment, kinds: Mapping[str, tuple[str, dict[str, 
     axes.grid(axis="y")
 
 
-def by_layer(found: Alignment, what: str) -> dict[str, Sequence[float]]:
+def by_layer(found: Alignment, what: str) -> dict[str, list[float]]:
     """CKA of all pairs in all weights of each layer."""
     pairs = np.triu_indices(len(found.experts), 1)
     values: dict[str, list[float]] = {}
     for matrix in found.matrices:
         values.setdefault(matrix.layer, []).extend(np.array(getattr(matrix, what))[pairs].tolist())
-    return {layer: some for layer, some in values.items()}
+    return values

@@ -38,14 +38,12 @@ def build(run: Run) -> Figure:
     below = 0.75 + 0.17 * ceil((len(run.tasks) + 1) / (2 * across))
     width, height = (2.7 * across if across > 1 else 3.6), 1.95 * down + below + 0.1
     figure = Figure(width, height)
-    panels = figure.subplots(down, across, squeeze=False, sharey=True)
+    panels = figure.panels(len(found), across, sharey=True)
     figure.subplots_adjust(left=0.55 / width, right=1 - 0.1 / width, wspace=0.08, hspace=0.5)
     figure.subplots_adjust(top=1 - 0.28 / height, bottom=below / height)
     for axes, (label, lam) in zip(panels.flat, found.items(), strict=False):
         axes.set_title(label)
         _panel(axes, run, lam)
-    for axes in panels.flat[len(found) :]:
-        axes.set_visible(False)
     for axes in panels[:, 0]:
         axes.set_ylabel("coefficient")
     handles = {task_label(task): Line2D([], [], **_thin(place)) for place, task in enumerate(run.tasks)}

@@ -11,8 +11,7 @@ from statistics import fmean
 from remerge.config import Config
 from remerge.exhibits._published import Published
 from remerge.exhibits._rows import Row, best, frame
-from remerge.exhibits._scales import curves
-from remerge.records import Score
+from remerge.exhibits._scales import curves, mean_score
 from remerge.report.labels import MODELS
 from remerge.report.run import Run
 from remerge.report.table import Column, Table
@@ -48,7 +47,7 @@ def build(run: Run) -> Table:
     columns += (
         [Column("paper", "paper", digits=1)] if any(row["paper"] == row["paper"] for row in rows) else []
     )
-    bold = best(rows, [column for column in columns if column.key == "ours"])
+    bold = best(rows, columns, ["ours"])
     return Table(frame(rows, columns), tuple(columns), bold, frozenset({len(run.references)}))
 
 
@@ -75,7 +74,7 @@ def entries(run: Run) -> Iterator[Row]:
 
     for model in run.references:
         label = MODELS[model] if model == "base" else named(MODELS[model])
-        yield entry(model, label, "–", _mean(run.scores(model)), "–")
+        yield entry(model, label, "–", mean_score(run.scores(model)), "–")
     for curve in curves(run, size):
         values = {scale: fmean(scores.values()) for scale, scores in curve.scores(case.name).items()}
         method = named(curve.label)
@@ -87,9 +86,5 @@ def entries(run: Run) -> Iterator[Row]:
     for variant in run.variants:
         merges = run.merges(variant.name, size)
         if any(merge.coefficients for merge in merges):
-            value = fmean(_mean(merge.scores) for merge in merges)
+            value = fmean(mean_score(merge.scores) for merge in merges)
             yield entry(variant.name, named(variant.label), "trained", value, "Trained")
-
-
-def _mean(scores: dict[str, Score]) -> float:
-    return 100 * fmean(score.value for score in scores.values())
