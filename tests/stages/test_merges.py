@@ -590,7 +590,7 @@ def test_experts_in_half_precision_are_held_as_they_are_stored(bench):
         blend, lam = Blend(made.model, made.base, tau), torch.tensor([[0.3], [0.8], [-0.2]])
         blend.write(lam)
         merged.append({name: parameter.detach().clone() for name, parameter in blend.parameters.items()})
-        batch = made.space.family.collate(made.split("cola", "test").examples, made.space.device)
+        batch = made.space.family.collate(made.space.split("cola", "test").examples, made.space.device)
         gradients.append(blend.gradient(lam, partial(squares, made, batch))[1])
     assert all(torch.equal(merged[0][name], merged[1][name]) for name in merged[0])
     assert torch.equal(*gradients)
