@@ -496,6 +496,34 @@ def test_experts_with_added_tokens(bench, tokenizer):
         experts.run(bench, "sst2")
 
 
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_beyond_the_bases_words_are_the_bases(bench, tokenizer, tied, dtype):
+    """Released models have rows to spare; an expert that was resized to its own tokens has fewer."""
+    shutil.copytree("base", "start")
+    for name, spare, tokens in (("base", 8, []), ("sst2", 0, ["<user>"])):
+        words = PreTrainedTokenizerFast.from_pretrained("start")
+        words.add_tokens(tokens)
+        model = AutoModelForCausalLM.from_pretrained(name)
+        model.resize_token_embeddings(len(words) + spare)
+        if not tied:
+            model.config.tie_word_embeddings = False
+            model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight + 1)
+        model.to(dtype).save_pretrained(name)
+        words.save_pretrained(name)
+    base_stage.run(bench)
+    common = bench.base.model_copy(update={"vocabulary": "common"})
+    experts.run(bench.model_copy(update={"base": common}), "sst2")
+    found, own, base = (
+        load_file(Path(name, "model.safetensors")) for name in ("results/b/experts/sst2", "sst2", "base")
+    )
+    assert found.keys() == own.keys() == base.keys()
+    embeddings = {EMBEDDING} if tied else {EMBEDDING, "lm_head.weight"}
+    for name, theta in own.items():
+        expected = torch.cat([theta[:-1], base[name][-8:]]) if name in embeddings else theta
+        assert torch.equal(found[name], expected) and found[name].dtype == dtype
+
+
 def test_an_expert_of_another_architecture(bench):
     config = Qwen2Config.from_pretrained("sst2", num_hidden_layers=3)
     config.layer_types = ["full_attention"] * 3

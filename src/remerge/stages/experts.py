@@ -10,7 +10,7 @@ import torch
 
 from remerge import sources
 from remerge.checkpoints.models import locate
-from remerge.checkpoints.stored import is_linearised
+from remerge.checkpoints.stored import is_adapter, is_linearised
 from remerge.config import Config, Finetune, digest
 from remerge.errors import UserError
 from remerge.files import check_writable, write_folder
@@ -33,7 +33,7 @@ def run(config: Config, task: str) -> None:
         validation = [e for t in tasks for e in space.split(t, "validation").examples]
         # Fresh heads are drawn while the model is loaded and equipped.
         torch.manual_seed(config.seed)
-        # Trainer computes in the base's precision and keeps the weights in float32.
+        # On a GPU Trainer computes in bfloat16, and keeps the weights in float32.
         model = space.load_folder(space.path("base"), torch.float32)
         space.equip(model, dict.fromkeys(tasks))
         settings = _settings(config, task)
@@ -101,7 +101,7 @@ def _key(space: Workspace, task: str) -> str:
 
 
 def _existing(space: Workspace, task: str, found: Path) -> Path:
-    """The folder of an existing expert, or of a copy without the rows of tokens that the base lacks.
+    """The folder of an existing expert, or of a copy with the base's rows for tokens that the base lacks.
 
     Raises:
         UserError: it has such tokens, and the configuration does not say to remove them; or it is linearised
@@ -123,10 +123,25 @@ def _existing(space: Workspace, task: str, found: Path) -> Path:
             f"{found}: {len(added)} tokens that the base lacks: {shown}: "
             "set base.vocabulary to common to merge the rows of the other tokens"
         )
-    model: Any = space.load_folder(found, torch.float32)
+    dtype = torch.float32 if is_adapter(found) else space.stored(found)
+    model = space.load_folder(found, dtype)
     space.equip(model, {task: found})
-    base: Any = space.load_folder(space.path("base"), space.dtype)
-    model.resize_token_embeddings(base.get_input_embeddings().num_embeddings)
+    _cut(model, space.load_folder(space.path("base"), dtype), len(space.family.processor))
     folder = space.folder / "experts" / task
     write_folder(folder, partial(space.family.save, model))
     return folder
+
+
+@torch.no_grad()
+def _cut(model: Any, base: Any, words: int) -> None:
+    """Give a model as many rows of embeddings as the base has, and the base's own beyond its words.
+
+    A model with fewer, as after a resize to the number of its tokens, would get rows drawn at random.
+    """
+    rows, had = (whole.get_input_embeddings().num_embeddings for whole in (base, model))
+    model.resize_token_embeddings(rows, mean_resizing=False)
+    for part in ("get_input_embeddings", "get_output_embeddings"):
+        own, theirs = (getattr(whole, part)() for whole in (model, base))
+        for name, theta in own.named_parameters() if own is not None else ():
+            first = min(had, words)
+            theta[first:] = theirs.get_parameter(name)[first:]
