@@ -90,6 +90,24 @@ def test_experts_of_another_dtype_are_not_rounded(here, expert_folders, base):
     torch.testing.assert_close(loaded("merged")[name], mean, atol=1e-6, rtol=0)
 
 
+def test_numbers_that_a_dtype_cannot_hold_are_refused_where_nothing_is_merged_too(here, folder, capsys):
+    adapted(folder)
+    state = {n: t.bfloat16() for n, t in load_file(folder / "model.safetensors").items()}
+    state["model.norm.weight"] *= 1e9
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
+    assert merge("--dtype", "float16", experts=["lora"], method="average") == 2
+    assert "model.norm.weight: too large for float16" in capsys.readouterr().err
+
+
+def test_settings_in_which_an_expert_computes_differently_are_named(here, expert_folders, capsys):
+    for name, changed in {"rms_norm_eps": 1e-5, "attention_dropout": 0.1, "eos_token_id": 7}.items():
+        file = Path("mnli/config.json")
+        file.write_text(json.dumps({**json.loads(file.read_text()), name: changed}))
+    assert merge(method="average") == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if "not the same" in line]
+    assert notes == ["remerge: rms_norm_eps: not the same in mnli: the base's is kept"]
+
+
 def adapted(folder, auto=AutoModelForCausalLM, **settings):
     """A random adapter, saved in `lora`, and what PEFT makes of it and the base."""
     torch.manual_seed(0)
@@ -172,6 +190,7 @@ def cut(path):
         ({"out": "w.txt"}, [], "w.txt exists and is not empty"),
         ({"out": "w.txt/merged"}, [], "cannot write w.txt/merged"),
         ({"experts": ["cola", "cola"]}, [], "given twice"),
+        ({"experts": ["cola", "./model/../cola/"]}, [], "given twice"),
         ({"experts": ["cola", "./missing"]}, [], "./missing: no such folder"),
         (
             {"experts": ["cola", "narrow"]},

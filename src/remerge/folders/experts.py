@@ -1,7 +1,7 @@
 """The inputs of a merge of folders: the base, and each expert under the base's names."""
 
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from remerge.checkpoints.architecture import HEADS, Unknown, child, model_of, on_meta, placed
+from remerge.checkpoints.architecture import HEADS, Unknown, child, model_of, on_meta, placed, unlike
 from remerge.checkpoints.reading import Checkpoint, read_checkpoint
 from remerge.checkpoints.stored import is_adapter, stored_tensors, weight_files
 from remerge.deltas import Deltas, LowRank, State, Value
@@ -117,6 +117,7 @@ def fitted(name: str, found: Checkpoint, base: Checkpoint) -> Expert:
     for mine, n in there.items():
         if n in values and child(n, whole) in HEADS and state[n].shape != base.tensors[n].shape:
             own[mine] = state[n]
+    say(unlike(model.config, whole.config), f"not the same in {name}: the base's is kept")
     return Expert(values, own | unread)
 
 
@@ -160,10 +161,10 @@ def tied_by_value(base: Checkpoint, experts: Mapping[str, Expert]) -> Checkpoint
     return replace(base, tensors={n: t for n, t in base.tensors.items() if n not in ties}, ties=ties)
 
 
-def say(parts: Collection[str], what: str) -> None:
+def say(parts: Iterable[str], what: str) -> None:
     """A note on standard error."""
-    if parts:
-        print(f"remerge: {', '.join(sorted(parts))}: {what}", file=sys.stderr)
+    if names := sorted(parts):
+        print(f"remerge: {', '.join(names)}: {what}", file=sys.stderr)
 
 
 def deltas_of(base: State, experts: Mapping[str, Expert], device: torch.device) -> Deltas:

@@ -13,6 +13,7 @@ from remerge.checkpoints.reading import Checkpoint
 from remerge.checkpoints.writing import Names, Storage
 from remerge.errors import UserError
 from remerge.files import read_json, write_json
+from remerge.folders.recipe import RECIPE
 
 SHARD = "5GB"
 """The largest size of one file of weights."""
@@ -20,14 +21,15 @@ SHARD = "5GB"
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".index.json")
 """The endings of files of weights."""
 
-OF_TRAINING = (
+NOT_OF_THE_MERGE = (
     "README.md",
+    RECIPE,
     "trainer_state.json",
     "all_results.json",
     "train_results.json",
     "eval_results.json",
 )
-"""Files about the base's own training, and its card."""
+"""Files about how the base itself was made, and its card."""
 
 
 def write_weights(
@@ -89,7 +91,7 @@ def copied(base: Path) -> list[Path]:
     folders = [base / name for name in (*_modules(base), "additional_chat_templates")]
     inside = [f for folder in folders if folder.is_dir() for f in sorted(folder.rglob("*")) if f.is_file()]
     found += [file.relative_to(base) for file in inside]
-    return [file for file in found if str(file) not in OF_TRAINING]
+    return [file for file in found if str(file) not in NOT_OF_THE_MERGE]
 
 
 def copy(base: Path, folder: Path, dtype: str | None) -> None:

@@ -132,7 +132,8 @@ def _parameter(written: str) -> tuple[str, Any]:
 
 def _named(experts: Sequence[str]) -> dict[str, str]:
     """The experts by the last part of their names, on which random masks depend, if these differ."""
-    if len(set(experts)) < len(experts):
+    places = {Path(expert).resolve() if Path(expert).is_dir() else expert for expert in experts}
+    if len(places) < len(experts):
         raise UserError("an expert is given twice: weight it by --param instead")
     short = [Path(expert).name for expert in experts]
     return dict(zip(short if len(set(short)) == len(short) else experts, experts, strict=True))
