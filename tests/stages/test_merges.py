@@ -524,6 +524,14 @@ def test_rows_beyond_the_bases_words_are_the_bases(bench, tokenizer, tied, dtype
         assert torch.equal(found[name], expected) and found[name].dtype == dtype
 
 
+def test_an_expert_that_computes_differently_is_named(bench, capsys):
+    file = Path("sst2/config.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "rms_norm_eps": 1e-5}))
+    experts.run(bench, "sst2")
+    line = "remerge: rms_norm_eps: not the same in tasks.sst2.expert: merges keep the base's"
+    assert line in capsys.readouterr().err
+
+
 def test_an_expert_of_another_architecture(bench):
     config = Qwen2Config.from_pretrained("sst2", num_hidden_layers=3)
     config.layer_types = ["full_attention"] * 3

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoConfig
 
 from remerge import sources
+from remerge.checkpoints.architecture import unlike
 from remerge.checkpoints.models import locate
 from remerge.checkpoints.stored import is_adapter, is_linearised
 from remerge.config import Config, Finetune, digest
 from remerge.errors import UserError
 from remerge.files import check_writable, write_folder
+from remerge.folders.experts import say
 from remerge.runs import alone
 from remerge.stages._code import code
 from remerge.stages._models import model_record
@@ -34,8 +37,8 @@ def run(config: Config, task: str) -> None:
         # Fresh heads are drawn while the model is loaded and equipped.
         torch.manual_seed(config.seed)
         # On a GPU Trainer computes in bfloat16, and keeps the weights in float32.
-        model = space.load_folder(space.path("base"), torch.float32)
-        space.equip(model, dict.fromkeys(tasks))
+        start = space.load_folder(space.path("base"), torch.float32)
+        space.equip(start, dict.fromkeys(tasks))
         settings = _settings(config, task)
         others = [space.split(t, "train").examples for t in _others(config, task)]
         kept = space.folder / "training" / task
@@ -43,14 +46,16 @@ def run(config: Config, task: str) -> None:
         check_writable(checkpoints)
         with alone(kept.with_suffix(".lock")):
             trained, training = finetune(
-                space.family, model, train, validation, settings, config.seed, checkpoints, others
+                space.family, start, train, validation, settings, config.seed, checkpoints, others
             )
             write_folder(folder, partial(space.family.save, trained))
             shutil.rmtree(kept)
     else:
         found = locate(source, config.task(task).expert_revision, f"tasks.{task}.expert")
         folder = _existing(space, task, found)
-    model = space.load_folder(folder, space.dtype)
+    model: Any = space.load_folder(folder, space.dtype)
+    base = AutoConfig.from_pretrained(space.path("base", weights=False), local_files_only=True)
+    say(unlike(model.config, base), f"not the same in tasks.{task}.expert: merges keep the base's")
     known, made = follows(space, task), source or "fine-tuned here"
     record = model_record(space, task, model, made, folder, started, training, known)
     record.write(space.folder, model=task)
