@@ -1,6 +1,7 @@
 """Merges of folders without a pipeline: what is written is the merge, and wrong folders are refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,18 @@ def test_adapters_merge_with_models(here, expert_folders, base, folder):
     whole = adapted(folder)
     assert merge(experts=["cola", "lora"], method="task_arithmetic") == 0
     close(loaded("merged"), remerge.merge("task_arithmetic", base, [expert_folders["cola"], whole]), 1e-5)
+
+
+def test_an_adapter_that_names_another_base_of_the_hub(here, folder, capsys):
+    snapshot = Path("hub/models--org--base/snapshots/1f")
+    shutil.copytree(folder, snapshot)
+    adapted(folder)
+    config = Path("lora/adapter_config.json")
+    for out, named in enumerate(("org/chat", "org/base", str(folder))):
+        config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": named}))
+        assert merge(base=str(snapshot), experts=["lora"], method="average", out=f"to/{out}") == 0
+        told = "remerge: org/chat: the base by lora's adapter_config.json: merged all the same"
+        assert (told in capsys.readouterr().err) == (named == "org/chat")
 
 
 def test_a_head_beside_an_adapter_is_merged(here, folder):

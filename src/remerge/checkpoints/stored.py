@@ -11,7 +11,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from remerge.deltas import finite
 from remerge.errors import UserError
-from remerge.files import read_json
+from remerge.files import is_place, read_json
 
 ADAPTER = "adapter_model.safetensors"
 
@@ -33,6 +33,15 @@ def is_adapter(folder: Path) -> bool:
 def is_linearised(folder: Path) -> bool:
     """Whether a folder contains the weights of a linearised model."""
     return (folder / LINEARISED).is_file()
+
+
+def other_base(adapter: Path, base: Path) -> list[str]:
+    """The hub id of the base that an adapter names, if the base comes from the hub under another id."""
+    named = str(read_json(adapter / "adapter_config.json").get("base_model_name_or_path") or "")
+    cached = [part for part in base.parts if part.startswith("models--")]
+    if not cached or not named or is_place(named) or cached[-1] == f"models--{named.replace('/', '--')}":
+        return []
+    return [named]
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from remerge.checkpoints.architecture import HEADS, Unknown, child, model_of, on_meta, placed, unlike
 from remerge.checkpoints.reading import Checkpoint, read_checkpoint
-from remerge.checkpoints.stored import is_adapter, stored_tensors, weight_files
+from remerge.checkpoints.stored import is_adapter, other_base, stored_tensors, weight_files
 from remerge.deltas import Deltas, LowRank, State, Value
 from remerge.errors import UserError
 from remerge.files import read_json
@@ -60,6 +60,7 @@ def read_expert(name: str, folder: Path, base: Checkpoint) -> Expert:
         # Imported here: PEFT takes a second, and most experts are whole models.
         from remerge.checkpoints.adapters import read_adapter
 
+        say(other_base(folder, base.folder), f"the base by {name}'s adapter_config.json: merged all the same")
         adapter = read_adapter(folder, base)
         return Expert(adapter.values, adapter.own, whole=False)
     if base.model is None:

@@ -12,7 +12,7 @@ from transformers import AutoConfig
 from remerge import sources
 from remerge.checkpoints.architecture import unlike
 from remerge.checkpoints.models import locate
-from remerge.checkpoints.stored import is_adapter, is_linearised
+from remerge.checkpoints.stored import is_adapter, is_linearised, other_base
 from remerge.config import Config, Finetune, digest
 from remerge.errors import UserError
 from remerge.files import check_writable, write_folder
@@ -55,6 +55,8 @@ def run(config: Config, task: str) -> None:
         folder = _existing(space, task, found)
     model: Any = space.load_folder(folder, space.dtype)
     base = AutoConfig.from_pretrained(space.path("base", weights=False), local_files_only=True)
+    if source is not None and is_adapter(folder):
+        say(other_base(folder, space.path("base", weights=False)), f"the base by tasks.{task}.expert itself")
     say(unlike(model.config, base), f"not the same in tasks.{task}.expert: merges keep the base's")
     known, made = follows(space, task), source or "fine-tuned here"
     record = model_record(space, task, model, made, folder, started, training, known)
