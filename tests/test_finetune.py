@@ -1,11 +1,14 @@
 """A training that is killed goes on from its last checkpoint and ends in the same bytes."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import TrainingArguments
 
 from remerge.config import Finetune
+from remerge.errors import UserError
 from remerge.finetune import AnswerTrainer, finetune
 
 LORA = {"rank": 2, "alpha": 4, "targets": ["q_proj", "up_proj"], "dropout": 0.1}
@@ -54,3 +57,23 @@ def test_killed_and_resumed_is_as_never_killed(family, model, examples, tmp_path
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert retold == told
+
+
+def test_of_several_gpus_one_trains(family, model, examples, tmp_path, monkeypatch):
+    expected, told = trained(family, model, examples, RECIPES["plain"], tmp_path / "one")
+    found = TrainingArguments.__post_init__
+
+    def several(self):
+        found(self)
+        self._n_gpu = 2
+
+    monkeypatch.setattr(TrainingArguments, "__post_init__", several)
+    state, again = trained(family, model, examples, RECIPES["plain"], tmp_path / "several")
+    assert again == told
+    assert all(torch.equal(state[name], expected[name]) for name in expected)
+
+
+def test_a_gpu_that_cannot_train(family, examples, tmp_path):
+    second = SimpleNamespace(parameters=lambda: iter([SimpleNamespace(device=torch.device("cuda:1"))]))
+    with pytest.raises(UserError, match="cuda:1: only the first GPU trains: set CUDA_VISIBLE_DEVICES=1"):
+        finetune(family, second, examples("cola", 4), [], Finetune(steps=1), 0, tmp_path)

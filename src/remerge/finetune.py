@@ -141,9 +141,14 @@ def finetune(
 
     Raises:
         Diverged: the loss or a weight is NaN or infinite: the learning rate is too high.
-        UserError: an adapter finds no layers.
+        UserError: an adapter finds no layers, or the model is not on the first GPU, where Trainer trains.
     """
     device = next(model.parameters()).device
+    if device.index:
+        raise UserError(
+            f"device {device}: only the first GPU trains: set CUDA_VISIBLE_DEVICES={device.index}, "
+            "and device to cuda"
+        )
     trained = model if recipe.lora is None else _adapted(model, family.heads(model), recipe.lora, seed)
     at_once = min(recipe.device_batch_size or recipe.batch_size, recipe.batch_size)
     watch = recipe.evaluations > 0
@@ -180,6 +185,8 @@ def finetune(
         label_names=["labels"],
         report_to=[],
     )
+    # Of several GPUs Trainer would take all, each with a whole batch.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
     watching: list[TrainerCallback] = [Losses()]
     watching += [EarlyStoppingCallback(recipe.patience)] if recipe.patience else []
 
