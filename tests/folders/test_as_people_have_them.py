@@ -280,6 +280,29 @@ def test_a_module_of_its_own_is_not_lost(expert_folders, folder, capsys):
     refused(capsys, "mnli/2_Dense/model.safetensors: differs from the base's, and is not merged")
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("config.json", "{", "mnli/config.json is not JSON"),
+        ("config.json", "[]", "mnli/config.json: no settings by name: download or save it again"),
+        ("config.json", '{"quantization_config": "x"}', "expert mnli: mnli/config.json: "),
+        ("adapter_config.json", "[1]", "mnli/adapter_config.json: no settings by name"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": 3}}', "3 is not a safetensors file beside it"),
+        ("model.safetensors.index.json", "[]", "index.json: no settings by name"),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says(expert_folders, capsys, file, text, words):
+    if "index" in file:
+        Path("mnli/model.safetensors").unlink()
+    Path("mnli", file).write_text(text)
+    refused(capsys, words)
+
+
+def test_modules_that_are_no_list(expert_folders, folder, capsys):
+    (folder / "modules.json").write_text('{"0": {"path": ""}}')
+    refused(capsys, "model/modules.json: not a list of modules: download or save it again")
+
+
 def unknown(*folders):
     for folder in folders:
         configured(

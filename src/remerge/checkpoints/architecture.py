@@ -48,7 +48,7 @@ def model_of(folder: Path) -> PreTrainedModel:
         raise Unknown(f"{folder} has no config.json")
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         cause = " ".join(str(error).split()).partition(". ")[0][:160]
         raise Unknown(f"{folder}/config.json: {cause}") from None
     names = config.architectures or []

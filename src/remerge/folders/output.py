@@ -12,7 +12,7 @@ from torch import Tensor
 from remerge.checkpoints.reading import Checkpoint
 from remerge.checkpoints.writing import Names, Storage
 from remerge.errors import UserError
-from remerge.files import read_json, write_json
+from remerge.files import AGAIN, read_json, write_json
 from remerge.folders.recipe import RECIPE
 
 SHARD = "5GB"
@@ -123,5 +123,8 @@ def _modules(base: Path) -> list[str]:
     """The folders of a sentence encoder's further modules."""
     if not (base / "modules.json").is_file():
         return []
-    paths = [str(module.get("path", "")) for module in read_json(base / "modules.json")]
+    listed = read_json(base / "modules.json", AGAIN)
+    if not (isinstance(listed, list) and all(isinstance(module, dict) for module in listed)):
+        raise UserError(f"{base}/modules.json: not a list of modules: {AGAIN}")
+    paths = [str(module.get("path", "")) for module in listed]
     return [path for path in paths if path and (base / path).resolve().parent == base.resolve()]
