@@ -186,6 +186,22 @@ def test_heads_of_another_width_than_the_base_s(here, folder, base, expert_folde
     assert load_file("again/heads/lora.safetensors")["score.weight"].shape == (2, 16)
 
 
+def test_a_head_of_the_bases_width_beside_one_of_another_is_kept_too(here, folder, expert_folders):
+    auto = AutoModelForSequenceClassification
+    auto.from_pretrained(folder, num_labels=4).save_pretrained("headed")
+    for name, width in {"cola": 2, "mnli": 4}.items():
+        auto.from_pretrained(name, num_labels=width).save_pretrained(f"{name}-head")
+    trained = {"lora": adapted("headed", auto, modules_to_save=["score"])}
+    Path("lora").rename("saved")
+    trained |= {"saved": trained.pop("lora"), "lora": adapted("headed", auto, target_modules=["score"])}
+    trained["mnli-head"] = load_file("mnli-head/model.safetensors")
+    assert merge(base="headed", experts=["cola-head", "mnli-head", "saved", "lora"], method="average") == 0
+    for name, state in trained.items():
+        found = load_file(f"merged/heads/{name}.safetensors")
+        close(found, {"score.weight": state["score.weight"]}, atol=1e-5)
+    assert torch.equal(loaded("merged", auto)["score.weight"], loaded("headed", auto)["score.weight"])
+
+
 def cut(path):
     Path(path).write_bytes(Path(path).read_bytes()[:-40])
 

@@ -144,6 +144,15 @@ def kept(base: Checkpoint, experts: Mapping[str, Expert]) -> set[str]:
     return {n for n in base.tensors if part[n] in own}
 
 
+def apart(expert: Expert, still: set[str], base: State) -> Expert:
+    """An expert that keeps, as its own, what it has of tensors that stay as in the base."""
+    own = dict(expert.own)
+    for name in still & expert.values.keys():
+        value = expert.values[name]
+        own.setdefault(name, value.dense().add_(base[name]) if isinstance(value, LowRank) else value)
+    return replace(expert, own=own)
+
+
 def tied_by_value(base: Checkpoint, experts: Mapping[str, Expert]) -> Checkpoint:
     """A base known only by names, without tensors that equal an earlier one in all folders.
 
