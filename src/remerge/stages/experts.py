@@ -121,10 +121,10 @@ def _existing(space: Workspace, task: str, found: Path) -> Path:
             f"{found}: {kind} model, which does not fit finetune.recipe {recipe.recipe}: "
             f"leave tasks.{task}.expert out"
         )
-    added = space.family.added(found)
-    if not added:
+    added, common = space.family.added(found), space.config.base.vocabulary == "common"
+    if not added and not (common and space.config.base.reads == "text" and _is_resized(space, found)):
         return found
-    if space.config.base.vocabulary == "same":
+    if not common:
         shown = ", ".join(map(repr, added[:8])) + (", …" if len(added) > 8 else "")
         raise UserError(
             f"{found}: {len(added)} tokens that the base lacks: {shown}: "
@@ -137,6 +137,17 @@ def _existing(space: Workspace, task: str, found: Path) -> Path:
     folder = space.folder / "experts" / task
     write_folder(folder, partial(space.family.save, model))
     return folder
+
+
+def _is_resized(space: Workspace, found: Path) -> bool:
+    """Whether a whole model has another number of rows of embeddings than the base."""
+    if is_adapter(found):
+        return False
+    configs = [
+        AutoConfig.from_pretrained(f, local_files_only=True) for f in (found, space.path("base", False))
+    ]
+    own, base = (config.get_text_config().vocab_size for config in configs)
+    return bool(own != base)
 
 
 @torch.no_grad()
