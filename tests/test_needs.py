@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def test_headers_say_how_many_weights_there_are(tmp_path: Path) -> None:
     save_file({"c": torch.zeros(2), "n": torch.zeros(7, dtype=torch.int64)}, tmp_path / "two.safetensors")
     index = {"weight_map": {"a": "one.safetensors", "b": "one.safetensors", "c": "two.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert headers.weights(str(tmp_path)) == {"a": (12, 4), "b": (5, 2), "c": (2, 4)}
+    assert headers.weights(str(tmp_path)) == {"a": (12, "F32"), "b": (5, "BF16"), "c": (2, "F32")}
 
 
 def test_a_file_that_is_cut_short_is_named(tmp_path: Path) -> None:
@@ -54,12 +55,12 @@ def test_a_file_that_is_cut_short_is_named(tmp_path: Path) -> None:
 def test_a_size_is_that_of_the_files_then_what_is_said_then_a_billion() -> None:
     demo = released("demo")
     stored = sum(n for n, _ in headers.weights(demo.base.source).values())
-    assert needs.size(demo) == needs.Size(stored, 4, True)
+    assert needs.size(demo) == needs.Size(stored, needs.SINGLE, True)
     elsewhere = demo.base.model_copy(update={"source": "nobody/has-this"})
     said = demo.model_copy(update={"base": elsewhere, "parameters": 12.5})
-    assert needs.size(said) == needs.Size(12.5e6, 4, True)
+    assert needs.size(said) == needs.Size(12.5e6, needs.SINGLE, True)
     unsaid = said.model_copy(update={"parameters": None})
-    assert needs.size(unsaid) == needs.Size(1e9, 4, False)
+    assert needs.size(unsaid) == needs.Size(1e9, needs.SINGLE, False)
     assert "parameters" in largest.described(unsaid)[-1]
 
 
@@ -97,22 +98,59 @@ def test_statistics_and_prepared_vectors_take_their_own() -> None:
     assert knots - merging(prepared, "ties").memory == pytest.approx(7 * MODEL, abs=1)
 
 
-def test_vectors_prepared_of_experts_in_half_precision_are_in_half_precision(
+def stored(
+    monkeypatch: pytest.MonkeyPatch, config: Config, base: set[str], experts: Sequence[set[str]]
+) -> Config:
+    """A configuration of existing experts of Qwen2.5-0.5B in some dtypes."""
+    tasks = {
+        name: task.model_copy(update={"expert": str(k)})
+        for k, (name, task) in enumerate(config.tasks.items())
+    }
+
+    def held(source: str, _: str | None) -> dict[str, tuple[int, str]]:
+        dtypes = sorted(experts[int(source) % len(experts)] if source.isdigit() else base)
+        return {dtype: (494_000_000 // len(dtypes), dtype) for dtype in dtypes}
+
+    monkeypatch.setattr(needs, "weights", held)
+    return config.model_copy(update={"tasks": tasks})
+
+
+@pytest.mark.parametrize(
+    ("base", "experts", "width"),
+    [
+        ({"BF16"}, [{"BF16"}], 2),
+        ({"F32"}, [{"F32"}], 4),
+        # Experts in half precision are widened to a base in float32, or in the other half precision.
+        ({"F32"}, [{"BF16"}], 4),
+        ({"BF16"}, [{"F16"}], 4),
+        ({"BF16"}, [{"BF16", "F16"}], 4),
+    ],
+)
+def test_experts_are_held_in_a_dtype_that_holds_the_base_too(
+    monkeypatch: pytest.MonkeyPatch, base: set[str], experts: list[set[str]], width: int
+) -> None:
+    half = stored(monkeypatch, released("divmerge-glue-prepared"), {"BF16"}, [{"BF16"}])
+    least = merging(half, "ties").memory
+    config = stored(monkeypatch, half, base, experts)
+    more = 7 * (width - 2) + needs.size(config).width - 2  # the experts, and the base
+    assert merging(config, "ties").memory - least == pytest.approx(494 * more, abs=1)
+    plain, over = "divmerge@divergence=js,level=task", "divmerge@divergence=js,level=task,over=ties"
+    added = merging(config, over).memory - merging(config, plain).memory
+    assert added == pytest.approx(7 * 494 * width, abs=1)
+
+
+def test_deltas_of_experts_that_are_not_all_in_one_half_precision_are_in_float32(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = released("divmerge-glue-prepared")
-    given = {name: task.model_copy(update={"expert": name}) for name, task in config.tasks.items()}
-    config = config.model_copy(update={"tasks": given})
-    over, plain = ("divmerge@divergence=js,level=task,over=ties", "divmerge@divergence=js,level=task")
-    for width in (2, 4):
-        monkeypatch.setattr(needs, "weights", lambda *_, width=width: {"a": (494_000_000, width)})
-        added = merging(config, over).memory - merging(config, plain).memory
-        assert added == pytest.approx(7 * 494 * width, abs=1)
-    # With a base in float32, experts in half precision are widened to it.
-    wide = needs.Size(494e6, 4, True)
-    monkeypatch.setattr(needs, "weights", lambda *_: {"a": (494_000_000, 2)})
-    monkeypatch.setattr(needs, "size", lambda config: wide)
-    assert merging(config, over).memory - merging(config, plain).memory == pytest.approx(7 * MODEL, abs=1)
+    plain = "divmerge@divergence=js,level=task"
+    half = stored(monkeypatch, released("divmerge-glue-prepared"), {"BF16"}, [{"BF16"}])
+    need = merging(half, plain).memory
+    mixed = stored(monkeypatch, half, {"BF16"}, [{"F32"}, {"BF16"}])
+    assert merging(mixed, plain).memory - need == pytest.approx(7 * MODEL / 2, abs=1)
+    # Merges without coefficients hold each expert in its own.
+    assert (
+        merging(mixed, "ties").memory < merging(stored(monkeypatch, half, {"BF16"}, [{"F32"}]), "ties").memory
+    )
 
 
 def test_training_takes_weights_gradients_and_two_moments() -> None:

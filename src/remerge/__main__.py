@@ -218,7 +218,7 @@ def _add_yours(known: _Commands) -> None:
         "--param", default=[], action="append", metavar="NAME=VALUE", help="a parameter of the method"
     )
     merge.add_argument(
-        "--dtype", choices=["float32", "bfloat16"], help="type of the weights; default: the base's"
+        "--dtype", choices=["float32", "bfloat16", "float16"], help="type of the weights; default: the base's"
     )
     listed = known.function(commands.methods)
     listed.add_argument("method", nargs="*", help="only these methods; default: all")

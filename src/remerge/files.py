@@ -17,6 +17,9 @@ from remerge.errors import UserError
 MODEL, DATA = "give a folder made by save_pretrained", "give a folder of .jsonl, .csv or .parquet files"
 """The remedies where a folder of a model, or of data, is missing."""
 
+AGAIN = "download or save it again"
+"""The remedy where a file of a model is damaged."""
+
 PARTIAL = ".partial~"
 """The beginning of the names of files and folders being written; machine and process follow."""
 
@@ -158,8 +161,8 @@ def read_bytes(path: Path) -> bytes:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
 
 
-def read_json(path: Path) -> Any:
-    """Read one JSON document.
+def read_json(path: Path, remedy: str = "delete it and run again") -> Any:
+    """Read one JSON document; ``remedy`` is what to do if it is damaged.
 
     Raises:
         UserError: the file is missing or is not JSON.
@@ -167,4 +170,16 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(read_bytes(path).decode())
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON ({error}): delete it and run again") from None
+        raise UserError(f"{path} is not JSON ({error}): {remedy}") from None
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read a JSON file that came with a model: settings by name.
+
+    Raises:
+        UserError: the file is missing, is not JSON, or is something else than settings.
+    """
+    given = read_json(path, AGAIN)
+    if not isinstance(given, dict):
+        raise UserError(f"{path}: no settings by name: {AGAIN}")
+    return given

@@ -10,14 +10,16 @@ from huggingface_hub import try_to_load_from_cache
 from remerge.errors import UserError
 from remerge.files import is_place
 
-BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+FLOATS = ("F64", "F32", "F16", "BF16")
+"""The floating-point dtypes, by their names in headers."""
+
 WHOLE = ("model.safetensors", "adapter_model.safetensors", "linearised.safetensors")
 INDEX = "model.safetensors.index.json"
 
 
 @cache
-def weights(source: str, revision: str | None = None) -> dict[str, tuple[int, int]]:
-    """The number of entries of each floating-point tensor, and the bytes of one entry, by name.
+def weights(source: str, revision: str | None = None) -> dict[str, tuple[int, str]]:
+    """The number of entries of each floating-point tensor, and their dtype, by name.
 
     Args:
         source: a folder, or a hub id, whose files count only if all of them are in the cache.
@@ -26,14 +28,14 @@ def weights(source: str, revision: str | None = None) -> dict[str, tuple[int, in
     Raises:
         UserError: a file is incomplete or damaged.
     """
-    found: dict[str, tuple[int, int]] = {}
+    found: dict[str, tuple[int, str]] = {}
     for file in _files(source, revision):
         try:
             with file.open("rb") as opened:
                 header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
             for name, tensor in header.items():
-                if (width := BYTES.get(tensor.get("dtype", ""))) is not None:
-                    found[name] = math.prod(tensor["shape"]), width
+                if (dtype := tensor.get("dtype")) in FLOATS:
+                    found[name] = math.prod(tensor["shape"]), dtype
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError):
             raise UserError(f"{file}: incomplete or damaged: download or save it again") from None
     return found

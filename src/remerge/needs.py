@@ -5,7 +5,7 @@ of P = 12 L h² weights with depth L = h / 64. An input has `TOKENS` tokens. The
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,9 @@ KEPT = 17
 
 FLOAT32 = 4
 """Bytes of a number."""
+
+SINGLE = frozenset({"F32"})
+"""The dtypes of a model that is made here, or of which nothing is known."""
 
 UNKNOWN = 1_000
 """Millions of weights if neither files nor the configuration give their number."""
@@ -78,13 +81,18 @@ class Size:
 
     Attributes:
         parameters: the number of its weights that are merged.
-        width: the bytes of one stored weight.
+        dtypes: those in which its weights are stored.
         known: whether it comes from files or the configuration; otherwise `UNKNOWN` is assumed.
     """
 
     parameters: float
-    width: int
+    dtypes: frozenset[str]
     known: bool
+
+    @property
+    def width(self) -> int:
+        """The bytes of one weight as it is kept in memory."""
+        return _width(self.dtypes)
 
     @property
     def hidden(self) -> float:
@@ -109,13 +117,13 @@ def size(config: Config) -> Size:
         made = base.miniature
         layer = 4 * made.hidden**2 + 3 * made.hidden * made.intermediate
         # An encoder-decoder has the layers twice; the miniature world has a few thousand words.
-        return Size(2 * made.layers * layer + 4_000 * made.hidden, FLOAT32, True)
+        return Size(2 * made.layers * layer + 4_000 * made.hidden, SINGLE, True)
     held = weights(base.source, base.revision)
     # Only the vision tower of a CLIP is merged.
     tower = {name: of for name, of in held.items() if name.startswith("vision_model.")}
     if counted := tower if tower and sources.families()[base.family].reads == "image" else held:
-        return Size(sum(n for n, _ in counted.values()), max(width for _, width in counted.values()), True)
-    return Size((config.parameters or UNKNOWN) * 1e6, FLOAT32, config.parameters is not None)
+        return Size(sum(n for n, _ in counted.values()), _dtypes(counted), True)
+    return Size((config.parameters or UNKNOWN) * 1e6, SINGLE, config.parameters is not None)
 
 
 class Needs:
@@ -158,7 +166,7 @@ class Needs:
         config, made = self.config, list(self._made(batch))
         tasks = list(dict.fromkeys(task for _, case in made for task in case.tasks))
         method = config.methods.get(batch.method)
-        vectors = sum(map(self._vectors, tasks))
+        vectors = self._vectors(tasks)
         variants = {variant.name: variant for variant, _ in made}.values()
         learned = list(filter(config.is_learned, variants))
         over = any(config.params(variant).get("over", "none") != "none" for variant in learned)
@@ -181,6 +189,8 @@ class Needs:
                 prepared = len(tasks) * (self._prepared(tasks) + heads)
                 # A GPU reads experts from the machine's memory while their vectors are prepared.
                 vectors = max(vectors, prepared) if self.gpu else vectors + prepared
+            elif not config.finetune.lora:
+                vectors = max(vectors, self._stacked(tasks))
         if method:
             again = self._factors() if config.finetune.lora else self.whole
             held.append(len(tasks) * (method.whole * again + STATISTICS[method.statistics] * self.whole))
@@ -212,7 +222,7 @@ class Needs:
         if name == "statistics":
             return self._need(self.module + 2 * self.whole + self._backward(1), 0, longest)
         if name in ("weights", "alignment", "exports"):
-            held = self.module + self._theta_0() + sum(map(self._vectors, tasks)) + self.whole
+            held = self.module + self._theta_0() + self._vectors(tasks) + self.whole
             return self._need(held + self._forward(), 0, longest)
         # A model is in the machine's memory twice while it is loaded.
         held = self.module + (self._head() if self.gpu else self.whole)
@@ -241,24 +251,27 @@ class Needs:
         """The base's weights that experts change, as stored."""
         return self.share * self.size.parameters * self.size.width
 
-    def _vectors(self, task: str) -> float:
-        """One expert as stored, or the factors of an adapter."""
-        config = self.config
-        if config.finetune.lora is not None:
-            return self._factors()
-        return self.size.parameters * (FLOAT32 if config.finetune.linear else self._width(task))
+    def _vectors(self, tasks: Sequence[str]) -> float:
+        """Experts in memory, each in a dtype that holds the base's weights too, or adapters' factors."""
+        if self.config.finetune.lora is not None:
+            return len(tasks) * self._factors()
+        return sum(self.size.parameters * _width(self._stored(task)) for task in tasks)
 
-    def _width(self, task: str) -> int:
-        """The bytes of one weight in memory of an expert that is a whole model: at least the base's."""
+    def _stored(self, task: str) -> frozenset[str]:
+        """The dtypes of an expert that is a whole model and of the base; one trained here is in float32."""
         known = self.config.task(task)
         held = weights(known.expert, known.expert_revision) if known.expert else {}
-        return max(self.size.width, max((width for _, width in held.values()), default=FLOAT32))
+        return self.size.dtypes | (_dtypes(held) or SINGLE)
+
+    def _stacked(self, tasks: Sequence[str]) -> float:
+        """The deltas of whole models, or the models themselves if all have one half precision."""
+        return len(tasks) * self.size.parameters * _width(frozenset().union(*map(self._stored, tasks)))
 
     def _prepared(self, tasks: Sequence[str]) -> float:
         """One expert's task vectors as another method prepares them."""
         config, dtype = self.config, self.config.merge.delta_dtype
         whole = config.finetune.lora is None and not config.finetune.linear
-        half = whole and all(self._width(task) < FLOAT32 for task in tasks)
+        half = whole and self._stacked(tasks) < len(tasks) * self.whole
         halved = half if dtype is None else dtype == "bfloat16"
         return self.share * self.whole / (2 if halved else 1)
 
@@ -299,6 +312,15 @@ class Needs:
             beside = {"load": self.whole / DISK, "merge": MERGE}.get(unit.kind, 0)
             total += count * (max(operations / speed, passing) + beside)
         return total
+
+
+def _dtypes(held: Mapping[str, tuple[int, str]]) -> frozenset[str]:
+    return frozenset(dtype for _, dtype in held.values())
+
+
+def _width(dtypes: frozenset[str]) -> int:
+    """The bytes of one weight in memory: of several dtypes, even two half precisions, float32."""
+    return FLOAT32 // 2 if dtypes in ({"F16"}, {"BF16"}) else FLOAT32
 
 
 def _mb(count: float) -> int:

@@ -125,6 +125,7 @@ KINDS = {
     "Conv1D, DoRA": (gpt2, lora("c_attn", use_dora=True, fan_in_fan_out=True), 0),
     "convolutions": (vision, lora("patch_embedding", "q_proj"), 2),
     "a classifier": (bert, lora("query", "value", task_type="SEQ_CLS"), 4),
+    "a classifier, all biases": (bert, lora("query", bias="all", task_type="SEQ_CLS"), 2),
     "LoRA on the classifier": (bert, lora("query", "classifier"), 3),
     "stacked experts": (
         moe,

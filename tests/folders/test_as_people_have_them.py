@@ -141,9 +141,7 @@ def test_a_converted_pissa_adapter_is_the_trained_model(folder):
 
 def test_a_trained_head_on_a_tied_base(folder, capsys):
     tuned(folder, modules_to_save=["lm_head"])
-    refused(
-        capsys, "it changes model.embed_tokens.weight but not model.embed_tokens.weight", experts=["lora"]
-    )
+    refused(capsys, "it changes lm_head.weight but not model.embed_tokens.weight", experts=["lora"])
 
 
 def test_a_trained_head_on_an_untied_base(folder):
@@ -247,11 +245,12 @@ def test_what_lies_beside_the_weights_is_copied(expert_folders, folder):
         "added_tokens.json": "{}",
     }
     left = ["README.md", "pytorch_model.bin", "optimizer.pt", "checkpoint-5/config.json", ".gitattributes"]
+    left += ["mergekit_config.yml"]  # of a base that is itself a merge
     for name, text in {**beside, **dict.fromkeys(left, "old")}.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     configured(folder, auto_map={"AutoModelForCausalLM": "modeling_own.Own"})
-    assert merge() == 0
+    assert merge(method="drm_h") == 0
     card = Path("merged/README.md").read_text()
     for name, text in beside.items():
         assert Path("merged", name).read_text() == text
@@ -266,6 +265,29 @@ def test_a_module_of_its_own_is_not_lost(expert_folders, folder, capsys):
         Path(name, "2_Dense").mkdir()
         save_file({"linear.weight": torch.full((2, 2), value)}, Path(name, "2_Dense/model.safetensors"))
     refused(capsys, "mnli/2_Dense/model.safetensors: differs from the base's, and is not merged")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("config.json", "{", "mnli/config.json is not JSON"),
+        ("config.json", "[]", "mnli/config.json: no settings by name: download or save it again"),
+        ("config.json", '{"quantization_config": "x"}', "expert mnli: mnli/config.json: "),
+        ("adapter_config.json", "[1]", "mnli/adapter_config.json: no settings by name"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": 3}}', "3 is not a safetensors file beside it"),
+        ("model.safetensors.index.json", "[]", "index.json: no settings by name"),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says(expert_folders, capsys, file, text, words):
+    if "index" in file:
+        Path("mnli/model.safetensors").unlink()
+    Path("mnli", file).write_text(text)
+    refused(capsys, words)
+
+
+def test_modules_that_are_no_list(expert_folders, folder, capsys):
+    (folder / "modules.json").write_text('{"0": {"path": ""}}')
+    refused(capsys, "model/modules.json: not a list of modules: download or save it again")
 
 
 def unknown(*folders):

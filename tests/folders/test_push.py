@@ -56,6 +56,10 @@ def test_a_merge_goes_up_without_a_recipe_of_local_folders(merged, calls, capsys
             lambda f: (f / "generation_config.json").write_text(json.dumps({"from": "/home/me/base"})),
             "generation_config.json names /home/me/base",
         ),
+        (
+            lambda f: (f / "tokenizer_config.json").write_text(json.dumps({"tokenizer_file": "/home/me/t"})),
+            "tokenizer_config.json names /home/me/t",
+        ),
     ],
 )
 def test_what_is_no_merge_or_tells_of_this_machine(merged, calls, capsys, spoil, words):

@@ -1,6 +1,7 @@
 """Merges of folders without a pipeline: what is written is the merge, and wrong folders are refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,24 @@ def test_experts_of_another_dtype_are_not_rounded(here, expert_folders, base):
     torch.testing.assert_close(loaded("merged")[name], mean, atol=1e-6, rtol=0)
 
 
+def test_numbers_that_a_dtype_cannot_hold_are_refused_where_nothing_is_merged_too(here, folder, capsys):
+    adapted(folder)
+    state = {n: t.bfloat16() for n, t in load_file(folder / "model.safetensors").items()}
+    state["model.norm.weight"] *= 1e9
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
+    assert merge("--dtype", "float16", experts=["lora"], method="average") == 2
+    assert "model.norm.weight: too large for float16" in capsys.readouterr().err
+
+
+def test_settings_in_which_an_expert_computes_differently_are_named(here, expert_folders, capsys):
+    for name, changed in {"rms_norm_eps": 1e-5, "attention_dropout": 0.1, "eos_token_id": 7}.items():
+        file = Path("mnli/config.json")
+        file.write_text(json.dumps({**json.loads(file.read_text()), name: changed}))
+    assert merge(method="average") == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if "not the same" in line]
+    assert notes == ["remerge: rms_norm_eps: not the same in mnli: the base's is kept"]
+
+
 def adapted(folder, auto=AutoModelForCausalLM, **settings):
     """A random adapter, saved in `lora`, and what PEFT makes of it and the base."""
     torch.manual_seed(0)
@@ -93,6 +112,18 @@ def test_adapters_merge_with_models(here, expert_folders, base, folder):
     whole = adapted(folder)
     assert merge(experts=["cola", "lora"], method="task_arithmetic") == 0
     close(loaded("merged"), remerge.merge("task_arithmetic", base, [expert_folders["cola"], whole]), 1e-5)
+
+
+def test_an_adapter_that_names_another_base_of_the_hub(here, folder, capsys):
+    snapshot = Path("hub/models--org--base/snapshots/1f")
+    shutil.copytree(folder, snapshot)
+    adapted(folder)
+    config = Path("lora/adapter_config.json")
+    for out, named in enumerate(("org/chat", "org/base", str(folder))):
+        config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": named}))
+        assert merge(base=str(snapshot), experts=["lora"], method="average", out=f"to/{out}") == 0
+        told = "remerge: org/chat: the base by lora's adapter_config.json: merged all the same"
+        assert (told in capsys.readouterr().err) == (named == "org/chat")
 
 
 def test_a_head_beside_an_adapter_is_merged(here, folder):
@@ -142,6 +173,22 @@ def test_heads_of_another_width_than_the_base_s(here, folder, base, expert_folde
     assert load_file("again/heads/lora.safetensors")["score.weight"].shape == (2, 16)
 
 
+def test_a_head_of_the_bases_width_beside_one_of_another_is_kept_too(here, folder, expert_folders):
+    auto = AutoModelForSequenceClassification
+    auto.from_pretrained(folder, num_labels=4).save_pretrained("headed")
+    for name, width in {"cola": 2, "mnli": 4}.items():
+        auto.from_pretrained(name, num_labels=width).save_pretrained(f"{name}-head")
+    trained = {"lora": adapted("headed", auto, modules_to_save=["score"])}
+    Path("lora").rename("saved")
+    trained |= {"saved": trained.pop("lora"), "lora": adapted("headed", auto, target_modules=["score"])}
+    trained["mnli-head"] = load_file("mnli-head/model.safetensors")
+    assert merge(base="headed", experts=["cola-head", "mnli-head", "saved", "lora"], method="average") == 0
+    for name, state in trained.items():
+        found = load_file(f"merged/heads/{name}.safetensors")
+        close(found, {"score.weight": state["score.weight"]}, atol=1e-5)
+    assert torch.equal(loaded("merged", auto)["score.weight"], loaded("headed", auto)["score.weight"])
+
+
 def cut(path):
     Path(path).write_bytes(Path(path).read_bytes()[:-40])
 
@@ -159,6 +206,7 @@ def cut(path):
         ({"out": "w.txt"}, [], "w.txt exists and is not empty"),
         ({"out": "w.txt/merged"}, [], "cannot write w.txt/merged"),
         ({"experts": ["cola", "cola"]}, [], "given twice"),
+        ({"experts": ["cola", "./model/../cola/"]}, [], "given twice"),
         ({"experts": ["cola", "./missing"]}, [], "./missing: no such folder"),
         (
             {"experts": ["cola", "narrow"]},

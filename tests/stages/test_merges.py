@@ -504,6 +504,44 @@ def test_experts_with_added_tokens(bench, tokenizer):
         experts.run(bench, "sst2")
 
 
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(("dtype", "own"), [(torch.float32, []), (torch.bfloat16, ["<user>"])])
+def test_rows_beyond_the_bases_words_are_the_bases(bench, tied, dtype, own):
+    """Released models have rows to spare; an expert that was resized to its own tokens has fewer."""
+    shutil.copytree("base", "start")
+    for name, spare, tokens in (("base", 8, []), ("sst2", 0, own)):
+        words = PreTrainedTokenizerFast.from_pretrained("start")
+        words.add_tokens(tokens)
+        model = AutoModelForCausalLM.from_pretrained(name)
+        model.resize_token_embeddings(len(words) + spare)
+        if not tied:
+            model.config.tie_word_embeddings = False
+            model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight + 1)
+        model.to(dtype).save_pretrained(name)
+        words.save_pretrained(name)
+    base_stage.run(bench)
+    common = bench.base.model_copy(update={"vocabulary": "common"})
+    experts.run(bench.model_copy(update={"base": common}), "sst2")
+    found, given, base = (
+        load_file(Path(name, "model.safetensors")) for name in ("results/b/experts/sst2", "sst2", "base")
+    )
+    assert found.keys() == given.keys() == base.keys()
+    embeddings = {EMBEDDING} if tied else {EMBEDDING, "lm_head.weight"}
+    for name, theta in given.items():
+        expected = (
+            torch.cat([theta[: len(theta) - len(own)], base[name][-8:]]) if name in embeddings else theta
+        )
+        assert torch.equal(found[name], expected) and found[name].dtype == dtype
+
+
+def test_an_expert_that_computes_differently_is_named(bench, capsys):
+    file = Path("sst2/config.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "rms_norm_eps": 1e-5}))
+    experts.run(bench, "sst2")
+    line = "remerge: rms_norm_eps: not the same in tasks.sst2.expert: merges keep the base's"
+    assert line in capsys.readouterr().err
+
+
 def test_an_expert_of_another_architecture(bench):
     config = Qwen2Config.from_pretrained("sst2", num_hidden_layers=3)
     config.layer_types = ["full_attention"] * 3

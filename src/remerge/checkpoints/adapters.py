@@ -71,6 +71,7 @@ def read_adapter(folder: Path, base: Checkpoint) -> Adapter:
             "base and give the model"
         )
     config, tensors = _config(folder), stored_tensors(folder)
+    tensors = {name: tensor for name, tensor in tensors.items() if not _is_copy(name, tensors)}
     must_be_numbers(folder, tensors)
     if (folder / "heads").is_dir():
         # Heads of several tasks, as the pipeline writes them, are read from there.
@@ -96,6 +97,11 @@ def add_adapter(model: nn.Module, values: Mapping[str, Value]) -> None:
             parameters[name].add_(value.to(parameters[name].device).dense())
         else:
             parameters[name].copy_(value)
+
+
+def _is_copy(name: str, stored: Mapping[str, Tensor]) -> bool:
+    """Whether it is stored twice, as the biases inside PEFT's wrappers of heads are by ``bias="all"``."""
+    return ".original_module." in name or name.replace(".modules_to_save.", ".") in stored.keys() - {name}
 
 
 def _config(folder: Path) -> Any:
@@ -166,8 +172,9 @@ def _placed(folder: Path, network: PreTrainedModel, base: Checkpoint, whole: Pre
         # An adapter belongs to a module: on only one of the modules that share a tensor, it unties them.
         apart = [n for n in held if held[n] == place and not _same(value, changed.get(n))]
         if apart:
+            trained = next(n for n in changed if held.get(n) == place)
             raise UserError(
-                f"{folder}: it changes {place} but not {apart[0]}, which is tied to it: give a base "
+                f"{folder}: it changes {trained} but not {apart[0]}, which is tied to it: give a base "
                 "that is untied (tie_word_embeddings false in config.json, both tensors stored)"
             )
     if not values and not own:

@@ -3,15 +3,17 @@
 No code from a checkpoint is run.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from torch import Tensor
-from transformers import AutoConfig, PreTrainedModel, initialization
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, initialization
 from transformers.core_model_loading import rename_source_key
 
 from remerge.checkpoints.stored import refuse_quantised
@@ -22,6 +24,12 @@ INNER = ("pooler", "pre_classifier")
 
 HEADS = (*INNER, "classifier", "score", "classification_head")
 """Modules that transformers' classes put on a body that was pretrained without them."""
+
+
+OF_TRAINING = re.compile(
+    "drop|init|token_id|vocab|use_cache|tie_word|max_|mask_|router_|suppress|summary|classifier|pooler|pretraining"
+)
+"""Settings of an architecture that concern training, words, lengths or heads, not what a body computes."""
 
 
 class Unknown(Exception):
@@ -40,7 +48,7 @@ def model_of(folder: Path) -> PreTrainedModel:
         raise Unknown(f"{folder} has no config.json")
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         cause = " ".join(str(error).split()).partition(". ")[0][:160]
         raise Unknown(f"{folder}/config.json: {cause}") from None
     names = config.architectures or []
@@ -109,6 +117,20 @@ def _part(model: PreTrainedModel, kind: str) -> str | None:
         if path and isinstance(module, PreTrainedModel) and module.config.model_type == kind:
             return str(path)
     return None
+
+
+def unlike(own: Any, other: Any) -> Iterator[str]:
+    """The settings with which two models of one type compute differently from weights of the same shapes."""
+    if own.model_type != other.model_type:
+        return
+    mine, theirs = own.to_dict(), other.to_dict()
+    # A class's own settings: others, such as a trainer's notes in config.json, are kept but not used.
+    known = [n for n in signature(type(own)).parameters if n not in signature(PreTrainedConfig).parameters]
+    for name in known:
+        if name in own.sub_configs:
+            yield from unlike(getattr(own, name), getattr(other, name))
+        elif name in mine and not OF_TRAINING.search(name) and mine[name] != theirs.get(name):
+            yield name
 
 
 def child(name: str, model: PreTrainedModel | None) -> str:

@@ -11,7 +11,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from remerge.deltas import finite
 from remerge.errors import UserError
-from remerge.files import read_json
+from remerge.files import is_place, read_settings
 
 ADAPTER = "adapter_model.safetensors"
 
@@ -33,6 +33,15 @@ def is_adapter(folder: Path) -> bool:
 def is_linearised(folder: Path) -> bool:
     """Whether a folder contains the weights of a linearised model."""
     return (folder / LINEARISED).is_file()
+
+
+def other_base(adapter: Path, base: Path) -> list[str]:
+    """The hub id of the base that an adapter names, if the base comes from the hub under another id."""
+    named = str(read_settings(adapter / "adapter_config.json").get("base_model_name_or_path") or "")
+    cached = [part for part in base.parts if part.startswith("models--")]
+    if not cached or not named or is_place(named) or cached[-1] == f"models--{named.replace('/', '--')}":
+        return []
+    return [named]
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -146,7 +155,7 @@ def refuse_quantised(folder: Path) -> None:
     """Refuse a model whose configuration, or a part of it, says that it is quantised."""
     for file in ("config.json", "quantize_config.json", "quant_config.json"):
         if (folder / file).is_file():
-            given = read_json(folder / file)
+            given = read_settings(folder / file)
             found = given if file != "config.json" else _quantisation(given)
             if found is not None:
                 how = found.get("quant_method") or found.get("quant_algo") or file
@@ -168,12 +177,11 @@ def _index(file: Path) -> dict[str, str]:
     Raises:
         UserError: it is not an index, or leads out of its folder.
     """
-    index = read_json(file)
-    places = index.get("weight_map") if isinstance(index, dict) else None
+    places = read_settings(file).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise UserError(f"{file}: no weight_map: download or save it again")
     for place in places.values():
-        if Path(place).name != place or not place.endswith(".safetensors"):
+        if not isinstance(place, str) or Path(place).name != place or not place.endswith(".safetensors"):
             raise UserError(
                 f"{file}: {place!r} is not a safetensors file beside it: download or save it again"
             )

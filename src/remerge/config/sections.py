@@ -76,7 +76,9 @@ class Base(Section):
         "bits in products; a CPU computes in float32",
     )
     vocabulary: Literal["same", "common"] = Field(
-        "same", description="experts with added tokens: refuse them, or remove the rows that the base lacks"
+        "same",
+        description="experts with added tokens, or other numbers of rows of embeddings: refuse them, or take "
+        "the base's rows for all but its words",
     )
     miniature: Miniature = Miniature()
 

@@ -121,7 +121,7 @@ def rounded(name: str, theta: Tensor, dtype: torch.dtype) -> Tensor:
         Diverged: it has a number that the dtype cannot hold: float16 ends at 65,504.
     """
     made = theta.to(dtype)
-    if dtype.itemsize < theta.dtype.itemsize and finite(theta) and not finite(made):
+    if dtype != theta.dtype and not finite(made) and finite(theta):
         short = str(dtype).removeprefix("torch.")
         raise Diverged(f"{name}: too large for {short}: use smaller coefficients, or another dtype")
     return made

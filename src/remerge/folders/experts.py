@@ -1,7 +1,7 @@
 """The inputs of a merge of folders: the base, and each expert under the base's names."""
 
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from remerge.checkpoints.architecture import HEADS, Unknown, child, model_of, on_meta, placed
+from remerge.checkpoints.architecture import HEADS, Unknown, child, model_of, on_meta, placed, unlike
 from remerge.checkpoints.models import locate
 from remerge.checkpoints.reading import Checkpoint, read_checkpoint
-from remerge.checkpoints.stored import is_adapter, stored_tensors, weight_files
+from remerge.checkpoints.stored import is_adapter, other_base, stored_tensors, weight_files
 from remerge.deltas import Deltas, LowRank, State, Value
 from remerge.errors import UserError
 from remerge.files import read_json
@@ -71,6 +71,7 @@ def read_expert(name: str, folder: Path, base: Checkpoint) -> Expert:
         # Imported here: PEFT takes a second, and most experts are whole models.
         from remerge.checkpoints.adapters import read_adapter
 
+        say(other_base(folder, base.folder), f"the base by {name}'s adapter_config.json: merged all the same")
         adapter = read_adapter(folder, base)
         return Expert(adapter.values, adapter.own, whole=False)
     if base.model is None:
@@ -128,6 +129,7 @@ def fitted(name: str, found: Checkpoint, base: Checkpoint) -> Expert:
     for mine, n in there.items():
         if n in values and child(n, whole) in HEADS and state[n].shape != base.tensors[n].shape:
             own[mine] = state[n]
+    say(unlike(model.config, whole.config), f"not the same in {name}: the base's is kept")
     return Expert(values, own | unread)
 
 
@@ -153,6 +155,15 @@ def kept(base: Checkpoint, experts: Mapping[str, Expert]) -> set[str]:
     return {n for n in base.tensors if part[n] in own}
 
 
+def apart(expert: Expert, still: set[str], base: State) -> Expert:
+    """An expert that keeps, as its own, what it has of tensors that stay as in the base."""
+    own = dict(expert.own)
+    for name in still & expert.values.keys():
+        value = expert.values[name]
+        own.setdefault(name, value.dense().add_(base[name]) if isinstance(value, LowRank) else value)
+    return replace(expert, own=own)
+
+
 def tied_by_value(base: Checkpoint, experts: Mapping[str, Expert]) -> Checkpoint:
     """A base known only by names, without tensors that equal an earlier one in all folders.
 
@@ -171,10 +182,10 @@ def tied_by_value(base: Checkpoint, experts: Mapping[str, Expert]) -> Checkpoint
     return replace(base, tensors={n: t for n, t in base.tensors.items() if n not in ties}, ties=ties)
 
 
-def say(parts: Collection[str], what: str) -> None:
+def say(parts: Iterable[str], what: str) -> None:
     """A note on standard error."""
-    if parts:
-        print(f"remerge: {', '.join(sorted(parts))}: {what}", file=sys.stderr)
+    if names := sorted(parts):
+        print(f"remerge: {', '.join(names)}: {what}", file=sys.stderr)
 
 
 def deltas_of(base: State, experts: Mapping[str, Expert], device: torch.device) -> Deltas:

@@ -12,7 +12,8 @@ from torch import Tensor
 from remerge.checkpoints.reading import Checkpoint
 from remerge.checkpoints.writing import Names, Storage
 from remerge.errors import UserError
-from remerge.files import read_json, write_json
+from remerge.files import AGAIN, read_json, write_json
+from remerge.folders.recipe import RECIPE
 
 SHARD = "5GB"
 """The largest size of one file of weights."""
@@ -20,14 +21,15 @@ SHARD = "5GB"
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".index.json")
 """The endings of files of weights."""
 
-OF_TRAINING = (
+NOT_OF_THE_MERGE = (
     "README.md",
+    RECIPE,
     "trainer_state.json",
     "all_results.json",
     "train_results.json",
     "eval_results.json",
 )
-"""Files about the base's own training, and its card."""
+"""Files about how the base itself was made, and its card."""
 
 
 def write_weights(
@@ -89,7 +91,7 @@ def copied(base: Path) -> list[Path]:
     folders = [base / name for name in (*_modules(base), "additional_chat_templates")]
     inside = [f for folder in folders if folder.is_dir() for f in sorted(folder.rglob("*")) if f.is_file()]
     found += [file.relative_to(base) for file in inside]
-    return [file for file in found if str(file) not in OF_TRAINING]
+    return [file for file in found if str(file) not in NOT_OF_THE_MERGE]
 
 
 def copy(base: Path, folder: Path, dtype: str | None) -> None:
@@ -121,5 +123,8 @@ def _modules(base: Path) -> list[str]:
     """The folders of a sentence encoder's further modules."""
     if not (base / "modules.json").is_file():
         return []
-    paths = [str(module.get("path", "")) for module in read_json(base / "modules.json")]
+    listed = read_json(base / "modules.json", AGAIN)
+    if not (isinstance(listed, list) and all(isinstance(module, dict) for module in listed)):
+        raise UserError(f"{base}/modules.json: not a list of modules: {AGAIN}")
+    paths = [str(module.get("path", "")) for module in listed]
     return [path for path in paths if path and (base / path).resolve().parent == base.resolve()]

@@ -15,7 +15,7 @@ from remerge.deltas import Deltas, Merged, State, rounded
 from remerge.errors import UserError
 from remerge.files import write_folder
 from remerge.folders.card import model_card, shown
-from remerge.folders.experts import Expert, deltas_of, kept, read_base, read_expert, say, tied_by_value
+from remerge.folders.experts import Expert, apart, deltas_of, kept, read_base, read_expert, say, tied_by_value
 from remerge.folders.mergekit import read_recipe
 from remerge.folders.output import copied, copy, stored_dtype, write_weights
 from remerge.folders.recipe import HINT, RECIPE, recipe_of
@@ -59,6 +59,7 @@ def merge_folders(
     if whole.model is None:
         whole = tied_by_value(whole, read)
     theta, still = whole.tensors, kept(whole, read)
+    read = {name: apart(expert, still, theta) for name, expert in read.items()}
     for name, expert in read.items():
         say({n.rpartition(".")[0] for n in expert.own}, f"only in {name}: kept in {_head(name)}")
     try:
@@ -118,7 +119,8 @@ def _parameter(written: str) -> tuple[str, Any]:
 
 def _named(experts: Sequence[str]) -> dict[str, str]:
     """The experts by the last part of their names, on which random masks depend, if these differ."""
-    if len(set(experts)) < len(experts):
+    places = {Path(expert).resolve() if Path(expert).is_dir() else expert for expert in experts}
+    if len(places) < len(experts):
         raise UserError("an expert is given twice: weight it by --param instead")
     short = [Path(expert).name for expert in experts]
     return dict(zip(short if len(set(short)) == len(short) else experts, experts, strict=True))

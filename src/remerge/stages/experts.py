@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoConfig
 
 from remerge import sources
+from remerge.checkpoints.architecture import unlike
 from remerge.checkpoints.models import locate
-from remerge.checkpoints.stored import is_linearised
+from remerge.checkpoints.stored import is_adapter, is_linearised, other_base
 from remerge.config import Config, digest
 from remerge.errors import UserError
 from remerge.files import check_writable, write_folder
+from remerge.folders.experts import say
 from remerge.runs import alone
 from remerge.stages._code import code
 from remerge.stages._models import model_record
@@ -34,9 +37,9 @@ def run(config: Config, task: str) -> None:
         validation = [e for t in tasks for e in space.split(t, "validation").examples]
         # Fresh heads are drawn while the model is loaded and equipped.
         torch.manual_seed(config.seed)
-        # Trainer computes in the base's precision and keeps the weights in float32.
-        model = space.load_folder(space.path("base"), torch.float32)
-        space.equip(model, dict.fromkeys(tasks))
+        # On a GPU Trainer computes in bfloat16, and keeps the weights in float32.
+        start = space.load_folder(space.path("base"), torch.float32)
+        space.equip(start, dict.fromkeys(tasks))
         settings = settings_of(config, task)
         others = [space.split(t, "train").examples for t in others_of(config, task)]
         kept = space.folder / "training" / task
@@ -44,14 +47,18 @@ def run(config: Config, task: str) -> None:
         check_writable(checkpoints)
         with alone(kept.with_suffix(".lock")):
             trained, training = finetune(
-                space.family, model, train, validation, settings, config.seed, checkpoints, others
+                space.family, start, train, validation, settings, config.seed, checkpoints, others
             )
             write_folder(folder, partial(space.family.save, trained))
             shutil.rmtree(kept)
     else:
         found = locate(source, config.task(task).expert_revision, f"tasks.{task}.expert")
         folder = _existing(space, task, found)
-    model = space.load_folder(folder, space.dtype)
+    model: Any = space.load_folder(folder, space.dtype)
+    base = AutoConfig.from_pretrained(space.path("base", weights=False), local_files_only=True)
+    if source is not None and is_adapter(folder):
+        say(other_base(folder, space.path("base", weights=False)), f"the base by tasks.{task}.expert itself")
+    say(unlike(model.config, base), f"not the same in tasks.{task}.expert: merges keep the base's")
     known, made = follows(space, task), source or "fine-tuned here"
     record = model_record(space, task, model, made, folder, started, training, known)
     record.write(space.folder, model=task)
@@ -78,7 +85,7 @@ def _key(space: Workspace, task: str) -> str:
 
 
 def _existing(space: Workspace, task: str, found: Path) -> Path:
-    """The folder of an existing expert, or of a copy without the rows of tokens that the base lacks.
+    """The folder of an existing expert, or of a copy with the base's rows for tokens that the base lacks.
 
     Raises:
         UserError: it has such tokens, and the configuration does not say to remove them; or it is linearised
@@ -91,19 +98,45 @@ def _existing(space: Workspace, task: str, found: Path) -> Path:
             f"{found}: {kind} model, which does not fit finetune.recipe {recipe.recipe}: "
             f"leave tasks.{task}.expert out"
         )
-    added = space.family.added(found)
-    if not added:
+    added, common = space.family.added(found), space.config.base.vocabulary == "common"
+    if not added and not (common and space.config.base.reads == "text" and _is_resized(space, found)):
         return found
-    if space.config.base.vocabulary == "same":
+    if not common:
         shown = ", ".join(map(repr, added[:8])) + (", …" if len(added) > 8 else "")
         raise UserError(
             f"{found}: {len(added)} tokens that the base lacks: {shown}: "
             "set base.vocabulary to common to merge the rows of the other tokens"
         )
-    model: Any = space.load_folder(found, torch.float32)
+    dtype = torch.float32 if is_adapter(found) else space.stored(found)
+    model = space.load_folder(found, dtype)
     space.equip(model, {task: found})
-    base: Any = space.load_folder(space.path("base"), space.dtype)
-    model.resize_token_embeddings(base.get_input_embeddings().num_embeddings)
+    _cut(model, space.load_folder(space.path("base"), dtype), len(space.family.processor))
     folder = space.folder / "experts" / task
     write_folder(folder, partial(space.family.save, model))
     return folder
+
+
+def _is_resized(space: Workspace, found: Path) -> bool:
+    """Whether a whole model has another number of rows of embeddings than the base."""
+    if is_adapter(found):
+        return False
+    configs = [
+        AutoConfig.from_pretrained(f, local_files_only=True) for f in (found, space.path("base", False))
+    ]
+    own, base = (config.get_text_config().vocab_size for config in configs)
+    return bool(own != base)
+
+
+@torch.no_grad()
+def _cut(model: Any, base: Any, words: int) -> None:
+    """Give a model as many rows of embeddings as the base has, and the base's own beyond its words.
+
+    A model with fewer, as after a resize to the number of its tokens, would get rows drawn at random.
+    """
+    rows, had = (whole.get_input_embeddings().num_embeddings for whole in (base, model))
+    model.resize_token_embeddings(rows, mean_resizing=False)
+    for part in ("get_input_embeddings", "get_output_embeddings"):
+        own, theirs = (getattr(whole, part)() for whole in (model, base))
+        for name, theta in own.named_parameters() if own is not None else ():
+            first = min(had, words)
+            theta[first:] = theirs.get_parameter(name)[first:]
