@@ -46,6 +46,20 @@ def test_a_gpu_computes_as_configured_and_a_cpu_in_float32(
     assert models.dtype == (torch.bfloat16 if asked == "bfloat16" else torch.float32)
 
 
+def test_a_gpu_that_cannot_be_used_is_not_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a node with a broken driver, some results of a run would be in float32 without a word."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-7,GPU-8")
+    raw = settings()
+    assert Models(Config.model_validate(raw)).device.type == "cpu"
+    raw["base"]["dtype"] = "tf32"
+    with pytest.raises(UserError, match="tf32: PyTorch cannot use GPU-7, GPU-8, and a CPU"):
+        print(Models(Config.model_validate(raw)).device)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert Models(Config.model_validate(raw)).device.type == "cpu"
+
+
 @pytest.mark.parametrize("device", ["cuda", "cuda:7", "mps"])
 def test_a_device_that_is_not_there_is_refused_where_a_model_needs_it(
     device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -10,6 +10,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from remerge import devices
 from remerge.checkpoints.architecture import HEADS, child, on_meta
 from remerge.checkpoints.models import device_of, fingerprint, held, state_of
 from remerge.checkpoints.reading import Checkpoint, read_checkpoint
@@ -46,9 +47,17 @@ class Models:
         """The device on which models compute; a job that runs none needs none.
 
         Raises:
-            UserError: this machine does not have it.
+            UserError: this machine does not have it, or PyTorch cannot use a GPU that it has, and results
+                would be in another precision than the run's others.
         """
-        return device_of(self.config.device)
+        device, asked = device_of(self.config.device), self.config.base.dtype
+        falls_back = self.config.device == "auto" and device.type == "cpu" and asked != "float32"
+        if falls_back and (gpus := devices.visible()):
+            raise UserError(
+                f"base.dtype {asked}: PyTorch cannot use {', '.join(gpus)}, and a CPU computes in float32: "
+                "mend the driver or PyTorch, or set device to cpu"
+            )
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
