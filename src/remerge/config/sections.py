@@ -254,7 +254,7 @@ class Finetune(Section):
     def _whole(self) -> "Finetune":
         if self.patience and not self.evaluations:
             raise ValueError("patience needs evaluations above 0: set evaluations")
-        if self.batch_size % min(self.device_batch_size or self.batch_size, self.batch_size):
+        if self.batch_size % self.at_once:
             raise ValueError(
                 f"device_batch_size: {self.batch_size} examples per step are no multiple of "
                 f"{self.device_batch_size}: change one"
