@@ -7,7 +7,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
-PROJECT = ("Snakefile", "workflow", "config", "models")
+PROJECT = ("Snakefile", "workflow", "config", "models/miniature-*")
 
 
 class WithProject(build_py):
@@ -20,10 +20,16 @@ class WithProject(build_py):
             return
         inside = Path(self.build_lib, "remerge", "project")
         shutil.rmtree(inside, ignore_errors=True)
-        inside.mkdir(parents=True)
-        for name in PROJECT:
-            copy = shutil.copytree if (HERE / name).is_dir() else shutil.copy
-            copy(HERE / name, inside / name)
+        copy_project(inside)
+
+
+def copy_project(inside: Path) -> None:
+    """Copy the pipeline; models that were made here (`models/packaged.py`) are left out."""
+    for found in [path for pattern in PROJECT for path in sorted(HERE.glob(pattern))]:
+        place = inside / found.relative_to(HERE)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if found.is_dir() else shutil.copy
+        copy(found, place)
 
 
 setup(cmdclass={"build_py": WithProject})

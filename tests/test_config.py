@@ -304,3 +304,14 @@ def test_the_disk_must_have_room_for_the_experts(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match=r"3 experts take 0\.0 GB"):
         configuration.check(config)
+
+
+def test_the_settings_of_many_variants_are_looked_up_a_few_times_each(raw, tmp_path, monkeypatch):
+    looked, params = [], configuration.Config.params
+    monkeypatch.setattr(
+        configuration.Config, "params", lambda self, variant: looked.append(variant) or params(self, variant)
+    )
+    raw["merge"]["variants"] = [{"ties": {"density": number / 100}} for number in range(1, 81)]
+    (tmp_path / "many.yaml").write_text(yaml.safe_dump(raw))
+    configuration.load(tmp_path / "many.yaml")
+    assert len(looked) < 10 * 80

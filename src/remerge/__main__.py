@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not (cause := lacking(error)):
             raise
         return _refused(
-            f"{cause}: take a larger GPU or machine, which remerge check names, "
+            f"{cause}: take a larger GPU or machine; for a benchmark, remerge check names one that suffices, "
             "or lower evaluation.batch_size, for experts finetune.device_batch_size"
         )
     except KeyboardInterrupt:

@@ -42,6 +42,7 @@ def test_a_merge_goes_up_without_a_recipe_of_local_folders(merged, calls, capsys
     assert (made, how["private"]) == ("me/merged", True)
     assert upload["repo_id"] == "me/merged" and upload["ignore_patterns"] == [RECIPE]
     (merged / RECIPE).write_text(yaml.safe_dump({"models": [{"model": "google-t5/t5-base"}]}))
+    (merged / "vocab.json").write_text('[["/", 0.5]]')
     assert main(["push", "merged", "me/merged"]) == 0
     assert calls[-1]["ignore_patterns"] is None
 

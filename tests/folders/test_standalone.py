@@ -122,7 +122,7 @@ def test_an_adapter_that_names_another_base_of_the_hub(here, folder, capsys):
     for out, named in enumerate(("org/chat", "org/base", str(folder))):
         config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": named}))
         assert merge(base=str(snapshot), experts=["lora"], method="average", out=f"to/{out}") == 0
-        told = "remerge: org/chat: the base by lora's adapter_config.json: merged all the same"
+        told = "remerge: org/chat: the base of lora: merged into the given one all the same"
         assert (told in capsys.readouterr().err) == (named == "org/chat")
 
 

@@ -240,6 +240,15 @@ def test_sce_is_mergekits(base, experts, density):
     close(remerge.merge("sce", base, experts, density=density), expected)
 
 
+def test_sce_of_all_entries_keeps_those_in_which_experts_agree():
+    base = {"w": torch.zeros(4)}
+    experts = {"a": {"w": torch.tensor([1.0, 2, 5, 0.1])}, "b": {"w": torch.tensor([6.0, -3, 5, 0.2])}}
+    models = {"base": base, **experts}
+    expected = merge_state_dicts(models, "sce", base="base", parameters={"select_topk": 1.0})
+    assert expected["w"][2] == 5
+    close(remerge.merge("sce", base, experts, density=1.0), expected)
+
+
 def test_sce_weighs_experts_by_what_was_selected_of_them():
     """By hand: two of four entries are selected, of which the experts have 5 and 45 in squares."""
     base = {"w": torch.zeros(4)}

@@ -11,8 +11,8 @@ import yaml
 from projects import ROOT, Project, settings
 
 from remerge import config as configuration
-from remerge import needs
 from remerge.batches import batches
+from remerge.needs import Needs
 
 ORDER = """
 
@@ -117,9 +117,10 @@ def test_the_longest_job_that_is_ready_begins_first(tmp_path: Path) -> None:
     project.planned()
     order = json.loads((project.folder / "order.json").read_text())
     config = configuration.load(project.folder / "seconds.yaml")
+    needs = Needs(config, gpu=True)
     for name, batch in batches(config).items():
-        assert order[f"merge_{batch.method}"] == needs.of_batch(config, batch, gpu=True).minutes, name
+        assert order[f"merge_{batch.method}"] == needs.batch(batch).minutes, name
     assert order["merge_divmerge"] > order["merge_average"] > order["report"]
-    assert order["experts"] == needs.of_expert(config, "cola", gpu=True).minutes
+    assert order["experts"] == needs.expert("cola").minutes
     waited_for = ["base", "data", "references", "scores"]
     assert min(order[rule] for rule in waited_for) > order["merge_divmerge"]

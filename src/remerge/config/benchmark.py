@@ -2,6 +2,7 @@
 
 from functools import cache, cached_property
 from itertools import combinations, product
+from operator import eq
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -296,10 +297,10 @@ class Config(Section):
                 raise ValueError(
                     f"merge.variants: {variant.name} is the name of an unmerged model: rename the method"
                 )
-        for one, other in combinations(self.merge.variants, 2):
-            if one.method == other.method and (
-                self._settings(one) == self._settings(other) or self._shown(one) == self._shown(other)
-            ):
+        # Looked up once each: there may be hundreds of variants, and each job reads the configuration.
+        looks = [(variant, self._settings(variant), self._shown(variant)) for variant in self.merge.variants]
+        for (one, *mine), (other, *theirs) in combinations(looks, 2):
+            if one.method == other.method and any(map(eq, mine, theirs)):
                 raise ValueError(
                     f"merge.variants: {one.name} and {other.name} have one name in print, from which seeds "
                     "and the method's own defaults are left out: leave one out, or change merge.defaults"

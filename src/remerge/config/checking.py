@@ -112,8 +112,11 @@ def _check_methods(config: Config) -> None:
             )
             raise UserError(f"merge.variants: {variant.name} makes no merges, since {why}: leave it out")
     made = {plan for variant in config.merge.variants for plan in config.groups(variant).values()}
-    for plan in config.planned.keys() - made:
-        raise UserError(f"plans.{plan}: no variant can make its merges: list one that can, or leave it out")
+    for plan in config.planned:
+        if plan not in made:
+            raise UserError(
+                f"plans.{plan}: no variant can make its merges: list one that can, or leave it out"
+            )
 
 
 def _try(method: "Method", settings: dict[str, Any], config: Config) -> None:

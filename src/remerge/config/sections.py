@@ -77,8 +77,8 @@ class Base(Section):
     )
     vocabulary: Literal["same", "common"] = Field(
         "same",
-        description="experts with added tokens, or other numbers of rows of embeddings: refuse them, or take "
-        "the base's rows for all but its words",
+        description="experts with added tokens, or with more or fewer rows of embeddings than the base: "
+        "refuse them, or merge the rows of the base's words alone",
     )
     miniature: Miniature = Miniature()
 
@@ -211,7 +211,7 @@ class Finetune(Section):
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
     batch_size: Count = Field(32, description="examples per step, including gradient accumulation")
     device_batch_size: Count | None = Field(
-        None, description="examples that fit on the device at once, a divisor of `batch_size`, the default"
+        None, description="examples on the device at once, a divisor of `batch_size`; default: `batch_size`"
     )
     steps: Count = 1000
     multitask_steps: Count | None = Field(
@@ -254,7 +254,7 @@ class Finetune(Section):
     def _whole(self) -> "Finetune":
         if self.patience and not self.evaluations:
             raise ValueError("patience needs evaluations above 0: set evaluations")
-        if self.batch_size % min(self.device_batch_size or self.batch_size, self.batch_size):
+        if self.batch_size % self.at_once:
             raise ValueError(
                 f"device_batch_size: {self.batch_size} examples per step are no multiple of "
                 f"{self.device_batch_size}: change one"

@@ -71,7 +71,7 @@ def read_expert(name: str, folder: Path, base: Checkpoint) -> Expert:
         # Imported here: PEFT takes a second, and most experts are whole models.
         from remerge.checkpoints.adapters import read_adapter
 
-        say(other_base(folder, base.folder), f"the base by {name}'s adapter_config.json: merged all the same")
+        say(other_base(folder, base.folder), f"the base of {name}: merged into the given one all the same")
         adapter = read_adapter(folder, base)
         return Expert(adapter.values, adapter.own, whole=False)
     if base.model is None:

@@ -38,7 +38,8 @@ def push(folder: Path, repository: str, private: bool = False) -> str:
         given = read_json(file)
         if "token" in file.name or "vocab" in file.name:
             # Other texts in them are words.
-            given = {n: given[n] for n in given if n.endswith(("_file", "_path"))}
+            known = given if isinstance(given, dict) else {}
+            given = {name: known[name] for name in known if name.endswith(("_file", "_path"))}
         for text in _texts(given):
             if _is_here(text):
                 raise UserError(f"{file} names {text}, a path on this machine: replace it with a hub id")

@@ -30,8 +30,8 @@ class Subsets(Plan):
     )
     tune_on: list[str] = Field(
         [],
-        description="the merges on which parameters are tuned, as task+task; default: the largest, or of "
-        "several the last",
+        description="the merges on which parameters are tuned, as task+task; default: the largest one, the "
+        "last if there are several",
     )
 
     def cases(self, tasks: Sequence[str], seed: int) -> dict[str, list[Case]]:

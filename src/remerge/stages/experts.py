@@ -57,7 +57,8 @@ def run(config: Config, task: str) -> None:
     model: Any = space.load_folder(folder, space.dtype)
     base = AutoConfig.from_pretrained(space.path("base", weights=False), local_files_only=True)
     if source is not None and is_adapter(folder):
-        say(other_base(folder, space.path("base", weights=False)), f"the base by tasks.{task}.expert itself")
+        named = other_base(folder, space.path("base", weights=False))
+        say(named, f"the base of tasks.{task}.expert: merged into the given one all the same")
     say(unlike(model.config, base), f"not the same in tasks.{task}.expert: merges keep the base's")
     known, made = follows(space, task), source or "fine-tuned here"
     record = model_record(space, task, model, made, folder, started, training, known)

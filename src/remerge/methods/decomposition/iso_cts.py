@@ -30,7 +30,7 @@ def iso_cts(deltas: Deltas, *, common: Annotated[float, Range(0, 1)] = 0.8, scal
 
     Args:
         deltas: the task vectors; those of linear layers are the ΔW_t.
-        common: the share of triplets that are common, at least, but for rounding.
+        common: the share of triplets that are common; it is rounded so that the tasks share the rest equally.
         scale: lam (the paper's alpha), for linear layers.
 
     Cost: for each matrix n × m, T + 3 Gram matrices of side min(n, m) and their eigenvectors.

@@ -17,17 +17,18 @@ TINY = torch.finfo(torch.float32).tiny
 def sce(deltas: Deltas, *, density: Share = 0.1, scale: Scales = 1.0) -> Combined:
     """theta_0 + lam · sum_t eta_t m_t ⊙ tau'_t / sum_t eta_t m_t, m_t the entries with the elected sign.
 
-    For each tensor separately. Select: tau'_t keeps the int(K·n) entries whose variance over the experts is
-    largest, of the n where it is not zero, and any that tie with the last of them. Calculate: eta_t is the
-    share of ‖tau'_t‖² in the sum over experts. Erase: the elected sign is that of sum_t tau'_t; an exact zero
-    elects plus (authors' code, which also makes all eta_t equal in tensors of small entries).
+    For each tensor separately. Select: tau'_t keeps the int(K·n) entries (at least one) whose variance over
+    the experts is largest, of the n where it is not zero, and any that tie with the last of them; if K is 1
+    or n is 0, it keeps all. Calculate: eta_t is the share of ‖tau'_t‖² in the sum over experts. Erase: the
+    elected sign is that of sum_t tau'_t; an exact zero elects plus (authors' code, which also makes all eta_t
+    equal in tensors of small entries).
 
     Args:
         deltas: the task vectors tau_t.
         density: K, the share of entries that is selected.
         scale: lam, one for all experts, one for each, or by their names.
 
-    Cost: four passes over the T·d weights; of one expert, three.
+    Cost: four passes over the T·d weights; of one expert, three; with K = 1, two.
     """
 
     @cache
@@ -41,7 +42,7 @@ def sce(deltas: Deltas, *, density: Share = 0.1, scale: Scales = 1.0) -> Combine
         )
 
     def select(tau: Tensor, name: str) -> Tensor:
-        return tau.mul_(variance(tau) >= least_variance(name).to(tau.device))
+        return tau if density == 1 else tau.mul_(variance(tau) >= least_variance(name).to(tau.device))
 
     @cache
     def eta(name: str) -> Tensor:

@@ -20,8 +20,9 @@ def model_stock(deltas: Deltas) -> Merged:
     """theta_0 + r · mean_t tau_t, r = T cos phi / (1 + (T−1) cos phi), cos phi the mean cosine of two tau_t.
 
     For each tensor separately. r is where the line from theta_0 to the mean is nearest to the centre around
-    which experts of one task lie: 0 if they are orthogonal, 1 if they are one. A zero tau_t is orthogonal to
-    all. Where the unit vectors cancel, r has no value, and the tensor stays theta_0 (mergekit).
+    which experts of one task lie: 0 if they are orthogonal, 1 if they are one, and below 0 if cos phi is. A
+    zero tau_t is orthogonal to all. Where the unit vectors cancel, r has no value, and the tensor stays
+    theta_0 (mergekit).
 
     Args:
         deltas: the task vectors tau_t.
