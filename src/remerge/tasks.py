@@ -134,19 +134,22 @@ def _rows(source: Any, indices: list[int], task: Task) -> list[Row]:
     )
 
 
-def _bytes(image: Any, source: str) -> Any:
-    """The file of an image, as `datasets` keeps it: its bytes, or their path.
+def _bytes(image: Any, source: str) -> bytes | None:
+    """The file of an image, as `datasets` keeps it: its bytes, or their path; None if it is missing.
 
     Raises:
-        UserError: files of a local source name images by path, whose changes nobody would notice.
+        UserError: it is no image, or files of a local source name images by path, whose changes nobody
+            would notice.
     """
-    if not isinstance(image, dict):
-        return image
-    if image.get("bytes") is not None or image.get("path") is None:
-        return image.get("bytes")
-    if Path(source).is_dir():
-        raise UserError(f"{source}: names images by path, as {image['path']}: save it with the images in it")
-    return Path(image["path"]).read_bytes()
+    kept = image if isinstance(image, dict) else {"path" if isinstance(image, str) else "bytes": image}
+    found, path = kept.get("bytes"), kept.get("path")
+    if found is None and path is not None:
+        if Path(source).is_dir() or isinstance(image, str):
+            raise UserError(f"{source}: names images by path, as {path}: save it with the images in it")
+        found = Path(path).read_bytes()
+    if not isinstance(found, bytes | None):
+        raise UserError(f"{source}: a {type(found).__name__} instead of an image: give the bytes of its file")
+    return found
 
 
 def pairs(
@@ -202,6 +205,9 @@ def _answer(task: Task, row: Row, speaks: bool) -> str | int:
     written = filled(task.target, row) if "{" in task.target else given(row[task.target], task.target)
     if not task.answers:
         return filled("{target}", {"target": written})
+    if str(written) == "-1" and "-1" not in map(str, task.labels or []):
+        # Public datasets mark so what nobody has labelled, such as the test splits of GLUE.
+        raise MissingError(f"{task.target} but -1")
     label = label_of(task, written)
     return filled(task.answers[label], row) if speaks else label
 
@@ -216,8 +222,11 @@ def label_of(task: Task, written: Any) -> int:
     if written in labels:
         return labels.index(written)
     words = [*map(str, labels)]
-    if isinstance(written, str) and words.count(written) == 1:
-        return words.index(written)
+    if isinstance(written, str):
+        # A column of numbers of which some are missing is often written 0.0, 1.0.
+        for text in (written, written.removesuffix(".0")):
+            if words.count(text) == 1:
+                return words.index(text)
     raise ValueError(f"label {written!r} has no answer: give one answer per label, in the same order")
 
 
