@@ -125,11 +125,9 @@ def _read_json(file: Path) -> list[dict[str, Any]]:
     for number, piece in enumerate(pieces):
         try:
             found = read(piece) if piece.strip() else []
-        except json.JSONDecodeError as error:
-            at = f"line {number + error.lineno}"
-            raise UserError(
-                f"{file}: incomplete or damaged in {at} ({error.msg}): correct the file"
-            ) from None
+        except ValueError as error:
+            at = f"line {number + getattr(error, 'lineno', 1)}"
+            raise UserError(f"{file}: incomplete or damaged in {at} ({error}): correct the file") from None
         rows += found if isinstance(found, list) else [found]
     if not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{file}: contains something else than objects: write one example per line")
