@@ -11,7 +11,15 @@ import pytest
 from remerge.config import Task
 from remerge.errors import UserError
 from remerge.records import Data
-from remerge.tasks import described, make_splits, pairs, read_split, write_split
+from remerge.tasks import (
+    described,
+    fixed_answers,
+    make_splits,
+    pairs,
+    read_split,
+    shuffled,
+    write_split,
+)
 
 ROWS = [{"sentence": f"number {i}", "label": i % 2, "idx": i} for i in range(50)]
 
@@ -206,6 +214,35 @@ def test_images_that_are_elsewhere_are_refused(tmp_path, as_text):
     shown = task(tmp_path, prompt=None, image="image", source=str(folder))
     with pytest.raises(UserError, match=r"local: names images by path, as .*x\.png: save it with the images"):
         make_splits("cola", shown, 0)
+
+
+def test_stand_ins_have_their_words_in_another_order_and_the_same_answer(tmp_path):
+    words = [f"w{i}" for i in range(30)]
+    row = {"q": " ".join(words), "more": {"text": [" ".join(words), "w"]}, "gold": {"text": " ".join(words)}}
+    asked = task(tmp_path, prompt="{q} {more[text]}", answers=[], target="{gold[text]}")
+    made = shuffled(row | {"n": 1}, asked, "0/cola/1")
+    assert made["gold"] == row["gold"] and made["n"] == 1
+    for text, own in ((made["q"], row["q"]), (made["more"]["text"][0], row["q"])):
+        assert text != own and sorted(text.split()) == sorted(words)
+
+
+def test_answers_with_fields_are_not_fixed(tmp_path):
+    assert fixed_answers(task(tmp_path, answers=["none", "{{x}}"])) == ["none", "{x}"]
+    assert fixed_answers(task(tmp_path, answers=["none", "{sentence}"])) == []
+
+
+@pytest.mark.parametrize("metric", ["rouge1", "accuracy"])
+def test_rouge_is_not_asked_of_letters_that_it_leaves_out(tmp_path, metric):
+    """Else the right answer in Russian would be worth 0."""
+    rows = [{**row, "label": ["кот спит", "a cat", "дом"][i % 3]} for i, row in enumerate(ROWS)]
+    for split in ("train", "dev"):
+        write(tmp_path, split, ".jsonl", rows)
+    asked = task(tmp_path, answers=[], metric=metric)
+    if metric == "accuracy":
+        make_splits("parity", asked, seed=0)
+    else:
+        with pytest.raises(UserError, match="ROUGE counts only letters from a to z, and most are others"):
+            make_splits("parity", asked, seed=0)
 
 
 def test_images_are_kept_as_their_files(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from remerge.files import DATA, check_folder, write_with
 from remerge.miniature import TASKS as MINIATURE
 from remerge.miniature import examples
 from remerge.records.data import Data, Examples
-from remerge.templates import MissingError, filled, given
+from remerge.templates import MissingError, columns, filled, given
 
 Kind = Literal["train", "validation", "test"]
 SPLITS: tuple[Kind, ...] = get_args(Kind)
@@ -78,8 +78,17 @@ def make_splits(name: str, task: Task, seed: int) -> Made:
         origin = getattr(task.splits, split)
         rows[split] = _rows(sources[origin], taken[split], task)
         where = f"tasks.{name}: split {origin!r} of {task.source}"
-        pairs(where, task, rows[split], speaks=True, numbers=taken[split])
+        asked = pairs(where, task, rows[split], speaks=True, numbers=taken[split])
+        if task.metric != "accuracy":
+            _check_letters(where, [str(answer) for _, answer in asked])
     return Made(rows, dropped)
+
+
+def _check_letters(where: str, answers: list[str]) -> None:
+    """Refuse answers of which ROUGE sees nothing: it leaves out all letters but a to z."""
+    letters = [letter for answer in answers for letter in answer if letter.isalpha()]
+    if 2 * sum(letter.isascii() for letter in letters) < len(letters):
+        raise UserError(f"{where}: ROUGE counts only letters from a to z, and most are others: use accuracy")
 
 
 def _whole(source: Any, task: Task) -> set[int]:
@@ -177,9 +186,9 @@ def pairs(
                 "out with missing: drop"
             ) from None
         except KeyError as missing:
-            columns = ", ".join(row)
+            known = ", ".join(row)
             raise UserError(
-                f"{where}: no column {missing} (its columns: {columns}): see prompt, answers and target"
+                f"{where}: no column {missing} (its columns: {known}): see prompt, answers and target"
             ) from None
         except (TypeError, ValueError) as error:
             raise UserError(
@@ -256,13 +265,25 @@ def described(name: str, task: Task, made: Made) -> Data:
     return Data(task=name, dropped=made.dropped, splits=splits)
 
 
+def fixed_answers(task: Task) -> list[str]:
+    """The answers in words; none if they are free, or contain fields, so that examples differ in them."""
+    return [] if any(map(columns, task.answers)) else [filled(answer, {}) for answer in task.answers]
+
+
 def shuffled(row: Row, task: Task, seed: str) -> Row:
     """An example with the words of each of its texts in another order, and the same answer."""
     draw = random.Random(seed)
-    texts = {
-        key: value.split() for key, value in row.items() if isinstance(value, str) and key != task.target
-    }
-    return row | {key: " ".join(draw.sample(words, len(words))) for key, words in texts.items()}
+    kept = columns(task.target) if "{" in task.target else {task.target}
+
+    def mixed(value: Any) -> Any:
+        if isinstance(value, str):
+            words = value.split()
+            return " ".join(draw.sample(words, len(words)))
+        if isinstance(value, dict):
+            return {key: mixed(inner) for key, inner in value.items()}
+        return [*map(mixed, value)] if isinstance(value, list) else value
+
+    return {key: value if key in kept else mixed(value) for key, value in row.items()}
 
 
 def write_split(path: Path, rows: list[Row]) -> None:
