@@ -26,6 +26,22 @@ TOKENIZERS = (
 """The files from which tokenizers are loaded; each tokenizer has at least one of them."""
 
 
+BEHIND_PADDING = (
+    "camembert",
+    "data2vec-text",
+    "ibert",
+    "longformer",
+    "luke",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+)
+"""The architectures that number positions from the padding token's number plus 1."""
+
+
 class Text:
     """A family that reads tokens."""
 
@@ -42,6 +58,8 @@ class Text:
             ) from None
         self.processor = _tokenizer(base)
         if positions := getattr(self.config, "max_position_embeddings", None):
+            if self.config.model_type in BEHIND_PADDING:
+                positions -= self.config.pad_token_id + 1
             self.processor.model_max_length = min(self.processor.model_max_length, positions)
 
     @property
