@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from remerge.config import Task
+from remerge.datafiles import columns_of
 from remerge.errors import UserError
 from remerge.records import Data
 from remerge.tasks import (
@@ -162,6 +163,14 @@ def test_a_line_that_is_no_example_gets_one_line(tmp_path, line, words):
     write(tmp_path, "dev", ".jsonl", ROWS)
     with pytest.raises(UserError, match=words):
         make_splits("parity", task(tmp_path), seed=0)
+
+
+def test_an_example_may_lack_a_column_that_others_have(tmp_path):
+    (tmp_path / "train.jsonl").write_text('{"sentence": "a"}\n\n{"sentence": "b", "label": 1}\n')
+    assert columns_of(tmp_path, "train") == ["sentence", "label"]
+    for unknown in ("[1]\n", "3\n", "", '{"sentence": "a"}\n{\n'):
+        (tmp_path / "train.jsonl").write_text(unknown)
+        assert columns_of(tmp_path, "train") is None
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".csv", ".parquet"])

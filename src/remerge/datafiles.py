@@ -6,6 +6,7 @@ import gzip
 import json
 import warnings
 import zlib
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
@@ -18,6 +19,9 @@ from remerge.errors import UserError
 
 READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
+LOOKED_AT = 1000
+"""The number of lines of a JSON file that show its columns."""
+
 
 def columns_of(folder: Path, split: str) -> list[str] | None:
     """The columns of a split of a local source, from its first lines; None if these do not show them."""
@@ -26,10 +30,23 @@ def columns_of(folder: Path, split: str) -> list[str] | None:
         if kind == "parquet":
             return list(pq.read_schema(file).names)
         with _opened(file) as lines:
-            first = lines.readline().decode("utf-8-sig")
-        found = next(csv.reader([first])) if kind == "csv" else json.loads(first)
-        return list(found) if kind == "csv" or isinstance(found, dict) else None
-    except (OSError, EOFError, zlib.error, ValueError, StopIteration, csv.Error, pa.ArrowException):
+            first = [line.decode("utf-8-sig") for line in islice(lines, 1 if kind == "csv" else LOOKED_AT)]
+        if kind == "csv":
+            return next(csv.reader(first))
+        # An example may lack a key that others have.
+        rows = [json.loads(line) for line in first if line.strip()]
+        found = [*dict.fromkeys(key for row in rows for key in row)]
+        return found if rows and all(isinstance(row, dict) for row in rows) else None
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        ValueError,
+        TypeError,
+        StopIteration,
+        csv.Error,
+        pa.ArrowException,
+    ):
         # The data stage says what is wrong with it.
         return None
 
