@@ -2,15 +2,25 @@
 
 import gzip
 import json
+import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from remerge.config import Task
+from remerge.datafiles import columns_of
 from remerge.errors import UserError
 from remerge.records import Data
-from remerge.tasks import described, make_splits, pairs, read_split, write_split
+from remerge.tasks import (
+    described,
+    fixed_answers,
+    make_splits,
+    pairs,
+    read_split,
+    shuffled,
+    write_split,
+)
 
 ROWS = [{"sentence": f"number {i}", "label": i % 2, "idx": i} for i in range(50)]
 
@@ -120,6 +130,71 @@ def test_templates_reach_into_columns_and_labels_may_be_words(tmp_path, monkeypa
     assert {answer for _, answer in pairs("here", free, rows, speaks=True)} == {"it is odd"}
 
 
+def test_texts_and_numbers_of_json_stay_as_they_are_written(tmp_path):
+    """Arrow's reader makes times of dates, and 7.0 of 7 beside 4.5."""
+    values = [[f"2020-01-{i + 1:02}", 7 if i % 2 else 4.5, "x" if i % 2 else i] for i in range(20)]
+    rows = [{"sentence": date, "label": number, "more": {"mixed": [mixed]}} for date, number, mixed in values]
+    lines = "".join(f"{json.dumps(row)}\r\n\r\n" for row in rows)
+    (tmp_path / "train.jsonl").write_bytes(b"\xef\xbb\xbf" + lines.encode())
+    (tmp_path / "dev.json").write_text(json.dumps(rows, indent=2))
+    sizes = {"train": 9, "validation": 2, "test": 20}
+    asked = task(tmp_path, prompt="{sentence} {more[mixed][0]}", answers=[], sizes=sizes)
+    made = make_splits("parity", asked, seed=1).rows
+    written = {(f"{date} {mixed}", str(number)) for date, number, mixed in values}
+    assert set(pairs("here", asked, made["test"], speaks=True)) == written
+    assert set(pairs("here", asked, made["train"], speaks=True)) < written
+    write_split(tmp_path / "kept.parquet", made["test"])
+    assert read_split(tmp_path / "kept.parquet") == made["test"]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"sentence": "a", "label": 1', r"train\.jsonl: incomplete or damaged in line 2 \("),
+        ('["a", 1]', r"train\.jsonl: contains something else than objects: write one example per line"),
+        ('{"sentence": "a", "label": ["b"]}', r"train\.jsonl: column 'label' cannot be kept \("),
+        (r'{"sentence": "\ud83d", "label": 1}', r"train\.jsonl: column 'sentence' cannot be kept \("),
+        ('{"sentence": "a", "label": -1}', "has nothing in label but -1: fill it, or leave"),
+        ('{"sentence": NaN, "label": 1}', "has nothing in sentence: fill it, or leave such examples out"),
+    ],
+)
+def test_a_line_that_is_no_example_gets_one_line(tmp_path, line, words):
+    (tmp_path / "train.jsonl").write_text('{"sentence": "a", "label": 1, "more": {}}\n' + f"{line}\n" * 40)
+    write(tmp_path, "dev", ".jsonl", ROWS)
+    with pytest.raises(UserError, match=words):
+        make_splits("parity", task(tmp_path), seed=0)
+
+
+def test_an_example_may_lack_a_column_that_others_have(tmp_path):
+    (tmp_path / "train.jsonl").write_text('{"sentence": "a"}\n\n{"sentence": "b", "label": 1}\n')
+    assert columns_of(tmp_path, "train") == ["sentence", "label"]
+    for unknown in ("[1]\n", "3\n", "", '{"sentence": "a"}\n{\n'):
+        (tmp_path / "train.jsonl").write_text(unknown)
+        assert columns_of(tmp_path, "train") is None
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv", ".parquet"])
+def test_a_file_that_takes_the_place_and_time_of_another_is_read_anew(tmp_path, monkeypatch, ending):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    write(tmp_path, "dev", ".jsonl", ROWS)
+    for text in ("before", "after"):
+        write(tmp_path, "train", ending, [{**row, "sentence": text} for row in ROWS])
+        os.utime(tmp_path / f"train{ending}", (1e9, 1e9))
+        made = make_splits("parity", task(tmp_path), seed=0).rows["train"]
+        assert {row["sentence"] for row in made} == {text}
+
+
+def test_examples_without_a_label_can_be_left_out(tmp_path):
+    labels = [[0, 1, -1, 1.0, None][i % 5] for i in range(50)]
+    write(tmp_path, "train", ".jsonl", [{"sentence": "x", "label": label} for label in labels])
+    asked = task(tmp_path, missing="drop", splits=dict.fromkeys(("train", "validation", "test"), "train"))
+    made = make_splits("parity", asked, seed=0)
+    assert made.dropped == 20
+    assert {row["label"] for rows in made.rows.values() for row in rows} == {"0", "1", "1.0"}
+    declared = task(tmp_path, labels=[-1, 1])
+    assert pairs("here", declared, [{"sentence": "x", "label": -1}], speaks=True) == [("odd? x :", "even")]
+
+
 def test_stratified_splits_keep_the_shares_of_the_labels(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     rows = [{"sentence": f"number {i}", "label": int(i % 4 == 0), "idx": i} for i in range(200)]
@@ -129,16 +204,18 @@ def test_stratified_splits_keep_the_shares_of_the_labels(tmp_path, monkeypatch):
     made = make_splits(
         "parity", task(tmp_path, splits=splits, sizes={"train": 150, "validation": 40}), seed=1
     ).rows
-    counts = {split: sum(row["label"] for row in made[split]) for split in ("train", "validation")}
+    counts = {split: sum(int(row["label"]) for row in made[split]) for split in ("train", "validation")}
     assert counts["validation"] == 10
     assert counts["train"] in (37, 38)
     assert not {r["idx"] for r in made["train"]} & {r["idx"] for r in made["validation"]}
 
 
-def test_images_that_are_elsewhere_are_refused(tmp_path):
+@pytest.mark.parametrize("as_text", [False, True])
+def test_images_that_are_elsewhere_are_refused(tmp_path, as_text):
     """Nobody would notice that they were replaced."""
     (tmp_path / "x.png").write_bytes(b"x")
-    line = json.dumps({"image": {"path": str(tmp_path / "x.png")}, "label": 0})
+    path = str(tmp_path / "x.png")
+    line = json.dumps({"image": path if as_text else {"path": path}, "label": 0})
     folder = tmp_path / "local"
     folder.mkdir()
     for split in ("train", "dev"):
@@ -146,6 +223,35 @@ def test_images_that_are_elsewhere_are_refused(tmp_path):
     shown = task(tmp_path, prompt=None, image="image", source=str(folder))
     with pytest.raises(UserError, match=r"local: names images by path, as .*x\.png: save it with the images"):
         make_splits("cola", shown, 0)
+
+
+def test_stand_ins_have_their_words_in_another_order_and_the_same_answer(tmp_path):
+    words = [f"w{i}" for i in range(30)]
+    row = {"q": " ".join(words), "more": {"text": [" ".join(words), "w"]}, "gold": {"text": " ".join(words)}}
+    asked = task(tmp_path, prompt="{q} {more[text]}", answers=[], target="{gold[text]}")
+    made = shuffled(row | {"n": 1}, asked, "0/cola/1")
+    assert made["gold"] == row["gold"] and made["n"] == 1
+    for text, own in ((made["q"], row["q"]), (made["more"]["text"][0], row["q"])):
+        assert text != own and sorted(text.split()) == sorted(words)
+
+
+def test_answers_with_fields_are_not_fixed(tmp_path):
+    assert fixed_answers(task(tmp_path, answers=["none", "{{x}}"])) == ["none", "{x}"]
+    assert fixed_answers(task(tmp_path, answers=["none", "{sentence}"])) == []
+
+
+@pytest.mark.parametrize("metric", ["rouge1", "accuracy"])
+def test_rouge_is_not_asked_of_letters_that_it_leaves_out(tmp_path, metric):
+    """Else the right answer in Russian would be worth 0."""
+    rows = [{**row, "label": ["кот спит", "a cat", "дом"][i % 3]} for i, row in enumerate(ROWS)]
+    for split in ("train", "dev"):
+        write(tmp_path, split, ".jsonl", rows)
+    asked = task(tmp_path, answers=[], metric=metric)
+    if metric == "accuracy":
+        make_splits("parity", asked, seed=0)
+    else:
+        with pytest.raises(UserError, match="ROUGE counts only letters from a to z, and most are others"):
+            make_splits("parity", asked, seed=0)
 
 
 def test_images_are_kept_as_their_files(tmp_path, monkeypatch):

@@ -6,7 +6,9 @@ import gzip
 import json
 import warnings
 import zlib
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -17,6 +19,9 @@ from remerge.errors import UserError
 
 READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
+LOOKED_AT = 1000
+"""The number of lines of a JSON file that show its columns."""
+
 
 def columns_of(folder: Path, split: str) -> list[str] | None:
     """The columns of a split of a local source, from its first lines; None if these do not show them."""
@@ -25,10 +30,23 @@ def columns_of(folder: Path, split: str) -> list[str] | None:
         if kind == "parquet":
             return list(pq.read_schema(file).names)
         with _opened(file) as lines:
-            first = lines.readline().decode("utf-8-sig")
-        found = next(csv.reader([first])) if kind == "csv" else json.loads(first)
-        return list(found) if kind == "csv" or isinstance(found, dict) else None
-    except (OSError, EOFError, zlib.error, ValueError, StopIteration, csv.Error, pa.ArrowException):
+            first = [line.decode("utf-8-sig") for line in islice(lines, 1 if kind == "csv" else LOOKED_AT)]
+        if kind == "csv":
+            return next(csv.reader(first))
+        # An example may lack a key that others have.
+        rows = [json.loads(line) for line in first if line.strip()]
+        found = [*dict.fromkeys(key for row in rows for key in row)]
+        return found if rows and all(isinstance(row, dict) for row in rows) else None
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        ValueError,
+        TypeError,
+        StopIteration,
+        csv.Error,
+        pa.ArrowException,
+    ):
         # The data stage says what is wrong with it.
         return None
 
@@ -68,17 +86,19 @@ def read_source(task: Task, split: str) -> Any:
 
 
 def _read_file(file: Path, kind: str, split: str) -> Any:
-    """The examples of a local file; the cells of a CSV file stay texts.
+    """The examples of a local file; the cells of a CSV file and the numbers of a JSON file stay texts.
 
     Raises:
         UserError: it is incomplete or damaged, or not UTF-8 text.
     """
-    from datasets import Features, Value, load_dataset
+    from datasets import Dataset, Features, Value, load_dataset
     from datasets.exceptions import DatasetsError
 
     how: dict[str, Any] = {}
     if kind != "parquet":
         _check_text(file)
+    if kind == "json":
+        return Dataset(_table(file, _read_json(file)))
     if kind == "csv" and (columns := columns_of(file.parent, split)):
         # Otherwise 007 becomes 7, the words NA and None become missing, and a column without a head row
         # names.
@@ -87,13 +107,79 @@ def _read_file(file: Path, kind: str, split: str) -> Any:
         texts = Features({column: Value("string") for column in columns if column})
         how = {"features": texts, "keep_default_na": False, "na_values": [""], "index_col": False}
     try:
-        with warnings.catch_warnings():
+        # A cache that outlives this would take a file with the name and time of another for it.
+        with TemporaryDirectory() as cache, warnings.catch_warnings():
             # A row with more cells than heads would lose its last ones.
             warnings.filterwarnings("error", "Length of header")
-            return load_dataset(kind, data_files={split: str(file)}, split=split, **how)
+            files = {split: str(file)}
+            return load_dataset(
+                kind, data_files=files, split=split, cache_dir=cache, keep_in_memory=True, **how
+            )
     except (DatasetsError, OSError, ValueError, RuntimeError, pa.ArrowException) as error:
         cause = " ".join(str(error.__cause__ or error).split())[:200]
         raise UserError(f"{file}: incomplete or damaged ({cause}): correct the file") from None
+
+
+def _read_json(file: Path) -> list[dict[str, Any]]:
+    """The objects of a file, which is an array, or has one on each line; numbers stay as they are written.
+
+    Arrow's own reader makes times of dates, and 7.0 of 7 in a column with 4.5.
+
+    Raises:
+        UserError: it is not JSON, or contains something else than objects.
+    """
+    # A missing number is written NaN.
+    read = json.JSONDecoder(
+        parse_int=str,
+        parse_float=str,
+        parse_constant=lambda name: None if name == "NaN" else name,
+        object_pairs_hook=_object,
+    ).decode
+    with _opened(file) as data:
+        text = data.read().decode("utf-8-sig")
+    rows: list[Any] = []
+    pieces = [text] if text.lstrip().startswith("[") else text.split("\n")
+    for number, piece in enumerate(pieces):
+        try:
+            found = read(piece) if piece.strip() else []
+        except ValueError as error:
+            at = f"line {number + getattr(error, 'lineno', 1)}"
+            raise UserError(f"{file}: incomplete or damaged in {at} ({error}): correct the file") from None
+        rows += found if isinstance(found, list) else [found]
+    if not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{file}: contains something else than objects: write one example per line")
+    return rows
+
+
+def _object(given: list[tuple[str, Any]]) -> dict[str, Any] | None:
+    """An object of its keys and values; None without any, as Arrow cannot store that.
+
+    Raises:
+        ValueError: a key is given twice.
+    """
+    found: dict[str, Any] = {}
+    for key, value in given:
+        if key in found:
+            raise ValueError(f"{key!r} is specified twice")
+        found[key] = value
+    return found or None
+
+
+def _table(file: Path, rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows as columns, of which each has one type.
+
+    Raises:
+        UserError: one has texts beside lists, or a text is half a character.
+    """
+    columns = {}
+    for column in dict.fromkeys(key for row in rows for key in row):
+        try:
+            columns[column] = pa.array([row.get(column) for row in rows])
+        except (pa.ArrowException, UnicodeEncodeError) as error:
+            raise UserError(
+                f"{file}: column {column!r} cannot be kept ({error}): write texts, or leave it out"
+            ) from None
+    return pa.table(columns)
 
 
 def _check_text(file: Path) -> None:

@@ -16,7 +16,7 @@ from remerge.files import DATA, check_folder, write_with
 from remerge.miniature import TASKS as MINIATURE
 from remerge.miniature import examples
 from remerge.records.data import Data, Examples
-from remerge.templates import MissingError, filled, given
+from remerge.templates import MissingError, columns, filled, given
 
 Kind = Literal["train", "validation", "test"]
 SPLITS: tuple[Kind, ...] = get_args(Kind)
@@ -78,8 +78,17 @@ def make_splits(name: str, task: Task, seed: int) -> Made:
         origin = getattr(task.splits, split)
         rows[split] = _rows(sources[origin], taken[split], task)
         where = f"tasks.{name}: split {origin!r} of {task.source}"
-        pairs(where, task, rows[split], speaks=True, numbers=taken[split])
+        asked = pairs(where, task, rows[split], speaks=True, numbers=taken[split])
+        if task.metric != "accuracy":
+            _check_letters(where, [str(answer) for _, answer in asked])
     return Made(rows, dropped)
+
+
+def _check_letters(where: str, answers: list[str]) -> None:
+    """Refuse answers of which ROUGE sees nothing: it leaves out all letters but a to z."""
+    letters = [letter for answer in answers for letter in answer if letter.isalpha()]
+    if 2 * sum(letter.isascii() for letter in letters) < len(letters):
+        raise UserError(f"{where}: ROUGE counts only letters from a to z, and most are others: use accuracy")
 
 
 def _whole(source: Any, task: Task) -> set[int]:
@@ -134,19 +143,22 @@ def _rows(source: Any, indices: list[int], task: Task) -> list[Row]:
     )
 
 
-def _bytes(image: Any, source: str) -> Any:
-    """The file of an image, as `datasets` keeps it: its bytes, or their path.
+def _bytes(image: Any, source: str) -> bytes | None:
+    """The file of an image, as `datasets` keeps it: its bytes, or their path; None if it is missing.
 
     Raises:
-        UserError: files of a local source name images by path, whose changes nobody would notice.
+        UserError: it is no image, or files of a local source name images by path, whose changes nobody
+            would notice.
     """
-    if not isinstance(image, dict):
-        return image
-    if image.get("bytes") is not None or image.get("path") is None:
-        return image.get("bytes")
-    if Path(source).is_dir():
-        raise UserError(f"{source}: names images by path, as {image['path']}: save it with the images in it")
-    return Path(image["path"]).read_bytes()
+    kept = image if isinstance(image, dict) else {"path" if isinstance(image, str) else "bytes": image}
+    found, path = kept.get("bytes"), kept.get("path")
+    if found is None and path is not None:
+        if Path(source).is_dir() or isinstance(image, str):
+            raise UserError(f"{source}: names images by path, as {path}: save it with the images in it")
+        found = Path(path).read_bytes()
+    if not isinstance(found, bytes | None):
+        raise UserError(f"{source}: a {type(found).__name__} instead of an image: give the bytes of its file")
+    return found
 
 
 def pairs(
@@ -174,9 +186,9 @@ def pairs(
                 "out with missing: drop"
             ) from None
         except KeyError as missing:
-            columns = ", ".join(row)
+            known = ", ".join(row)
             raise UserError(
-                f"{where}: no column {missing} (its columns: {columns}): see prompt, answers and target"
+                f"{where}: no column {missing} (its columns: {known}): see prompt, answers and target"
             ) from None
         except (TypeError, ValueError) as error:
             raise UserError(
@@ -202,6 +214,9 @@ def _answer(task: Task, row: Row, speaks: bool) -> str | int:
     written = filled(task.target, row) if "{" in task.target else given(row[task.target], task.target)
     if not task.answers:
         return filled("{target}", {"target": written})
+    if str(written) == "-1" and "-1" not in map(str, task.labels or []):
+        # Public datasets mark so what nobody has labelled, such as the test splits of GLUE.
+        raise MissingError(f"{task.target} but -1")
     label = label_of(task, written)
     return filled(task.answers[label], row) if speaks else label
 
@@ -216,8 +231,11 @@ def label_of(task: Task, written: Any) -> int:
     if written in labels:
         return labels.index(written)
     words = [*map(str, labels)]
-    if isinstance(written, str) and words.count(written) == 1:
-        return words.index(written)
+    if isinstance(written, str):
+        # A column of numbers of which some are missing is often written 0.0, 1.0.
+        for text in (written, written.removesuffix(".0")):
+            if words.count(text) == 1:
+                return words.index(text)
     raise ValueError(f"label {written!r} has no answer: give one answer per label, in the same order")
 
 
@@ -247,13 +265,25 @@ def described(name: str, task: Task, made: Made) -> Data:
     return Data(task=name, dropped=made.dropped, splits=splits)
 
 
+def fixed_answers(task: Task) -> list[str]:
+    """The answers in words; none if they are free, or contain fields, so that examples differ in them."""
+    return [] if any(map(columns, task.answers)) else [filled(answer, {}) for answer in task.answers]
+
+
 def shuffled(row: Row, task: Task, seed: str) -> Row:
     """An example with the words of each of its texts in another order, and the same answer."""
     draw = random.Random(seed)
-    texts = {
-        key: value.split() for key, value in row.items() if isinstance(value, str) and key != task.target
-    }
-    return row | {key: " ".join(draw.sample(words, len(words))) for key, words in texts.items()}
+    kept = columns(task.target) if "{" in task.target else {task.target}
+
+    def mixed(value: Any) -> Any:
+        if isinstance(value, str):
+            words = value.split()
+            return " ".join(draw.sample(words, len(words)))
+        if isinstance(value, dict):
+            return {key: mixed(inner) for key, inner in value.items()}
+        return [*map(mixed, value)] if isinstance(value, list) else value
+
+    return {key: value if key in kept else mixed(value) for key, value in row.items()}
 
 
 def write_split(path: Path, rows: list[Row]) -> None:

@@ -3,11 +3,12 @@
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, RobertaConfig, RobertaForMaskedLM
 
 from remerge.checkpoints.models import state_of
 from remerge.errors import UserError
 from remerge.families import Head, family
+from remerge.miniature.vocabulary import tokenizer as make_tokenizer
 
 CPU = torch.device("cpu")
 ANSWERS = {"cola": ["no", "yes"], "mnli": ["entailment", "neutral", "contradiction"]}
@@ -108,3 +109,24 @@ def test_wrong_heads(world, tmp_path):
     save_file({n: t.contiguous() for n, t in wide.items()}, tmp_path / "heads/cola.safetensors")
     with pytest.raises(UserError, match="give the head of an expert of this base"):
         classifier.equip(model, {"cola": Head(tmp_path, ANSWERS["cola"])})
+
+
+def test_positions_behind_the_padding_tokens_are_counted_from_there(tmp_path):
+    """A RoBERTa with embeddings for 24 positions reads 23 tokens if its padding token is number 0."""
+    words = make_tokenizer("llama")
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    marks = {"vocab_size": len(words), "pad_token_id": words.pad_token_id, "max_position_embeddings": 24}
+    RobertaForMaskedLM(RobertaConfig(**shape, **marks)).save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    classifier = family("classifier", tmp_path)
+    model = classifier.load(tmp_path, torch.float32, CPU)
+    classifier.equip(model, {"cola": Head(None, ANSWERS["cola"])})
+    examples = classifier.examples("cola", [("the cat sleeps near a house and " * 6, 1), ("a dog", 0)])
+    assert [len(e.prompt) for e in examples] == [23, 2]
+    assert classifier.logits(model, classifier.collate(examples, CPU)).isfinite().all()
+
+
+def test_a_prompt_without_tokens_is_refused(bases):
+    """Of padding alone, a decoder would judge any position."""
+    with pytest.raises(UserError, match="prompt '': no token for the model to read: write words into the"):
+        family("classifier", bases["llama"]).examples("cola", [*PAIRS, ("", 1)])

@@ -164,6 +164,25 @@ def test_images_of_any_size_are_cut_to_the_models(made):
     assert made.collate(wide, CPU).inputs["pixel_values"].shape == (2, 3, 8, 8)
 
 
+def test_a_photo_is_turned_as_its_camera_says(made):
+    """As `datasets` decodes it."""
+    file, turned, exif = BytesIO(), BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    shown = Image.open(BytesIO(picture(0)))
+    shown.save(file, "png", exif=exif)
+    shown.transpose(Image.Transpose.ROTATE_270).save(turned, "png")
+    pixels = made.collate(made.examples("digit", [(file.getvalue(), 0), (turned.getvalue(), 0)]), CPU)
+    assert torch.equal(*pixels.inputs["pixel_values"])
+
+
+def test_images_of_16_bits_per_pixel_are_refused(made):
+    """Pillow would make white of nearly every pixel."""
+    file = BytesIO()
+    Image.fromarray(np.full((8, 8), 8000, dtype=np.uint16)).save(file, "png")
+    with refused("an image cannot be decoded .its pixels are of type I;16, not of 8 bits per colour"):
+        made.collate(made.examples("digit", [(file.getvalue(), 0)]), CPU)
+
+
 @pytest.mark.parametrize("limit", [0, 2000, 2**31])
 def test_images_are_kept_up_to_a_limit(base, mixed, monkeypatch, limit):
     monkeypatch.setattr(clip, "REMEMBERED", limit)

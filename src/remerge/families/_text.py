@@ -26,6 +26,22 @@ TOKENIZERS = (
 """The files from which tokenizers are loaded; each tokenizer has at least one of them."""
 
 
+BEHIND_PADDING = (
+    "camembert",
+    "data2vec-text",
+    "ibert",
+    "longformer",
+    "luke",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+)
+"""The architectures that number positions from the padding token's number plus 1."""
+
+
 class Text:
     """A family that reads tokens."""
 
@@ -42,6 +58,8 @@ class Text:
             ) from None
         self.processor = _tokenizer(base)
         if positions := getattr(self.config, "max_position_embeddings", None):
+            if self.config.model_type in BEHIND_PADDING:
+                positions -= self.config.pad_token_id + 1
             self.processor.model_max_length = min(self.processor.model_max_length, positions)
 
     @property
@@ -188,37 +206,45 @@ class Text:
             model: the model that answers.
             examples: the prompts.
             left: whether to pad on the left, because the answer continues the prompt.
-            longest: the most tokens to decode, unless the longest gold answer has more.
+            longest: the most tokens to decode, unless the longest gold answer has more; fewer where the model
+                reads no more.
         """
         longest = max([longest, *(len(e.answer) for e in examples)])
+        # The last token is not read again, and an encoder's prompt takes no place in the decoder.
+        rooms = [min(longest, self.limit + 1 - (len(e.prompt) if left else 1)) for e in examples]
+        answers: dict[int, list[int]] = {}
+        with _nothing_else(model):
+            for room in set(rooms):
+                alike = [i for i, found in enumerate(rooms) if found == room]
+                for some in by_length([examples[i] for i in alike], ANSWERS_AT_ONCE):
+                    chunk = [alike[k] for k in some]
+                    said = self._decoded(model, [list(examples[i].prompt) for i in chunk], left, room)
+                    answers |= dict(zip(chunk, said, strict=True))
+        return [answers[i] for i in range(len(examples))]
+
+    def _decoded(self, model: Any, prompts: list[list[int]], left: bool, longest: int) -> list[list[int]]:
+        """The greedy answers of one batch."""
         limits = {"max_new_tokens": longest, "eos_token_id": self.eos, "pad_token_id": self.fill}
         start = getattr(model.config, "decoder_start_token_id", None)
         how = GenerationConfig(do_sample=False, decoder_start_token_id=start, **limits)  # type: ignore[no-untyped-call]
         device = next(model.parameters()).device
-        answers: dict[int, list[int]] = {}
-        decoder: Any = model
-        with _nothing_else(decoder):
-            for chunk in by_length(examples, ANSWERS_AT_ONCE):
-                prompts = [list(examples[i].prompt) for i in chunk]
-                width = max(map(len, prompts))
-                empty = [width - len(p) for p in prompts]
-                ids = [
-                    [self.fill] * e + p if left else p + [self.fill] * e
-                    for p, e in zip(prompts, empty, strict=True)
-                ]
-                seen = [
-                    [0] * e + [1] * len(p) if left else [1] * len(p) + [0] * e
-                    for p, e in zip(prompts, empty, strict=True)
-                ]
-                out = decoder.generate(
-                    torch.tensor(ids, device=device),
-                    attention_mask=torch.tensor(seen, device=device),
-                    generation_config=how,
-                )
-                # A decoder's output begins with the prompt, an encoder-decoder's with its start token.
-                for i, tokens in zip(chunk, out[:, width if left else 1 :].tolist(), strict=True):
-                    answers[i] = tokens[: tokens.index(self.eos) + 1] if self.eos in tokens else tokens
-        return [answers[i] for i in range(len(examples))]
+        width = max(map(len, prompts))
+        empty = [width - len(p) for p in prompts]
+        ids = [
+            [self.fill] * e + p if left else p + [self.fill] * e for p, e in zip(prompts, empty, strict=True)
+        ]
+        seen = [
+            [0] * e + [1] * len(p) if left else [1] * len(p) + [0] * e
+            for p, e in zip(prompts, empty, strict=True)
+        ]
+        out = model.generate(
+            torch.tensor(ids, device=device),
+            attention_mask=torch.tensor(seen, device=device),
+            generation_config=how,
+        )
+        # A decoder's output begins with the prompt, an encoder-decoder's with its start token.
+        said = out[:, width if left else 1 :].tolist()
+        return [tokens[: tokens.index(self.eos) + 1] if self.eos in tokens else tokens for tokens in said]
 
 
 @contextmanager

@@ -32,7 +32,8 @@ class CausalLM(Text):
         A prompt that is too long for the model loses its beginning.
 
         Raises:
-            UserError: the end of the prompt and the beginning of the answer share a token.
+            UserError: the end of the prompt and the beginning of the answer share a token, or the prompt has
+                no token, or none beside its answer.
         """
         prompts = self.tokens([prompt for prompt, _ in pairs])
         wholes = self.tokens([f"{prompt} {answer}" for prompt, answer in pairs])
@@ -43,7 +44,14 @@ class CausalLM(Text):
                     f"prompt {text[-40:]!r}: it shares a token with the answer: end it with a colon"
                 )
             answer = [*whole[len(prompt) :], self.eos]
-            made.append(Example(prompt[max(0, len(prompt) + len(answer) - self.limit) :], answer, task))
+            read = prompt[max(0, len(prompt) + len(answer) - self.limit) :]
+            if not read:
+                room = f"beside an answer of {len(answer)} tokens, " if prompt else ""
+                raise UserError(
+                    f"prompt {text[-40:]!r}: {room}no token is left for the model to read: "
+                    "write words into the prompt, or leave out such examples"
+                )
+            made.append(Example(read, answer, task))
         return made
 
     def collate(self, examples: Sequence[Example], device: torch.device, multiple: int = 1) -> Batch:

@@ -99,8 +99,15 @@ class Classifier(Text):
             save_file(tensors, folder / "heads" / f"{task}.safetensors")
 
     def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
-        """The tokens of the prompt, and the number of the class; a prompt that is too long loses its end."""
+        """The tokens of the prompt, and the number of the class; a prompt that is too long loses its end.
+
+        Raises:
+            UserError: a prompt has no token.
+        """
         prompts = self.processor([prompt for prompt, _ in pairs], truncation=self.limited).input_ids
+        if not all(prompts):
+            empty = pairs[prompts.index([])][0]
+            raise UserError(f"prompt {empty!r}: no token for the model to read: write words into the prompt")
         return [Example(prompt, [label], task) for prompt, (_, label) in zip(prompts, pairs, strict=True)]
 
     def labels(self, prompt: str, answers: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 # Not CLIPImageProcessor: if torchvision is installed, that is another class, with slightly different pixels.
@@ -27,13 +27,17 @@ def image_processor(folder: Path) -> CLIPImageProcessorPil:
 
 
 def decode(image: bytes) -> Image.Image:
-    """An image file's pixels, in three colours.
+    """An image file's pixels, in three colours, turned as its camera says.
 
     Raises:
-        UserError: the bytes are not a complete image.
+        UserError: the bytes are not a complete image, or have more than 8 bits per colour, of which Pillow
+            makes white.
     """
     try:
-        return Image.open(BytesIO(image)).convert("RGB")
+        opened = Image.open(BytesIO(image))
+        if opened.mode.startswith(("I", "F")):
+            raise ValueError(f"its pixels are of type {opened.mode}, not of 8 bits per colour")
+        return ImageOps.exif_transpose(opened).convert("RGB")
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise UserError(
             f"an image cannot be decoded ({error}): give the bytes of a PNG or JPEG file"

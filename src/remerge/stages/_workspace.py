@@ -22,7 +22,7 @@ from remerge.records import Score, Scores, Selection
 from remerge.stages._code import code
 from remerge.stages._models import Models
 from remerge.stages._paths import data_file, settings_of_data
-from remerge.tasks import Row, pairs, read_split, shuffled
+from remerge.tasks import Row, fixed_answers, pairs, read_split, shuffled
 
 
 class Workspace(Models):
@@ -63,7 +63,8 @@ class Workspace(Models):
         settings, speaks = self.config.task(task), self.config.base.speaks
         asked = pairs(str(file), settings, self.rows(task, split), speaks)
         examples = self.family.examples(task, asked)
-        labels = self.family.labels(asked[0][0], settings.answers) if settings.answers else None
+        answers = fixed_answers(settings)
+        labels = self.family.labels(asked[0][0], answers) if answers else None
         gold = [str(answer) for _, answer in asked]
         # Words and captions form the heads of image tasks.
         judged = (gold, settings.metric, settings.answers, settings.captions)

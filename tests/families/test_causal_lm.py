@@ -1,0 +1,61 @@
+"""Decoders at the ends of what they read: nothing before the answer, or no place left behind it."""
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from remerge.errors import UserError
+from remerge.families import family
+from remerge.measures.references import divergences, make_reference
+from remerge.measures.words import WordHead
+from remerge.miniature.vocabulary import tokenizer as make_tokenizer
+
+CPU = torch.device("cpu")
+LIMIT = 24
+LONG = "the cat sleeps near a house and " * 6
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory):
+    """A model with an embedding for each position, which fails beyond the last one."""
+    folder, words = tmp_path_factory.mktemp("gpt2"), make_tokenizer("llama")
+    shape = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": LIMIT, "bos_token_id": None}
+    marks = {"pad_token_id": words.pad_token_id, "eos_token_id": words.eos_token_id}
+    torch.manual_seed(0)
+    GPT2LMHeadModel(
+        GPT2Config(vocab_size=len(words), **shape, **marks, initializer_range=0.5)
+    ).save_pretrained(folder)
+    words.save_pretrained(folder)
+    found = family("causal_lm", folder)
+    return found, found.load(folder, torch.float32, CPU)
+
+
+def test_answers_end_where_the_model_reads_no_more(gpt2):
+    """Each as far as its own prompt leaves room, whatever else is in its batch."""
+    causal, model = gpt2
+    prompts = [f"{LONG} :", "every dog :", "a man and a woman sees the river near a man and a house :"]
+    examples = causal.examples("cola", [(prompt, "no") for prompt in prompts])
+    rooms = [min(16, LIMIT + 1 - len(e.prompt)) for e in examples]
+    assert rooms[0] == 3 and rooms[1] == 16 and 3 < rooms[2] < 16
+    said = causal.greedy(model, examples)
+    for example, room, answer in zip(examples, rooms, said, strict=True):
+        alone = torch.tensor([example.prompt])
+        out = model.generate(
+            alone, attention_mask=torch.ones_like(alone), do_sample=False, max_new_tokens=room
+        )
+        assert answer == out[0, len(example.prompt) :].tolist()
+    reference = make_reference(causal, model, examples, 3, WordHead((model.lm_head.weight, None)))
+    assert divergences(causal, model, reference, 3)["kl"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "words"),
+    [
+        ("", "no", "prompt '': no token is left for the model to read: write words into the prompt"),
+        ("a dog :", LONG, r"prompt 'a dog :': beside an answer of \d+ tokens, no token is left"),
+    ],
+)
+def test_a_model_that_would_read_nothing_is_not_asked(gpt2, prompt, answer, words):
+    """The first token of its answer would be judged where the padding of its batch ends."""
+    with pytest.raises(UserError, match=words):
+        gpt2[0].examples("cola", [("the cat sleeps :", "no"), (prompt, answer)])
