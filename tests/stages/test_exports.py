@@ -259,6 +259,7 @@ def test_a_linear_merge_of_adapters_is_one_adapter(world, adapters, model, base,
     close(state_of(found.merge_and_unload()), {**base, **merged}, atol=1e-5)
     config = json.loads((folder / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(Path("model").resolve())
+    assert config["task_type"] == "CAUSAL_LM"
     assert ModelCard.load(folder / "README.md").data.library_name == "peft"
 
 

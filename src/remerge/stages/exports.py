@@ -15,6 +15,7 @@ from remerge.deltas import Combined, LowRank, rounded
 from remerge.files import is_place, read_json, write_folder, write_json
 from remerge.folders.card import coefficient_table, markdown, model_card
 from remerge.folders.recipe import HINT, RECIPE, recipe_of
+from remerge.folders.starting import TASK_TYPES
 from remerge.records import Merge
 from remerge.stages._again import Again, again, coefficients_in
 from remerge.stages._bench import Bench
@@ -66,7 +67,8 @@ def run(config: Config, variant: str, subset: str) -> None:
         bench.space.family.save(model, folder)
         if lam is not None:
             file = folder / "adapter_config.json"
-            write_json(file, {**read_json(file), "base_model_name_or_path": base})
+            named = {"base_model_name_or_path": base, "task_type": _task_type(config)}
+            write_json(file, {**read_json(file), **named})
         if recipe:
             (folder / RECIPE).write_text(yaml.safe_dump(recipe, sort_keys=False))
         (folder / "README.md").write_text(card)
@@ -149,6 +151,12 @@ def _adapter(model: Any, factors: Mapping[str, LowRank]) -> nn.Module:
         layer.lora_B["default"].weight.copy_(stored.B)
     whole: nn.Module = adapted
     return whole
+
+
+def _task_type(config: Config) -> str | None:
+    """PEFT's name for what an adapter is for, where no task has a head of its own."""
+    known = (kind for kind, family in TASK_TYPES.items() if family == config.base.family)
+    return next(known, None) if config.base.speaks else None
 
 
 def _source(bench: Bench, model: str) -> str:
