@@ -20,7 +20,7 @@ class Again:
     """A merge of a benchmark to be made again.
 
     Attributes:
-        bench: of its tasks only, since no other task's head belongs to the merge.
+        bench: with the heads of its tasks only, since no other task's belongs to the merge.
         method: the merge method.
         settings: all its parameters.
         tasks: the tasks whose experts are merged, sorted.
@@ -67,7 +67,7 @@ def again(config: Config, variant: str, subset: str) -> Again:
             "models: set finetune.recipe to standard to export merges"
         )
     chosen, tasks = config.variant(variant), config.subset(subset)
-    bench = Bench(config.model_copy(update={"tasks": {task: config.tasks[task] for task in tasks}}))
+    bench = Bench(config, heads=tasks)
     method = find(chosen.method)
     settings = method.settings(bench.space.params(chosen, "subsets"))
     record = _recorded(config, variant, tasks)
