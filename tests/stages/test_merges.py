@@ -327,6 +327,9 @@ def test_a_grid_is_tuned_scales_by_rescaling_one_merge(bench):
         assert point["mean"] == pytest.approx(anp, rel=1e-4)
     merges.run(config, "ties@tuned", "2")
     assert records(config, "ties@tuned", 2)[0]["params"] == method.settings(found["chosen"])
+    # A merge is made again as it was scored, whatever is chosen meanwhile.
+    (config.folder / "selection/ties@tuned.json").unlink()
+    assert again(config, "ties@tuned", "cola+mnli").settings == method.settings(found["chosen"])
 
 
 def test_equal_merits_choose_the_first_of_the_grid(bench):

@@ -51,7 +51,9 @@ class Again:
 
 
 def again(config: Config, variant: str, subset: str) -> Again:
-    """Read the parts of one merge; coefficients come from its record, or are learned here if it has none.
+    """Read the parts of one merge; settings and coefficients come from its record if it has one.
+
+    Otherwise coefficients are learned here.
 
     Args:
         config: the benchmark.
@@ -69,8 +71,8 @@ def again(config: Config, variant: str, subset: str) -> Again:
     chosen, tasks = config.variant(variant), config.subset(subset)
     bench = Bench(config, heads=tasks)
     method = find(chosen.method)
-    settings = method.settings(bench.space.params(chosen, "subsets"))
     record = _recorded(config, variant, tasks)
+    settings = method.settings(record.params if record else bench.space.params(chosen, "subsets"))
     coefficients: Coefficients = {}
     if method.learned:
         coefficients = (
