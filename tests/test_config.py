@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from remerge import config as configuration
-from remerge import miniature
+from remerge import exhibits, miniature
 from remerge.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -180,7 +180,41 @@ def test_local_sources_are_relative_to_the_file(raw, tmp_path):
             lambda c: c["merge"].update(variants=[{"task_arithmetic": {"scale": {"cola": 1}}}]),
             ["scale", "no number for expert mnli"],
         ),
+        (
+            lambda c: c["merge"].update(variants=[{"task_arithmetic": {"scale": [0.5] * 4}}]),
+            ["scale: 4 numbers for 2 experts"],
+        ),
+        (
+            lambda c: c["merge"].update(variants=[{"ties": {"density": {"tune": [0.1, 0.2, 0.1]}}}]),
+            ["ties@tuned: density: 0.1 is given twice: leave one out"],
+        ),
+        (
+            lambda c: (
+                c["merge"].update(variants=[{"slerp": {"t": {"tune": [0.3, 0.7]}}}]),
+                c["plans"]["subsets"].update(tune_on=["cola+mnli+sst2"]),
+            ),
+            ["plans.subsets.tune_on: slerp@tuned can make none of these"],
+        ),
+        (
+            lambda c: (
+                c["merge"].update(variants=["average", "divmerge"]),
+                c["plans"].update(negation={"variants": ["average", "divmerge"]}),
+            ),
+            ["plans.negation: divmerge can make none of its merges: leave it out"],
+        ),
+        (lambda c: c["plans"]["subsets"].update(sizes=[]), ["plans.subsets.sizes", "at least 1 item"]),
         (lambda c: c.update(rules=["./x.smk"]), ["rules: x is not a variant"]),
+        (lambda c: c.update(rules=["./average.smk"]), ["rules: average is the name of a method"]),
+        *(
+            (
+                lambda c, given=given: (
+                    c.update(rules=["./x.smk"]),
+                    c["merge"].update(variants=["x"][bool(given[0]) :] + given[0], defaults=given[1]),
+                ),
+                ["merge.variants: a rule of your own makes x, which takes no parameters"],
+            )
+            for given in (([{"x": {"seeds": 2}}], {}), ([{"x": {"y": 1}}], {}), ([], {"x": {"y": 1}}))
+        ),
         (lambda c: c["tasks"]["cola"].update(prompt="{sentence"), ["tasks.cola", "a template is wrong"]),
         (lambda c: c.update(device="gpu"), ["device", "gpu"]),
         (lambda c: c.update(container="./no.sif"), ["container: ./no.sif is missing", "docker://"]),
@@ -217,6 +251,31 @@ def test_the_grid_is_every_combination_in_order(raw):
     assert variant.name == "ties@tuned"
     assert config.grid(variant) == [{"density": d, "scale": s} for d in (0.1, 0.2) for s in (1, 2)]
     assert config.params(variant)["scope"] == "tensor"
+
+
+def test_parameters_are_chosen_on_merges_that_the_method_can_make(raw):
+    grids = {"slerp": {"t": {"tune": [0.3, 0.7]}}, "ties": {"density": {"tune": [0.1, 0.2]}}}
+    raw["merge"]["variants"] = [{method: grid} for method, grid in grids.items()]
+    raw["plans"]["subsets"] = {"sizes": [2, 3]}
+    for named, expected in (([], ["mrpc+sst2"]), (["cola+mnli+sst2", "cola+mnli"], ["cola+mnli"])):
+        raw["plans"]["subsets"]["tune_on"] = named
+        config = configuration.validate(raw, Path("x.yaml"))
+        configuration.check(config)
+        slerp, ties = (config.tuning(variant, "subsets") for variant in config.merge.variants)
+        assert [case.name for case in slerp] == expected
+        assert [case.name for case in ties] == (named or ["mnli+mrpc+sst2"])
+        assert exhibits.known()["validation"].applies(config)
+    # What was chosen on other merges is not compared.
+    alone = config.merge.model_copy(update={"variants": config.merge.variants[:1]})
+    assert not exhibits.known()["validation"].applies(config.model_copy(update={"merge": alone}))
+
+
+def test_numbers_for_each_expert_need_only_fit_the_merges_that_are_made(raw):
+    raw["merge"]["variants"] = [
+        {"task_arithmetic": {"scale": scale}} for scale in ([0.5, 0.4], {"cola": 0.5, "mnli": 0.4})
+    ]
+    raw["plans"]["subsets"] = {"only": ["cola+mnli"]}
+    configuration.check(configuration.validate(raw, Path("x.yaml")))
 
 
 def test_grids_of_one_method_have_names_of_their_own(raw):

@@ -91,7 +91,7 @@ def batch_of(config: Config, name: str) -> Batch:
 
 def _work_of_choice(config: Config, plan: str, variant: Variant) -> list[int]:
     """The cost of each trial of a choice, in merged experts and judging tasks; a search is one piece."""
-    cases = config.planned[plan].tuning(config.cases(plan))
+    cases = config.tuning(variant, plan)
     work = [len(case.tasks) + len(case.judged) for case in cases for _ in range(config.trials(variant))]
     return [sum(work)] if config.is_searched(variant) else work
 

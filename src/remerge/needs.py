@@ -233,7 +233,7 @@ class Needs:
         config = self.config
         cases = {plan: config.cases(plan) for plan in config.planned}
         for plan, variant in batch.choices:
-            yield from ((variant, case) for case in config.planned[plan].tuning(cases[plan]))
+            yield from ((variant, case) for case in config.tuning(variant, plan))
         groups = {variant.name: config.groups(variant) for variant, _ in batch.merges}
         for variant, group in batch.merges:
             plan = groups[variant.name][group]

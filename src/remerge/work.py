@@ -195,7 +195,7 @@ class Jobs:
         tried = dict[tuple[str, str], set[str]]()
         for plan, variant, part in choices:
             work += self._chosen(plan, variant, part)
-            tried[plan, variant.name] = {case.name for case in self._tuning(plan)}
+            tried[plan, variant.name] = {case.name for case in config.tuning(variant, plan)}
         groups = {variant.name: config.groups(variant) for variant, _, _ in merges}
         for variant, group, part in merges:
             plan = groups[variant.name][group]
@@ -211,7 +211,8 @@ class Jobs:
         config, points = self.config, self.config.grid(variant)
         searched = config.is_searched(variant)
         tried = points[:1] * config.tune.trials if searched else points
-        every = [(case, self._used(variant, point, case)) for case in self._tuning(plan) for point in tried]
+        cases = config.tuning(variant, plan)
+        every = [(case, self._used(variant, point, case)) for case in cases for point in tried]
         trials = apart = every[part]
         if not searched:
             # Points that are the same for a case's number of experts are tried once.
@@ -228,10 +229,6 @@ class Jobs:
         compared = Counter([*own, *(controls if plan == "negation" else ())])
         work += self._scored(compared, "validation")
         return work + Work({Unit("merge", "average", 1): len(own)}) + self._experts(variant, cases)
-
-    def _tuning(self, plan: str) -> Sequence[Case]:
-        """The merges that tune parameters for a plan."""
-        return self.config.planned[plan].tuning(self.config.cases(plan))
 
     def _merged(self, variant: Variant, cases: Sequence[Case], tried: Collection[str] = ()) -> Work:
         """Merges of a group; if parameters are not yet chosen, the slowest are assumed.

@@ -1,5 +1,7 @@
 """Which merges plans make, who judges them, and what they call better."""
 
+from itertools import permutations
+
 import pytest
 from pydantic import ValidationError
 
@@ -60,6 +62,10 @@ def test_the_merit_of_subsets_is_anp():
     case = Case("a+b", {"a": 1, "b": 1}, ("a", "b"))
     unmerged = Unmerged(own={"a": 0.8, "b": 0.5}.__getitem__, base=lambda task: 0.0)
     assert Subsets().merit(case, {"a": 0.4, "b": 0.5}, unmerged) == pytest.approx(75)
+    # Settings that are as good in another order are equal, and the first is chosen.
+    case, alike = Case("a+b+c", dict.fromkeys("abc", 1), ("a", "b", "c")), Unmerged(lambda _: 1, lambda _: 0)
+    scores = (dict(zip("abc", values, strict=True)) for values in permutations((0.1, 0.2, 0.3)))
+    assert len({Subsets().merit(case, some, alike) for some in scores}) == 1
 
 
 def test_negation_forgets_its_task_and_keeps_95_percent_of_the_controls():
@@ -72,6 +78,9 @@ def test_negation_forgets_its_task_and_keeps_95_percent_of_the_controls():
         return Negation().merit(case, {"cola": target, "mnli": mnli, "rte": rte}, unmerged)
 
     assert merit(0.1, 0.5, 0.48) > merit(0.3, 0.5, 0.5) > merit(0.0, 0.5, 0.47) > merit(0.0, 0.5, 0.1)
+    # Of a control on which the base is never right, nothing can be lost.
+    unmerged = Unmerged(own=lambda task: 1.0, base={"mnli": 0.5, "rte": 0.0}.__getitem__)
+    assert merit(0.1, 0.5, 0.0) > merit(0.3, 0.5, 0.0) > merit(0.0, 0.4, 0.0)
 
 
 def test_an_analogy_is_judged_on_its_fourth_task():

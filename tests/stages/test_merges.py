@@ -31,6 +31,7 @@ from remerge.records import Divergences, Selection
 from remerge.stages import _code, data, experts, merges, references, selection, share, statistics
 from remerge.stages import base as base_stage
 from remerge.stages import divergences as divergences_stage
+from remerge.stages._again import again
 from remerge.stages._bench import Bench
 from remerge.stages._workspace import Workspace
 
@@ -238,6 +239,8 @@ def test_stand_ins_replace_so_many_of_a_task_s_own_inputs(bench):
         merges.run(config, variant.name, "3")
         found[variant.name] = str(records(config, variant.name, 3)[0]["coefficients"])
     assert len(set(found.values())) == 3
+    # Another subset, which was not scored: its tasks' stand-ins are of the whole benchmark.
+    assert again(config, config.merge.variants[1].name, "cola+sst2").coefficients.keys() == {"cola", "sst2"}
 
 
 def test_finished_merges_are_recalled_and_changed_ones_are_not(bench):
@@ -324,6 +327,9 @@ def test_a_grid_is_tuned_scales_by_rescaling_one_merge(bench):
         assert point["mean"] == pytest.approx(anp, rel=1e-4)
     merges.run(config, "ties@tuned", "2")
     assert records(config, "ties@tuned", 2)[0]["params"] == method.settings(found["chosen"])
+    # A merge is made again as it was scored, whatever is chosen meanwhile.
+    (config.folder / "selection/ties@tuned.json").unlink()
+    assert again(config, "ties@tuned", "cola+mnli").settings == method.settings(found["chosen"])
 
 
 def test_equal_merits_choose_the_first_of_the_grid(bench):
@@ -593,6 +599,9 @@ def test_a_point_that_diverges_loses_and_if_all_do_it_is_said(bench, monkeypatch
     record = Selection.read(bench.folder, plan="subsets", variant="divmerge")
     assert record.chosen == {"learning_rate": 0.01} and record.params["learning_rate"] == 0.01
     assert record.diverged == [{"learning_rate": 0.1}] and len(record.grid) == 1
+    rates = (0.01,)
+    with pytest.raises(UserError, match=r"divmerge, merge of cola\+mnli: coefficients diverge: step 2 of 2"):
+        merges.run(bench, "divmerge", "2")
 
 
 @pytest.mark.parametrize("over", ["none", "ties", "drm_h", "knots", "tsv_m", "dare"])

@@ -136,7 +136,7 @@ def read_for(batch):
 
 def chosen_from(plan, variant):
     """The files for a choice: those of the merges on which it is tuned."""
-    tasks = tasks_of(CONFIG.planned[plan].tuning(CONFIG.cases(plan)))
+    tasks = tasks_of(CONFIG.tuning(variant, plan))
     validation = noted(*expand(f"{B}/data/{{task}}/validation.parquet", task=tasks))
     return [*experts_of(tasks), *validation, *needed_by(variant, tasks)]
 

@@ -152,6 +152,10 @@ class Config(Section):
             return False
         if variant.name in self.external:
             return name == "subsets"
+        return self._can_make(variant, cases)
+
+    def _can_make(self, variant: Variant, cases: list[Case]) -> bool:
+        """Whether a variant's method can make all of some merges."""
         known = self.methods[variant.method]
         if known.experts is not None and any(len(case.signs) != known.experts for case in cases):
             return False
@@ -183,6 +187,12 @@ class Config(Section):
     def chosen_for(self, variant: Variant) -> list[str]:
         """The plans for which a variant's parameters are chosen on validation scores, for each separately."""
         return list(dict.fromkeys(self.groups(variant).values())) if self.is_tuned(variant) else []
+
+    def tuning(self, variant: Variant, plan: str) -> list[Case]:
+        """The merges on which a variant's parameters are chosen for a plan, of those that it can make."""
+        groups = self.groups(variant)
+        made = {group: cases for group, cases in self.cases(plan).items() if groups.get(group) == plan}
+        return [case for case in self.planned[plan].tuning(made) if self._can_make(variant, [case])]
 
     @property
     def stand_ins(self) -> list[str]:
@@ -271,24 +281,43 @@ class Config(Section):
                 self.cases(name)
             except ValueError as error:
                 raise ValueError(f"plans.{name}: {error}") from None
-        names = [variant.name for variant in self.merge.variants]
-        for plan in self.planned.values():
-            for variant in plan.variants or []:
-                if variant not in names:
-                    raise ValueError(f"plans: {unknown('variant', variant, names)}")
         methods = [*self.methods, *self.external]
         for method in [*(variant.method for variant in self.merge.variants), *self.merge.defaults]:
             if method not in methods:
                 raise ValueError(f"merge: {unknown('method', method, methods)}")
+        self._must_be_written_by_name()
+        self._must_be_made()
         self._must_differ()
         if "shuffled" in self.stand_ins and any(task.image for task in self.tasks.values()):
             raise ValueError("merge.variants: an image has no words to shuffle: write stand_ins: other")
-        for external in self.external:
-            if external not in names:
-                raise ValueError(
-                    f"rules: {external} is not a variant: list it in merge.variants, or leave the file out"
-                )
         return self
+
+    def _must_be_written_by_name(self) -> None:
+        """Refuse rules of the user that make no variant, or one with parameters, which only methods have."""
+        names = [variant.name for variant in self.merge.variants]
+        for rule in self.external:
+            if rule in self.methods:
+                raise ValueError(f"rules: {rule} is the name of a method: rename the file")
+            for variant in self.merge.variants:
+                if variant.method == rule and (variant.name != rule or self.params(variant)):
+                    raise ValueError(
+                        f"merge.variants: a rule of your own makes {rule}, which takes no parameters and no "
+                        "seeds: write the name alone"
+                    )
+            if rule not in names:
+                raise ValueError(
+                    f"rules: {rule} is not a variant: list it in merge.variants, or leave the file out"
+                )
+
+    def _must_be_made(self) -> None:
+        """Refuse plans that name unknown variants, or variants that make none of their merges."""
+        known = {variant.name: variant for variant in self.merge.variants}
+        for name, plan in self.planned.items():
+            for variant in plan.variants or []:
+                if variant not in known:
+                    raise ValueError(f"plans.{name}: {unknown('variant', variant, [*known])}")
+                if name not in self.groups(known[variant]).values():
+                    raise ValueError(f"plans.{name}: {variant} can make none of its merges: leave it out")
 
     def _must_differ(self) -> None:
         """Refuse variants that tables and figures would take for one another, or for an unmerged model."""

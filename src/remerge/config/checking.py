@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from remerge.config.benchmark import Config
-from remerge.config.sections import Task
+from remerge.config.sections import Task, Variant
 from remerge.errors import UserError
 from remerge.files import DATA, MODEL, check_folder, is_place, read_json
 from remerge.templates import columns
@@ -100,9 +100,9 @@ def _check_methods(config: Config) -> None:
     for variant in config.merge.variants:
         if variant.name in config.external:
             continue
-        method = find(variant.method)
+        method, sample = find(variant.method), _sample(config, variant)
         for point in config.grid(variant):
-            _try(method, method.settings({**config.params(variant), **point}), config)
+            _try(method, method.settings({**config.params(variant), **point}), sample)
         if variant.seeds > 1 and not (method.learned or "seed" in method.parameters):
             raise UserError(f"merge.variants: {variant.name} has nothing random in it: leave seeds out")
         if not config.groups(variant):
@@ -111,6 +111,11 @@ def _check_methods(config: Config) -> None:
                 f"it merges {experts} experts and no plan has such merges" if experts else "no plan names it"
             )
             raise UserError(f"merge.variants: {variant.name} makes no merges, since {why}: leave it out")
+        for plan in config.chosen_for(variant):
+            if not config.tuning(variant, plan):
+                raise UserError(
+                    f"plans.{plan}.tune_on: {variant.name} can make none of these: name one that it can"
+                )
     made = {plan for variant in config.merge.variants for plan in config.groups(variant).values()}
     for plan in config.planned:
         if plan not in made:
@@ -119,8 +124,17 @@ def _check_methods(config: Config) -> None:
             )
 
 
-def _try(method: "Method", settings: dict[str, Any], config: Config) -> None:
-    """Merge a few numbers by a method, which refuses parameters that do not fit together."""
+def _sample(config: Config, variant: Variant) -> list[tuple[str, ...]]:
+    """The experts of some of a variant's merges: of the smallest, and of the largest with each expert."""
+    every = [case for group, plan in config.groups(variant).items() for case in config.cases(plan)[group]]
+    every += [case for plan in config.chosen_for(variant) for case in config.tuning(variant, plan)]
+    every.sort(key=lambda case: len(case.tasks))
+    largest = {task: case for case in every for task in case.tasks}
+    return [*dict.fromkeys(case.tasks for case in (*every[:1], *largest.values()))]
+
+
+def _try(method: "Method", settings: dict[str, Any], merges: list[tuple[str, ...]]) -> None:
+    """Merge a few numbers by a method, which refuses parameters that do not fit together or the merges."""
     import torch
 
     from remerge.deltas import Deltas
@@ -130,10 +144,10 @@ def _try(method: "Method", settings: dict[str, Any], config: Config) -> None:
         return
     generator = torch.Generator().manual_seed(0)
     base = {"layer.weight": torch.randn(8, 6, generator=generator)}
-    experts = sorted(config.tasks)[: method.needs.experts]
-    states = {e: {n: torch.randn(t.shape, generator=generator) for n, t in base.items()} for e in experts}
-    for _ in method.function(Deltas(base, states), **settings):
-        pass
+    for experts in merges:
+        states = {e: {n: torch.randn(t.shape, generator=generator) for n, t in base.items()} for e in experts}
+        for _ in method.function(Deltas(base, states), **settings):
+            pass
 
 
 def _check_columns(name: str, task: Task) -> None:

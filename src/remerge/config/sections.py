@@ -337,8 +337,11 @@ class Merge(Section):
                         f"{variant.name}: {key}: {TUNE} takes a list of values: write [0.1, 0.2]"
                     )
                 points *= len(values)
-            if points > MOST_POINTS:
-                raise ValueError(f"{variant.name}: {points:,} settings to choose from: tune fewer")
+                if points > MOST_POINTS:
+                    raise ValueError(f"{variant.name}: {points:,} settings to choose from: tune fewer")
+                twice = next((value for k, value in enumerate(values) if value in values[:k]), None)
+                if twice is not None:
+                    raise ValueError(f"{variant.name}: {key}: {twice} is given twice: leave one out")
         return self
 
 

@@ -31,7 +31,11 @@ class Negation(Plan):
         return {"negation": found}
 
     def merit(self, case: Case, scores: Scores, unmerged: Unmerged) -> float:
-        """The amount forgotten if every control keeps 95% of the base's score; else their shortfall."""
+        """The amount forgotten if every control keeps 95% of the base's score; else their shortfall.
+
+        A control on which the base scores 0 has nothing to lose.
+        """
         (target,) = case.tasks
-        kept = min(scores[c] / max(unmerged.base(c), 1e-9) for c in case.judged if c != target)
+        before = {control: unmerged.base(control) for control in case.judged if control != target}
+        kept = min(scores[c] / base if base else 1.0 for c, base in before.items())
         return -scores[target] if kept >= KEPT else kept - 2

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from math import comb
 from random import Random
+from statistics import fmean
 from typing import Literal
 
 from pydantic import Field
@@ -18,7 +19,9 @@ class Subsets(Plan):
     """Subsets of the tasks, merged by size."""
 
     sizes: list[Number] | None = Field(
-        None, description="sizes of the subsets; default: from 2 to the number of tasks"
+        None,
+        min_length=1,
+        description="sizes of the subsets; default: from 2 to the number of tasks",
     )
     at_most: Number | None = Field(
         None, description="number of subsets per size, drawn by the seed (DRM, Figure 2: 10); default: all"
@@ -30,8 +33,8 @@ class Subsets(Plan):
     )
     tune_on: list[str] = Field(
         [],
-        description="the merges on which parameters are tuned, as task+task; default: the largest one, the "
-        "last if there are several",
+        description="the merges on which parameters are tuned, as task+task, each of those that a method can "
+        "make; default: the largest one that it makes, the last if there are several",
     )
 
     def cases(self, tasks: Sequence[str], seed: int) -> dict[str, list[Case]]:
@@ -57,7 +60,7 @@ class Subsets(Plan):
 
     def merit(self, case: Case, scores: Scores, unmerged: Unmerged) -> float:
         """ANP: 100 times the mean share of the experts' own scores."""
-        return 100 * sum(scores[t] / unmerged.own(t) for t in case.tasks) / len(case.tasks)
+        return 100 * fmean(scores[task] / unmerged.own(task) for task in case.tasks)
 
     def _drawn(self, tasks: list[str], size: int, seed: int) -> list[tuple[str, ...]]:
         if size > len(tasks):

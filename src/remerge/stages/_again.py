@@ -20,7 +20,7 @@ class Again:
     """A merge of a benchmark to be made again.
 
     Attributes:
-        bench: of its tasks only, since no other task's head belongs to the merge.
+        bench: with the heads of its tasks only, since no other task's belongs to the merge.
         method: the merge method.
         settings: all its parameters.
         tasks: the tasks whose experts are merged, sorted.
@@ -51,7 +51,9 @@ class Again:
 
 
 def again(config: Config, variant: str, subset: str) -> Again:
-    """Read the parts of one merge; coefficients come from its record, or are learned here if it has none.
+    """Read the parts of one merge; settings and coefficients come from its record if it has one.
+
+    Otherwise coefficients are learned here.
 
     Args:
         config: the benchmark.
@@ -67,10 +69,10 @@ def again(config: Config, variant: str, subset: str) -> Again:
             "models: set finetune.recipe to standard to export merges"
         )
     chosen, tasks = config.variant(variant), config.subset(subset)
-    bench = Bench(config.model_copy(update={"tasks": {task: config.tasks[task] for task in tasks}}))
+    bench = Bench(config, heads=tasks)
     method = find(chosen.method)
-    settings = method.settings(bench.space.params(chosen, "subsets"))
     record = _recorded(config, variant, tasks)
+    settings = method.settings(record.params if record else bench.space.params(chosen, "subsets"))
     coefficients: Coefficients = {}
     if method.learned:
         coefficients = (

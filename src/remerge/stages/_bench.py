@@ -43,8 +43,10 @@ class Made:
 class Bench(Loaded):
     """What is loaded, with the examples: learns and makes merges, and scores them."""
 
-    def __init__(self, config: Config, space: Workspace | None = None) -> None:
-        super().__init__(config, space)
+    def __init__(
+        self, config: Config, space: Workspace | None = None, heads: Sequence[str] | None = None
+    ) -> None:
+        super().__init__(config, space, heads)
         self._references: dict[tuple[str, str], Reference] = {}
         self._made: dict[str, Made] = {}
 

@@ -24,10 +24,19 @@ HOST = torch.device("cpu")
 
 
 class Loaded:
-    """Base and experts in memory, and the one module that merges are written into."""
+    """Base and experts in memory, and the one module that merges are written into.
 
-    def __init__(self, config: Config, space: Workspace | None = None) -> None:
+    Args:
+        config: the benchmark's configuration.
+        space: its workspace, if there is one.
+        heads: the tasks whose heads the module has, where its family has heads; by default, all.
+    """
+
+    def __init__(
+        self, config: Config, space: Workspace | None = None, heads: Sequence[str] | None = None
+    ) -> None:
         self.config, self.space = config, space or Workspace(config)
+        self._heads = heads or [*config.tasks]
         self._experts: dict[str, Mapping[str, Value]] = {}
         self.base: dict[str, Tensor] = {}
         self._vectors: tuple[tuple[str, ...], dict[str, Tau]] | None = None
@@ -35,8 +44,8 @@ class Loaded:
 
     @cached_property
     def model(self) -> nn.Module:
-        """The module that each merge is written into, with every task's head."""
-        return self.space.load("base", list(self.config.tasks))
+        """The module that each merge is written into, with the heads of tasks."""
+        return self.space.load("base", self._heads)
 
     @cached_property
     def parameters(self) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from remerge import records
 from remerge.config import Config, Variant, digest
 from remerge.contents import of_model
-from remerge.errors import UserError
+from remerge.errors import Diverged, UserError
 from remerge.files import write_text
 from remerge.journal import Journal
 from remerge.learn import Fit, evenly
@@ -97,7 +97,10 @@ class _Own:
         """Merge and score."""
         settings = self.seeded(seed)
         self.bench.load(self.method, settings, case)
-        merge = self.bench.make(self.method, settings, case, seed)
+        try:
+            merge = self.bench.make(self.method, settings, case, seed)
+        except Diverged as error:
+            raise UserError(f"{self.variant.name}, merge of {case.name}: {error}") from None
         fit = merge.fit
         params = used_settings(self.method, settings, len(case.tasks))
         if self.method.learned:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from statistics import fmean
 from typing import Any, TypeVar
 
 from pydantic import FiniteFloat
@@ -54,7 +55,7 @@ class _Trials:
         config = bench.config
         self.bench, self.variant, self.method = bench, variant, find(variant.method)
         self.plan, self.name = config.planned[plan], plan
-        self.cases = self.plan.tuning(config.cases(plan))
+        self.cases = config.tuning(variant, plan)
         self.points = config.grid(variant)
         self.settings = [self.method.settings({**config.params(variant), **point}) for point in self.points]
         self.unmerged = bench.unmerged("validation")
@@ -86,7 +87,7 @@ class _Trials:
             merits = [self._tried(case, k) for case in self.cases]
             found |= {(case.name, k): merit for case, merit in zip(self.cases, merits, strict=True)}
             told = [merit for merit in merits if merit is not None]
-            search.tell(trial, sum(told) / len(told) if len(told) == len(merits) else None)
+            search.tell(trial, fmean(told) if len(told) == len(merits) else None)
         return found
 
     def _bar(self, trials: Collection[Trial]) -> "tqdm[Trial]":
@@ -122,7 +123,7 @@ class _Trials:
             point, tried = self.points[k], {case.name: merits[case.name, k] for case in self.cases}
             told = {name: merit for name, merit in tried.items() if merit is not None}
             if len(told) == len(tried):
-                grid.append(Point(params=point, validation=told, mean=sum(told.values()) / len(told)))
+                grid.append(Point(params=point, validation=told, mean=fmean(told.values())))
             else:
                 diverged.append(point)
         if not grid:

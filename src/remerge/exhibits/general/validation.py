@@ -24,8 +24,10 @@ def applies(config: Config) -> bool:
     """Whether a method is tuned on subsets that are merged."""
     cases = config.cases("subsets")
     made = {case.name for group in cases.values() for case in group}
-    return made >= {case.name for case in config.planned["subsets"].tuning(cases)} and any(
-        "subsets" in config.chosen_for(variant) for variant in config.merge.variants
+    tried = config.planned["subsets"].tuning(cases)
+    return made >= {case.name for case in tried} and any(
+        "subsets" in config.chosen_for(variant) and config.tuning(variant, "subsets") == tried
+        for variant in config.merge.variants
     )
 
 
@@ -34,10 +36,14 @@ def build(run: Run) -> Table:
     merges = [merge for v in run.variants for size in run.sizes for merge in run.merges(v.name, size)]
     rows: list[Row] = []
     subsets: dict[str, None] = {}
+    config = run.config
+    tried = config.planned["subsets"].tuning(config.cases("subsets"))
     for variant, record in run.selections():
-        chosen = [m for m in merges if m.variant == variant.name and m.case in record.subsets]
-        if record.plan != "subsets" or not chosen:
+        if record.plan != "subsets":
             continue
+        if config.tuning(config.variant(variant.name), "subsets") != tried:
+            continue  # what was chosen on other merges is not compared
+        chosen = [m for m in merges if m.variant == variant.name and m.case in record.subsets]
         subsets |= dict.fromkeys(record.subsets)
         test = _mean(chosen)
         others = [
