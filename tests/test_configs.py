@@ -6,6 +6,7 @@ That each loads, with methods and parameters, is tested in test_config.py.
 from pathlib import Path
 
 import pytest
+import yaml
 from projects import planned
 
 from remerge import config as configuration
@@ -97,6 +98,12 @@ def test_a_whole_run_is_planned_offline(path, tmp_path):
     merges = sum(count for rule, count in counts.items() if rule.startswith("merge_"))
     assert merges == len(batches(config))
     assert not (tmp_path / "results").exists()
+
+
+def test_the_multitask_model_is_missing_where_the_readme_says():
+    without = [path for path in CONFIGS if not configuration.load(path).finetune.multitask]
+    built = [path.stem for path in without if "include" in yaml.safe_load(path.read_text())]
+    assert {path.stem for path in without} - {*built} == {"divmerge-generation", "own"}
 
 
 @pytest.mark.parametrize("name", WORDS)

@@ -2,7 +2,10 @@
 
 import importlib
 import json
+import os
+import signal
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -157,6 +160,15 @@ def test_help_lists_every_command_in_its_group(capsys):
     assert all(f"\n  {name} " in stages for name in ("base", "data", "experts", "merges", "report"))
     assert all(f"\n  {name} " in reference for name in ("exhibits", "schema", "completion"))
     assert max(map(len, "\n".join([yours, stages, reference]).splitlines())) <= 80
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "remerge", "schema"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
 
 def test_a_commands_usage_names_the_program(capsys):

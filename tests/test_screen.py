@@ -35,6 +35,7 @@ def test_what_is_done_and_how_long_the_rest_takes(config, project):
     screen = Screen(config, stream, clock)
     assert screen.total == 8  # two variants, three pairs and a triple each
     screen.start(COUNTS)
+    assert stream.getvalue() == "seconds: 6 steps, 8 merges\n"
     screen.begin(1, "base")
     clock.now = 4.0
     screen.end(1)

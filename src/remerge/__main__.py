@@ -8,6 +8,7 @@ import argparse
 import ast
 import importlib
 import os
+import signal
 import sys
 import textwrap
 from collections.abc import Callable
@@ -30,7 +31,7 @@ TYPES: dict[str, type] = {"str": str, "int": int, "Path": Path}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; the exit status is 0, or 2 for wrong input, or 130 when interrupted."""
+    """Run one command; the exit status is 0, or 2 for wrong input, 130 if interrupted, 141 if not read."""
     # Idle OpenMP threads must sleep instead of spinning, or parallel jobs starve each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     parser = _commands().parser
@@ -40,9 +41,15 @@ def main(arguments: list[str] | None = None) -> int:
     parsed.more = more
     try:
         handler: Handler = parsed.handler
-        return handler(parsed) or 0
+        status = handler(parsed) or 0
+        sys.stdout.flush()
+        return status
     except UserError as error:
         return _refused(str(error))
+    except BrokenPipeError:
+        # The reader has enough of the output, as `head` does: nothing of the rest is flushed at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
         # A folder that cannot be written, or a file that cannot be read; without a name it is our own
         # mistake.

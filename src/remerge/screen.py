@@ -66,7 +66,8 @@ class Screen:
             if rule not in ("all", "total"):
                 self.planned[stage_of(rule)] += count
         self.began, self.before = self.clock(), self.merges()
-        self.say(f"{self.config.benchmark}: {self.planned.total()} steps, {self.total} merges")
+        steps, merges = _many(self.planned.total(), "step"), _many(self.total, "merge")
+        self.say(f"{self.config.benchmark}: {steps}, {merges}")
         threading.Thread(target=self._tick, daemon=True).start()
 
     def begin(self, job: int, rule: str) -> None:
@@ -170,6 +171,11 @@ def _lines(journal: Path) -> int:
             return sum(1 for _ in file)
     except OSError:
         return 0
+
+
+def _many(count: int, noun: str) -> str:
+    """A number of things."""
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _spoken(seconds: float) -> str:

@@ -106,6 +106,9 @@ def test_a_benchmark_makes_the_exhibits_of_its_own_paper_under_their_numbers(
 
 def test_the_list_in_the_documents_is_of_today() -> None:
     configs = [configuration.load(file) for file in sorted((ROOT / "config").glob("*.yaml"))]
+    titles = [line.split(" | ")[1] for line in listing(configs[:1]).splitlines() if line.startswith("| [")]
+    assert "Merges of n experts" in titles and not any("{" in title for title in titles)
+    assert "compare` of  |" not in listing(configs[:1])
     assert (ROOT / "docs/exhibits.md").read_text() == listing(configs) + "\n", (
         "run: remerge exhibits config/*.yaml > docs/exhibits.md"
     )

@@ -1,6 +1,7 @@
 """The exhibits as markdown, with the benchmarks that produce each and the count of published numbers."""
 
 import csv
+import re
 from collections.abc import Sequence
 
 from remerge import exhibits
@@ -37,9 +38,11 @@ def _row(exhibit: exhibits.Exhibit, configs: Sequence[Config]) -> str:
         if exhibit.applies([config] if exhibit.folder == exhibits.COMPARE else config)
     ]
     link = f"[`{exhibit.name}`](../src/remerge/exhibits/{exhibit.file.relative_to(exhibits.FOLDER)})"
-    where = "`remerge compare` of " if exhibit.folder == exhibits.COMPARE else ""
+    where = "`remerge compare` of " if applies and exhibit.folder == exhibits.COMPARE else ""
     many = "every benchmark" if len(applies) == len(configs) else ", ".join(applies)
-    return f"| {link} | {exhibit.title} | {where}{many} | {_beside(exhibit, applies)} |"
+    # A number that a run fills in is n here.
+    title = re.sub(r"\{\w+\}", "n", exhibit.title)
+    return f"| {link} | {title} | {where}{many} | {_beside(exhibit, applies)} |"
 
 
 def _beside(exhibit: exhibits.Exhibit, benchmarks: Sequence[str]) -> str:
