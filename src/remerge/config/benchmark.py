@@ -280,6 +280,10 @@ class Config(Section):
         for method in [*(variant.method for variant in self.merge.variants), *self.merge.defaults]:
             if method not in methods:
                 raise ValueError(f"merge: {unknown('method', method, methods)}")
+        for external in {*self.merge.defaults} & {*self.external} - {*self.methods}:
+            raise ValueError(
+                f"merge.defaults.{external}: a rule of yours makes it, and reads none: leave it out"
+            )
         self._must_differ()
         if "shuffled" in self.stand_ins and any(task.image for task in self.tasks.values()):
             raise ValueError("merge.variants: an image has no words to shuffle: write stand_ins: other")
