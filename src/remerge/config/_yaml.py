@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -30,7 +30,6 @@ YAML 1.1 also takes yes and on for switches, 010 for 8, 1:30 for 90, 1_0 for 10,
 class _Loader(yaml.SafeLoader):
     """The safe loader, with bounded depth, no key twice in a mapping, and texts as they are written."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
     depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -50,6 +49,7 @@ class _Loader(yaml.SafeLoader):
         super().flatten_mapping(node)
 
 
+_Loader.yaml_implicit_resolvers = {}
 for _kind, _written, _first in PLAIN:
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(rf"({_written})\Z"), _first)
 

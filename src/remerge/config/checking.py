@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +100,8 @@ def _check_methods(config: Config) -> None:
     from remerge.methods import find
 
     # Those of methods that no variant uses, too: a file that includes this one may use them.
-    for name, params in config.merge.defaults.items():
+    defaults: Mapping[str, Mapping[str, Any]] = config.merge.defaults
+    for name, params in defaults.items():
         for key, value in params.items():
             for one in value[TUNE] if is_tuned(value) else [value]:
                 find(name).must_take(key, one)
