@@ -129,9 +129,9 @@ def _cells(file: Path, **options: Any) -> Any:
     import pandas as pd
 
     # Otherwise 007 becomes 7, the words NA and None missing, and a column without a head row names.
-    as_written = {"dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False}
+    options |= {"dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False}
     with _opened(file) as data:
-        return pd.read_csv(data, **as_written, **options)
+        return pd.read_csv(data, **options)
 
 
 def _read_json(file: Path) -> list[dict[str, Any]]:
