@@ -168,6 +168,28 @@ def test_local_sources_are_relative_to_the_file(raw, tmp_path):
         ),
         (lambda c: c["merge"]["defaults"].update(tise={}), ["unknown method 'tise'", "ties"]),
         (lambda c: c["merge"]["defaults"].update(ties={"density": 3}), ["density must be"]),
+        (lambda c: c["merge"]["defaults"].update(karcher={"steps": 3}), ["karcher: unknown parameter steps"]),
+        (lambda c: c["merge"]["defaults"].update(dare={"rate": {"tune": []}}), ["defaults.dare: rate: tune"]),
+        (
+            lambda c: (c.update(rules=["./x.smk"]), c["merge"]["defaults"].update(x={"density": 1})),
+            ["merge.defaults.x", "leave it out"],
+        ),
+        *(
+            (
+                lambda c, family=family: c["base"].update(
+                    source="miniature", family=family, miniature={"architecture": "deberta"}
+                ),
+                [f"base: miniature.architecture: {family} does not read a deberta: give {word}"],
+            )
+            for family, word in (("causal_lm", "qwen2 or llama"), ("seq2seq", "t5"), ("clip", "another"))
+        ),
+        *(
+            (
+                lambda c, heads=heads: c["base"].update(source="miniature", miniature={"heads": heads}),
+                ["base: miniature.hidden: 128 is no even multiple"],
+            )
+            for heads in (3, 128)
+        ),
         (
             lambda c: c["merge"].update(variants=[{"ties": {"density": {"tune": [0.1, 3]}}}]),
             ["density must be", "not 3"],
@@ -209,11 +231,11 @@ def test_local_sources_are_relative_to_the_file(raw, tmp_path):
             (
                 lambda c, given=given: (
                     c.update(rules=["./x.smk"]),
-                    c["merge"].update(variants=["x"][bool(given[0]) :] + given[0], defaults=given[1]),
+                    c["merge"].update(variants=[{"x": given}]),
                 ),
                 ["merge.variants: a rule of your own makes x, which takes no parameters"],
             )
-            for given in (([{"x": {"seeds": 2}}], {}), ([{"x": {"y": 1}}], {}), ([], {"x": {"y": 1}}))
+            for given in ({"seeds": 2}, {"y": 1})
         ),
         (lambda c: c["tasks"]["cola"].update(prompt="{sentence"), ["tasks.cola", "a template is wrong"]),
         (lambda c: c.update(device="gpu"), ["device", "gpu"]),
@@ -235,6 +257,35 @@ def test_files_that_are_no_configuration(tmp_path):
             path.write_text(text)
         with pytest.raises(UserError, match=word):
             configuration.load(path)
+
+
+def test_words_are_read_as_they_are_written(tmp_path):
+    """YAML 1.1 makes True of yes, 8 of 010, 90 of 1:30, 10 of 1_0, and a date of 2020-01-01."""
+    words = ["yes", "no", "010", "0x10", "1:30", "1_0", "2020-01-01", "On"]
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        f"include: {ROOT}/config/demo.yaml\ntasks:\n  sst2:\n    labels: [{', '.join(words)}, 7]\n"
+        f"    answers: [{', '.join(words)}, seven]\nfinetune: {{learning_rate: 1e-4, multitask: no}}"
+    )
+    config = configuration.load(path)
+    assert config.tasks["sst2"].labels == [*words, 7]
+    assert config.tasks["sst2"].answers == [*words, "seven"]
+    assert (config.finetune.learning_rate, config.finetune.multitask) == (1e-4, False)
+    path.write_text(configuration.dump(config))
+    assert configuration.load(path).tasks["sst2"] == config.tasks["sst2"]
+
+
+def test_results_on_another_disk(raw, tmp_path, monkeypatch):
+    """The configuration beside the results names the same local folders where these are a link."""
+    (tmp_path / "elsewhere/deep/results").mkdir(parents=True)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path("results").symlink_to("../elsewhere/deep/results")
+    raw["base"]["source"] = "./base"
+    config = configuration.validate(raw, Path("my.yaml"))
+    config.folder.mkdir()
+    (config.folder / "config.yaml").write_text(configuration.dump(config))
+    assert configuration.load(config.folder / "config.yaml") == config
 
 
 def test_scales_of_both_signs_are_two_variants_of_one_rule(raw):

@@ -1,11 +1,12 @@
 """Atomic writes."""
 
 import errno
+import os
 
 import pytest
 
 from remerge.errors import UserError
-from remerge.files import read_json, write_json, write_text, write_with
+from remerge.files import read_json, write_folder, write_json, write_text, write_with
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -31,3 +32,19 @@ def test_json_round_trip_and_what_is_wrong_with_a_file(tmp_path):
         read_json(path)
     with pytest.raises(UserError, match="is missing"):
         read_json(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("mask", [0o077, 0o002])
+def test_a_file_is_for_whom_the_user_s_mask_says(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        write_text(tmp_path / "record", "x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "record").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_the_longest_name(tmp_path):
+    write_text(tmp_path / ("é" * 125 + ".json"), "x")
+    write_folder(tmp_path / ("x" * 255), lambda folder: None)
+    assert len([*tmp_path.iterdir()]) == 2

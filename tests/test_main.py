@@ -217,6 +217,13 @@ def test_a_shell_completes_commands_options_and_files(tmp_path, capsys):
         assert "methods" in capsys.readouterr().out
 
 
+def test_a_locale_without_our_letters():
+    """Files are UTF-8 whatever the locale; what a terminal cannot show is shown by its number."""
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": ""}
+    done = subprocess.run([sys.executable, "-m", "remerge", "--help"], env=plain, capture_output=True)
+    assert done.returncode == 0 and rb"command \u2026" in done.stdout, done.stderr
+
+
 def test_data_that_are_not_there(world, capsys):
     raw = yaml.safe_load(world.read_text())
     raw["tasks"]["cola"]["source"] = "./nowhere"

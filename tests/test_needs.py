@@ -52,6 +52,20 @@ def test_a_file_that_is_cut_short_is_named(tmp_path: Path) -> None:
         headers.weights(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        ('{"weight_map": {"a": "../one.safetensors"}}', "is not a safetensors file beside it"),
+        ('{"weight_map": {}}', "no weight_map"),
+        ("[" * 100_000, "is not JSON"),
+    ],
+)
+def test_an_index_that_cannot_be_followed(tmp_path: Path, index: str, words: str) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(UserError, match=words):
+        headers.weights(str(tmp_path))
+
+
 def test_a_size_is_that_of_the_files_then_what_is_said_then_a_billion() -> None:
     demo = released("demo")
     stored = sum(n for n, _ in headers.weights(demo.base.source).values())

@@ -12,6 +12,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable
+from io import TextIOWrapper
 from pathlib import Path
 
 from remerge import commands, devices
@@ -34,6 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status is 0, or 2 for wrong input, 130 if interrupted, 141 if not read."""
     # Idle OpenMP threads must sleep instead of spinning, or parallel jobs starve each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if isinstance(sys.stdout, TextIOWrapper):
+        # As on standard error: a letter that the terminal does not have stops nothing.
+        sys.stdout.reconfigure(errors="backslashreplace")
     parser = _commands().parser
     parsed, more = parser.parse_known_args(_with_the_name(sys.argv[1:] if arguments is None else arguments))
     if more and parsed.handler not in (commands.run, commands.demo):
@@ -129,7 +133,7 @@ def _signature(file: Path) -> tuple[str, dict[str, type]]:
     """
     found = next(
         node
-        for node in ast.parse(file.read_text()).body
+        for node in ast.parse(file.read_bytes()).body
         if isinstance(node, ast.FunctionDef) and node.name == "run"
     )
     arguments = {a.arg: TYPES[ast.unparse(a.annotation)] for a in found.args.args[1:] if a.annotation}

@@ -1,7 +1,6 @@
 """The sources of a task's examples: files as people have them, or a dataset on the hub."""
 
 import codecs
-import csv
 import gzip
 import json
 import warnings
@@ -29,24 +28,15 @@ def columns_of(folder: Path, split: str) -> list[str] | None:
     try:
         if kind == "parquet":
             return list(pq.read_schema(file).names)
-        with _opened(file) as lines:
-            first = [line.decode("utf-8-sig") for line in islice(lines, 1 if kind == "csv" else LOOKED_AT)]
         if kind == "csv":
-            return next(csv.reader(first))
+            return _heads(file)
+        with _opened(file) as lines:
+            first = [line.decode("utf-8-sig") for line in islice(lines, LOOKED_AT)]
         # An example may lack a key that others have.
         rows = [json.loads(line) for line in first if line.strip()]
         found = [*dict.fromkeys(key for row in rows for key in row)]
         return found if rows and all(isinstance(row, dict) for row in rows) else None
-    except (
-        OSError,
-        EOFError,
-        zlib.error,
-        ValueError,
-        TypeError,
-        StopIteration,
-        csv.Error,
-        pa.ArrowException,
-    ):
+    except (OSError, EOFError, zlib.error, ValueError, TypeError, RecursionError, pa.ArrowException):
         # The data stage says what is wrong with it.
         return None
 
@@ -65,7 +55,7 @@ def read_source(task: Task, split: str) -> Any:
     folder = Path(task.source)
     try:
         if folder.is_dir():
-            found = _read_file(*_split_file(folder, split), split)
+            found = _read_file(*_split_file(folder, split))
         else:
             found = load_dataset(
                 task.source,
@@ -85,39 +75,63 @@ def read_source(task: Task, split: str) -> Any:
     return found
 
 
-def _read_file(file: Path, kind: str, split: str) -> Any:
+def _read_file(file: Path, kind: str) -> Any:
     """The examples of a local file; the cells of a CSV file and the numbers of a JSON file stay texts.
 
     Raises:
         UserError: it is incomplete or damaged, or not UTF-8 text.
     """
-    from datasets import Dataset, Features, Value, load_dataset
+    from datasets import Dataset, load_dataset
     from datasets.exceptions import DatasetsError
 
-    how: dict[str, Any] = {}
     if kind != "parquet":
         _check_text(file)
     if kind == "json":
         return Dataset(_table(file, _read_json(file)))
-    if kind == "csv" and (columns := columns_of(file.parent, split)):
-        # Otherwise 007 becomes 7, the words NA and None become missing, and a column without a head row
-        # names.
-        if twice := [column for column in columns if column and columns.count(column) > 1]:
-            raise UserError(f"{file}: two columns have the name {twice[0]!r}: rename one")
-        texts = Features({column: Value("string") for column in columns if column})
-        how = {"features": texts, "keep_default_na": False, "na_values": [""], "index_col": False}
     try:
+        if kind == "csv":
+            return Dataset(_read_csv(file))
         # A cache that outlives this would take a file with the name and time of another for it.
-        with TemporaryDirectory() as cache, warnings.catch_warnings():
-            # A row with more cells than heads would lose its last ones.
-            warnings.filterwarnings("error", "Length of header")
-            files = {split: str(file)}
+        with TemporaryDirectory() as cache:
             return load_dataset(
-                kind, data_files=files, split=split, cache_dir=cache, keep_in_memory=True, **how
+                kind, data_files=str(file), split="train", cache_dir=cache, keep_in_memory=True
             )
-    except (DatasetsError, OSError, ValueError, RuntimeError, pa.ArrowException) as error:
+    except (DatasetsError, OSError, ValueError, RuntimeError, Warning, pa.ArrowException) as error:
         cause = " ".join(str(error.__cause__ or error).split())[:200]
         raise UserError(f"{file}: incomplete or damaged ({cause}): correct the file") from None
+
+
+def _read_csv(file: Path) -> pa.Table:
+    """The columns of a CSV file that have a name, as texts.
+
+    Raises:
+        UserError: two have one name.
+        ValueError, Warning: a row has more cells than heads, or a quotation has no end.
+    """
+    heads = _heads(file)
+    if twice := [head for head in heads if head and heads.count(head) > 1]:
+        raise UserError(f"{file}: two columns have the name {twice[0]!r}: rename one")
+    with warnings.catch_warnings():
+        # A row with more cells than heads would lose its last ones.
+        warnings.filterwarnings("error", "Length of header")
+        cells = _cells(file, header=0, names=[head or place for place, head in enumerate(heads)])
+    return pa.table({h: pa.array(cells[h], pa.string(), from_pandas=True) for h in heads if h})
+
+
+def _heads(file: Path) -> list[str]:
+    """The names of a CSV file's columns, empty ones included."""
+    first = _cells(file, header=None, nrows=1).iloc[0]
+    return [head if isinstance(head, str) else "" for head in first]
+
+
+def _cells(file: Path, **options: Any) -> Any:
+    """The cells of a CSV file as texts, of which empty ones are missing."""
+    import pandas as pd
+
+    # Otherwise 007 becomes 7, the words NA and None missing, and a column without a head row names.
+    options |= {"dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False}
+    with _opened(file) as data:
+        return pd.read_csv(data, **options)
 
 
 def _read_json(file: Path) -> list[dict[str, Any]]:
@@ -142,7 +156,7 @@ def _read_json(file: Path) -> list[dict[str, Any]]:
     for number, piece in enumerate(pieces):
         try:
             found = read(piece) if piece.strip() else []
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             at = f"line {number + getattr(error, 'lineno', 1)}"
             raise UserError(f"{file}: incomplete or damaged in {at} ({error}): correct the file") from None
         rows += found if isinstance(found, list) else [found]

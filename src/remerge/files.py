@@ -45,7 +45,8 @@ def check_folder(key: str, source: str, remedy: str) -> None:
 
 
 def _partial(path: Path) -> str:
-    return f"{PARTIAL}{socket.gethostname()}~{os.getpid()}~{path.name}."
+    # Of a long name only the beginning, as a file system limits the whole.
+    return f"{PARTIAL}{socket.gethostname()}~{os.getpid()}~{path.name[:40]}."
 
 
 @contextmanager
@@ -74,14 +75,12 @@ def write_with(path: Path, write: Callable[[Path], None]) -> None:
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_partial(path), suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
+        # Not by `tempfile`, whose files are for one user alone: the user's own mask says for whom ours are.
+        temporary = path.with_name(f"{_partial(path)}{os.urandom(4).hex()}{path.suffix}")
         try:
             write(temporary)
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
-            temporary.chmod(0o644)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -1,14 +1,14 @@
 """The number of weights of a model, from the headers of its files, without loading any."""
 
-import json
 import math
 from functools import cache
 from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
+from safetensors import SafetensorError, safe_open
 
 from remerge.errors import UserError
-from remerge.files import is_place
+from remerge.files import is_place, read_settings
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 """The floating-point dtypes, by their names in headers."""
@@ -31,14 +31,35 @@ def weights(source: str, revision: str | None = None) -> dict[str, tuple[int, st
     found: dict[str, tuple[int, str]] = {}
     for file in _files(source, revision):
         try:
-            with file.open("rb") as opened:
-                header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
-            for name, tensor in header.items():
-                if (dtype := tensor.get("dtype")) in FLOATS:
-                    found[name] = math.prod(tensor["shape"]), dtype
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError):
-            raise UserError(f"{file}: incomplete or damaged: download or save it again") from None
+            with safe_open(file, framework="numpy") as opened:
+                tensors = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+                sizes = {n: (math.prod(t.get_shape()), t.get_dtype()) for n, t in tensors.items()}
+        except (SafetensorError, OSError) as error:
+            raise damaged(file, error) from None
+        found |= {name: (size, dtype) for name, (size, dtype) in sizes.items() if dtype in FLOATS}
     return found
+
+
+def damaged(file: Path, error: Exception) -> UserError:
+    """The error about a file of weights that cannot be read."""
+    return UserError(f"{file}: incomplete or damaged ({error}): download or save it again")
+
+
+def shards(index: Path) -> dict[str, str]:
+    """The file of each tensor, by an index.
+
+    Raises:
+        UserError: it is not an index, or leads out of its folder.
+    """
+    places = read_settings(index).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise UserError(f"{index}: no weight_map: download or save it again")
+    for place in places.values():
+        if not isinstance(place, str) or Path(place).name != place or not place.endswith(".safetensors"):
+            raise UserError(
+                f"{index}: {place!r} is not a safetensors file beside it: download or save it again"
+            )
+    return {str(name): str(place) for name, place in places.items()}
 
 
 def _files(source: str, revision: str | None) -> list[Path]:
@@ -47,11 +68,8 @@ def _files(source: str, revision: str | None) -> list[Path]:
         if file := _file(source, revision, name):
             return [file]
     index = _file(source, revision, INDEX)
-    try:
-        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values())) if index else []
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{index}: no weight_map: download or save it again") from None
-    files = [_file(source, revision, str(name)) for name in names]
+    names = sorted(set(shards(index).values())) if index else []
+    files = [_file(source, revision, name) for name in names]
     return [file for file in files if file] if all(files) else []
 
 

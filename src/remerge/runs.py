@@ -38,14 +38,14 @@ def begin(benchmark: str, folder: Path) -> int:
     """
     os.environ[RUN] = str(os.getpid())
     STATE.mkdir(exist_ok=True)
-    held = os.open(STATE / f"remerge-{benchmark}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    held = os.open(STATE / f"remerge-{benchmark}.lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         threading.Thread(target=_wait, args=[held], daemon=True).start()
         return held
     for lock in (STATE / "locks").glob("*.lock"):
-        if any(line.startswith(f"{folder}/") for line in lock.read_text().splitlines()):
+        if any(line.startswith(f"{folder}/") for line in lock.read_text("utf-8").splitlines()):
             lock.unlink()
     sweep(folder)
     return held
@@ -68,7 +68,7 @@ def must_know_what_changed(folder: Path, settings: str, forced: bool | None) -> 
     noted = STATE / "metadata" / urlsafe_b64encode(str(made).encode()).decode()
     if forced or not kept.is_file() or not made.is_file() or noted.exists():
         return
-    if kept.read_text() != settings:
+    if kept.read_text("utf-8") != settings:
         raise UserError(
             f"{kept}: made with other settings, and {STATE}/metadata does not say what they change: run "
             "once with --forceall, or name another benchmark"
@@ -117,7 +117,7 @@ def _locked(file: Path) -> int:
     while True:
         with writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
-            held = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+            held = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         with suppress(OSError):
             fcntl.flock(held, fcntl.LOCK_EX)
         with suppress(FileNotFoundError):

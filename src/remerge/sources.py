@@ -275,6 +275,6 @@ def _parsed(file: Path) -> ast.Module:
 @cache
 def _parse(file: Path, modified: int) -> ast.Module:
     try:
-        return ast.parse(file.read_text())
+        return ast.parse(file.read_bytes())
     except SyntaxError as error:
         raise UserError(f"{file}:{error.lineno}: {error.msg}: correct the line") from None

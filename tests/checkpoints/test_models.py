@@ -1,5 +1,6 @@
 """Checkpoints that are not whole, not there, or not of this base."""
 
+import json
 import shutil
 
 import pytest
@@ -10,6 +11,7 @@ from remerge.checkpoints.models import device_of, fingerprint, locate, state_of
 from remerge.checkpoints.stored import stored_tensors
 from remerge.deltas import Deltas
 from remerge.errors import UserError
+from remerge.families._text import _tokenizer
 from remerge.families.causal_lm import CausalLM
 
 CPU = torch.device("cpu")
@@ -98,3 +100,18 @@ def test_weights_that_lie_twice_in_a_folder_are_read_once(folder):
     expected = load_file(folder / "model.safetensors")
     save_file({"norm": torch.zeros(2)}, folder / "consolidated.safetensors")
     assert set(stored_tensors(folder)) == set(expected)
+
+
+def test_a_model_s_own_code_is_not_even_offered(folder, monkeypatch):
+    """Nobody is asked whether to run it: yes would be answered by a script."""
+    for name, own in [("config.json", {"AutoConfig": "own.Config"}), ("tokenizer_config.json", {})]:
+        given = json.loads((folder / name).read_text())
+        kind = {"model_type": "own"} if own else {"tokenizer_class": "Own"}
+        own = own or {"AutoTokenizer": ["own.Own", None]}
+        (folder / name).write_text(json.dumps({**given, **kind, "auto_map": own}))
+    (folder / "own.py").write_text("raise SystemExit('it ran')")
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    with pytest.raises(UserError, match="transformers does not know its architecture"):
+        CausalLM(folder)
+    with pytest.raises(UserError, match="no tokenizer"):
+        _tokenizer(folder)

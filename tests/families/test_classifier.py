@@ -130,3 +130,14 @@ def test_a_prompt_without_tokens_is_refused(bases):
     """Of padding alone, a decoder would judge any position."""
     with pytest.raises(UserError, match="prompt '': no token for the model to read: write words into the"):
         family("classifier", bases["llama"]).examples("cola", [*PAIRS, ("", 1)])
+
+
+def test_an_end_token_inside_a_prompt_is_refused_where_the_head_reads_at_it(bases):
+    classifier = family("classifier", bases["t5"])
+    with pytest.raises(UserError, match="prompt 'a <eos> cat <eos>': more of <eos> than in other prompts"):
+        classifier.examples("cola", [*PAIRS, ("a <eos> cat", 1)])
+    # Alike in one task, as where a separator divides a pair, but not in another.
+    alike = classifier.examples("cola", [("a <eos> cat", 1), ("a <eos> dog", 1)])
+    with pytest.raises(UserError, match="leave it out"):
+        classifier.collate([*alike, *classifier.examples("mnli", PAIRS)], CPU)
+    assert family("classifier", bases["llama"]).examples("cola", [*PAIRS, ("a <eos> cat", 1)])

@@ -71,6 +71,9 @@ READ: dict[str, tuple[str, bytes, str]] = {
         "number 3",
     ),
     "line ends of Windows": (".csv", cells().replace(b"\n", b"\r\n"), "number 3"),
+    "line ends of old Macs": (".csv", cells("007,1").replace(b"\n", b"\r"), "007"),
+    "an empty first line": (".csv", b"\r\n" + cells("NA,1"), "NA"),
+    "a line end in the head": (".csv", cells("007,1", head='text,label,"more\nof it"'), "007"),
     "packed": (".csv.gz", gzip.compress(cells("007,1")), "007"),
 }
 

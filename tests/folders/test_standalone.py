@@ -21,6 +21,7 @@ import remerge
 from remerge.__main__ import main
 from remerge.checkpoints.models import state_of
 from remerge.folders import output
+from remerge.folders.card import markdown
 
 TASKS = {"cola": 2, "mnli": 3, "sst2": 2}
 PAIR = ["cola", "mnli"]
@@ -242,6 +243,14 @@ def test_a_wrong_merge_is_one_line(here, expert_folders, capsys, monkeypatch, gi
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("remerge:")]
     assert words in line
     assert sorted(Path().iterdir()) == before
+
+
+def test_a_cell_of_a_card_is_one_cell():
+    assert markdown([("a", "b|c"), ("d\n", 1)]).splitlines() == [
+        r"| a | b\|c |",
+        "| --- | --- |",
+        "| d | 1 |",
+    ]
 
 
 def test_a_card_names_the_hub_and_no_folder_of_this_machine(here, expert_folders, tmp_path):

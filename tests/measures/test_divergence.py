@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 from torch.distributions import Categorical, kl_divergence
 
 from remerge.measures.divergence import DIVERGENCES, js, kl, reverse_kl
+from remerge.methods import find
+
+adamerging = find("adamerging")
 
 
 @st.composite
@@ -49,6 +52,26 @@ def test_bounds_and_symmetry(pair):
 def test_js_of_disjoint_distributions_is_ln_2():
     p, q = (torch.tensor(x).log().clamp_min(-1e4) for x in ([1.0, 0.0], [0.0, 1.0]))
     assert float(js(p, q)) == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize(
+    "measure", [*DIVERGENCES.values(), adamerging.function], ids=[*DIVERGENCES, "entropy"]
+)
+def test_words_that_are_masked_count_for_nothing(measure):
+    """The same value and gradient as without them; only KL is infinite where one model says such a word."""
+    logits = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
+    found = []
+    for width in (4, 5):
+        p, q = (x[:, :width].clone().requires_grad_() for x in logits)
+        masked = torch.arange(width) == 4
+        value = measure(*(x.masked_fill(masked, -math.inf).log_softmax(dim=-1) for x in (p, q)))
+        found.append((value, *torch.autograd.grad(value.sum(), q)))
+    (value, gradient), (same, whole) = found
+    torch.testing.assert_close(same, value)
+    torch.testing.assert_close(whole, torch.nn.functional.pad(gradient, (0, 1)))
+    less, more = (torch.tensor(x).log() for x in ([1.0, 0.0], [0.5, 0.5]))
+    assert (kl(more, less), reverse_kl(less, more)) == (math.inf, math.inf)
+    assert 0 < float(js(more, less)) < math.log(2)
 
 
 @pytest.mark.parametrize("divergence", DIVERGENCES.values())

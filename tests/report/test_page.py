@@ -199,13 +199,15 @@ def test_no_folder_of_this_machine_is_named_and_what_a_configuration_says_is_esc
     raw = yaml.safe_load(path.read_text())
     raw["base"]["source"] = place
     raw["tasks"]["cola"]["expert"] = f"{place}/cola"
+    raw["tasks"]["sst2"]["expert"] = "/tables"
     raw["tasks"]["cola"]["prompt"] = "<script>alert(1)</script>{sentence}"
     path.write_text(yaml.safe_dump(raw, sort_keys=False))
     run.model("base").model_copy(update={"source": place}).write(results, model="base")
     draw(results)
     page = (results / "report.html").read_text()
     assert "somebody" not in page
-    assert "…/base" in page and "…/cola" in page
+    assert "…/base" in page and "…/cola" in page and "expert: …/tables\n" in page
+    assert "results/demo/tables/best.csv" in page
     assert "<script>alert" not in page and "&lt;script&gt;alert" in page
 
 

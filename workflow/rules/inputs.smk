@@ -40,7 +40,7 @@ def files_of(*modules):
 
 def texts_of(files):
     """A digest of code, as a parameter: times of change do not tell of an edit during a job, or one put back."""
-    return configuration.digest([Path(file).read_text() for file in files])
+    return configuration.digest([Path(file).read_text("utf-8") for file in files])
 
 
 def code_of(batch):

@@ -19,6 +19,9 @@ from transformers.core_model_loading import rename_source_key
 from remerge.checkpoints.stored import refuse_quantised
 from remerge.errors import UserError
 
+AS_DATA: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+"""How transformers reads a folder: not from the hub, and without asking whether to run the folder's code."""
+
 INNER = ("pooler", "pre_classifier")
 """The parts of a head that lead to no classes yet."""
 
@@ -47,7 +50,7 @@ def model_of(folder: Path) -> PreTrainedModel:
     if not (folder / "config.json").is_file():
         raise Unknown(f"{folder} has no config.json")
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, **AS_DATA)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         cause = " ".join(str(error).split()).partition(". ")[0][:160]
         raise Unknown(f"{folder}/config.json: {cause}") from None

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from remerge import passes
-from remerge.checkpoints.architecture import INNER, on_meta
+from remerge.checkpoints.architecture import AS_DATA, INNER, on_meta
 from remerge.checkpoints.reading import Checkpoint
 from remerge.checkpoints.stored import (
     LINEARISED,
@@ -91,8 +91,7 @@ def load_whole(auto: Any, folder: Path, dtype: torch.dtype, may_lack: Sequence[s
             folder,
             dtype=dtype,
             use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
+            **AS_DATA,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )

@@ -12,6 +12,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from remerge.deltas import finite
 from remerge.errors import UserError
 from remerge.files import is_place, read_settings
+from remerge.headers import damaged, shards
 
 ADAPTER = "adapter_model.safetensors"
 
@@ -67,7 +68,7 @@ def weight_files(folder: Path) -> list[Path]:
             f"{folder}: no {SAFE_WEIGHTS_NAME} and no index of shards: "
             "save the model with save_pretrained and safe_serialization"
         )
-    files = [folder / name for name in sorted(set(_index(index).values()))]
+    files = [folder / name for name in sorted(set(shards(index).values()))]
     for file in files:
         if not file.is_file():
             raise UserError(f"{index} names {file.name}, which is missing: download or save it again")
@@ -93,7 +94,7 @@ def stored_tensors(folder: Path) -> dict[str, Tensor]:
             if tensor.dtype not in (*WIDE, *COUNTS) and (tensor.ndim > 1 or tensor.is_floating_point()):
                 raise UserError(quantised(folder, f"{name} is {str(tensor.dtype).removeprefix('torch.')}"))
     if len(files) > 1 or files[0].name not in (SAFE_WEIGHTS_NAME, ADAPTER):
-        for name, place in _index(folder / SAFE_WEIGHTS_INDEX_NAME).items():
+        for name, place in shards(folder / SAFE_WEIGHTS_INDEX_NAME).items():
             if owner.get(name) != place:
                 raise UserError(
                     f"{folder / place}: no {name}, which the index places there: download or save it again"
@@ -134,7 +135,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         with safe_open(file, framework="pt") as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118, it is no mapping
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{file}: incomplete or damaged ({error}): download or save it again") from None
+        raise damaged(file, error) from None
 
 
 def metadata(file: Path) -> dict[str, str]:
@@ -169,20 +170,3 @@ def _quantisation(config: Any) -> Any:
         if isinstance(found := config.get(name), dict):
             return found
     return next((found for part in config.values() if (found := _quantisation(part)) is not None), None)
-
-
-def _index(file: Path) -> dict[str, str]:
-    """The file of each tensor.
-
-    Raises:
-        UserError: it is not an index, or leads out of its folder.
-    """
-    places = read_settings(file).get("weight_map")
-    if not isinstance(places, dict) or not places:
-        raise UserError(f"{file}: no weight_map: download or save it again")
-    for place in places.values():
-        if not isinstance(place, str) or Path(place).name != place or not place.endswith(".safetensors"):
-            raise UserError(
-                f"{file}: {place!r} is not a safetensors file beside it: download or save it again"
-            )
-    return {str(name): str(place) for name, place in places.items()}

@@ -1,5 +1,6 @@
 """YAML of a configuration as plain values: bounded in time and memory, no key twice, nothing executed."""
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -12,8 +13,22 @@ LARGEST = 200_000
 """The largest number of values, counting those of an alias wherever it is used."""
 
 
+PLAIN = (
+    ("null", "~|null|Null|NULL|", ["~", *"nN", ""]),
+    ("bool", "true|True|TRUE|false|False|FALSE", [*"tTfF"]),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", [*"-+0123456789"]),
+    ("float", r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", [*"-+0123456789."]),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", [*"-+."]),
+    ("merge", "<<", ["<"]),
+)
+"""What is no text without quotes: a kind, how it is written, and the letters that it may begin with.
+
+YAML 1.1 also takes yes and on for switches, 010 for 8, 1:30 for 90, 1_0 for 10, and makes dates of texts.
+"""
+
+
 class _Loader(yaml.SafeLoader):
-    """The safe loader, with bounded depth, and no key twice in a mapping."""
+    """The safe loader, with bounded depth, no key twice in a mapping, and texts as they are written."""
 
     depth = 0
 
@@ -32,6 +47,11 @@ class _Loader(yaml.SafeLoader):
     def flatten_mapping(self, node: Any) -> None:
         _refuse_twice(node)
         super().flatten_mapping(node)
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _kind, _written, _first in PLAIN:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(rf"({_written})\Z"), _first)
 
 
 def parsed(text: str) -> Any:

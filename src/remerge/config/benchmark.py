@@ -298,6 +298,10 @@ class Config(Section):
         for rule in self.external:
             if rule in self.methods:
                 raise ValueError(f"rules: {rule} is the name of a method: rename the file")
+            if rule in self.merge.defaults:
+                raise ValueError(
+                    f"merge.defaults.{rule}: a rule of yours makes it, and reads none: leave it out"
+                )
             for variant in self.merge.variants:
                 if variant.method == rule and (variant.name != rule or self.params(variant)):
                     raise ValueError(

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from remerge.config.sections import Task, Variant
 from remerge.errors import UserError
 from remerge.files import DATA, MODEL, check_folder, is_place, read_json
 from remerge.templates import columns
+from remerge.variants import TUNE, is_tuned
 
 if TYPE_CHECKING:
     from remerge.methods import Method
@@ -97,6 +99,12 @@ def _check_container(config: Config) -> None:
 def _check_methods(config: Config) -> None:
     from remerge.methods import find
 
+    # Those of methods that no variant uses, too: a file that includes this one may use them.
+    defaults: Mapping[str, Mapping[str, Any]] = config.merge.defaults
+    for name, params in defaults.items():
+        for key, value in params.items():
+            for one in value[TUNE] if is_tuned(value) else [value]:
+                find(name).must_take(key, one)
     for variant in config.merge.variants:
         if variant.name in config.external:
             continue

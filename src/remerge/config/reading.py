@@ -114,9 +114,11 @@ def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 def dump(config: Config) -> str:
     """The configuration as YAML with every default written out, with paths from the benchmark's folder."""
+    # The results may be a link to another disk: a path with `..` begins where the link leads.
+    there = config.folder.resolve()
 
     def from_there(key: str, source: str) -> str:
-        return os.path.relpath(source, config.folder) if source.startswith("./") else source
+        return os.path.relpath(source, there) if source.startswith("./") else source
 
     raw = _with_sources(config.model_dump(mode="json"), from_there)
     return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
@@ -188,5 +190,5 @@ def _first_line(error: ValidationError) -> str:
         return f"{where} is missing"
     if first["type"] == "value_error" or not location:
         return f"{where}: {message}" if location else message
-    quoted = ": put no, yes, on and off in quotes" if isinstance(first["input"], bool) else ""
+    quoted = ": put true and false in quotes" if isinstance(first["input"], bool) else ""
     return f"{where}: {message}, not {str(first['input'])[:60]!r}{quoted}"

@@ -29,6 +29,9 @@ Rate = Annotated[float, Field(gt=0, le=10)]
 MOST_POINTS = 10_000
 """The largest grid of a variant that may be tuned on validation scores."""
 
+MINIATURES = {"causal_lm": ("qwen2", "llama"), "seq2seq": ("t5",), "clip": ()}
+"""The architectures of miniature bases that a family reads, where it does not read all of them."""
+
 Metric = Literal["accuracy", "rouge1", "rouge2", "rougeL"]
 
 
@@ -40,10 +43,10 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_switch(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse a switch for a number: YAML reads yes and on as True, which would pass for 1."""
+        """Refuse a switch for a number: True would pass for 1."""
         kind = cls.model_fields[info.field_name or ""].annotation
         if isinstance(value, bool) and kind is not bool:
-            raise ValueError(f"{value} is a switch (YAML reads yes, no, on and off as such): give a value")
+            raise ValueError(f"{value} is a switch: give a value")
         return value
 
 
@@ -103,6 +106,22 @@ class Base(Section):
         if family not in sources.families():
             raise ValueError(unknown("family", family, list(sources.families())))
         return family
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> "Base":
+        made = self.miniature
+        if self.source != "miniature":
+            return self
+        if made.architecture not in (read := MINIATURES.get(self.family, (made.architecture,))):
+            given = " or ".join(read) or "another source than miniature"
+            raise ValueError(
+                f"miniature.architecture: {self.family} does not read a {made.architecture}: give {given}"
+            )
+        if made.hidden % (2 * made.heads):
+            raise ValueError(
+                f"miniature.hidden: {made.hidden} is no even multiple of {made.heads} heads: change one"
+            )
+        return self
 
 
 class Splits(Section):
@@ -325,23 +344,22 @@ class Merge(Section):
 
     @model_validator(mode="after")
     def _tuned(self) -> "Merge":
-        for variant in self.variants:
-            params = {**self.defaults.get(variant.method, {}), **variant.params}
+        given = {f"defaults.{method}": params for method, params in self.defaults.items()}
+        given |= {v.name: {**self.defaults.get(v.method, {}), **v.params} for v in self.variants}
+        for name, params in given.items():
             points = 1
             for key, value in params.items():
                 if not isinstance(value, dict) or not is_tuned(value):
                     continue
                 values = value[TUNE]
                 if not isinstance(values, list) or not values:
-                    raise ValueError(
-                        f"{variant.name}: {key}: {TUNE} takes a list of values: write [0.1, 0.2]"
-                    )
+                    raise ValueError(f"{name}: {key}: {TUNE} takes a list of values: write [0.1, 0.2]")
                 points *= len(values)
                 if points > MOST_POINTS:
-                    raise ValueError(f"{variant.name}: {points:,} settings to choose from: tune fewer")
+                    raise ValueError(f"{name}: {points:,} settings to choose from: tune fewer")
                 twice = next((value for k, value in enumerate(values) if value in values[:k]), None)
                 if twice is not None:
-                    raise ValueError(f"{variant.name}: {key}: {twice} is given twice: leave one out")
+                    raise ValueError(f"{name}: {key}: {twice} is given twice: leave one out")
         return self
 
 

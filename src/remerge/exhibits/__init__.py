@@ -128,7 +128,7 @@ class Exhibit:
 
     @cached_property
     def _tree(self) -> ast.Module:
-        return ast.parse(self.file.read_text())
+        return ast.parse(self.file.read_bytes())
 
     @cached_property
     def _functions(self) -> dict[str, ast.FunctionDef]:
@@ -161,8 +161,8 @@ def papers() -> list[str]:
 
 def said_of(paper: str) -> tuple[str, str]:
     """A paper's title, and the explanation of what is left out, from the docstring of its folder."""
-    text = (FOLDER / paper / "__init__.py").read_text()
-    title, _, left_out = (ast.get_docstring(ast.parse(text)) or paper).partition("\n")
+    code = (FOLDER / paper / "__init__.py").read_bytes()
+    title, _, left_out = (ast.get_docstring(ast.parse(code)) or paper).partition("\n")
     return title.rstrip("."), " ".join(left_out.split())
 
 

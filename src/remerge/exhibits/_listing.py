@@ -50,7 +50,7 @@ def _beside(exhibit: exhibits.Exhibit, benchmarks: Sequence[str]) -> str:
     numbers = exhibit.file.with_suffix(".csv")
     if not numbers.exists():
         return ""
-    with numbers.open() as file:
+    with numbers.open(encoding="utf-8") as file:
         rows = [row["benchmark"] for row in csv.DictReader(file)]
     here = sum(benchmark in benchmarks for benchmark in rows)
     return str(here) if here == len(rows) else f"{here} of {len(rows)}"

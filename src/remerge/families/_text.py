@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
+from remerge.checkpoints.architecture import AS_DATA
 from remerge.checkpoints.models import load_whole
 from remerge.errors import UserError
 from remerge.families import ANSWERS_AT_ONCE, Batch, Example, Head, by_length
@@ -50,7 +51,7 @@ class Text:
 
     def __init__(self, base: Path) -> None:
         try:
-            self.config = AutoConfig.from_pretrained(base, local_files_only=True)
+            self.config = AutoConfig.from_pretrained(base, **AS_DATA)
         except (OSError, ValueError) as error:
             cause = " ".join(str(error).split())[:200]
             raise UserError(
@@ -259,7 +260,7 @@ def _nothing_else(decoder: Any) -> Iterator[None]:
 
 def _tokenizer(folder: Path) -> Any:
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, **AS_DATA)
     except (OSError, ValueError) as error:
         raise UserError(
             f"{folder}: no tokenizer ({str(error).splitlines()[0]}): save it beside the model"

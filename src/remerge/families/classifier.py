@@ -102,12 +102,13 @@ class Classifier(Text):
         """The tokens of the prompt, and the number of the class; a prompt that is too long loses its end.
 
         Raises:
-            UserError: a prompt has no token.
+            UserError: a prompt has no token, or an end token that others lack.
         """
         prompts = self.processor([prompt for prompt, _ in pairs], truncation=self.limited).input_ids
         if not all(prompts):
             empty = pairs[prompts.index([])][0]
             raise UserError(f"prompt {empty!r}: no token for the model to read: write words into the prompt")
+        self._must_end_alike(prompts)
         return [Example(prompt, [label], task) for prompt, (_, label) in zip(prompts, pairs, strict=True)]
 
     def labels(self, prompt: str, answers: Sequence[str]) -> None:
@@ -118,7 +119,11 @@ class Classifier(Text):
 
         If the model has token types, as BERT does, a prompt that contains a separator becomes two segments,
         as when a tokenizer reads a pair of texts.
+
+        Raises:
+            UserError: the prompts of two tasks differ in their number of end tokens.
         """
+        self._must_end_alike([e.prompt for e in examples])
         ids, mask = pad([e.prompt for e in examples], self.fill, multiple, self.limit)
         rows = torch.arange(len(examples))
         targets = torch.tensor([e.answer[0] for e in examples])
@@ -139,6 +144,19 @@ class Classifier(Text):
     def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
         """Each prompt's most likely class."""
         return most_likely(self, model, examples)
+
+    def _must_end_alike(self, prompts: Sequence[Any]) -> None:
+        """Refuse prompts with end tokens of their own: an encoder-decoder's head reads at the last one."""
+        if not self.config.is_encoder_decoder:
+            return
+        end = self.config.eos_token_id
+        counts = [prompt.count(end) for prompt in prompts]
+        if max(counts) > min(counts):
+            most = self.processor.decode(prompts[counts.index(max(counts))])
+            raise UserError(
+                f"prompt {most[:60]!r}: more of {self.processor.decode([end])} than in other prompts, and a "
+                "head reads where the last one is: leave it out"
+            )
 
 
 def _stored(folder: Path, task: str, head: Head, places: list[str]) -> dict[str, Tensor]:

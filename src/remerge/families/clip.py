@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoTokenizer, CLIPModel, CLIPVisionModel
 
+from remerge.checkpoints.architecture import AS_DATA
 from remerge.checkpoints.models import load_whole
 from remerge.errors import UserError
 from remerge.families import Batch, Example, Head, most_likely
@@ -62,7 +63,7 @@ class Clip:
         if not any((base / name).is_file() for name in ("tokenizer.json", "vocab.json")):
             raise UserError(f"{base}: no tokenizer: save it beside the model")
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+            self.tokenizer = AutoTokenizer.from_pretrained(base, **AS_DATA)
         except Exception as error:  # the tokenizers library raises no narrower exception
             raise UserError(
                 f"{base}: no tokenizer ({' '.join(str(error).split())[:200]}): save it again"
@@ -216,7 +217,7 @@ def _config(folder: Path) -> Any:
         UserError: the folder has none.
     """
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, **AS_DATA)
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: not a CLIP ({str(error).splitlines()[0]}): give one") from None
     if config.model_type not in ("clip", "clip_vision_model"):

@@ -76,7 +76,8 @@ def shown(source: str) -> str:
 
 def markdown(rows: Sequence[Sequence[Any]]) -> str:
     """A table whose first row is the head."""
-    lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    cells = [[" ".join(str(cell).split()).replace("|", r"\|") for cell in row] for row in rows]
+    lines = ["| " + " | ".join(row) + " |" for row in cells]
     return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
 
 

@@ -45,7 +45,7 @@ def push(folder: Path, repository: str, private: bool = False) -> str:
                 raise UserError(f"{file} names {text}, a path on this machine: replace it with a hub id")
     # A recipe of local folders is of no use elsewhere, and gives away their paths.
     recipe = folder / RECIPE
-    local = recipe.is_file() and not all(map(_is_hub_id, _models(yaml.safe_load(recipe.read_text()))))
+    local = recipe.is_file() and not all(map(_is_hub_id, _models(yaml.safe_load(recipe.read_text("utf-8")))))
     try:
         api = HfApi()
         address = api.create_repo(repository, private=private, exist_ok=True)

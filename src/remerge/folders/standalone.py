@@ -82,8 +82,8 @@ def merge_folders(
                     (target / "heads").mkdir(exist_ok=True)
                     save_file({n: t.clone() for n, t in expert.own.items()}, target / _head(name))
             if recipe:
-                (target / RECIPE).write_text(yaml.safe_dump(recipe, sort_keys=False))
-            (target / "README.md").write_text(card)
+                (target / RECIPE).write_text(yaml.safe_dump(recipe, sort_keys=False), "utf-8")
+            (target / "README.md").write_text(card, "utf-8")
 
         write_folder(out, save)
     except torch.OutOfMemoryError:

@@ -105,16 +105,10 @@ class Method:
         """All parameters, with defaults for those not given.
 
         Raises:
-            UserError: an unknown parameter (the nearest known is named), or a value out of range.
+            UserError: one is missing, or as in `must_take`.
         """
         for name, value in params.items():
-            if name not in self.parameters:
-                near = difflib.get_close_matches(name, self.parameters, n=1, cutoff=0.0)
-                hint = f"the nearest known is {near[0]}" if near else "it takes none"
-                raise UserError(f"method {self.name}: unknown parameter {name}, {hint}")
-            if not self.parameters[name].accepts(value):
-                values = self.parameters[name].values
-                raise UserError(f"method {self.name}: {name} must be {values}, not {value!r}")
+            self.must_take(name, value)
         missing = [p.name for p in self.parameters.values() if p.required and p.name not in params]
         if missing:
             raise UserError(f"method {self.name}: parameter {missing[0]} is missing: give it")
@@ -122,6 +116,20 @@ class Method:
         if self.learned:
             _preparation(settings["over"], {})
         return settings
+
+    def must_take(self, name: str, value: Any) -> None:
+        """Refuse a parameter that it does not have, or a value out of range.
+
+        Raises:
+            UserError: as said; the nearest known parameter is named.
+        """
+        if name not in self.parameters:
+            near = difflib.get_close_matches(name, self.parameters, n=1, cutoff=0.0)
+            hint = f"the nearest known is {near[0]}" if near else "it takes none"
+            raise UserError(f"method {self.name}: unknown parameter {name}, {hint}")
+        if not self.parameters[name].accepts(value):
+            values = self.parameters[name].values
+            raise UserError(f"method {self.name}: {name} must be {values}, not {value!r}")
 
     def alone(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """As `settings`, of a method that merges the weights alone.

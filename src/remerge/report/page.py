@@ -1,6 +1,7 @@
 """``report.html``: the run, every table and figure, and how to make each again, in one offline file."""
 
 import base64
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,9 @@ def _without_places(run: Run, page: str) -> str:
     said = [config.base.source, *map(str, config.rules)]
     said += [source for task in config.tasks.values() for source in (task.source, task.expert) if source]
     for local in sorted({source for source in said if Path(source).is_absolute()}, key=len, reverse=True):
-        page = page.replace(str(escape(local)), f"…/{escape(Path(local).name)}")
+        # As a whole: /data is no part of results/demo/data.
+        whole = rf"(?<![\w./+-]){re.escape(str(escape(local)))}(?!\w)"
+        page = re.sub(whole, f"…/{escape(Path(local).name)}".replace("\\", r"\\"), page)
     return page
 
 
@@ -99,7 +102,7 @@ def context(run: Run) -> dict[str, Any]:
         "costs": costs(run),
         "checked": look(run),
         "versions": list(versions(PACKAGES).items()),
-        "config": (run.results / "config.yaml").read_text(),
+        "config": (run.results / "config.yaml").read_text("utf-8"),
         "command": command(run.benchmark),
         "exhibits": [_exhibit(exhibit, run) for exhibit in in_order],
     }

@@ -18,7 +18,7 @@ def _code(files: tuple[Path, ...]) -> str:
         # Later than now is the clock of another machine.
         if STARTED < file.stat().st_mtime < time.time():
             raise UserError(f"{file}: edited after this job had begun with it as it was: run again")
-    return digest([file.read_text() for file in files])
+    return digest([file.read_text("utf-8") for file in files])
 
 
 def code(config: Config, *more: Path) -> str:

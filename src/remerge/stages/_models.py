@@ -11,7 +11,7 @@ import transformers
 from torch import Tensor, nn
 
 from remerge import devices
-from remerge.checkpoints.architecture import HEADS, child, on_meta
+from remerge.checkpoints.architecture import AS_DATA, HEADS, child, on_meta
 from remerge.checkpoints.models import device_of, fingerprint, held, state_of
 from remerge.checkpoints.reading import Checkpoint, read_checkpoint
 from remerge.checkpoints.stored import (
@@ -199,7 +199,7 @@ class Models:
         folder, changed = self.path(task), dict[str, Value]()
         held_in = self.path("base") if is_adapter(folder) else folder
         made = getattr(transformers, self.record("base").architecture)
-        config = transformers.AutoConfig.from_pretrained(held_in, local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(held_in, **AS_DATA)
         whole = read_checkpoint(held_in, on_meta(made, config))
         if is_adapter(folder):
             from remerge.checkpoints.adapters import read_adapter

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig
 
 from remerge import sources
-from remerge.checkpoints.architecture import unlike
+from remerge.checkpoints.architecture import AS_DATA, unlike
 from remerge.checkpoints.models import locate
 from remerge.checkpoints.stored import is_adapter, is_linearised, other_base
 from remerge.config import Config, digest
@@ -55,7 +55,7 @@ def run(config: Config, task: str) -> None:
         found = locate(source, config.task(task).expert_revision, f"tasks.{task}.expert")
         folder = _existing(space, task, found)
     model: Any = space.load_folder(folder, space.dtype)
-    base = AutoConfig.from_pretrained(space.path("base", weights=False), local_files_only=True)
+    base = AutoConfig.from_pretrained(space.path("base", weights=False), **AS_DATA)
     if source is not None and is_adapter(folder):
         named = other_base(folder, space.path("base", weights=False))
         say(named, f"the base of tasks.{task}.expert: merged into the given one all the same")
@@ -121,9 +121,7 @@ def _is_resized(space: Workspace, found: Path) -> bool:
     """Whether a whole model has another number of rows of embeddings than the base."""
     if is_adapter(found):
         return False
-    configs = [
-        AutoConfig.from_pretrained(f, local_files_only=True) for f in (found, space.path("base", False))
-    ]
+    configs = [AutoConfig.from_pretrained(f, **AS_DATA) for f in (found, space.path("base", False))]
     own, base = (config.get_text_config().vocab_size for config in configs)
     return bool(own != base)
 

@@ -70,8 +70,8 @@ def run(config: Config, variant: str, subset: str) -> None:
             named = {"base_model_name_or_path": base, "task_type": _task_type(config)}
             write_json(file, {**read_json(file), **named})
         if recipe:
-            (folder / RECIPE).write_text(yaml.safe_dump(recipe, sort_keys=False))
-        (folder / "README.md").write_text(card)
+            (folder / RECIPE).write_text(yaml.safe_dump(recipe, sort_keys=False), "utf-8")
+        (folder / "README.md").write_text(card, "utf-8")
 
     write_folder(config.folder / "exports" / variant / subset, save)
 

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from remerge.measures.divergence import mean_under
 from remerge.methods import objective
 
 
@@ -19,4 +20,4 @@ def adamerging(expert: Tensor, merged: Tensor) -> Tensor:
     Returns:
         The entropy at each position, ``[N]``.
     """
-    return -(merged.exp() * merged).sum(dim=-1)
+    return -mean_under(merged, merged)
