@@ -68,8 +68,10 @@ PRUNING = ["drm_h@pruning=individual", "drm_h", "drm_v@pruning=individual", "drm
 )
 def test_ablations(drm: Path, number: int, variants: list[str], paper: str) -> None:
     table = rows(drm, f"drm_table{number}", "variant")
-    assert list(table) == variants
-    assert [row["average_paper"] for row in table.values()] == paper.split()
+    assert list(table) == ["base", *variants]
+    assert [row["average_paper"] for row in table.values()] == ["", *paper.split()]
+    base = json.loads((drm / "scores/base.json").read_text())["scores"]
+    assert float(table.pop("base")["qasc"]) == pytest.approx(100 * base["qasc"]["value"], rel=1e-5)
     for variant, row in table.items():
         assert float(row["average"]) == pytest.approx(of_all(drm, variant), rel=1e-5)
         (merge,) = merges(drm, variant, 6)
@@ -157,6 +159,7 @@ def test_figure2_has_a_point_a_subset_and_a_line_of_means(drm: Path) -> None:
     assert list(line.get_ydata()) == pytest.approx(means)  # type: ignore[arg-type]
     points = [line for line in axes.lines if line.get_linestyle() == "None"]
     assert sum(len(line.get_ydata()) for line in points) == 4 * (15 + 20 + 15 + 6 + 1)  # type: ignore[arg-type]
+    assert {"Unmerged base", "Multitask"} < {line.get_label() for line in axes.lines}
 
 
 def test_figure6_runs_from_all_ranks_to_few(drm: Path) -> None:

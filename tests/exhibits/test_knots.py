@@ -188,7 +188,8 @@ def test_preparations_stand_by_themselves_and_under_learned_coefficients(runs: A
     config = runs[1]
     table = exhibits.known()["prepared"].build(Run(config.folder))
     rows = {row["over"]: row for row in table.frame.to_dict("records")}
-    assert list(rows) == ["none", "ties", "tsv_m"]
+    assert list(rows) == ["base", "none", "ties", "tsv_m"]
+    assert rows["base"]["alone_average"] == pytest.approx(Run(config.folder).mean_anp("base", 3))
 
     def anp(variant: str) -> tuple[float, float]:
         means = [fmean(merge["anp"] for merge in lines(config, variant, size)) for size in (2, 3)]

@@ -1,8 +1,14 @@
+from pathlib import Path
+
 import pytest
 
+from remerge import sources
+from remerge.config import load
 from remerge.exhibits.divmerge._rows import ROWS
 from remerge.report.labels import printed, task_label
 from remerge.report.style import style
+
+CONFIGS = sorted((Path(__file__).parents[2] / "config").glob("*.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +50,7 @@ def test_tasks() -> None:
 
 
 def test_a_method_looks_the_same_everywhere_and_unlike_the_others() -> None:
-    names = ["average", "task_arithmetic", "multi_slerp", "ties", "base", "multitask", "mine"]
+    names = ["average", "task_arithmetic", "multi_slerp", "ties", "base", "multitask"]
     names += ["dare_ties", "drm_h", "drm_v", "ties@tuned", "drm_h@tuned"]
     names += [f"adamerging@level={level}" for level in ("task", "layer")]
     names += [
@@ -55,3 +61,10 @@ def test_a_method_looks_the_same_everywhere_and_unlike_the_others() -> None:
     without_colour = {(look.marker, look.filled, str(look.line)) for look in looks}
     assert len(without_colour) == len(names)
     assert [style(name) for name in names] == looks
+
+
+def test_methods_look_unlike_each_other_and_only_coefficients_of_tasks_are_hollow() -> None:
+    assert len({str(style(name)) for name in sources.known()}) == len(sources.known())
+    variants = [(v.name, v.params) for file in CONFIGS for v in load(file).merge.variants]
+    for name, params in variants:
+        assert style(name, params).filled == (printed(name, params).level != "TL"), name

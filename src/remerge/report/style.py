@@ -55,6 +55,23 @@ _KNOWN = {
     "DivMerge KL": ("#009e73", "v"),
     "DivMerge JS": ("#0072b2", "o"),
 }
+_FURTHER = {
+    "SLERP": ("#437f1d", "H"),
+    "Karcher mean": ("#8a0139", "8"),
+    "Layer-wise task arithmetic": ("#52448f", "X"),
+    "Model Stock": ("#5a6b00", "h"),
+    "DARE": ("#2f867d", "H"),
+    "DELLA": ("#6a2a80", ">"),
+    "Breadcrumbs": ("#52448f", "p"),
+    "Consensus TA": ("#8a0139", "p"),
+    "SCE": ("#6a2a80", "X"),
+    "KnOTS": ("#6a2a80", "*"),
+    "TSV-M": ("#b01a6f", "p"),
+    "Iso-C": ("#5a6b00", "8"),
+    "Iso-CTS": ("#437f1d", ">"),
+    "Fisher": ("#9c4d23", ">"),
+    "RegMean": ("#2f867d", "d"),
+}
 _OTHERS = ("#7b3294", "#c51b7d", "#4d9221", "#b15928", "#35978f", "#5e4fa2", "#9e0142", "#667a00")
 _MARKERS = (">", "p", "h", "*", "d", "X", "8", "H")
 
@@ -103,11 +120,11 @@ def style(variant: str, params: Mapping[str, Any] | None = None) -> Style:
     if variant == "multitask":
         return Style(INK, "", (0, (7, 2, 1, 2)), True)
     name = printed(variant, params)
-    look = _KNOWN.get(name.objective)
+    look = _KNOWN.get(name.objective) or _FURTHER.get(name.objective)
     if look and name.notes in ((), ("tuned",)):
         return Style(*look, "--" if name.notes else "-", name.level != "TL")
     seed = crc32(variant.encode())
-    return Style(_OTHERS[seed % 8], _MARKERS[seed // 8 % 8], "-", bool(seed // 64 % 2))
+    return Style(_OTHERS[seed % 8], _MARKERS[seed // 8 % 8], "-", name.level != "TL")
 
 
 def series(place: int) -> Style:

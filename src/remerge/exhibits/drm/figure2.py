@@ -1,8 +1,8 @@
 """ANP against the number of tasks.
 
-A small marker is the merge of one subset; lines join the means over the {n_by_size} subsets of each size. The
-paper's figure shows CLIP ViT-B/32 and T5-Base, this one {base}. That the paper's unit is ANP follows from its
-tests (Tables 5 and 6).
+A small marker is the merge of one subset; lines join the means over the {n_by_size} subsets of each size.
+Without markers: the unmerged models, on the same subsets. The paper's figure shows CLIP ViT-B/32 and T5-Base,
+this one {base}, and no unmerged model. That the paper's unit is ANP follows from its tests (Tables 5 and 6).
 """
 
 from matplotlib.ticker import MaxNLocator
@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from remerge.config import Config
 from remerge.exhibits._lines import legend_above
 from remerge.report.figure import Figure
+from remerge.report.labels import MODELS
 from remerge.report.run import Run
 from remerge.report.style import style
 
@@ -25,9 +26,12 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Figure:
-    """A line and its points for each of the paper's methods."""
+    """A line for each unmerged model, and a line with its points for each of the paper's methods."""
     figure = Figure(4.2, 3.3)
     axes = figure.subplots()
+    for name in run.references:
+        means = [run.mean_anp(name, size) for size in run.sizes]
+        axes.plot(run.sizes, means, **style(name).line_options(), label=MODELS[name])
     shown = [variant for variant in run.variants if variant.label in METHODS]
     for place, variant in enumerate(shown):
         look, shift = style(variant.name), APART * (place - (len(shown) - 1) / 2)

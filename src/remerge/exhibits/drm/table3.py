@@ -1,7 +1,7 @@
 """DRM with and without renormalisation.
 
 Test score in % on each task, under {what}. Without renormalisation, the paper's Equations 5 and 6 are left
-out. Bold: the best in a column. The paper prints only averages.
+out. Bold: the best merge in a column. The paper prints only averages.
 """
 
 from remerge.config import Config

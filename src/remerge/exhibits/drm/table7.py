@@ -1,8 +1,8 @@
 """DRM without each of its steps.
 
 Test score in % on each task, under {what}. The steps left out: all entries are kept; no entry is dropped for
-its sign; the sum is divided by the number of tasks everywhere. Bold: the best in a column. The paper prints
-only averages.
+its sign; the sum is divided by the number of tasks everywhere. Bold: the best merge in a column. The paper
+prints only averages.
 """
 
 from remerge.config import Config

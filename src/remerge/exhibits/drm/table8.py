@@ -1,7 +1,7 @@
 """Pruning all tasks together or each by itself.
 
 Test score in % on each task, under {what}: with one threshold for the entries of all tasks, or with one
-threshold per task. Bold: the best in a column. The paper prints only averages.
+threshold per task. Bold: the best merge in a column. The paper prints only averages.
 """
 
 from remerge.config import Config

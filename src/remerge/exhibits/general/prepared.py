@@ -2,8 +2,8 @@
 
 Mean ANP of each method by itself, and of coefficients learned over the task vectors that it prepares
 (DivMerge, Remark 3, for which the paper shows no results): the mean over sizes ({smallest} to {largest}
-experts), and the largest merges. The first row is for the experts' own vectors, where the method by itself is
-task arithmetic. Bold: the best in a row under each heading.
+experts), and the largest merges. The row of the experts is for their own vectors, where the method by itself
+is task arithmetic. Bold: the best in a row under each heading.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from statistics import fmean
 from remerge.config import Config
 from remerge.exhibits._rows import Row, frame
 from remerge.exhibits._sweep import without
-from remerge.report.labels import printed
+from remerge.report.labels import MODELS, printed
 from remerge.report.run import Run
 from remerge.report.table import Column, Table
 
@@ -28,7 +28,7 @@ def applies(config: Config) -> bool:
 
 
 def build(run: Run) -> Table:
-    """One row per preparation, by itself and under each learned method."""
+    """A row for the base and each preparation, by itself and under each learned method."""
     alone = {variant.name: variant for variant in run.variants}
     learned: dict[str, dict[str, str]] = {}
     for variant in run.variants:
@@ -50,12 +50,13 @@ def build(run: Run) -> Table:
         rows.append(row)
     bold = {
         (place, key)
-        for place, row in enumerate(rows)
+        for place, row in enumerate(rows, 1)
         for some in ([c.key for c in columns if c.group == head] for head in heads.values())
         for key in some
         if round(row[key], 2) == max((round(row[k], 2) for k in some if row[k] == row[k]), default=nan)
     }
-    return Table(frame(rows, columns, "over"), tuple(columns), frozenset(bold))
+    base = {"over": "base", "method": MODELS["base"], **_anp(run, "alone", "base")}
+    return Table(frame([base, *rows], columns, "over"), tuple(columns), frozenset(bold), frozenset({1}))
 
 
 def _anp(run: Run, key: str, variant: str | None) -> Mapping[str, float]:
