@@ -18,6 +18,7 @@ from remerge import config as configuration
 from remerge.errors import UserError
 from remerge.files import check_writable
 from remerge.needs import Needs
+from remerge.notes import note
 from remerge.runs import end_with_the_run
 from remerge.stages._cost import recorded
 from remerge.stages._memory import lacking
@@ -63,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _refused(said: str) -> int:
     """Say in one line why a command cannot do its work; the exit status."""
     _close_bars()
-    print(f"remerge: {said}", file=sys.stderr)
+    note(said)
     return 2
 
 

@@ -15,7 +15,7 @@ from remerge.errors import UserError
 PACKAGE = Path(__file__).parent
 METHODS = PACKAGE / "methods"
 FAMILIES = PACKAGE / "families"
-PLUMBING = {"errors", "files", "config", "journal", "contents", "versions"}
+PLUMBING = {"errors", "files", "config", "journal", "contents", "notes", "versions"}
 """Modules on which no number depends."""
 
 
