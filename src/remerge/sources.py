@@ -1,4 +1,4 @@
-"""Facts about methods and families from their files alone, and the files that their results depend on.
+"""Facts about methods, families and papers from their files alone, and the files that results depend on.
 
 Nothing is imported, nor is torch: the workflow, the report and the configuration use this for planning.
 """
@@ -15,6 +15,10 @@ from remerge.errors import UserError
 PACKAGE = Path(__file__).parent
 METHODS = PACKAGE / "methods"
 FAMILIES = PACKAGE / "families"
+EXHIBITS = PACKAGE / "exhibits"
+GENERAL, COMPARE = "general", "compare"
+"""The folders of exhibits that belong to no paper."""
+
 PLUMBING = {"errors", "files", "config", "journal", "contents", "notes", "versions"}
 """Modules on which no number depends."""
 
@@ -111,6 +115,12 @@ def families() -> dict[str, KnownFamily]:
                         file.stem, file, node.name, said["reads"], said["speaks"], fixed_heads
                     )
     return found
+
+
+def papers() -> list[str]:
+    """The papers that have exhibits."""
+    folders = (file.parent.name for file in EXHIBITS.glob("*/__init__.py"))
+    return sorted({*folders} - {GENERAL, COMPARE})
 
 
 def scoring(family: str, linear: bool = False) -> list[Path]:

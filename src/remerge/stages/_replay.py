@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from remerge import exhibits
-from remerge.config import Config
+from remerge.config import SPLITS, Config
 from remerge.errors import Stale, UserError
 from remerge.journal import Journal
 from remerge.made import checked
@@ -19,7 +19,6 @@ from remerge.stages import alignment, data, divergences, experts, lengths, merge
 from remerge.stages._bench import Bench
 from remerge.stages._paths import data_file
 from remerge.stages._workspace import Workspace
-from remerge.tasks import SPLITS
 from remerge.verify import Findings, look, same_versions
 
 
