@@ -23,7 +23,7 @@ from remerge.splits import make_splits
 from remerge.stages._models import model_record
 from remerge.stages._workspace import Workspace
 from remerge.tasks import Row
-from remerge.work import ANSWER, Extent
+from remerge.units import ANSWER, Extent
 
 
 def base_of(config: Config, empty: Path) -> Path:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from remerge import learn
+from remerge.amounts import ANSWERS_AT_ONCE
 from remerge.checkpoints.models import held, state_of
 from remerge.config import Config
 from remerge.deltas import Deltas, LowRank, State, Value
@@ -31,8 +32,8 @@ from remerge.measures.references import Reference, kept
 from remerge.measures.score import accuracy
 from remerge.measures.words import WordHead, word_head
 from remerge.methods import find
+from remerge.units import Unit, Work
 from remerge.warm import suits
-from remerge.work import AT_ONCE, Unit, Work
 
 LEAST = 0.3
 """The least time in seconds for which a unit is repeated."""
@@ -116,7 +117,7 @@ class Machine:
         return _once(partial(accuracy, self.family, self.model, some, None, at_once)) / len(some)
 
     def _answer(self, unit: Unit) -> float:
-        some = _spread(self.space.split(unit.of, "test").examples, AT_ONCE)
+        some = _spread(self.space.split(unit.of, "test").examples, ANSWERS_AT_ONCE)
         return _once(partial(self.family.greedy, self.model, some)) / len(some)
 
     def _fit(self, unit: Unit) -> float:

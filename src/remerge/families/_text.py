@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
+from remerge.amounts import ANSWERS_AT_ONCE
 from remerge.checkpoints.models import load_whole
 from remerge.errors import UserError
-from remerge.families import ANSWERS_AT_ONCE, Batch, Example, Head, by_length
+from remerge.families import Batch, Example, Head, by_length
 from remerge.passes import instead
 
 TOKENIZERS = (
