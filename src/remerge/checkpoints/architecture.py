@@ -3,7 +3,6 @@
 No code from a checkpoint is run.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from inspect import signature
@@ -26,10 +25,13 @@ HEADS = (*INNER, "classifier", "score", "classification_head")
 """Modules that transformers' classes put on a body that was pretrained without them."""
 
 
-OF_TRAINING = re.compile(
-    "drop|init|token_id|vocab|use_cache|tie_word|max_|mask_|router_|suppress|summary|classifier|pooler|pretraining"
+NOT_OF_THE_BODY = (
+    *("drop", "init", "mask_", "pretraining", "router_"),  # how it is trained
+    *("suppress", "tie_word", "token_id", "vocab"),  # its words
+    *("max_", "use_cache"),  # how long its inputs may be
+    *("classifier", "pooler", "summary"),  # its head
 )
-"""Settings of an architecture that concern training, words, lengths or heads, not what a body computes."""
+"""Parts of the names of an architecture's settings that do not change what the body computes."""
 
 
 class Unknown(Exception):
@@ -129,7 +131,9 @@ def unlike(own: Any, other: Any) -> Iterator[str]:
     for name in known:
         if name in own.sub_configs:
             yield from unlike(getattr(own, name), getattr(other, name))
-        elif name in mine and not OF_TRAINING.search(name) and mine[name] != theirs.get(name):
+        elif any(part in name for part in NOT_OF_THE_BODY):
+            continue
+        elif name in mine and mine[name] != theirs.get(name):
             yield name
 
 
