@@ -16,7 +16,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, initiali
 from transformers.core_model_loading import rename_source_key
 
 from remerge.checkpoints.stored import refuse_quantised
-from remerge.errors import UserError
+from remerge.errors import UserError, cause_of
 
 INNER = ("pooler", "pre_classifier")
 """The parts of a head that lead to no classes yet."""
@@ -51,7 +51,7 @@ def model_of(folder: Path) -> PreTrainedModel:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        cause = " ".join(str(error).split()).partition(". ")[0][:160]
+        cause = cause_of(error).partition(". ")[0][:160]
         raise Unknown(f"{folder}/config.json: {cause}") from None
     names = config.architectures or []
     made = getattr(transformers, names[0], None) if len(names) == 1 else None
@@ -75,7 +75,7 @@ def on_meta(made: type[PreTrainedModel], config: Any) -> PreTrainedModel:
         ):
             return made(deepcopy(config))
     except (ValueError, TypeError, AttributeError, KeyError, RuntimeError, ImportError) as error:
-        cause = " ".join(str(error).split())[:200]
+        cause = cause_of(error)
         raise UserError(
             f"{config.name_or_path}/config.json: no {made.__name__} can be made from it ({cause}): correct it"
         ) from None

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from remerge.deltas.tensors import LowRank, Value
+from remerge.deltas.tensors import LowRank, Value, dtype_name
 from remerge.errors import UserError
 
 
@@ -40,9 +40,8 @@ def must_fit(expert: str, name: str, state: Mapping[str, Value], theta_0: Tensor
     if isinstance(theta, LowRank):
         return
     if torch.promote_types(theta.dtype, theta_0.dtype) != theta.dtype:
-        raise UserError(
-            f"expert {expert}: {name} is {_word(theta)}, the base's {_word(theta_0)}: load both in one dtype"
-        )
+        own, base = dtype_name(theta.dtype), dtype_name(theta_0.dtype)
+        raise UserError(f"expert {expert}: {name} is {own}, the base's {base}: load both in one dtype")
 
 
 def _same(theta: Value, other: Value) -> bool:
@@ -52,7 +51,3 @@ def _same(theta: Value, other: Value) -> bool:
     if isinstance(theta, LowRank) or isinstance(other, LowRank):
         return False
     return theta.data_ptr() == other.data_ptr() or torch.equal(theta, other)
-
-
-def _word(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from remerge.checkpoints.models import device_of, locate
-from remerge.deltas import Deltas, Merged, State, rounded
+from remerge.deltas import Deltas, Merged, State, dtype_name, rounded
 from remerge.errors import UserError
 from remerge.files import write_folder
 from remerge.folders.card import model_card, shown
@@ -164,7 +164,7 @@ def _recipe(
         return None
     (dtype,) = dtypes
     found = {name: _anywhere(source) for name, source in experts.items()}
-    return recipe_of(method, settings, _anywhere(base), found, {}, str(dtype).removeprefix("torch."))
+    return recipe_of(method, settings, _anywhere(base), found, {}, dtype_name(dtype))
 
 
 def _anywhere(source: str) -> str:
