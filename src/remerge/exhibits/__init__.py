@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from remerge.config import Config
+from remerge.dependence import closure
 from remerge.errors import UserError
-from remerge.sources import COMPARE, EXHIBITS, GENERAL, PACKAGE, closure, papers
+from remerge.sources import COMPARE, EXHIBITS, GENERAL, PACKAGE, papers
 
 PRINTING = PACKAGE / "report" / "make.py"
 
