@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from remerge.errors import UserError
+from remerge.errors import UserError, cause_of
 from remerge.files import read_json, write_json, write_text, write_with
 
 
@@ -31,3 +31,8 @@ def test_json_round_trip_and_what_is_wrong_with_a_file(tmp_path):
         read_json(path)
     with pytest.raises(UserError, match="is missing"):
         read_json(tmp_path / "none.json")
+
+
+def test_what_a_library_says_is_part_of_one_line_and_an_error_without_words_is_named_by_its_kind():
+    assert cause_of(ValueError("no head\n  was found")) == "no head was found"
+    assert cause_of(OSError()) == "OSError"
