@@ -25,6 +25,7 @@ from remerge.checkpoints.models import held, state_of
 from remerge.config import Config
 from remerge.deltas import Deltas, LowRank, State, Value
 from remerge.families import Example, by_length
+from remerge.families.linearised import at_the_base
 from remerge.forks import LIBRARIES
 from remerge.here import Here, pretrain_base
 from remerge.measures import curvature
@@ -177,7 +178,8 @@ class Machine:
         return self._single(unit, partial(curvature.fisher, logits=self.family.logits))
 
     def _grams(self, unit: Unit) -> float:
-        read = {"logits": self.family.logits, "masks": self.family.masks}
+        family = at_the_base(self.family)
+        read = {"logits": family.logits, "masks": family.masks}
         return self._single(unit, partial(getattr(curvature, unit.kind), **read))
 
     _scatters = _grams

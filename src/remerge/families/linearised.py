@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from remerge.checkpoints.models import state_of
 from remerge.checkpoints.stored import LINEARISED
 from remerge.deltas import State
-from remerge.families import Batch, Example, FixedHeads, most_likely
+from remerge.families import Batch, Example, Family, FixedHeads, most_likely
 
 
 def expansion(family: FixedHeads, model: nn.Module, theta_0: State, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -74,6 +74,11 @@ class Linearised:
         """Write the weights, and the fingerprint of the base at which the model is expanded."""
         tensors = {name: tensor.contiguous() for name, tensor in state_of(model).items()}
         save_file(tensors, folder / LINEARISED, metadata={"base": self.base})
+
+
+def at_the_base(family: Family) -> Family:
+    """The family that runs the base itself, layer by layer: there, an expansion is the model."""
+    return family.inner if isinstance(family, Linearised) else family
 
 
 class _Asked(nn.Module):

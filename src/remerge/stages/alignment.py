@@ -23,6 +23,7 @@ from tqdm import tqdm
 from remerge.amounts import ALIGNED
 from remerge.config import Config, digest
 from remerge.deltas import Deltas, layer_of
+from remerge.families.linearised import at_the_base
 from remerge.measures.curvature import scatters
 from remerge.measures.similarity import cka
 from remerge.methods.decomposition._basis import joint, linear_weights, stacked
@@ -69,7 +70,7 @@ def _aligned(bench: Bench, deltas: Deltas, names: list[str]) -> list[dict[str, A
 
 def _scatters(bench: Bench) -> dict[str, Tensor]:
     """The scatter matrices of the inputs of the base's layers, over inputs of all tasks."""
-    family, tasks = bench.space.family, bench.config.tasks
+    family, tasks = at_the_base(bench.space.family), bench.config.tasks
     examples = [e for task in tasks for e in bench.space.split(task, "validation").examples[:ALIGNED]]
     # One input per batch: nothing is padded.
     batches = (family.collate([example], bench.space.device) for example in examples)
