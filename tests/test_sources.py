@@ -128,7 +128,7 @@ def names(files):
     return [file.relative_to(sources.PACKAGE).as_posix() for file in files]
 
 
-DELTAS = {f"deltas/{name}.py" for name in ("__init__", "experts", "merged", "tensors")}
+DELTAS = {f"deltas/{name}.py" for name in ("__init__", "experts", "fitting", "merged", "tensors")}
 OF_METHODS = {f"methods/{name}.py" for name in ("__init__", "_learning", "_method", "_parameters")}
 CORE = DELTAS | OF_METHODS | {"variants.py"}
 
