@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from remerge.errors import UserError
+from remerge.errors import UserError, cause_of
 from remerge.files import read_json, write_folder, write_json, write_text, write_with
 
 
@@ -48,3 +48,8 @@ def test_the_longest_name(tmp_path):
     write_text(tmp_path / ("é" * 125 + ".json"), "x")
     write_folder(tmp_path / ("x" * 255), lambda folder: None)
     assert len([*tmp_path.iterdir()]) == 2
+
+
+def test_what_a_library_says_is_part_of_one_line_and_an_error_without_words_is_named_by_its_kind():
+    assert cause_of(ValueError("no head\n  was found")) == "no head was found"
+    assert cause_of(OSError()) == "OSError"

@@ -8,10 +8,11 @@ from recording import Kept, OnACpu, Waits, on_a_cpu
 from torch.func import functional_call
 
 from remerge import blend, learn, step
+from remerge.amounts import POINTS
 from remerge.blend import Blend
 from remerge.deltas import PIECE, Deltas, LowRank, merge_state, some_rows
 from remerge.errors import Diverged, UserError
-from remerge.learn import POINTS, evenly, fit
+from remerge.learn import evenly, fit
 from remerge.measures.divergence import js, kl
 from remerge.measures.references import make_reference, position_weights, side_by_side
 from remerge.measures.words import WordHead

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from remerge import config as configuration
-from remerge import headers, largest, needs, sources
+from remerge import headers, largest, needs, size, sources
 from remerge.batches import batches
 from remerge.config import Config
 from remerge.errors import UserError
@@ -69,19 +69,19 @@ def test_an_index_that_cannot_be_followed(tmp_path: Path, index: str, words: str
 def test_a_size_is_that_of_the_files_then_what_is_said_then_a_billion() -> None:
     demo = released("demo")
     stored = sum(n for n, _ in headers.weights(demo.base.source).values())
-    assert needs.size(demo) == needs.Size(stored, needs.SINGLE, True)
+    assert size.size_of(demo) == size.Size(stored, size.SINGLE, True)
     elsewhere = demo.base.model_copy(update={"source": "nobody/has-this"})
     said = demo.model_copy(update={"base": elsewhere, "parameters": 12.5})
-    assert needs.size(said) == needs.Size(12.5e6, needs.SINGLE, True)
+    assert size.size_of(said) == size.Size(12.5e6, size.SINGLE, True)
     unsaid = said.model_copy(update={"parameters": None})
-    assert needs.size(unsaid) == needs.Size(1e9, needs.SINGLE, False)
+    assert size.size_of(unsaid) == size.Size(1e9, size.SINGLE, False)
     assert "parameters" in largest.described(unsaid)[-1]
 
 
 def test_of_a_whole_clip_the_vision_tower_counts() -> None:
     config = released("demo-vision")
     tower = {n: of for n, of in headers.weights(config.base.source).items() if n.startswith("vision_model.")}
-    assert needs.size(config).parameters == sum(n for n, _ in tower.values())
+    assert size.size_of(config).parameters == sum(n for n, _ in tower.values())
 
 
 def test_merging_takes_the_experts_the_base_and_the_module() -> None:
@@ -125,7 +125,8 @@ def stored(
         dtypes = sorted(experts[int(source) % len(experts)] if source.isdigit() else base)
         return {dtype: (494_000_000 // len(dtypes), dtype) for dtype in dtypes}
 
-    monkeypatch.setattr(needs, "weights", held)
+    for module in (needs, size):
+        monkeypatch.setattr(module, "weights", held)
     return config.model_copy(update={"tasks": tasks})
 
 
@@ -146,7 +147,7 @@ def test_experts_are_held_in_a_dtype_that_holds_the_base_too(
     half = stored(monkeypatch, released("divmerge-glue-prepared"), {"BF16"}, [{"BF16"}])
     least = merging(half, "ties").memory
     config = stored(monkeypatch, half, base, experts)
-    more = 7 * (width - 2) + needs.size(config).width - 2  # the experts, and the base
+    more = 7 * (width - 2) + size.size_of(config).width - 2  # the experts, and the base
     assert merging(config, "ties").memory - least == pytest.approx(494 * more, abs=1)
     plain, over = "divmerge@divergence=js,level=task", "divmerge@divergence=js,level=task,over=ties"
     added = merging(config, over).memory - merging(config, plain).memory

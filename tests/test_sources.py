@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from remerge import sources
+from remerge import dependence, sources
 from remerge.errors import UserError
 from remerge.methods import methods
 
@@ -128,34 +128,34 @@ def names(files):
     return [file.relative_to(sources.PACKAGE).as_posix() for file in files]
 
 
-DELTAS = {f"deltas/{name}.py" for name in ("__init__", "experts", "merged", "tensors")}
+DELTAS = {f"deltas/{name}.py" for name in ("__init__", "experts", "fitting", "merged", "tensors")}
 OF_METHODS = {f"methods/{name}.py" for name in ("__init__", "_learning", "_method", "_parameters")}
 CORE = DELTAS | OF_METHODS | {"variants.py"}
 
 
 def test_what_a_method_follows_from():
-    files = names(sources.sources_of("ties", {}))
+    files = names(dependence.sources_of("ties", {}))
     assert files[0] == "methods/interference/ties.py"
     own = {f"methods/interference/{name}.py" for name in ("ties", "_interference", "_random", "_select")}
     assert set(files) == CORE | own
     assert len(files) == len(set(files))
-    assert set(names(sources.sources_of("average", {}))) == CORE | {"methods/linear/average.py"}
-    drm = set(names(sources.sources_of("drm_v", {})))
+    assert set(names(dependence.sources_of("average", {}))) == CORE | {"methods/linear/average.py"}
+    drm = set(names(dependence.sources_of("drm_v", {})))
     assert "methods/decomposition/_drm.py" in drm
     assert "methods/decomposition/drm_h.py" not in drm
 
 
 def test_what_a_learned_method_follows_from():
-    files = names(sources.sources_of("divmerge", {}))
+    files = names(dependence.sources_of("divmerge", {}))
     assert files[0] == "methods/learned/divmerge.py"
     assert CORE | {"measures/divergence.py"} <= set(files)
     assert not any("interference" in file for file in files)
-    over = names(sources.sources_of("adamerging", {"over": "ties@aggregate=sum"}))
+    over = names(dependence.sources_of("adamerging", {"over": "ties@aggregate=sum"}))
     assert {"methods/interference/ties.py", "methods/interference/_select.py"} <= set(over)
 
 
 def test_what_every_merge_of_a_plan_follows_from():
-    files = set(names(sources.closure(*sources.merging("negation"))))
+    files = set(names(dependence.closure(*dependence.merging("negation"))))
     assert {
         "stages/_loaded.py",
         "stages/_bench.py",
@@ -170,7 +170,7 @@ def test_what_every_merge_of_a_plan_follows_from():
 
 
 def test_closure_leaves_plumbing_out():
-    files = names(sources.closure(sources.PACKAGE / "stages/merges.py"))
+    files = names(dependence.closure(sources.PACKAGE / "stages/merges.py"))
     assert {"stages/_bench.py", "learn.py", "families/__init__.py"} <= set(files)
     assert not any(Path(file).parts[0] in ("errors.py", "files.py", "config", "journal.py") for file in files)
     assert "__init__.py" not in files
@@ -195,7 +195,7 @@ def test_closure_of_every_way_to_import(tmp_path, monkeypatch):
         (package / f"{name}.py").write_text(text)
     monkeypatch.setattr(sources, "PACKAGE", package)
     found = [
-        file.relative_to(package).with_suffix("").as_posix() for file in sources.closure(package / "a.py")
+        file.relative_to(package).with_suffix("").as_posix() for file in dependence.closure(package / "a.py")
     ]
     assert found[0] == "a"
     assert sorted(found) == ["a", "one/__init__", "one/b", "one/c", "one/d", "two/e", "two/h"]

@@ -12,15 +12,8 @@ from remerge.config import Task
 from remerge.datafiles import columns_of
 from remerge.errors import UserError
 from remerge.records import Data
-from remerge.tasks import (
-    described,
-    fixed_answers,
-    make_splits,
-    pairs,
-    read_split,
-    shuffled,
-    write_split,
-)
+from remerge.splits import described, make_splits
+from remerge.tasks import fixed_answers, pairs, read_split, shuffled, write_split
 
 ROWS = [{"sentence": f"number {i}", "label": i % 2, "idx": i} for i in range(50)]
 

@@ -10,7 +10,8 @@ from remerge import config as configuration
 from remerge.batches import batches
 from remerge.config import Config
 from remerge.timing import PAGE, table
-from remerge.work import Extent, Jobs, passes
+from remerge.units import Extent, passes
+from remerge.work import Jobs
 
 ROOT = Path(__file__).parent.parent
 

@@ -20,6 +20,7 @@ from remerge import config as configuration
 from remerge.errors import UserError
 from remerge.files import check_writable
 from remerge.needs import Needs
+from remerge.notes import note
 from remerge.runs import end_with_the_run
 from remerge.stages._cost import recorded
 from remerge.stages._memory import lacking
@@ -74,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _refused(said: str) -> int:
     """Say in one line why a command cannot do its work; the exit status."""
     _close_bars()
-    print(f"remerge: {said}", file=sys.stderr)
+    note(said)
     return 2
 
 
@@ -213,6 +214,22 @@ def _add_yours(known: _Commands) -> None:
     known.function(commands.run, config=Path)
     demo = known.function(commands.demo)
     demo.add_argument("name", nargs="?", help="another miniature, such as t5 or lora; before any option")
+    _add_merges(known)
+    listed = known.function(commands.methods)
+    listed.add_argument("method", nargs="*", help="only these methods; default: all")
+    form = listed.add_mutually_exclusive_group()
+    for name, value in (("json", "as_json"), ("markdown", "markdown")):
+        form.add_argument(f"--{name}", dest="form", action="store_const", const=value, default="listing")
+    compare = known.function(commands.compare)
+    compare.add_argument("results", type=Path, nargs="+", help="results/<benchmark>, for each benchmark")
+    compare.add_argument("--out", required=True, type=Path, help="the page, an HTML file")
+    known.function(commands.verify, results=Path)
+    pushed = known.function(commands.push, folder=Path, repository=str)
+    pushed.add_argument("--private", action="store_true", help="create a private repository")
+
+
+def _add_merges(known: _Commands) -> None:
+    """The commands that merge folders, without the pipeline."""
     merge = known.function(commands.merge)
     recipe = known.function(commands.mergekit, file=Path)
     for command in (merge, recipe):
@@ -231,17 +248,6 @@ def _add_yours(known: _Commands) -> None:
     merge.add_argument(
         "--dtype", choices=["float32", "bfloat16", "float16"], help="type of the weights; default: the base's"
     )
-    listed = known.function(commands.methods)
-    listed.add_argument("method", nargs="*", help="only these methods; default: all")
-    form = listed.add_mutually_exclusive_group()
-    for name, value in (("json", "as_json"), ("markdown", "markdown")):
-        form.add_argument(f"--{name}", dest="form", action="store_const", const=value, default="listing")
-    compare = known.function(commands.compare)
-    compare.add_argument("results", type=Path, nargs="+", help="results/<benchmark>, for each benchmark")
-    compare.add_argument("--out", required=True, type=Path, help="the page, an HTML file")
-    known.function(commands.verify, results=Path)
-    pushed = known.function(commands.push, folder=Path, repository=str)
-    pushed.add_argument("--private", action="store_true", help="create a private repository")
 
 
 if __name__ == "__main__":

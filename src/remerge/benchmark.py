@@ -1,7 +1,6 @@
 """A finished run in Python: its records as frames, its tables and figures, its merged models."""
 
 from collections.abc import Iterator
-from contextlib import chdir
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,7 +14,7 @@ from remerge.exhibits import Exhibit
 from remerge.files import read_bytes
 from remerge.records import Score
 from remerge.report.figure import Figure, look
-from remerge.report.run import Run
+from remerge.report.run import Run, in_place
 from remerge.report.table import Table
 
 if TYPE_CHECKING:
@@ -220,12 +219,8 @@ class Benchmark:
         # Imported here: frames and exhibits need no torch.
         from remerge.stages._again import again
 
-        # The paths of models that a run recorded are relative to the folder above results/.
-        folder = self.run.results.resolve()
-        if (folder.parent.name, folder.name) != self.config.folder.parts:
-            raise UserError(f"{folder} is not {self.config.folder}: name the folder of a run")
-        with chdir(folder.parent.parent):
-            made = again(Run(self.config.folder).config, variant, case)
+        with in_place(self.run.results) as run:
+            made = again(run.config, variant, case)
             made.write()
         return cast("PreTrainedModel", made.bench.model)
 

@@ -6,11 +6,9 @@ The help shows their docstrings. What takes seconds to import, such as torch, is
 import json
 import os
 from argparse import Namespace
-from pathlib import Path
 
 from remerge import config as configuration
 from remerge import devices, largest
-from remerge.errors import UserError
 
 
 def new(parsed: Namespace) -> None:
@@ -88,22 +86,14 @@ def compare(parsed: Namespace) -> None:
 
 def verify(parsed: Namespace) -> int:
     """Check every file of a run: contents, code, settings, versions, inputs."""
-    # The paths of models that a run recorded are relative to the folder above results/.
-    folder = parsed.results.resolve()
-    if not (folder / "config.yaml").is_file():
-        raise UserError(
-            f"{parsed.results}: not the folder of a run (no config.yaml): name results/<benchmark>"
-        )
-    os.chdir(folder.parent.parent)
     os.environ["TQDM_DISABLE"] = "1"
-    from remerge.report.run import Run
-    from remerge.stages._replay import verify
+    from remerge.report.run import in_place
 
-    run = Run(Path(folder.parent.name, folder.name))
-    if run.results != run.config.folder:
-        raise UserError(f"{parsed.results} is not results/{run.benchmark}: name the folder of a run")
-    prepare(run.config)
-    found = verify(run)
+    with in_place(parsed.results) as run:
+        from remerge.stages._replay import verify
+
+        prepare(run.config)
+        found = verify(run)
     for kind, lines in (("corrupt", found.corrupt), ("stale", found.stale)):
         for line in lines:
             print(f"{kind}: {line}")

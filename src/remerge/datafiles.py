@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from remerge.config import Task
-from remerge.errors import UserError
+from remerge.errors import UserError, cause_of
 
 READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
@@ -67,7 +67,7 @@ def read_source(task: Task, split: str) -> Any:
         if task.image and isinstance(found.features.get(task.image), Image):
             found = found.cast_column(task.image, Image(decode=False))
     except (DatasetsError, OSError, ValueError, RuntimeError, pa.ArrowException) as error:
-        cause = " ".join(str(error.__cause__ or error).split())[:200]
+        cause = cause_of(error.__cause__ or error)
         raise UserError(
             f"{task.source}: split {split!r} cannot be read ({cause}): a local folder of "
             f"{split}.jsonl, .csv or .parquet can stand in for a hub dataset"
@@ -97,7 +97,7 @@ def _read_file(file: Path, kind: str) -> Any:
                 kind, data_files=str(file), split="train", cache_dir=cache, keep_in_memory=True
             )
     except (DatasetsError, OSError, ValueError, RuntimeError, Warning, pa.ArrowException) as error:
-        cause = " ".join(str(error.__cause__ or error).split())[:200]
+        cause = cause_of(error.__cause__ or error)
         raise UserError(f"{file}: incomplete or damaged ({cause}): correct the file") from None
 
 

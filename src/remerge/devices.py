@@ -8,7 +8,6 @@ import fcntl
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from remerge.errors import UserError
+from remerge.notes import note
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 """The variable that limits the devices visible to a process."""
@@ -46,7 +46,7 @@ def take(memory: int) -> None:
     waits = False
     while not (found := _try(memory, devices, folder)):
         if not waits:
-            print(f"remerge: waiting for {memory} MB of a GPU", file=sys.stderr, flush=True)
+            note(f"waiting for {memory} MB of a GPU")
         waits = True
         time.sleep(SECONDS)
     os.environ[VISIBLE] = found

@@ -23,3 +23,8 @@ def unknown(kind: str, name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
     return f"unknown {kind} {name!r}, {hint}"
+
+
+def cause_of(error: BaseException) -> str:
+    """What a library says of a failure, as part of one line; the kind of error where it says nothing."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

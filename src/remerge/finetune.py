@@ -20,7 +20,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from remerge.config import Finetune, Lora
 from remerge.deltas import finite
-from remerge.errors import Diverged, UserError
+from remerge.errors import Diverged, UserError, cause_of
 from remerge.families import Example, Family
 from remerge.families.linearised import Linearised
 from remerge.files import writing
@@ -252,7 +252,7 @@ def _adapted(model: Any, heads: list[str], lora: Lora, seed: int) -> nn.Module:
     try:
         adapted: nn.Module = get_peft_model(model, config)
     except ValueError as error:
-        cause = str(error).splitlines()[0]
+        cause = cause_of(error)
         raise UserError(f"finetune.lora.targets: {cause}: name linear layers of the base") from None
     return adapted
 

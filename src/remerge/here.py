@@ -12,17 +12,18 @@ from PIL import Image
 from torch import nn
 
 from remerge.checkpoints.models import locate
-from remerge.config import Config
+from remerge.config import SPLITS, Config
 from remerge.errors import UserError
 from remerge.families import Example, family
 from remerge.headers import weights
 from remerge.measures.score import Split
 from remerge.needs import TOKENS
 from remerge.records import Model
+from remerge.splits import make_splits
 from remerge.stages._models import model_record
 from remerge.stages._workspace import Workspace
-from remerge.tasks import SPLITS, Row, make_splits
-from remerge.work import ANSWER, Extent
+from remerge.tasks import Row
+from remerge.units import ANSWER, Extent
 
 
 def base_of(config: Config, empty: Path) -> Path:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter
 
 from remerge.errors import UserError
 from remerge.files import remove, write_bytes
+from remerge.notes import note
 from remerge.variants import digest
 from remerge.versions import versions
 
@@ -89,7 +89,7 @@ class Journal:
             self.broken += lost
             if lost:
                 said = f"{lost} of {len(lines)} lines are incomplete or were altered"
-                print(f"remerge: {file}: {said}: they will be computed again", file=sys.stderr)
+                note(f"{file}: {said}: they will be computed again")
 
     def _entry(self, line: bytes) -> Entry | None:
         """The entry in a line; None if the line is incomplete or was altered."""

@@ -6,7 +6,8 @@ from operator import methodcaller
 
 from remerge.batches import batches
 from remerge.config import Config
-from remerge.needs import UNKNOWN, Needs, size
+from remerge.needs import Needs
+from remerge.size import UNKNOWN, size_of
 
 GPUS = (16, 24, 32, 40, 48, 80, 141, 192)
 """The sizes of GPUs, in GB."""
@@ -53,7 +54,7 @@ def described(config: Config) -> list[str]:
     ]
     memory = max(m.memory for m in kinds.values())
     lines.append(f"{suffices(kinds)}; without one, {_gb(memory)} of memory for each job at a time")
-    if not size(config).known:
+    if not size_of(config).known:
         lines.append(
             f"this is for {UNKNOWN} million weights, since {config.base.source} is not on this machine: "
             "set parameters to the number it has"

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from remerge.amounts import POINTS
 from remerge.blend import Blend
 from remerge.deltas import State
 from remerge.errors import Diverged
@@ -21,9 +22,6 @@ from remerge.measures.references import Reference
 from remerge.measures.words import Parts
 from remerge.step import Objective, Step
 from remerge.tau import Tau, Weights
-
-POINTS = 50
-"""The number of points of a fit at which coefficients are kept, including the start and the end."""
 
 
 @dataclass(frozen=True)

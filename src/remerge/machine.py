@@ -20,10 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from remerge import learn
+from remerge.amounts import ANSWERS_AT_ONCE
 from remerge.checkpoints.models import held, state_of
 from remerge.config import Config
 from remerge.deltas import Deltas, LowRank, State, Value
 from remerge.families import Example, by_length
+from remerge.families.linearised import at_the_base
 from remerge.forks import LIBRARIES
 from remerge.here import Here, pretrain_base
 from remerge.measures import curvature
@@ -31,8 +33,8 @@ from remerge.measures.references import Reference, kept
 from remerge.measures.score import accuracy
 from remerge.measures.words import WordHead, word_head
 from remerge.methods import find
+from remerge.units import Unit, Work
 from remerge.warm import suits
-from remerge.work import AT_ONCE, Unit, Work
 
 LEAST = 0.3
 """The least time in seconds for which a unit is repeated."""
@@ -116,7 +118,7 @@ class Machine:
         return _once(partial(accuracy, self.family, self.model, some, None, at_once)) / len(some)
 
     def _answer(self, unit: Unit) -> float:
-        some = _spread(self.space.split(unit.of, "test").examples, AT_ONCE)
+        some = _spread(self.space.split(unit.of, "test").examples, ANSWERS_AT_ONCE)
         return _once(partial(self.family.greedy, self.model, some)) / len(some)
 
     def _fit(self, unit: Unit) -> float:
@@ -176,7 +178,8 @@ class Machine:
         return self._single(unit, partial(curvature.fisher, logits=self.family.logits))
 
     def _grams(self, unit: Unit) -> float:
-        read = {"logits": self.family.logits, "masks": self.family.masks}
+        family = at_the_base(self.family)
+        read = {"logits": family.logits, "masks": family.masks}
         return self._single(unit, partial(getattr(curvature, unit.kind), **read))
 
     _scatters = _grams

@@ -1,21 +1,22 @@
 """The memory and time that each job needs, from the configuration and headers of weights, without a model.
 
-Whole models are counted in their dtypes in memory. Everything else assumes one shape: a transformer
-of P = 12 L h² weights with depth L = h / 64. An input has `TOKENS` tokens. The results are upper bounds.
+Whole models are counted in their dtypes in memory. Everything else assumes one shape, see `remerge.size`, and
+inputs of `TOKENS` tokens. The results are upper bounds.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from remerge import sources
 from remerge.batches import Batch, batch_of
 from remerge.config import Config, Variant
 from remerge.headers import weights
 from remerge.plans import Case
+from remerge.size import FLOAT32, SINGLE, dtypes_of, size_of, width_of
 from remerge.training import existing
-from remerge.work import ANSWER, NOTHING, Jobs, Work
+from remerge.units import ANSWER, NOTHING, Work
+from remerge.work import Jobs
 
 LIBRARIES = 1_000
 """MB of a process with all imports and the examples; 410 are imports."""
@@ -29,20 +30,8 @@ CONTEXT = 1_500
 TOKENS = 256
 """Tokens of an input."""
 
-VOCABULARY = 152_000
-"""Words that an answer may consist of."""
-
 KEPT = 17
 """Numbers that a layer keeps for the backward pass, per token and unit of its width."""
-
-FLOAT32 = 4
-"""Bytes of a number."""
-
-SINGLE = frozenset({"F32"})
-"""The dtypes of a model that is made here, or of which nothing is known."""
-
-UNKNOWN = 1_000
-"""Millions of weights if neither files nor the configuration give their number."""
 
 SPEED = {"cpu": 10e9, "gpu": 10e12}
 """Assumed operations per second of a CPU's thread and of a GPU."""
@@ -75,57 +64,6 @@ class Need:
     minutes: int
 
 
-@dataclass(frozen=True)
-class Size:
-    """The size of the base.
-
-    Attributes:
-        parameters: the number of its weights that are merged.
-        dtypes: those in which its weights are stored.
-        known: whether it comes from files or the configuration; otherwise `UNKNOWN` is assumed.
-    """
-
-    parameters: float
-    dtypes: frozenset[str]
-    known: bool
-
-    @property
-    def width(self) -> int:
-        """The bytes of one weight as it is kept in memory."""
-        return _width(self.dtypes)
-
-    @property
-    def hidden(self) -> float:
-        """The width of a layer, h."""
-        return math.cbrt(16 * self.parameters / 3)
-
-    @property
-    def layers(self) -> float:
-        """Depth times width, L h."""
-        return self.hidden**2 / 64
-
-    @property
-    def words(self) -> float:
-        """The number of words that an answer may begin with."""
-        return min(VOCABULARY, self.parameters / self.hidden)
-
-
-def size(config: Config) -> Size:
-    """The size of the base: from its files if they are on this machine, else from the configuration."""
-    base = config.base
-    if base.source == "miniature":
-        made = base.miniature
-        layer = 4 * made.hidden**2 + 3 * made.hidden * made.intermediate
-        # An encoder-decoder has the layers twice; the miniature world has a few thousand words.
-        return Size(2 * made.layers * layer + 4_000 * made.hidden, SINGLE, True)
-    held = weights(base.source, base.revision)
-    # Only the vision tower of a CLIP is merged.
-    tower = {name: of for name, of in held.items() if name.startswith("vision_model.")}
-    if counted := tower if tower and sources.families()[base.family].reads == "image" else held:
-        return Size(sum(n for n, _ in counted.values()), _dtypes(counted), True)
-    return Size((config.parameters or UNKNOWN) * 1e6, SINGLE, config.parameters is not None)
-
-
 class Needs:
     """The needs of one benchmark's jobs, internally in bytes and seconds.
 
@@ -135,7 +73,7 @@ class Needs:
     """
 
     def __init__(self, config: Config, gpu: bool) -> None:
-        self.config, self.gpu, self.size = config, gpu, size(config)
+        self.config, self.gpu, self.size = config, gpu, size_of(config)
         self.whole = self.size.parameters * FLOAT32
         self.width = FLOAT32 // 2 if gpu and config.base.dtype == "bfloat16" else FLOAT32
         # A linearised model comes with the base and its difference from the base.
@@ -255,17 +193,17 @@ class Needs:
         """Experts in memory, each in a dtype that holds the base's weights too, or adapters' factors."""
         if self.config.finetune.lora is not None:
             return len(tasks) * self._factors()
-        return sum(self.size.parameters * _width(self._stored(task)) for task in tasks)
+        return sum(self.size.parameters * width_of(self._stored(task)) for task in tasks)
 
     def _stored(self, task: str) -> frozenset[str]:
         """The dtypes of an expert that is a whole model and of the base; one trained here is in float32."""
         known = self.config.task(task)
         held = weights(known.expert, known.expert_revision) if known.expert else {}
-        return self.size.dtypes | (_dtypes(held) or SINGLE)
+        return self.size.dtypes | (dtypes_of(held) or SINGLE)
 
     def _stacked(self, tasks: Sequence[str]) -> float:
         """The deltas of whole models, or the models themselves if all have one half precision."""
-        return len(tasks) * self.size.parameters * _width(frozenset().union(*map(self._stored, tasks)))
+        return len(tasks) * self.size.parameters * width_of(frozenset().union(*map(self._stored, tasks)))
 
     def _prepared(self, tasks: Sequence[str]) -> float:
         """One expert's task vectors as another method prepares them."""
@@ -312,15 +250,6 @@ class Needs:
             beside = {"load": self.whole / DISK, "merge": MERGE}.get(unit.kind, 0)
             total += count * (max(operations / speed, passing) + beside)
         return total
-
-
-def _dtypes(held: Mapping[str, tuple[int, str]]) -> frozenset[str]:
-    return frozenset(dtype for _, dtype in held.values())
-
-
-def _width(dtypes: frozenset[str]) -> int:
-    """The bytes of one weight in memory: of several dtypes, even two half precisions, float32."""
-    return FLOAT32 // 2 if dtypes in ({"F16"}, {"BF16"}) else FLOAT32
 
 
 def _mb(count: float) -> int:

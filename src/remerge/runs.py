@@ -7,7 +7,6 @@ import fcntl
 import os
 import shutil
 import socket
-import sys
 import threading
 import time
 from base64 import urlsafe_b64encode
@@ -19,6 +18,7 @@ import psutil
 
 from remerge.errors import UserError
 from remerge.files import PARTIAL, writing
+from remerge.notes import note
 
 STATE = Path(".snakemake")
 """Snakemake's folder for its own state, in the working directory."""
@@ -143,9 +143,7 @@ def end_with_the_run() -> bool:
     def watch() -> None:
         while above[pid].is_running() and above[pid].status() != psutil.STATUS_ZOMBIE:
             time.sleep(1)
-        print(
-            "remerge: the run that started this job is gone: the job ends, too", file=sys.stderr, flush=True
-        )
+        note("the run that started this job is gone: the job ends, too")
         os._exit(130)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -1,10 +1,10 @@
-"""Facts about methods and families from their files alone, and the files that their results depend on.
+"""What the files of methods and families declare, and which papers have exhibits.
 
 Nothing is imported, nor is torch: the workflow, the report and the configuration use this for planning.
 """
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,8 +15,9 @@ from remerge.errors import UserError
 PACKAGE = Path(__file__).parent
 METHODS = PACKAGE / "methods"
 FAMILIES = PACKAGE / "families"
-PLUMBING = {"errors", "files", "config", "journal", "contents", "versions"}
-"""Modules on which no number depends."""
+EXHIBITS = PACKAGE / "exhibits"
+GENERAL, COMPARE = "general", "compare"
+"""The folders of exhibits that belong to no paper."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def families() -> dict[str, KnownFamily]:
     """Every family by name: a file with a class that declares ``reads`` and ``speaks``."""
     found: dict[str, KnownFamily] = {}
     for file in sorted(FAMILIES.glob("[!_]*.py")):
-        for node in _parsed(file).body:
+        for node in parsed(file).body:
             if isinstance(node, ast.ClassDef):
                 said = {
                     ast.unparse(line.targets[0]): _literal(file, "a family's property", line.value)
@@ -113,39 +114,10 @@ def families() -> dict[str, KnownFamily]:
     return found
 
 
-def scoring(family: str, linear: bool = False) -> list[Path]:
-    """The files that the scores of a family's models, or linearised models, depend on, without imports."""
-    more = [FAMILIES / "linearised.py"] if linear else []
-    return [families()[family].file, PACKAGE / "measures" / "score.py", *more]
-
-
-def merging(plan: str) -> list[Path]:
-    """The files that make and judge a plan's merges, besides those of the method, without imports."""
-    return [PACKAGE / file for file in ("stages/merges.py", "stages/selection.py", f"plans/{plan}.py")]
-
-
-def sources_of(method: str, params: Mapping[str, Any]) -> list[Path]:
-    """The files that a method's results depend on, its own first: see `closure`."""
-    methods = known()
-    over = str(params.get("over", "")).partition("@")[0]
-    files = [methods[name].file for name in (method, over) if name in methods]
-    return closure(*files)
-
-
-def closure(*roots: Path) -> list[Path]:
-    """The files, then those of remerge that they import, directly or through others.
-
-    A package counts as its ``__init__``. This leaves out `PLUMBING`, remerge's own ``__init__``, imports for
-    type checkers only, and imports by a computed name.
-    """
-    files = dict.fromkeys(roots)
-    queue = list(files)
-    while queue:
-        for file in _imported(queue.pop(0)):
-            if file not in files:
-                files[file] = None
-                queue.append(file)
-    return list(files)
+def papers() -> list[str]:
+    """The papers that have exhibits."""
+    folders = (file.parent.name for file in EXHIBITS.glob("*/__init__.py"))
+    return sorted({*folders} - {GENERAL, COMPARE})
 
 
 def _read(file: Path) -> Known:
@@ -176,7 +148,7 @@ def _read(file: Path) -> Known:
 
 def _decorator(file: Path) -> ast.Call:
     """The call that registers a file's method."""
-    for node in _parsed(file).body:
+    for node in parsed(file).body:
         if isinstance(node, ast.FunctionDef) and node.name == file.stem:
             for decorator in node.decorator_list:
                 if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) in ("method", "objective"):
@@ -201,9 +173,9 @@ def _needs(file: Path, node: ast.expr | None) -> dict[str, Any]:
 def _defaults(file: Path, name: str) -> dict[str, Any]:
     """The defaults of a function's keyword-only arguments or a class's fields, defined or imported here."""
     pairs: list[tuple[str, ast.expr | None]] = []
-    for node in _parsed(file).body:
+    for node in parsed(file).body:
         if isinstance(node, ast.ImportFrom) and node.module and name in [alias.name for alias in node.names]:
-            source = _module(node.module)
+            source = module_of(node.module)
             if source:
                 return _defaults(source, name)
         if isinstance(node, ast.FunctionDef) and node.name == name:
@@ -225,50 +197,18 @@ def _literal(file: Path, what: str, node: ast.expr) -> Any:
         ) from None
 
 
-def _imported(file: Path) -> tuple[Path, ...]:
-    """The files of remerge that a file imports, each once."""
-    return _imports(file, file.stat().st_mtime_ns)
-
-
-@cache
-def _imports(file: Path, modified: int) -> tuple[Path, ...]:
-    return tuple(dict.fromkeys(_named(file, _parse(file, modified))))
-
-
-def _named(file: Path, code: ast.Module) -> Iterator[Path]:
-    for node in _run(code):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            above = [] if not node.level else [PACKAGE.name, *file.relative_to(PACKAGE).parts[: -node.level]]
-            module = ".".join([*above, *filter(None, [node.module])])
-            # The imported name may be a module itself.
-            names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            parts = name.split(".")
-            if parts[0] == PACKAGE.name and not {*parts[1:2]} & PLUMBING:
-                # Importing a module runs the packages that contain it.
-                files = [_module(".".join(parts[:depth])) for depth in range(2, len(parts) + 1)]
-                yield from filter(None, files)
-
-
-def _run(node: ast.AST) -> Iterator[ast.AST]:
-    """A node and all its children, except those only for type checkers."""
-    if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
-        return
-    yield node
-    for child in ast.iter_child_nodes(node):
-        yield from _run(child)
-
-
-def _module(name: str) -> Path | None:
+def module_of(name: str) -> Path | None:
     """The file of a module of remerge; None if it is not a module, or is a folder without ``__init__``."""
     path = PACKAGE.joinpath(*name.split(".")[1:])
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
-def _parsed(file: Path) -> ast.Module:
+def parsed(file: Path) -> ast.Module:
+    """A file's code, parsed again only after a change.
+
+    Raises:
+        UserError: it is not Python.
+    """
     return _parse(file, file.stat().st_mtime_ns)
 
 

@@ -17,6 +17,7 @@ from torch.nn.functional import pad
 
 from remerge import passes
 from remerge.blend import Blend
+from remerge.errors import cause_of
 from remerge.families import Batch, Family
 from remerge.measures.references import Reference, position_weights, side_by_side
 
@@ -174,7 +175,7 @@ class Step:
         try:
             self.recordings[given.shape] = recorder.record(self._run, given)
         except RuntimeError as error:
-            cause = str(error).splitlines()[0]
+            cause = cause_of(error)
             warnings.warn(f"steps are not recorded on this GPU, which is slower: {cause}", stacklevel=3)
             self.recorder = None
             self.recordings.clear()

@@ -1,88 +1,18 @@
-"""The work of jobs, from the configuration alone: the units that each repeats, and how often.
-
-The time of a unit comes from other modules: `remerge.needs` estimates it, `remerge.timing` measures it.
-"""
+"""The work of jobs, from the configuration alone: the units that each repeats, and how often."""
 
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from remerge import exhibits
+from remerge.amounts import ALIGNED, ANSWERS_AT_ONCE, POINTS
 from remerge.batches import Batch, batches
-from remerge.config import Config, Variant
+from remerge.config import SPLITS, Config, Variant
 from remerge.plans import Case
 from remerge.training import existing, others_of, settings_of, tasks_of
+from remerge.units import ANSWER, LOAD, Extent, Unit, Work
 from remerge.variants import digest, inputs_of, start_of
-
-ANSWER = 8
-"""Tokens of an answer in words."""
-
-SPLITS = ("train", "validation", "test")
-
-AT_ONCE = 64
-"""Inputs that are answered in one batch."""
-
-POINTS = 50
-"""The number of points of a fit that are kept; some of them are scored."""
-
-ALIGNED = 100
-"""The largest number of inputs of each task on which the alignment of experts is measured."""
-
-
-class Unit(NamedTuple):
-    """A unit that a job repeats.
-
-    Attributes:
-        kind: ``load`` a model, ``read`` an example, ``score`` a task's inputs, ``answer`` them, ``train`` or
-            ``fit`` for a step, ``merge`` experts, take an input's ``fisher``, ``grams`` or ``scatters``,
-            ``pretrain`` the base for a step.
-        of: the task or method.
-        experts: the number of experts in the merge.
-        inputs: the number of inputs that go through a model.
-        passes: the number of their forward passes.
-        backward: whether there are as many backward passes.
-    """
-
-    kind: str
-    of: str = ""
-    experts: int = 0
-    inputs: int = 0
-    passes: int = 0
-    backward: bool = False
-
-
-Work = Counter[Unit]
-"""The number of times that each unit is done."""
-
-NOTHING = Work()
-"""The work of a job that runs no model."""
-
-LOAD = Unit("load")
-"""Loading a model from its files."""
-
-
-def passes(work: Work) -> int:
-    """The forward passes of some work."""
-    return sum(unit.passes * count for unit, count in work.items())
-
-
-@dataclass(frozen=True)
-class Extent:
-    """The size of a task.
-
-    Attributes:
-        train: the number of its training examples.
-        validation: the number of its validation examples.
-        test: the number of its test examples.
-        answer: the tokens of its longest answer, including the end token; 1 for classes.
-    """
-
-    train: int
-    validation: int
-    test: int
-    answer: int
 
 
 class Jobs:
@@ -332,7 +262,9 @@ class Jobs:
 
     def _answers(self, task: str, inputs: int) -> Unit:
         """Answering inputs: when decoding, each pass makes one token of every answer."""
-        return Unit("answer", task, 0, inputs, self.extents[task].answer * math.ceil(inputs / AT_ONCE))
+        return Unit(
+            "answer", task, 0, inputs, self.extents[task].answer * math.ceil(inputs / ANSWERS_AT_ONCE)
+        )
 
     def _referred(self, task: str) -> int:
         """The number of a task's inputs for which its expert's answers are kept."""

@@ -22,6 +22,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from remerge import config as configuration
 from remerge.errors import UserError
 from remerge.invocation import arguments
+from remerge.notes import note
 from remerge.screen import Screen
 
 NOISE = (
@@ -64,7 +65,7 @@ class LogHandler(LogHandlerBase):
             # As the workflow does, which leaves its default configuration as it is.
             config = configuration.load(*files, over=_overrides(given.config) if given.configfile else None)
         except UserError as error:
-            print(f"remerge: {error}", file=sys.stderr)
+            note(str(error))
             sys.exit(2)
         told = self.common_settings
         stream = sys.stdout if told.stdout else sys.stderr

@@ -7,7 +7,7 @@ from statistics import fmean
 import pandas as pd
 import pytest
 
-from remerge import exhibits
+from remerge import sources
 from remerge.analysis.agreement import agreement_by_lot, experts_left, histogram, mean_agreement
 
 
@@ -43,7 +43,7 @@ def test_the_bins_of_the_histogram() -> None:
 
 def test_the_papers_joint_spaces_are_near_what_lots_give_at_its_density() -> None:
     """So a position counts if any expert is left, at a density of 20%; counted otherwise, all is far off."""
-    table = pd.read_csv(exhibits.FOLDER / "drm/table4.csv").set_index(["benchmark", "row"])["value"]
+    table = pd.read_csv(sources.EXHIBITS / "drm/table4.csv").set_index(["benchmark", "row"])["value"]
     for benchmark, experts, stated in (("drm-vit-b32", 8, 84.7), ("drm-llama-lora", 5, 90.2)):
         tally = [[0] * (experts + 1) for _ in range(experts + 1)]
         for left in range(experts + 1):

@@ -16,8 +16,8 @@ from remerge import exhibits
 from remerge.analysis.significance import paired_p
 from remerge.report.figure import Figure
 from remerge.report.run import Run
+from remerge.sources import EXHIBITS
 
-FOLDER = exhibits.FOLDER
 ROOT = Path(__file__).parents[2]
 
 
@@ -27,7 +27,7 @@ def rows(results: Path, name: str, key: str) -> dict[str, dict[str, str]]:
 
 
 def scores_of(number: int) -> pd.DataFrame:
-    table = pd.read_csv(FOLDER / f"drm/table{number}.csv")
+    table = pd.read_csv(EXHIBITS / f"drm/table{number}.csv")
     return table.pivot(index="row", columns="column", values="value")
 
 
@@ -45,7 +45,7 @@ def of_all(results: Path, variant: str) -> float:
 def test_every_row_of_the_papers_tables_has_its_number(drm: Path) -> None:
     """Also those with a validation set."""
     table = rows(drm, "drm_table12", "method")
-    paper = pd.read_csv(FOLDER / "drm/table12.csv").set_index(["row", "column"])["value"]
+    paper = pd.read_csv(EXHIBITS / "drm/table12.csv").set_index(["row", "column"])["value"]
     printed = [
         float(row[key]) for row in table.values() for key in row if key.endswith("_paper") and row[key]
     ]
@@ -147,7 +147,7 @@ def test_tables_1_and_2_have_the_rows_with_a_validation_set(drm: Path, lora: Pat
     assert one["DRM-V (tuned)"]["drm-t5-base_paper"] == "75.1" and one["DRM-V"]["drm-t5-base_paper"] == "72.8"
     assert two["DRM-V (tuned)"]["drm-llama-lora_paper"] == "74.3"
     assert two["TIES"]["drm-llama-lora_paper"] == "67.1"
-    published = pd.read_csv(FOLDER / "compare/drm_table2.csv")["value"]
+    published = pd.read_csv(EXHIBITS / "compare/drm_table2.csv")["value"]
     printed = [row["drm-llama-lora_paper"] for row in two.values() if row["drm-llama-lora_paper"]]
     assert sorted(map(float, printed)) == sorted(published)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from remerge import config as configuration
-from remerge import exhibits
+from remerge import exhibits, sources
 from remerge.errors import UserError
 from remerge.exhibits._listing import listing
 from remerge.report.run import Run
@@ -124,7 +124,7 @@ def test_what_is_said_of_one() -> None:
     exhibit = exhibits.known()["divmerge_table5"]
     assert (exhibit.kind, exhibit.reads, exhibit.short) == ("table", ("scores",), "Table 5")
     assert exhibit.source == "DivMerge, Table 5"
-    files = [str(file.relative_to(exhibits.FOLDER.parent)) for file in exhibit.files]
+    files = [str(file.relative_to(sources.PACKAGE)) for file in exhibit.files]
     assert files[0] == "exhibits/divmerge/table5.py"
     assert {f"exhibits/divmerge/table{n}.csv" for n in (5, 6)} < {*files}
     assert {"exhibits/general/experts.py", "report/table.py", "records/__init__.py"} < {*files}

@@ -10,12 +10,11 @@ import pandas as pd
 import pytest
 from scipy.stats import rankdata
 
-from remerge import exhibits
 from remerge.analysis.correlation import spearman
 from remerge.exhibits._published import Published
 from remerge.records import Score, anp, normalised
+from remerge.sources import EXHIBITS
 
-FOLDER = exhibits.FOLDER
 ROOT = Path(__file__).parents[2]
 
 
@@ -27,7 +26,7 @@ TRUNCATED = {  # averages that the papers cut off instead of rounding
 
 
 def wide(table: str) -> pd.DataFrame:
-    frame = pd.read_csv(FOLDER / f"{table}.csv", dtype={"row": str, "column": str})
+    frame = pd.read_csv(EXHIBITS / f"{table}.csv", dtype={"row": str, "column": str})
     return frame.pivot(index="row", columns="column", values="value")
 
 
@@ -48,7 +47,7 @@ def test_averages_of_divmerge_agree_with_the_rows(table: str, average: str, digi
 
 
 def test_accuracies_are_shares_of_the_test_sets() -> None:
-    frame = pd.read_csv(FOLDER / "divmerge/table5.csv")
+    frame = pd.read_csv(EXHIBITS / "divmerge/table5.csv")
     sizes = {"RTE": 277, "MRPC": 400}
     for task, value in zip(frame["column"], frame["value"], strict=True):
         right = value / 100 * sizes.get(task, 500)
@@ -57,7 +56,7 @@ def test_accuracies_are_shares_of_the_test_sets() -> None:
 
 
 def test_table4_repeats_the_intervals_of_table3() -> None:
-    three, four = (Published(FOLDER / f"divmerge/table{n}.py", "divmerge-generation") for n in (3, 4))
+    three, four = (Published(EXHIBITS / f"divmerge/table{n}.py", "divmerge-generation") for n in (3, 4))
     for row in ("Model Averaging", "TIES", "TL Adamerging", "TL JS (ours)", "LL JS (ours)"):
         assert four.value(row, "2") == three.half_width(row, "Gen.")
 
@@ -77,7 +76,7 @@ def test_no_published_correlation_is_a_spearman_of_seven_models() -> None:
 
 
 def test_uniform_shape() -> None:
-    files = sorted(FOLDER.glob("*/*.csv"))
+    files = sorted(EXHIBITS.glob("*/*.csv"))
     assert len(files) == 23
     for path in files:
         frame = pd.read_csv(path)
@@ -87,7 +86,7 @@ def test_uniform_shape() -> None:
 
 def test_the_table_of_the_slides() -> None:
     """Eleven rows of three models, each of a benchmark that runs it; searching λ never costs."""
-    frame = pd.read_csv(FOLDER / "slides/table.csv")
+    frame = pd.read_csv(EXHIBITS / "slides/table.csv")
     assert len(frame) == 33
     models = ("b32", "b16", "l14")
     for benchmark in frame["benchmark"]:
@@ -104,13 +103,13 @@ def test_the_table_of_the_slides() -> None:
 
 
 def test_a_benchmark_of_nobody() -> None:
-    published = Published(FOLDER / "divmerge/table3.py", "demo")
+    published = Published(EXHIBITS / "divmerge/table3.py", "demo")
     assert not published and published.columns == []
     assert math.isnan(published.value("TIES", "Classif."))
 
 
 def test_columns_are_found_whatever_their_spelling() -> None:
-    llama = Published(FOLDER / "drm/table15.py", "drm-llama-lora")
+    llama = Published(EXHIBITS / "drm/table15.py", "drm-llama-lora")
     assert llama.column("SST-2") == "SST2"
     assert llama.column("CoLA") == "COLA"
     assert llama.column("QQP") is None
@@ -123,9 +122,9 @@ def test_averages_of_drm_agree_with_the_tasks_and_with_its_first_tables(number: 
     average = values.pop("Average")
     assert len(values) == 12
     assert misses(table, values.mean(axis=1), average, 1) == TRUNCATED.get(table, set())
-    (benchmark,) = set(pd.read_csv(FOLDER / f"{table}.csv")["benchmark"])
+    (benchmark,) = set(pd.read_csv(EXHIBITS / f"{table}.csv")["benchmark"])
     assert (ROOT / f"config/{benchmark}.yaml").exists()
-    first = pd.read_csv(FOLDER / f"compare/drm_table{2 if number == 15 else 1}.csv")
+    first = pd.read_csv(EXHIBITS / f"compare/drm_table{2 if number == 15 else 1}.csv")
     mine = first[first["benchmark"] == benchmark]
     if number == 15:
         assert sorted(mine["value"]) == sorted(average.drop("Finetuned"))

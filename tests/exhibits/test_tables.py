@@ -17,12 +17,12 @@ from worlds import as_benchmark, as_variant
 from remerge import exhibits
 from remerge.config import load
 from remerge.errors import UserError
-from remerge.exhibits import FOLDER
 from remerge.exhibits._published import Published
 from remerge.exhibits._rows import best
 from remerge.report.make import printed, write
 from remerge.report.run import Run
 from remerge.report.table import Column, Table
+from remerge.sources import EXHIBITS
 
 LL = "divmerge@divergence=js,level=layer"
 
@@ -134,7 +134,7 @@ def test_table8_has_the_paper_s_words_and_numbers_of_test_examples(glue: Path, w
     assert (table["cola"]["prompt"], table["sst2"]["prompt"]) == ("another", "our choice")
     assert "Description" not in build(world, "divmerge_table8").markdown("", "")
     ours = load(Path(__file__).parents[2] / "config/divmerge-glue.yaml").tasks["cola"].prompt
-    assert Published(FOLDER / "divmerge/table8.csv", "divmerge-glue").text("CoLA", "Prompt") == ours
+    assert Published(EXHIBITS / "divmerge/table8.csv", "divmerge-glue").text("CoLA", "Prompt") == ours
 
 
 def test_table9_says_where_settings_differ_and_where_the_paper_is_silent(glue: Path) -> None:

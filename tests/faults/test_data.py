@@ -12,7 +12,8 @@ import pytest
 
 from remerge.config import Task
 from remerge.errors import UserError
-from remerge.tasks import Row, make_splits, pairs
+from remerge.splits import make_splits
+from remerge.tasks import Row, pairs
 
 N = 12
 ROWS: list[Row] = [{"text": f"number {i}", "label": i % 2} for i in range(N)]

@@ -13,21 +13,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from remerge import miniature
 from remerge.miniature import glue, splits
+from remerge.miniature.changes import corrupt, deny, oppose, paraphrase, swap_roles, weaken
 from remerge.miniature.corpus import SKILLS
 from remerge.miniature.grammar import (
     Event,
     NounPhrase,
     contradicts,
-    corrupt,
-    deny,
     entails,
     event,
-    oppose,
-    paraphrase,
     quantified_event,
     render,
-    swap_roles,
-    weaken,
 )
 from remerge.miniature.lexicon import BLAME, DISLIKED, LIKED, PRAISE, VERBS
 from remerge.miniature.muon import orthogonalise

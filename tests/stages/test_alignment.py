@@ -21,7 +21,7 @@ TASKS = ("cola", "mnli", "sst2")
 @pytest.fixture
 def bench(existing, monkeypatch):
     """A base, three experts on disk, their weights or adapters, and inputs of several lengths."""
-    monkeypatch.setattr(alignment, "INPUTS", 7)
+    monkeypatch.setattr(alignment, "ALIGNED", 7)
     sizes = {"train": 8, "validation": 9, "test": 8}
     forms = {task: miniature.FORMATS[task] for task in TASKS}
     asked = {t: {"prompt": f.prompt, "answers": list(f.answers), "sizes": sizes} for t, f in forms.items()}

@@ -13,7 +13,7 @@ from remerge.config import Config
 from remerge.errors import UserError
 from remerge.families.linearised import expansion
 from remerge.methods import find
-from remerge.stages import base, data, experts, exports, merges, references, scores
+from remerge.stages import alignment, base, data, experts, exports, merges, references, scores
 from remerge.stages._bench import Bench
 from remerge.stages._workspace import Workspace
 from remerge.tau_jp import tau_jp
@@ -121,6 +121,9 @@ def test_a_run_is_scored_and_merged(runs: Any, monkeypatch: pytest.MonkeyPatch) 
         right = space.family.logits(space.load("digit", ["digit"]), batch).argmax(1) == batch.targets
     kept = json.loads((config.folder / "scores/digit.json").read_text())["scores"]["digit"]["value"]
     assert kept == pytest.approx(float(right.float().mean()))
+    # Of the base, which an expansion does not change, the inputs of layers are found.
+    alignment.run(config)
+    assert json.loads((config.folder / "alignment.json").read_text())["matrices"]
     with pytest.raises(UserError, match="from_pretrained cannot read a merge of linearised models"):
         exports.run(config, "task_arithmetic@scale=0.5", "digit+striped")
 

@@ -19,7 +19,7 @@ from remerge.batches import batches
 from remerge.blend import Blend
 from remerge.checkpoints.models import held, state_of
 from remerge.config import dump, load, validate
-from remerge.config.sections import Tune
+from remerge.config.merging import Tune
 from remerge.errors import UserError
 from remerge.families import Example, family
 from remerge.measures import curvature

@@ -25,7 +25,8 @@ from remerge import config as configuration
 from remerge.batches import batches
 from remerge.files import PARTIAL
 from remerge.records import Cost
-from remerge.work import Jobs, passes
+from remerge.units import passes
+from remerge.work import Jobs
 
 ROOT = Path(__file__).parent.parent.parent
 NOTEBOOK = ROOT / "docs/notebooks/tour.ipynb"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from remerge import config as configuration
-from remerge import contents, invocation, made, runs, sources, warm
+from remerge import contents, dependence, invocation, made, runs, sources, warm
 from remerge.batches import batches
 from remerge.errors import UserError
 from remerge.files import write_text
@@ -46,7 +46,7 @@ except UserError as error:
     refuse(error)
 
 B = str(CONFIG.folder)
-SCORING = sources.scoring(CONFIG.base.family, CONFIG.finetune.linear)
+SCORING = dependence.scoring(CONFIG.base.family, CONFIG.finetune.linear)
 TASKS = list(CONFIG.tasks)
 MODELS = CONFIG.models
 RUN = f"{B}/config.yaml"  # only letters, digits and _.- in the name: nothing that is special to a shell

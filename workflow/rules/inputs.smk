@@ -35,7 +35,7 @@ def needed_by(variant, tasks):
 
 def files_of(*modules):
     """The code that a stage's results depend on: modules of remerge and their imports."""
-    return list(map(str, sources.closure(*modules)))
+    return list(map(str, dependence.closure(*modules)))
 
 
 def texts_of(files):
@@ -47,13 +47,13 @@ def code_of(batch):
     """The code that a batch's choices and merges, and their scores, depend on."""
     method = batch.method
     plans = {plan for plan, _ in batch.choices} | {CONFIG.groups(v)[group] for v, group in batch.merges}
-    merging = [file for plan in sorted(plans) for file in sources.merging(plan)]
+    merging = [file for plan in sorted(plans) for file in dependence.merging(plan)]
     if method in CONFIG.external:
         return files_of(*SCORING, *merging)
     variants = [variant for variant in CONFIG.merge.variants if variant.method == method]
     points = [{**CONFIG.params(v), **point} for v in variants for point in CONFIG.grid(v)]
     over = {str(params.get("over", "")) for params in points}
-    files = {file for given in over for file in sources.sources_of(method, {"over": given})}
+    files = {file for given in over for file in dependence.sources_of(method, {"over": given})}
     return files_of(*SCORING, *sorted(files), *merging)
 
 

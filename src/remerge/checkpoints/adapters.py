@@ -16,7 +16,7 @@ from remerge.checkpoints.reading import Checkpoint
 from remerge.checkpoints.stored import must_be_numbers, stored_tensors
 from remerge.checkpoints.tuning import changes, classes, tuned
 from remerge.deltas import LowRank, Value
-from remerge.errors import UserError
+from remerge.errors import UserError, cause_of
 
 CONFIG = "adapter_config.json"
 
@@ -114,9 +114,7 @@ def _config(folder: Path) -> Any:
     try:
         config: Any = PeftConfig.from_pretrained(str(folder))
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            f"{file}: cannot be read ({' '.join(str(error).split())[:200]}): save it again"
-        ) from None
+        raise UserError(f"{file}: cannot be read ({cause_of(error)}): save it again") from None
     kind = str(getattr(config.peft_type, "value", config.peft_type))
     if kind not in KINDS:
         raise UserError(f"{file}: adapters of type {kind} cannot be merged: give a fine-tuned model")

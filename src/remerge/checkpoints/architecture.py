@@ -3,7 +3,6 @@
 No code from a checkpoint is run.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from inspect import signature
@@ -17,7 +16,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, initiali
 from transformers.core_model_loading import rename_source_key
 
 from remerge.checkpoints.stored import refuse_quantised
-from remerge.errors import UserError
+from remerge.errors import UserError, cause_of
 
 AS_DATA: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """How transformers reads a folder: not from the hub, and without asking whether to run the folder's code."""
@@ -29,10 +28,13 @@ HEADS = (*INNER, "classifier", "score", "classification_head")
 """Modules that transformers' classes put on a body that was pretrained without them."""
 
 
-OF_TRAINING = re.compile(
-    "drop|init|token_id|vocab|use_cache|tie_word|max_|mask_|router_|suppress|summary|classifier|pooler|pretraining"
+NOT_OF_THE_BODY = (
+    *("drop", "init", "mask_", "pretraining", "router_"),  # how it is trained
+    *("suppress", "tie_word", "token_id", "vocab"),  # its words
+    *("max_", "use_cache"),  # how long its inputs may be
+    *("classifier", "pooler", "summary"),  # its head
 )
-"""Settings of an architecture that concern training, words, lengths or heads, not what a body computes."""
+"""Parts of the names of an architecture's settings that do not change what the body computes."""
 
 
 class Unknown(Exception):
@@ -52,7 +54,7 @@ def model_of(folder: Path) -> PreTrainedModel:
     try:
         config = AutoConfig.from_pretrained(folder, **AS_DATA)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        cause = " ".join(str(error).split()).partition(". ")[0][:160]
+        cause = cause_of(error).partition(". ")[0][:160]
         raise Unknown(f"{folder}/config.json: {cause}") from None
     names = config.architectures or []
     made = getattr(transformers, names[0], None) if len(names) == 1 else None
@@ -76,7 +78,7 @@ def on_meta(made: type[PreTrainedModel], config: Any) -> PreTrainedModel:
         ):
             return made(deepcopy(config))
     except (ValueError, TypeError, AttributeError, KeyError, RuntimeError, ImportError) as error:
-        cause = " ".join(str(error).split())[:200]
+        cause = cause_of(error)
         raise UserError(
             f"{config.name_or_path}/config.json: no {made.__name__} can be made from it ({cause}): correct it"
         ) from None
@@ -132,7 +134,9 @@ def unlike(own: Any, other: Any) -> Iterator[str]:
     for name in known:
         if name in own.sub_configs:
             yield from unlike(getattr(own, name), getattr(other, name))
-        elif name in mine and not OF_TRAINING.search(name) and mine[name] != theirs.get(name):
+        elif any(part in name for part in NOT_OF_THE_BODY):
+            continue
+        elif name in mine and mine[name] != theirs.get(name):
             yield name
 
 

@@ -25,7 +25,7 @@ from remerge.checkpoints.stored import (
     weight_files,
 )
 from remerge.contents import BESIDE, digest_of
-from remerge.errors import UserError
+from remerge.errors import UserError, cause_of
 from remerge.families.heads import Heads
 from remerge.files import MODEL, is_place
 
@@ -96,7 +96,7 @@ def load_whole(auto: Any, folder: Path, dtype: torch.dtype, may_lack: Sequence[s
             ignore_mismatched_sizes=True,
         )
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
-        cause = " ".join(str(error).split())[:300]
+        cause = cause_of(error)
         raise UserError(f"{folder}: cannot be loaded ({cause}): download or save it again") from None
     for what in ("missing_keys", "mismatched_keys"):
         names = [str(key[0] if isinstance(key, tuple) else key) for key in info[what]]

@@ -22,7 +22,8 @@ from transformers.core_model_loading import (
 
 from remerge.checkpoints.architecture import HEADS, child
 from remerge.checkpoints.stored import WIDE, quantised, stored_tensors
-from remerge.errors import UserError
+from remerge.deltas import dtype_name
+from remerge.errors import UserError, cause_of
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def read_checkpoint(folder: Path, model: PreTrainedModel) -> Checkpoint:
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     for name in parameters & found.keys():
         if found[name].dtype not in WIDE:
-            raise UserError(quantised(folder, f"{name} is {str(found[name].dtype).removeprefix('torch.')}"))
+            raise UserError(quantised(folder, f"{name} is {dtype_name(found[name].dtype)}"))
     ties = _ties(model, found)
     missing = sorted(n for n in parameters - found.keys() - ties.keys() if not _kept_silent(model, n))
     # A body is pretrained without a head: the head's tensors are drawn at random when it is trained.
@@ -120,7 +121,7 @@ def _converted(
         try:
             made = part.convert(name, model=model, config=model.config)
         except (RuntimeError, ValueError, KeyError, IndexError) as error:
-            cause = str(error).splitlines()[0]
+            cause = cause_of(error)
             raise UserError(
                 f"{folder}: {name} cannot be made from the stored tensors ({cause}): save the model again"
             ) from None

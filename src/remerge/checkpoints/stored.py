@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from remerge.deltas import finite
+from remerge.deltas import dtype_name, finite
 from remerge.errors import UserError
 from remerge.files import is_place, read_settings
 from remerge.headers import damaged, shards
@@ -92,7 +92,7 @@ def stored_tensors(folder: Path) -> dict[str, Tensor]:
                 raise UserError(f"{folder}: {name} is in {owner[name]} and in {file.name}: save it again")
             found[name], owner[name] = tensor, file.name
             if tensor.dtype not in (*WIDE, *COUNTS) and (tensor.ndim > 1 or tensor.is_floating_point()):
-                raise UserError(quantised(folder, f"{name} is {str(tensor.dtype).removeprefix('torch.')}"))
+                raise UserError(quantised(folder, f"{name} is {dtype_name(tensor.dtype)}"))
     if len(files) > 1 or files[0].name not in (SAFE_WEIGHTS_NAME, ADAPTER):
         for name, place in shards(folder / SAFE_WEIGHTS_INDEX_NAME).items():
             if owner.get(name) != place:

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from remerge.checkpoints.architecture import on_meta
 from remerge.deltas import LowRank, Value
-from remerge.errors import UserError
+from remerge.errors import UserError, cause_of
 
 PREFIX = "base_model.model."
 
@@ -79,7 +79,7 @@ def tuned(
         wide = {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}
         found: Any = set_peft_model_state_dict(whole, wide)
     except (RuntimeError, ValueError, KeyError, TypeError, NotImplementedError) as error:
-        cause = " ".join(str(error).split())[:300]
+        cause = cause_of(error)
         raise UserError(
             f"{folder}: an adapter for another base: PEFT cannot put it on a {made.__name__} ({cause}): "
             "give its own base"
@@ -122,9 +122,8 @@ def changes(
             for name, value in _layer(layer, partial(_below, theta, path)):
                 yield f"{path}.{name}", value
         except (NotImplementedError, RuntimeError, ValueError) as error:
-            cause = " ".join(str(error).split())[:200]
             raise UserError(
-                f"{folder}: PEFT cannot merge it into {path} ({cause}): give a fine-tuned model"
+                f"{folder}: PEFT cannot merge it into {path} ({cause_of(error)}): give a fine-tuned model"
             ) from None
     for name, parameter in network.named_parameters():
         if not _is_blank(parameter) and not name.startswith(tuple(f"{path}." for path in outer)):

@@ -1,16 +1,18 @@
 """The configuration of a benchmark."""
 
+from remerge.config.agreement import UNMERGED as UNMERGED
 from remerge.config.benchmark import RESULTS as RESULTS
-from remerge.config.benchmark import UNMERGED as UNMERGED
 from remerge.config.benchmark import Config as Config
 from remerge.config.checking import check as check
 from remerge.config.checking import check_sources as check_sources
 from remerge.config.checking import remarks as remarks
+from remerge.config.merging import Variant as Variant
+from remerge.config.models import Finetune as Finetune
+from remerge.config.models import Lora as Lora
 from remerge.config.reading import dump as dump
 from remerge.config.reading import load as load
 from remerge.config.reading import validate as validate
-from remerge.config.sections import Finetune as Finetune
-from remerge.config.sections import Lora as Lora
-from remerge.config.sections import Task as Task
-from remerge.config.sections import Variant as Variant
+from remerge.config.tasks import SPLITS as SPLITS
+from remerge.config.tasks import Kind as Kind
+from remerge.config.tasks import Task as Task
 from remerge.variants import digest as digest

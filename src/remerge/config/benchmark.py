@@ -1,39 +1,25 @@
 """The configuration of one benchmark, and the merges, models and paths that follow from it."""
 
 from functools import cache, cached_property
-from itertools import combinations, product
-from operator import eq
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, create_model, field_validator, model_validator
 
 from remerge import sources
-from remerge.config.sections import (
-    Base,
-    Count,
-    Evaluation,
-    Finetune,
-    Learning,
-    Merge,
-    Name,
-    Section,
-    Statistics,
-    Task,
-    TaskName,
-    Tune,
-    Variant,
-)
+from remerge.config._section import Count, Name, Section, TaskName
+from remerge.config.agreement import check_agreement
+from remerge.config.merging import Evaluation, Learning, Merge, Statistics, Tune, Variant
+from remerge.config.models import Base, Finetune
+from remerge.config.tasks import Task
 from remerge.errors import UserError, unknown
 from remerge.plans import Case, Plan, known
 from remerge.sources import Known
-from remerge.variants import TUNE, is_tuned, parse
+from remerge.variants import TUNE, is_tuned
 
 RESULTS = Path("results")
-UNMERGED = ("base", "expert", "experts", "multitask")
-"""The names of the unmerged models in tables."""
-
-EXHIBITS = Path(__file__).parents[1] / "exhibits"
+"""The folder of all results, in the working directory."""
 
 Plans: Any = create_model(
     "Plans",
@@ -252,117 +238,11 @@ class Config(Section):
     @field_validator("paper")
     @classmethod
     def _paper(cls, paper: str | None) -> str | None:
-        folders = {file.parent.name for file in EXHIBITS.glob("*/__init__.py")}
-        papers = sorted(folders - {"general", "compare"})  # these belong to no paper
-        if paper is not None and paper not in papers:
-            raise ValueError(unknown("paper", paper, papers))
+        if paper is not None and paper not in sources.papers():
+            raise ValueError(unknown("paper", paper, sources.papers()))
         return paper
 
     @model_validator(mode="after")
     def _whole(self) -> "Config":
-        if self.benchmark == "compare":
-            raise ValueError("benchmark: results/compare is for comparisons of several: give another name")
-        for reserved in {"base", "multitask"} & set(self.tasks):
-            raise ValueError(f"tasks.{reserved}: this is the name of a reference model: give another name")
-        for name, asked in self.tasks.items():
-            reads = sources.families()[self.base.family].reads
-            if (asked.image is None) == (reads == "image"):
-                key = "image" if reads == "image" else "prompt"
-                raise ValueError(f"tasks.{name}: {self.base.family} reads {reads}: give {key}")
-            if not self.base.speaks and (not asked.answers or asked.metric != "accuracy"):
-                raise ValueError(
-                    f"tasks.{name}: {self.base.family} answers with classes: name them in answers, "
-                    "and leave metric at accuracy"
-                )
-        if self.finetune.linear:
-            self._must_expand()
-        for name in self.planned:
-            try:
-                self.cases(name)
-            except ValueError as error:
-                raise ValueError(f"plans.{name}: {error}") from None
-        methods = [*self.methods, *self.external]
-        for method in [*(variant.method for variant in self.merge.variants), *self.merge.defaults]:
-            if method not in methods:
-                raise ValueError(f"merge: {unknown('method', method, methods)}")
-        self._must_be_written_by_name()
-        self._must_be_made()
-        self._must_differ()
-        if "shuffled" in self.stand_ins and any(task.image for task in self.tasks.values()):
-            raise ValueError("merge.variants: an image has no words to shuffle: write stand_ins: other")
+        check_agreement(self)
         return self
-
-    def _must_be_written_by_name(self) -> None:
-        """Refuse rules of the user that make no variant, or one with parameters, which only methods have."""
-        names = [variant.name for variant in self.merge.variants]
-        for rule in self.external:
-            if rule in self.methods:
-                raise ValueError(f"rules: {rule} is the name of a method: rename the file")
-            if rule in self.merge.defaults:
-                raise ValueError(
-                    f"merge.defaults.{rule}: a rule of yours makes it, and reads none: leave it out"
-                )
-            for variant in self.merge.variants:
-                if variant.method == rule and (variant.name != rule or self.params(variant)):
-                    raise ValueError(
-                        f"merge.variants: a rule of your own makes {rule}, which takes no parameters and no "
-                        "seeds: write the name alone"
-                    )
-            if rule not in names:
-                raise ValueError(
-                    f"rules: {rule} is not a variant: list it in merge.variants, or leave the file out"
-                )
-
-    def _must_be_made(self) -> None:
-        """Refuse plans that name unknown variants, or variants that make none of their merges."""
-        known = {variant.name: variant for variant in self.merge.variants}
-        for name, plan in self.planned.items():
-            for variant in plan.variants or []:
-                if variant not in known:
-                    raise ValueError(f"plans.{name}: {unknown('variant', variant, [*known])}")
-                if name not in self.groups(known[variant]).values():
-                    raise ValueError(f"plans.{name}: {variant} can make none of its merges: leave it out")
-
-    def _must_differ(self) -> None:
-        """Refuse variants that tables and figures would take for one another, or for an unmerged model."""
-        for variant in self.merge.variants:
-            if variant.name in UNMERGED:
-                raise ValueError(
-                    f"merge.variants: {variant.name} is the name of an unmerged model: rename the method"
-                )
-        # Looked up once each: there may be hundreds of variants, and each job reads the configuration.
-        looks = [(variant, self._settings(variant), self._shown(variant)) for variant in self.merge.variants]
-        for (one, *mine), (other, *theirs) in combinations(looks, 2):
-            if one.method == other.method and any(map(eq, mine, theirs)):
-                raise ValueError(
-                    f"merge.variants: {one.name} and {other.name} have one name in print, from which seeds "
-                    "and the method's own defaults are left out: leave one out, or change merge.defaults"
-                )
-
-    def _settings(self, variant: Variant) -> dict[str, Any]:
-        """All parameters of a variant, tuned ones as their lists."""
-        known = self.methods.get(variant.method)
-        return {**(known.defaults if known else {}), **self.params(variant)}
-
-    def _shown(self, variant: Variant) -> dict[str, Any]:
-        """The parameters in a variant's name that are printed."""
-        known = self.methods.get(variant.method)
-        defaults = {"seeds": variant.seeds, **(known.defaults if known else {})}
-        return {key: value for key, value in parse(variant.name)[1].items() if value != defaults.get(key)}
-
-    def _must_expand(self) -> None:
-        """Refuse parts that would read a linearised model as an ordinary one, or cannot read it."""
-        recipe, families = f"finetune.recipe {self.finetune.recipe}", sources.families()
-        if not families[self.base.family].fixed_heads:
-            able = ", ".join(name for name, family in families.items() if family.fixed_heads)
-            raise ValueError(f"{recipe}: {self.base.family} cannot be linearised: use one of {able}")
-        if self.base.dtype != "float32":
-            raise ValueError(f"{recipe}: base.dtype {self.base.dtype} rounds task vectors away: set float32")
-        if self.rules:
-            raise ValueError(f"{recipe}: rules of your own write ordinary models: leave them out")
-        for variant in self.merge.variants:
-            known = self.methods.get(variant.method)
-            if known and known.statistics:
-                raise ValueError(
-                    f"{recipe}: {variant.name} needs statistics of ordinary models: leave it out"
-                )

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from remerge.config.benchmark import Config
-from remerge.config.sections import Task, Variant
+from remerge.config.merging import Variant
+from remerge.config.tasks import Task
 from remerge.errors import UserError
 from remerge.files import DATA, MODEL, check_folder, is_place, read_json
 from remerge.templates import columns
@@ -58,11 +59,12 @@ def remarks(config: Config) -> list[str]:
     Prompts are measured if the base is local, too.
 
     Raises:
-        UserError: as `remerge.tasks.make_splits`; the base's folder does not fit its family.
+        UserError: as `remerge.splits.make_splits`; the base's folder does not fit its family.
     """
     from remerge.families import family
     from remerge.measures.lengths import lengths
-    from remerge.tasks import described, make_splits, pairs
+    from remerge.splits import described, make_splits
+    from remerge.tasks import pairs
 
     base = Path(config.base.source)
     reader = family(config.base.family, base) if base.is_dir() else None

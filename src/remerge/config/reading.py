@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from remerge.config._yaml import parsed
 from remerge.config.benchmark import Config
-from remerge.errors import UserError
+from remerge.errors import UserError, cause_of
 
 INCLUDE = "include"
 """The key under which a configuration names the file that it builds on."""
@@ -81,7 +81,7 @@ def read_yaml(path: Path) -> Any:
     except UnicodeDecodeError:
         raise UserError(f"{path}: not UTF-8: save it in that encoding") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())[:300]}") from None
+        raise UserError(f"{path}: not YAML: {cause_of(error)}") from None
 
 
 def _whole(raw: Any, where: Path, through: list[Path]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from remerge.deltas.fitting import must_fit
 from remerge.deltas.merged import Combined, Entrywise, Merged, Pieces
 from remerge.deltas.tensors import (
     LowRank,
@@ -48,7 +49,7 @@ class Deltas(Mapping[str, Tensor]):
         self.states = dict(experts)
         for expert, state in experts.items():
             for name, theta_0 in base.items():
-                _check(expert, name, state, theta_0, tied.get(name))
+                must_fit(expert, name, state, theta_0, tied.get(name))
 
     @property
     def experts(self) -> list[str]:
@@ -266,39 +267,3 @@ def _read(tau: Tensor, theta: Value, theta_0: Tensor, where: slice) -> None:
         tau.copy_(theta[where].to(theta_0.device) - theta_0)
     else:
         tau.copy_(theta[where]).sub_(theta_0)
-
-
-def _check(expert: str, name: str, state: Mapping[str, Value], theta_0: Tensor, tied: str | None) -> None:
-    if name not in state:
-        if tied is None:
-            raise UserError(f"expert {expert}: tensor {name} is missing: give an expert of this base")
-        return
-    theta = state[name]
-    if theta.shape != theta_0.shape:
-        raise UserError(
-            f"expert {expert}: {name} is {list(theta.shape)}, the base's {list(theta_0.shape)}: "
-            "give an expert of this base, with its vocabulary"
-        )
-    if tied is not None and tied in state and not _same(theta, state[tied]):
-        raise UserError(
-            f"expert {expert}: {name} differs from {tied}, to which the base ties it: give an untied base"
-        )
-    if isinstance(theta, LowRank):
-        return
-    if torch.promote_types(theta.dtype, theta_0.dtype) != theta.dtype:
-        raise UserError(
-            f"expert {expert}: {name} is {_word(theta)}, the base's {_word(theta_0)}: load both in one dtype"
-        )
-
-
-def _same(theta: Value, other: Value) -> bool:
-    """Whether two values of an expert are one: the same memory, or equal."""
-    if isinstance(theta, LowRank) and isinstance(other, LowRank):
-        return theta.scaling == other.scaling and _same(theta.B, other.B) and _same(theta.A, other.A)
-    if isinstance(theta, LowRank) or isinstance(other, LowRank):
-        return False
-    return theta.data_ptr() == other.data_ptr() or torch.equal(theta, other)
-
-
-def _word(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")

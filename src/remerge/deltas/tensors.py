@@ -122,6 +122,12 @@ def rounded(name: str, theta: Tensor, dtype: torch.dtype) -> Tensor:
     """
     made = theta.to(dtype)
     if dtype != theta.dtype and not finite(made) and finite(theta):
-        short = str(dtype).removeprefix("torch.")
-        raise Diverged(f"{name}: too large for {short}: use smaller coefficients, or another dtype")
+        raise Diverged(
+            f"{name}: too large for {dtype_name(dtype)}: use smaller coefficients, or another dtype"
+        )
     return made
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """A dtype as configurations and people write it: ``bfloat16``."""
+    return str(dtype).removeprefix("torch.")

@@ -26,12 +26,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from remerge.config import Config
+from remerge.dependence import closure
 from remerge.errors import UserError
-from remerge.sources import closure
+from remerge.sources import COMPARE, EXHIBITS, GENERAL, PACKAGE, papers
 
-FOLDER = Path(__file__).parent
-PRINTING = FOLDER.parent / "report" / "make.py"
-GENERAL, COMPARE = "general", "compare"
+PRINTING = PACKAGE / "report" / "make.py"
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ class Exhibit:
     def files(self) -> list[Path]:
         """The files it depends on besides records: code, and published numbers in the exhibits' folders."""
         code = closure(self.file, PRINTING)
-        folders = dict.fromkeys(file.parent for file in code if FOLDER in file.parents)
+        folders = dict.fromkeys(file.parent for file in code if EXHIBITS in file.parents)
         return [*code, *(numbers for folder in folders for numbers in sorted(folder.glob("*.csv")))]
 
     def applies(self, config: Config | list[Config]) -> bool:
@@ -122,7 +121,7 @@ class Exhibit:
 
     def build(self, records: Any) -> Any:
         """The table or figure, made from one run or several."""
-        inside = self.file.relative_to(FOLDER).with_suffix("").parts
+        inside = self.file.relative_to(EXHIBITS).with_suffix("").parts
         builder: Callable[[Any], Any] = importlib.import_module(".".join((__name__, *inside))).build
         return builder(records)
 
@@ -143,7 +142,7 @@ class Exhibit:
 @cache
 def known() -> dict[str, Exhibit]:
     """Every exhibit by name: figures first, then tables, by number."""
-    found = [Exhibit(file) for file in FOLDER.glob("*/[!_]*.py")]
+    found = [Exhibit(file) for file in EXHIBITS.glob("*/[!_]*.py")]
     return {exhibit.name: exhibit for exhibit in sorted(found, key=_place)}
 
 
@@ -153,15 +152,9 @@ def of(config: Config | list[Config]) -> dict[str, Exhibit]:
     return {exhibit.name: exhibit for exhibit in sorted(mine, key=lambda exhibit: exhibit.folder == GENERAL)}
 
 
-def papers() -> list[str]:
-    """The papers that have exhibits."""
-    folders = (file.parent.name for file in FOLDER.glob("*/__init__.py"))
-    return sorted({*folders} - {GENERAL, COMPARE})
-
-
 def said_of(paper: str) -> tuple[str, str]:
     """A paper's title, and the explanation of what is left out, from the docstring of its folder."""
-    code = (FOLDER / paper / "__init__.py").read_bytes()
+    code = (EXHIBITS / paper / "__init__.py").read_bytes()
     title, _, left_out = (ast.get_docstring(ast.parse(code)) or paper).partition("\n")
     return title.rstrip("."), " ".join(left_out.split())
 

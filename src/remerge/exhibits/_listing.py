@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from remerge import exhibits
 from remerge.config import Config
+from remerge.sources import COMPARE, EXHIBITS, papers
 
 HEAD = """# Tables and figures
 
@@ -20,7 +21,7 @@ HEADER = "| exhibit | title | benchmarks | numbers beside ours |\n| --- | --- | 
 def listing(configs: Sequence[Config]) -> str:
     """One table per paper with a row per exhibit, and what is left out; links are relative to ``docs/``."""
     parts = [HEAD]
-    for paper in exhibits.papers():
+    for paper in papers():
         title, left_out = exhibits.said_of(paper)
         parts.append(f"## {title}\n\n{left_out}\n\n{HEADER}")
         parts += [_row(exhibit, configs) for exhibit in exhibits.known().values() if exhibit.paper == paper]
@@ -35,10 +36,10 @@ def _row(exhibit: exhibits.Exhibit, configs: Sequence[Config]) -> str:
     applies = [
         config.benchmark
         for config in configs
-        if exhibit.applies([config] if exhibit.folder == exhibits.COMPARE else config)
+        if exhibit.applies([config] if exhibit.folder == COMPARE else config)
     ]
-    link = f"[`{exhibit.name}`](../src/remerge/exhibits/{exhibit.file.relative_to(exhibits.FOLDER)})"
-    where = "`remerge compare` of " if applies and exhibit.folder == exhibits.COMPARE else ""
+    link = f"[`{exhibit.name}`](../src/remerge/exhibits/{exhibit.file.relative_to(EXHIBITS)})"
+    where = "`remerge compare` of " if applies and exhibit.folder == COMPARE else ""
     many = "every benchmark" if len(applies) == len(configs) else ", ".join(applies)
     # A number that a run fills in is n here.
     title = re.sub(r"\{\w+\}", "n", exhibit.title)

@@ -3,7 +3,8 @@
 import numpy as np
 
 from remerge.analysis.resampling import Array, Difference, Outcomes, Resampled
-from remerge.report.run import Run, Variant
+from remerge.report.recorded import Variant
+from remerge.report.run import Run
 
 
 class Comparison:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from remerge.report.labels import printed
-from remerge.report.run import Variant
+from remerge.report.recorded import Variant
 from remerge.report.style import Style, style
 from remerge.variants import name_of
 

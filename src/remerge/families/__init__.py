@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from remerge import sources
+from remerge.amounts import ANSWERS_AT_ONCE
 
 
 @dataclass(frozen=True)
@@ -158,10 +159,6 @@ class FixedHeads(Family, Protocol):
 
     def beside(self, model: nn.Module, tasks: Iterable[str], outputs: Tensor) -> Tensor:
         """The logits from the heads of all these tasks, concatenated, float32 ``[B, sum_t C_t]``."""
-
-
-ANSWERS_AT_ONCE = 64
-"""The number of examples that are answered in one batch."""
 
 
 def family(name: str, base: Path) -> Family:

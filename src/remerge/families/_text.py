@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
+from remerge.amounts import ANSWERS_AT_ONCE
 from remerge.checkpoints.architecture import AS_DATA
 from remerge.checkpoints.models import load_whole
-from remerge.errors import UserError
-from remerge.families import ANSWERS_AT_ONCE, Batch, Example, Head, by_length
+from remerge.errors import UserError, cause_of
+from remerge.families import Batch, Example, Head, by_length
 from remerge.passes import instead
 
 TOKENIZERS = (
@@ -53,9 +54,8 @@ class Text:
         try:
             self.config = AutoConfig.from_pretrained(base, **AS_DATA)
         except (OSError, ValueError) as error:
-            cause = " ".join(str(error).split())[:200]
             raise UserError(
-                f"{base}: transformers does not know its architecture ({cause}): give another model"
+                f"{base}: transformers does not know its architecture ({cause_of(error)}): give another model"
             ) from None
         self.processor = _tokenizer(base)
         if positions := getattr(self.config, "max_position_embeddings", None):
@@ -262,6 +262,4 @@ def _tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, **AS_DATA)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder}: no tokenizer ({str(error).splitlines()[0]}): save it beside the model"
-        ) from None
+        raise UserError(f"{folder}: no tokenizer ({cause_of(error)}): save it beside the model") from None

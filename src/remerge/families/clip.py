@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoTokenizer, CLIPModel, CLIPVisionModel
 
 from remerge.checkpoints.architecture import AS_DATA
 from remerge.checkpoints.models import load_whole
-from remerge.errors import UserError
+from remerge.errors import UserError, cause_of
 from remerge.families import Batch, Example, Head, most_likely
 from remerge.families.heads import Heads, route
 from remerge.families.images import image_processor, preprocess
@@ -65,9 +65,7 @@ class Clip:
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(base, **AS_DATA)
         except Exception as error:  # the tokenizers library raises no narrower exception
-            raise UserError(
-                f"{base}: no tokenizer ({' '.join(str(error).split())[:200]}): save it again"
-            ) from None
+            raise UserError(f"{base}: no tokenizer ({cause_of(error)}): save it again") from None
         self.processor = image_processor(base)
         self.base = base
         self.image_size = config.vision_config.image_size
@@ -219,7 +217,7 @@ def _config(folder: Path) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder, **AS_DATA)
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: not a CLIP ({str(error).splitlines()[0]}): give one") from None
+        raise UserError(f"{folder}: not a CLIP ({cause_of(error)}): give one") from None
     if config.model_type not in ("clip", "clip_vision_model"):
         raise UserError(f"{folder}: not a CLIP but a {config.model_type}: give one")
     return config

@@ -10,7 +10,7 @@ from torch import Tensor
 # Not CLIPImageProcessor: if torchvision is installed, that is another class, with slightly different pixels.
 from transformers import CLIPImageProcessorPil
 
-from remerge.errors import UserError
+from remerge.errors import UserError, cause_of
 
 
 def image_processor(folder: Path) -> CLIPImageProcessorPil:
@@ -22,7 +22,7 @@ def image_processor(folder: Path) -> CLIPImageProcessorPil:
     try:
         return CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, TypeError) as error:
-        cause = str(error).splitlines()[0]
+        cause = cause_of(error)
         raise UserError(f"{folder}: no image processor ({cause}): save it beside the model") from None
 
 

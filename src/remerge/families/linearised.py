@@ -1,10 +1,9 @@
 """Models evaluated as their first-order expansion at the base's weights (Ortiz-Jimenez et al., 2023)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
@@ -13,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from remerge.checkpoints.models import state_of
 from remerge.checkpoints.stored import LINEARISED
 from remerge.deltas import State
-from remerge.families import Batch, Example, FixedHeads, Head, most_likely
+from remerge.families import Batch, Example, Family, FixedHeads, most_likely
 
 
 def expansion(family: FixedHeads, model: nn.Module, theta_0: State, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -43,7 +42,7 @@ class Linearised:
     """A family whose models are f(theta_0) + J(theta_0) (theta - theta_0), with the same heads.
 
     In such a model, the same weights define a different function than in an ordinary one, so they are saved
-    under a name that nothing else reads.
+    under a name that nothing else reads. Whatever is not defined here is the family's own.
 
     Args:
         inner: the family.
@@ -53,69 +52,33 @@ class Linearised:
 
     def __init__(self, inner: FixedHeads, theta_0: State, base: str) -> None:
         self.inner, self.theta_0, self.base = inner, theta_0, base
-        self.processor, self.reads, self.speaks = inner.processor, inner.reads, inner.speaks
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The logits of the classes, float32 ``[N, V]``."""
-        return self.read(model, batch, self.outputs(model, batch))
+        """The logits of each input from its own task's head, float32 ``[N, V]``."""
+        return self.inner.read(model, batch, self.outputs(model, batch))
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """f(theta_0) + J(theta_0) (theta - theta_0), ``[B, d]``."""
         value, derivative = expansion(self.inner, model, self.theta_0, batch)
         return value + derivative
 
-    def read(self, model: nn.Module, batch: Batch, outputs: Tensor) -> Tensor:
-        """The logits of each input from its own task's head."""
-        return self.inner.read(model, batch, outputs)
-
-    def beside(self, model: nn.Module, tasks: Iterable[str], outputs: Tensor) -> Tensor:
-        """The logits from the heads of all these tasks, concatenated."""
-        return self.inner.beside(model, tasks, outputs)
-
     def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
         """Each input's most likely class."""
-        return most_likely(self, model, examples)
+        whole: Any = self
+        return most_likely(whole, model, examples)
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write the weights, and the fingerprint of the base at which the model is expanded."""
         tensors = {name: tensor.contiguous() for name, tensor in state_of(model).items()}
         save_file(tensors, folder / LINEARISED, metadata={"base": self.base})
 
-    def load(self, folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
-        """The module of a model, loaded from an ordinary folder."""
-        return self.inner.load(folder, dtype, device)
 
-    def added(self, folder: Path) -> list[str]:
-        """The tokens that a checkpoint's own tokenizer has beyond the base's."""
-        return self.inner.added(folder)
-
-    def equip(self, model: nn.Module, heads: Mapping[str, Head]) -> None:
-        """Give the model the heads of these tasks."""
-        self.inner.equip(model, heads)
-
-    def heads(self, model: nn.Module) -> list[str]:
-        """The names of the model's children that are task heads."""
-        return self.inner.heads(model)
-
-    def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
-        """Examples from inputs and answers."""
-        return self.inner.examples(task, pairs)
-
-    def lengths(self, prompts: Sequence[Any]) -> list[int]:
-        """The length of each prompt."""
-        return self.inner.lengths(prompts)
-
-    def labels(self, prompt: str, answers: Sequence[str]) -> list[int] | None:
-        """The first token of each possible answer, or None."""
-        return self.inner.labels(prompt, answers)
-
-    def collate(self, examples: Sequence[Example], device: torch.device, multiple: int = 1) -> Batch:
-        """A padded batch."""
-        return self.inner.collate(examples, device, multiple)
-
-    def masks(self, batch: Batch) -> Sequence[Tensor]:
-        """The masks that exclude padding."""
-        return self.inner.masks(batch)
+def at_the_base(family: Family) -> Family:
+    """The family that runs the base itself, layer by layer: there, an expansion is the model."""
+    return family.inner if isinstance(family, Linearised) else family
 
 
 class _Asked(nn.Module):

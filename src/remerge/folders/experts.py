@@ -1,7 +1,6 @@
 """The inputs of a merge of folders: the base, and each expert under the base's names."""
 
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from remerge.deltas import Deltas, LowRank, State, Value
 from remerge.errors import UserError
 from remerge.files import read_json
 from remerge.folders.output import check_modules
+from remerge.notes import note, note_on
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def read_base(source: str) -> Checkpoint:
         if "auto_map" not in read_json(folder / "config.json"):
             raise
         unknown = str(error)
-    print(f"remerge: {unknown}: merged by the names in the files, which must all agree", file=sys.stderr)
+    note(f"{unknown}: merged by the names in the files, which must all agree")
     return Checkpoint(folder, None, stored_tensors(folder))
 
 
@@ -71,7 +71,8 @@ def read_expert(name: str, folder: Path, base: Checkpoint) -> Expert:
         # Imported here: PEFT takes a second, and most experts are whole models.
         from remerge.checkpoints.adapters import read_adapter
 
-        say(other_base(folder, base.folder), f"the base of {name}: merged into the given one all the same")
+        named = other_base(folder, base.folder)
+        note_on(named, f"the base of {name}: merged into the given one all the same")
         adapter = read_adapter(folder, base)
         return Expert(adapter.values, adapter.own, whole=False)
     if base.model is None:
@@ -129,7 +130,7 @@ def fitted(name: str, found: Checkpoint, base: Checkpoint) -> Expert:
     for mine, n in there.items():
         if n in values and child(n, whole) in HEADS and state[n].shape != base.tensors[n].shape:
             own[mine] = state[n]
-    say(unlike(model.config, whole.config), f"not the same in {name}: the base's is kept")
+    note_on(unlike(model.config, whole.config), f"not the same in {name}: the base's is kept")
     return Expert(values, own | unread)
 
 
@@ -147,7 +148,7 @@ def kept(base: Checkpoint, experts: Mapping[str, Expert]) -> set[str]:
         own |= {part[n] for n, t in base.tensors.items() if n in state and state[n].shape != t.shape} & {
             *HEADS
         }
-    say(own, "missing from the experts, or of other shapes in them: the base's is kept")
+    note_on(own, "missing from the experts, or of other shapes in them: the base's is kept")
     for expert, state in whole.items():
         missing = [n for n in base.tensors if n not in state and part[n] not in own]
         if missing:
@@ -180,12 +181,6 @@ def tied_by_value(base: Checkpoint, experts: Mapping[str, Expert]) -> Checkpoint
         else:
             ties[name] = held
     return replace(base, tensors={n: t for n, t in base.tensors.items() if n not in ties}, ties=ties)
-
-
-def say(parts: Iterable[str], what: str) -> None:
-    """A note on standard error."""
-    if names := sorted(parts):
-        print(f"remerge: {', '.join(names)}: {what}", file=sys.stderr)
 
 
 def deltas_of(base: State, experts: Mapping[str, Expert], device: torch.device) -> Deltas:

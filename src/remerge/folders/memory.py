@@ -16,8 +16,9 @@ from remerge.checkpoints.models import held
 from remerge.checkpoints.reading import Checkpoint
 from remerge.deltas import rounded
 from remerge.errors import UserError
-from remerge.folders.experts import Expert, deltas_of, fitted, kept, say
+from remerge.folders.experts import Expert, deltas_of, fitted, kept
 from remerge.methods import find
+from remerge.notes import note_on
 
 
 @torch.no_grad()
@@ -49,7 +50,7 @@ def merge_models(
     read = {expert: _read(expert, model, whole) for expert, model in experts.items()}
     still = kept(whole, read)
     for expert, found in read.items():
-        say({n.rpartition(".")[0] for n in found.own}, f"only in {expert}: not merged")
+        note_on({n.rpartition(".")[0] for n in found.own}, f"only in {expert}: not merged")
     weights = deltas_of({n: t for n, t in whole.tensors.items() if n not in still}, read, base.device)
     made: Any = deepcopy(base)
     places = {**dict(made.named_parameters()), **dict(made.named_buffers())}

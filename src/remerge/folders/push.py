@@ -9,7 +9,7 @@ from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
 from remerge.checkpoints.stored import weight_files
-from remerge.errors import UserError
+from remerge.errors import UserError, cause_of
 from remerge.files import read_json
 from remerge.folders.card import HUB
 from remerge.folders.recipe import RECIPE
@@ -56,7 +56,7 @@ def push(folder: Path, repository: str, private: bool = False) -> str:
             ignore_patterns=[RECIPE] if local else None,
         )
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
-        cause = " ".join(str(error).split())[:200]
+        cause = cause_of(error)
         raise UserError(f"{repository}: the hub refused it ({cause}): see `hf auth whoami`") from None
     return str(address)
 
@@ -66,9 +66,8 @@ def _tags(folder: Path) -> set[str]:
     try:
         data: Any = ModelCard.load(folder / "README.md").data
     except (OSError, ValueError, HFValidationError) as error:
-        cause = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{folder}/README.md: not a model card ({cause}): give a folder that remerge wrote"
+            f"{folder}/README.md: not a model card ({cause_of(error)}): give a folder that remerge wrote"
         ) from None
     return {*(data.get("tags") or ())}
 

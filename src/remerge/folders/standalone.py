@@ -11,15 +11,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from remerge.checkpoints.models import device_of, locate
-from remerge.deltas import Deltas, Merged, State, rounded
+from remerge.deltas import Deltas, Merged, State, dtype_name, rounded
 from remerge.errors import UserError
 from remerge.files import write_folder
 from remerge.folders.card import model_card, shown
-from remerge.folders.experts import Expert, apart, deltas_of, kept, read_base, read_expert, say, tied_by_value
+from remerge.folders.experts import Expert, apart, deltas_of, kept, read_base, read_expert, tied_by_value
 from remerge.folders.mergekit import read_recipe
 from remerge.folders.output import copied, copy, stored_dtype, write_weights
 from remerge.folders.recipe import HINT, RECIPE, recipe_of
 from remerge.methods import Method, find
+from remerge.notes import note_on
 from remerge.variants import value_of
 
 
@@ -61,7 +62,7 @@ def merge_folders(
     theta, still = whole.tensors, kept(whole, read)
     read = {name: apart(expert, still, theta) for name, expert in read.items()}
     for name, expert in read.items():
-        say({n.rpartition(".")[0] for n in expert.own}, f"only in {name}: kept in {_head(name)}")
+        note_on({n.rpartition(".")[0] for n in expert.own}, f"only in {name}: kept in {_head(name)}")
     try:
         weights = deltas_of({n: t for n, t in theta.items() if n not in still}, read, place)
         merged = chosen.function(weights, **settings)
@@ -163,7 +164,7 @@ def _recipe(
         return None
     (dtype,) = dtypes
     found = {name: _anywhere(source) for name, source in experts.items()}
-    return recipe_of(method, settings, _anywhere(base), found, {}, str(dtype).removeprefix("torch."))
+    return recipe_of(method, settings, _anywhere(base), found, {}, dtype_name(dtype))
 
 
 def _anywhere(source: str) -> str:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from random import Random
 
 from remerge.miniature import glue, splits
-from remerge.miniature.grammar import Event, event, paraphrase, render
+from remerge.miniature.changes import paraphrase
+from remerge.miniature.grammar import Event, event, render
 from remerge.miniature.lexicon import (
     ADJECTIVES,
     ANTONYMS,

@@ -7,8 +7,9 @@
 from collections.abc import Callable
 from random import Random
 
-from remerge.miniature.glue import ASKED, Example, Format, ask, opinion
-from remerge.miniature.grammar import Event, event, paraphrase, render
+from remerge.miniature.changes import paraphrase
+from remerge.miniature.glue import ASKED, Example, Format, ask
+from remerge.miniature.grammar import Event, event, render
 from remerge.miniature.lexicon import (
     ADJECTIVES,
     ANTONYMS,
@@ -27,6 +28,7 @@ from remerge.miniature.lexicon import (
     Verb,
     article,
 )
+from remerge.miniature.sentences import opinion
 
 LETTERS = tuple("ABCDEFGH")
 

@@ -5,38 +5,20 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from remerge.miniature.grammar import (
-    Event,
+from remerge.miniature.changes import (
     another,
-    contradicts,
     corrupt,
     deny,
-    entails,
-    event,
     oppose,
     paraphrase,
-    quantified_event,
-    render,
     swap_roles,
     weaken,
     with_another,
     with_part,
 )
-from remerge.miniature.lexicon import (
-    ADJECTIVES,
-    ASPECTS,
-    BEINGS,
-    BLAME,
-    DISLIKED,
-    LIKED,
-    NOUNS,
-    PLACES,
-    PRAISE,
-    THINGS,
-    VERBS,
-    article,
-    plural,
-)
+from remerge.miniature.grammar import Event, contradicts, entails, event, quantified_event, render
+from remerge.miniature.lexicon import VERBS
+from remerge.miniature.sentences import cola, sst2
 
 Example = dict[str, Any]
 
@@ -61,109 +43,6 @@ FORMATS: dict[str, Format] = {
     "rte": Format("text : {sentence1} | claim : {sentence2} answer :", ("implied", "unproven")),
     "qnli": Format("question : {question} | {sentence} answer :", ("answered", "unanswered")),
 }
-
-
-# --- cola: agreement and word order --------------------------------------------------------------
-
-_FORMS = ("plain", "negated", "passive", "perfect", "reflexive")
-_VIOLATIONS = ("agreement", "agreement", "determiner", "order", "order", "omission", "repetition")
-
-
-def _cola(rng: Random) -> Example:
-    """An acceptable sentence in the present tense, or one with a single violation."""
-    violation = None if rng.random() < 0.5 else rng.choice(_VIOLATIONS)
-    many = rng.random() < 0.5
-    form = rng.choice(_FORMS)
-    determiners = ("the", "these", "those", "some") if many else ("the", "this", "that", "every", "a")
-    noun = rng.choice(BEINGS)
-    subject = _phrase(rng, rng.choice(determiners), plural(noun) if many else noun, 0.4)
-    if violation == "determiner":
-        subject[0] = rng.choice(("this", "that", "every") if many else ("these", "those", "many"))
-    if rng.random() < 0.3:  # a distractor between the subject and its verb
-        near = rng.choice(NOUNS)
-        subject += [rng.choice(("near", "behind", "beside")), "the"]
-        subject += [rng.choice((near, plural(near)))]
-    verb = rng.choice(rng.choice(VERBS))
-    marked_plural = many != (violation == "agreement")
-    thing = _phrase(rng, rng.choice(("the", "a")), rng.choice(THINGS), 0.3)
-    if form == "plain":
-        predicate = [verb.base if marked_plural else verb.present, *thing]
-    elif form == "negated":
-        predicate = ["do" if marked_plural else "does", "not", verb.base, *thing]
-    elif form == "passive":
-        predicate = ["are" if marked_plural else "is", verb.participle, "by", *thing]
-    elif form == "perfect":
-        predicate = ["have" if marked_plural else "has", verb.participle, *thing]
-    else:
-        predicate = ["often", verb.base if marked_plural else verb.present]
-        predicate += ["themselves" if many else "itself"]
-    words = subject + predicate
-    if rng.random() < 0.3:
-        words += ["in", "the", rng.choice(PLACES)]
-    start, end = len(subject), len(subject) + len(predicate)
-    if violation == "order":
-        first = rng.choice((0, start - 1, start, rng.randrange(len(words) - 1)))
-        words[first], words[first + 1] = words[first + 1], words[first]
-    elif violation == "omission":
-        del words[rng.choice(_needed(form, start, end, len(thing)))]
-    elif violation == "repetition":
-        # A doubled adjective or adverb can pass for emphasis.
-        firm = [i for i, word in enumerate(words) if word not in ADJECTIVES and word != "often"]
-        repeated = rng.choice(firm)
-        words.insert(repeated, words[repeated])
-    return {"sentence": " ".join(words), "label": int(violation is None)}
-
-
-def _phrase(rng: Random, determiner: str, noun: str, adjective: float) -> list[str]:
-    words = [rng.choice(ADJECTIVES), noun] if rng.random() < adjective else [noun]
-    return [article(words[0]) if determiner == "a" else determiner, *words]
-
-
-def _needed(form: str, start: int, end: int, thing: int) -> list[int]:
-    """The positions of words that are necessary in a sentence of this form."""
-    if form == "reflexive":
-        return [start + 1, end - 1]
-    needed = [end - thing, end - 1]  # the determiner and the noun of the object
-    # Without its auxiliary, a sentence in the perfect may still be correct in the past tense.
-    return needed if form == "perfect" else [start, *needed]
-
-
-# --- sst2: sentiment with negation ---------------------------------------------------------------
-
-
-def _sst2(rng: Random) -> Example:
-    """One or two clauses of a review; if two disagree, the main clause decides."""
-    good = rng.random() < 0.5
-    shape = rng.random()
-    if shape < 0.35:
-        sentence = opinion(rng, good)
-    elif shape < 0.55:
-        sentence = f"{opinion(rng, good)} and {opinion(rng, good)}"
-    elif shape < 0.75:
-        sentence = f"{opinion(rng, not good)} but {opinion(rng, good)}"
-    elif shape < 0.88:
-        sentence = f"although {opinion(rng, not good)} , {opinion(rng, good)}"
-    else:
-        sentence = f"{opinion(rng, good)} although {opinion(rng, not good)}"
-    return {"sentence": sentence, "label": int(good)}
-
-
-def opinion(rng: Random, good: bool) -> str:
-    """A clause of praise or blame, with a word of that polarity or a negated word of the other."""
-    negated = rng.random() < 0.4
-    praising = good != negated
-    aspect = rng.choice(ASPECTS)
-    if rng.random() < 0.2:
-        who = "nobody" if negated else rng.choice(("we", "critics", "everyone"))
-        return f"{who} {rng.choice(LIKED if praising else DISLIKED)} the {aspect}"
-    degree = rng.choice(("", "", "", "very ", "really ", "quite "))
-    judgement = degree + rng.choice(PRAISE if praising else BLAME)
-    if negated:
-        negation = rng.choice(("not", "never", "hardly", "far from", "anything but"))
-        return f"the {aspect} is {negation} {judgement}"
-    if rng.random() < 0.5:
-        return f"the {aspect} is {judgement}"
-    return f"it is {article(judgement)} {judgement} {aspect}"
 
 
 # --- mrpc and qqp: paraphrase --------------------------------------------------------------------
@@ -326,8 +205,8 @@ def _qnli(rng: Random) -> Example:
 
 
 MAKERS: dict[str, Callable[[Random], Example]] = {
-    "cola": _cola,
-    "sst2": _sst2,
+    "cola": cola,
+    "sst2": sst2,
     "mrpc": _mrpc,
     "qqp": _qqp,
     "mnli": _mnli,

@@ -20,7 +20,8 @@ from remerge.report.costs import costs
 from remerge.report.examples import answered
 from remerge.report.labels import MODELS, duration, task_label
 from remerge.report.make import place
-from remerge.report.run import Run, Variant
+from remerge.report.recorded import Variant
+from remerge.report.run import Run
 from remerge.report.table import MISSING, number
 from remerge.verify import look
 from remerge.versions import versions

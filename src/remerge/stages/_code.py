@@ -4,8 +4,8 @@ import time
 from functools import cache
 from pathlib import Path
 
-from remerge import sources
 from remerge.config import Config, digest
+from remerge.dependence import closure, scoring
 from remerge.errors import UserError
 
 STARTED = time.time()
@@ -23,4 +23,4 @@ def _code(files: tuple[Path, ...]) -> str:
 
 def code(config: Config, *more: Path) -> str:
     """The code that scores a model of the benchmark's family, and ``more``, with all that they import."""
-    return _code(tuple(sources.closure(*sources.scoring(config.base.family, config.finetune.linear), *more)))
+    return _code(tuple(closure(*scoring(config.base.family, config.finetune.linear), *more)))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from remerge import sources
+from remerge import dependence
 from remerge.config import Variant, digest
 from remerge.methods import Method
 from remerge.plans import Case
@@ -40,8 +40,8 @@ def key_of_merge(
             others = [config.next_task(task) for task in case.tasks]
             parts += [_inputs(bench, others, "validation"), config.seed]
         parts += [config.evaluation.watch] if split == "test" else []
-    made = sources.sources_of(variant.method, settings)
-    return digest(parts, code(config, *made, *sources.merging(plan)))
+    made = dependence.sources_of(variant.method, settings)
+    return digest(parts, code(config, *made, *dependence.merging(plan)))
 
 
 def key_of_external(bench: Bench, print_of: str, case: Case) -> str:
@@ -54,7 +54,7 @@ def key_of_external(bench: Bench, print_of: str, case: Case) -> str:
         _inputs(bench, case.judged, "test"),
         [bench.space.precision, config.evaluation.batch_size],
     ]
-    return digest(parts, code(config, *sources.merging("subsets")))
+    return digest(parts, code(config, *dependence.merging("subsets")))
 
 
 def _named(bench: Bench, case: Case) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from remerge import exhibits
-from remerge.config import Config
+from remerge.config import SPLITS, Config
 from remerge.errors import Stale, UserError
 from remerge.journal import Journal
 from remerge.made import checked
@@ -19,7 +19,6 @@ from remerge.stages import alignment, data, divergences, experts, lengths, merge
 from remerge.stages._bench import Bench
 from remerge.stages._paths import data_file
 from remerge.stages._workspace import Workspace
-from remerge.tasks import SPLITS
 from remerge.verify import Findings, look, same_versions
 
 
@@ -123,24 +122,30 @@ def _check_noted(run: Run, space: Workspace, found: Findings) -> None:
             check(path, partial(space.statistics_follow, task))
 
 
+Records = Callable[[], Sequence[Record]]
+"""Makes the records of a file again, or reads them."""
+
+
+def _check_file(found: Findings, path: Path, make: Records, read: Records) -> None:
+    """Make the records of a file again from a journal, and compare them with the file, if it exists."""
+    if path.exists():
+        with found.of(path):
+            try:
+                now = make()
+            except _Missing:
+                changed = "does not follow from today's code, settings, models and inputs"
+                raise Stale(f"{path} {changed}: run its stage again") from None
+            if [record.sealed() for record in now] != [record.sealed() for record in read()]:
+                raise UserError(f"{path} differs from its journal: delete it and run again")
+
+
 def _check_records(run: Run, space: Workspace, found: Findings) -> None:
     """Make the outputs of stages again from their journals, and compare them with the files."""
     config, bench = run.config, Bench(run.config, space)
 
-    def check(path: Path, make: Callable[[], Sequence[Record]], read: Callable[[], Sequence[Record]]) -> None:
-        if path.exists():
-            with found.of(path):
-                try:
-                    now = make()
-                except _Missing:
-                    changed = "does not follow from today's code, settings, models and inputs"
-                    raise Stale(f"{path} {changed}: run its stage again") from None
-                if [record.sealed() for record in now] != [record.sealed() for record in read()]:
-                    raise UserError(f"{path} differs from its journal: delete it and run again")
-
     def check_one(kind: type[Record], make: Callable[[], Record], **key: str | int) -> None:
         path = kind.place(run.results, **key)
-        check(path, lambda: [make()], lambda: [kind.read(run.results, **key)])
+        _check_file(found, path, lambda: [make()], lambda: [kind.read(run.results, **key)])
 
     def scored(model: str) -> Scores:
         return scores.made(space, [model])[model]
@@ -162,7 +167,8 @@ def _check_records(run: Run, space: Workspace, found: Findings) -> None:
             check_one(Selection, make, variant=variant.name, plan=plan)
         for group in config.groups(variant):
             key: dict[str, str | int] = {"variant": variant.name, "group": group}
-            check(
+            _check_file(
+                found,
                 Merge.place(run.results, **key),
                 partial(merges.made, bench, variant, group),
                 partial(Merge.read_lines, run.results, **key),

@@ -20,17 +20,16 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
+from remerge.amounts import ALIGNED
 from remerge.config import Config, digest
 from remerge.deltas import Deltas, layer_of
+from remerge.families.linearised import at_the_base
 from remerge.measures.curvature import scatters
 from remerge.measures.similarity import cka
 from remerge.methods.decomposition._basis import joint, linear_weights, stacked
 from remerge.records import Aligned, Alignment
 from remerge.stages._bench import Bench
 from remerge.stages._code import code
-
-INPUTS = 100
-"""The largest number of validation inputs of each task."""
 
 
 def run(config: Config) -> None:
@@ -44,14 +43,14 @@ def made(bench: Bench) -> Alignment:
     deltas = bench.deltas(dict.fromkeys(tasks, 1))
     prints = bench.space.contents("base", *tasks)
     inputs = [bench.space.split(task, "validation").digest for task in tasks]
-    follows = [tasks, prints, inputs, bench.space.precision, INPUTS]
+    follows = [tasks, prints, inputs, bench.space.precision, ALIGNED]
     key = digest(follows, code(config, Path(__file__)))
     names, journal = linear_weights(deltas), bench.space.journal(list[Aligned], "alignment")
     record = {
         "benchmark": config.benchmark,
         "experts": tasks,
         "adapters": any(deltas.factors(name) is not None for name in names),
-        "inputs": min(INPUTS, *(len(bench.space.split(task, "validation").examples) for task in tasks)),
+        "inputs": min(ALIGNED, *(len(bench.space.split(task, "validation").examples) for task in tasks)),
         "matrices": journal.recall(key, partial(_aligned, bench, deltas, names)),
     }
     return Alignment.model_validate(record)
@@ -71,8 +70,8 @@ def _aligned(bench: Bench, deltas: Deltas, names: list[str]) -> list[dict[str, A
 
 def _scatters(bench: Bench) -> dict[str, Tensor]:
     """The scatter matrices of the inputs of the base's layers, over inputs of all tasks."""
-    family, tasks = bench.space.family, bench.config.tasks
-    examples = [e for task in tasks for e in bench.space.split(task, "validation").examples[:INPUTS]]
+    family, tasks = at_the_base(bench.space.family), bench.config.tasks
+    examples = [e for task in tasks for e in bench.space.split(task, "validation").examples[:ALIGNED]]
     # One input per batch: nothing is padded.
     batches = (family.collate([example], bench.space.device) for example in examples)
     return scatters(bench.model, batches, family.logits, family.masks)

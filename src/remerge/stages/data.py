@@ -4,8 +4,9 @@ from functools import partial
 
 from remerge import contents, made
 from remerge.config import Config, digest
+from remerge.splits import described, make_splits
 from remerge.stages._paths import data_file, settings_of_data
-from remerge.tasks import described, make_splits, write_split
+from remerge.tasks import write_split
 
 
 def run(config: Config, task: str) -> None:

@@ -16,7 +16,7 @@ from remerge.checkpoints.stored import is_adapter, is_linearised, other_base
 from remerge.config import Config, digest
 from remerge.errors import UserError
 from remerge.files import check_writable, write_folder
-from remerge.folders.experts import say
+from remerge.notes import note_on
 from remerge.runs import alone
 from remerge.stages._code import code
 from remerge.stages._models import model_record
@@ -26,43 +26,55 @@ from remerge.training import existing, others_of, settings_of, tasks_of
 
 def run(config: Config, task: str) -> None:
     """Fine-tune the base on one task or on all (`multitask`), or find an existing expert."""
-    # Imported here: the Trainer takes five seconds that no other stage needs.
-    from remerge.finetune import finetune
-
     space, started = Workspace(config), time.perf_counter()
-    tasks, source = tasks_of(config, task), existing(config, task)
-    folder, training = space.folder / "experts" / task, None
+    source, training = existing(config, task), None
     if source is None:
-        train = [e for t in tasks for e in space.split(t, "train").examples]
-        validation = [e for t in tasks for e in space.split(t, "validation").examples]
-        # Fresh heads are drawn while the model is loaded and equipped.
-        torch.manual_seed(config.seed)
-        # On a GPU Trainer computes in bfloat16, and keeps the weights in float32.
-        start = space.load_folder(space.path("base"), torch.float32)
-        space.equip(start, dict.fromkeys(tasks))
-        settings = settings_of(config, task)
-        others = [space.split(t, "train").examples for t in others_of(config, task)]
-        kept = space.folder / "training" / task
-        checkpoints = kept / _key(space, task)
-        check_writable(checkpoints)
-        with alone(kept.with_suffix(".lock")):
-            trained, training = finetune(
-                space.family, start, train, validation, settings, config.seed, checkpoints, others
-            )
-            write_folder(folder, partial(space.family.save, trained))
-            shutil.rmtree(kept)
+        folder, training = _trained(space, task)
     else:
-        found = locate(source, config.task(task).expert_revision, f"tasks.{task}.expert")
-        folder = _existing(space, task, found)
+        folder = _existing(space, task, source)
     model: Any = space.load_folder(folder, space.dtype)
-    base = AutoConfig.from_pretrained(space.path("base", weights=False), **AS_DATA)
-    if source is not None and is_adapter(folder):
-        named = other_base(folder, space.path("base", weights=False))
-        say(named, f"the base of tasks.{task}.expert: merged into the given one all the same")
-    say(unlike(model.config, base), f"not the same in tasks.{task}.expert: merges keep the base's")
+    _note_differences(space, task, folder, model.config)
     known, made = follows(space, task), source or "fine-tuned here"
     record = model_record(space, task, model, made, folder, started, training, known)
     record.write(space.folder, model=task)
+
+
+def _trained(space: Workspace, task: str) -> tuple[Path, dict[str, Any]]:
+    """The folder of an expert that is trained here, and how its training went."""
+    # Imported here: the Trainer takes five seconds that no other stage needs.
+    from remerge.finetune import finetune
+
+    config, tasks = space.config, tasks_of(space.config, task)
+    train, validation = (
+        [e for t in tasks for e in space.split(t, split).examples] for split in ("train", "validation")
+    )
+    # Fresh heads are drawn while the model is loaded and equipped.
+    torch.manual_seed(config.seed)
+    # On a GPU Trainer computes in bfloat16, and keeps the weights in float32.
+    start = space.load_folder(space.path("base"), torch.float32)
+    space.equip(start, dict.fromkeys(tasks))
+    settings = settings_of(config, task)
+    others = [space.split(t, "train").examples for t in others_of(config, task)]
+    folder, kept = space.folder / "experts" / task, space.folder / "training" / task
+    checkpoints = kept / _key(space, task)
+    check_writable(checkpoints)
+    with alone(kept.with_suffix(".lock")):
+        trained, training = finetune(
+            space.family, start, train, validation, settings, config.seed, checkpoints, others
+        )
+        write_folder(folder, partial(space.family.save, trained))
+        shutil.rmtree(kept)
+    return folder, training
+
+
+def _note_differences(space: Workspace, task: str, folder: Path, own: Any) -> None:
+    """Tell of another base, or other settings, of an expert than those of the base that it is merged with."""
+    key, base = f"tasks.{task}.expert", space.path("base", weights=False)
+    if existing(space.config, task) is not None and is_adapter(folder):
+        named = other_base(folder, base)
+        note_on(named, f"the base of {key}: merged into the given one all the same")
+    settings = AutoConfig.from_pretrained(base, **AS_DATA)
+    note_on(unlike(own, settings), f"not the same in {key}: merges keep the base's")
 
 
 def follows(space: Workspace, task: str) -> dict[str, str]:
@@ -85,13 +97,14 @@ def _key(space: Workspace, task: str) -> str:
     return digest(follows(space, task), machine, code(space.config, sources.PACKAGE / "finetune.py"))
 
 
-def _existing(space: Workspace, task: str, found: Path) -> Path:
+def _existing(space: Workspace, task: str, source: str) -> Path:
     """The folder of an existing expert, or of a copy with the base's rows for tokens that the base lacks.
 
     Raises:
         UserError: it has such tokens, and the configuration does not say to remove them; or it is linearised
             where ordinary experts are asked for, or the other way round.
     """
+    found = locate(source, space.config.task(task).expert_revision, f"tasks.{task}.expert")
     recipe = space.config.finetune
     if is_linearised(found) != recipe.linear:
         kind = "an ordinary" if recipe.linear else "a linearised"

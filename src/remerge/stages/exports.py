@@ -39,12 +39,9 @@ def run(config: Config, variant: str, subset: str) -> None:
     lam = _linear(made) if all(adapters) else None
     model = _whole(made, dtype) if lam is None else _adapter(bench.model, _summed(made, lam))
     base, experts = _source(bench, "base"), {task: _source(bench, task) for task in tasks}
-    recipe = None
     # mergekit would merge heads, and add adapters in its own precision.
-    if config.base.speaks and not any(adapters):
-        exact = f"{base}@{config.base.revision}" if config.base.revision else base
-        merged = _loadable(bench, experts)
-        recipe = recipe_of(made.method, made.settings, exact, merged, made.coefficients, dtype)
+    expressible = config.base.speaks and not any(adapters)
+    recipe = _recipe(made, base, experts, dtype) if expressible else None
     sections = [
         *([coefficient_table(made.coefficients)] if made.coefficients else []),
         _scores(bench, record) if record else "It was not scored.",
@@ -167,11 +164,17 @@ def _source(bench: Bench, model: str) -> str:
     return str(Path(record.path).resolve()) if Path(record.source).is_dir() else record.source
 
 
-def _loadable(bench: Bench, sources: Mapping[str, str]) -> dict[str, str]:
-    """The merged experts; if the pipeline removed an expert's added tokens, its new folder is given."""
-    paths = {task: bench.space.path(task) for task in sources}
-    own = {task for task, path in paths.items() if path.is_relative_to(bench.space.folder)}
-    return {task: str(paths[task]) if task in own else source for task, source in sources.items()}
+def _recipe(made: Again, base: str, experts: Mapping[str, str], dtype: str) -> dict[str, Any] | None:
+    """mergekit's recipe for the merge, if it can make it.
+
+    If the pipeline removed an expert's added tokens, its new folder is given.
+    """
+    space, revision = made.bench.space, made.bench.config.base.revision
+    paths = {task: space.path(task) for task in experts}
+    own = {task for task, path in paths.items() if path.is_relative_to(space.folder)}
+    merged = {task: str(paths[task]) if task in own else source for task, source in experts.items()}
+    exact = f"{base}@{revision}" if revision else base
+    return recipe_of(made.method, made.settings, exact, merged, made.coefficients, dtype)
 
 
 def _hints(bench: Bench, *, adapted: bool, mergekit: bool) -> list[str]:

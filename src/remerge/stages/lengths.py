@@ -1,11 +1,11 @@
 """The lengths of the tasks' prompts, and how many are truncated."""
 
-from remerge.config import Config
+from remerge.config import SPLITS, Config
 from remerge.measures.lengths import lengths
 from remerge.records import Lengths, Prompts
 from remerge.stages._paths import data_file
 from remerge.stages._workspace import Workspace
-from remerge.tasks import SPLITS, pairs
+from remerge.tasks import pairs
 
 
 def run(config: Config) -> None:

@@ -39,7 +39,7 @@ def build(run: Run) -> Table:
     for kind, head in KINDS.items():
         columns += [Column(f"{kind}{end}", name, head, digits=3) for end, (name, _) in CORRELATIONS.items()]
         columns += [Column(f"{kind}_paper", "paper", head, digits=3)] if paper else []
-    facts = {"n_inputs": counts(run.divergence_inputs())}
+    facts = {"n_inputs": counts(found.n for found in run.divergences(run.tasks[0]).values())}
     table = frame(rows, columns, "over", "task")
     half = len(rows) // 2
     rules = frozenset({half - 1, half, len(rows) - 1})

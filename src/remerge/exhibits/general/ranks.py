@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from remerge.analysis.ranks import Ranks, ranks
 from remerge.config import Config
 from remerge.report.figure import Figure
-from remerge.report.run import Run, Variant
+from remerge.report.recorded import Variant
+from remerge.report.run import Run
 from remerge.report.style import INK, MUTED, style
 from remerge.report.table import number
 

@@ -16,7 +16,8 @@ from remerge.config import Config
 from remerge.records import Merge
 from remerge.report.figure import Figure
 from remerge.report.labels import printed
-from remerge.report.run import Run, Variant
+from remerge.report.recorded import Variant
+from remerge.report.run import Run
 from remerge.report.style import style
 from remerge.report.table import number
 

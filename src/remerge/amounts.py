@@ -1,0 +1,13 @@
+"""How much is done at once or at most, where no configuration says so.
+
+What does it reads these, and so does what foretells the work, for which torch would take seconds to import.
+"""
+
+ANSWERS_AT_ONCE = 64
+"""The number of examples that are answered in one batch."""
+
+POINTS = 50
+"""The number of points of a fit at which coefficients are kept, including the start and the end."""
+
+ALIGNED = 100
+"""The largest number of validation inputs of each task on which the alignment of experts is measured."""
