@@ -26,5 +26,5 @@ def unknown(kind: str, name: str, known: list[str]) -> str:
 
 
 def cause_of(error: BaseException) -> str:
-    """What a library says of a failure, as part of one line; the kind of error where it says nothing."""
+    """A library's words on a failure, as part of one line; the kind of error where it says nothing."""
     return " ".join(str(error).split())[:300] or type(error).__name__

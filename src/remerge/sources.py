@@ -1,4 +1,4 @@
-"""What the files of methods and families declare, and which papers have exhibits.
+"""The declarations of the files of methods and families, and the papers that have exhibits.
 
 Nothing is imported, nor is torch: the workflow, the report and the configuration use this for planning.
 """

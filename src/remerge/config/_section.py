@@ -1,4 +1,4 @@
-"""What the sections of a configuration have in common: how keys are checked, and the types of values."""
+"""The common part of a configuration's sections: how keys are checked, and the types of values."""
 
 from typing import Annotated, Any
 

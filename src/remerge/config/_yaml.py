@@ -21,7 +21,7 @@ PLAIN = (
     ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", [*"-+."]),
     ("merge", "<<", ["<"]),
 )
-"""What is no text without quotes: a kind, how it is written, and the letters that it may begin with.
+"""Values that are no text without quotes: a kind, how it is written, and the letters that it may begin with.
 
 YAML 1.1 also takes yes and on for switches, 010 for 8, 1:30 for 90, 1_0 for 10, and makes dates of texts.
 """

@@ -41,7 +41,7 @@ class Made:
 
 
 class Bench(Loaded):
-    """What is loaded, with the examples: learns and makes merges, and scores them."""
+    """The models in memory, with the examples: learns and makes merges, and scores them."""
 
     def __init__(
         self, config: Config, space: Workspace | None = None, heads: Sequence[str] | None = None
@@ -196,7 +196,7 @@ class Bench(Loaded):
     def _answered(
         self, method: Method, how: Learning, tasks: Sequence[str], vectors: Mapping[str, Tau]
     ) -> list[Reference]:
-        """What coefficients are learned from, on the device.
+        """The references from which coefficients are learned, on the device.
 
         Heads are made of base and vectors where these are the experts, neither prepared nor rounded: so they
         are not held twice. Else they are mapped from the experts' files.

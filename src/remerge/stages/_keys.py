@@ -58,7 +58,7 @@ def key_of_external(bench: Bench, print_of: str, case: Case) -> str:
 
 
 def _named(bench: Bench, case: Case) -> list[Any]:
-    """What a record says of itself, and the order in which experts are merged."""
+    """A record's own words, and the order in which experts are merged."""
     return [bench.config.benchmark, case.name, list(case.signs.items())]
 
 

@@ -13,7 +13,7 @@ UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes in the system's unit of memory."""
 
 FULL = ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "DefaultCPUAllocator: can't allocate")
-"""What PyTorch says where a GPU or the machine has no memory left."""
+"""PyTorch's words where a GPU or the machine has no memory left."""
 
 FORGOTTEN = {"cpu": 0, "cuda": 0}
 """The peaks before the count was restarted."""
@@ -58,7 +58,7 @@ def _of_gpus() -> list[int]:
 
 
 def lacking(error: Exception) -> str:
-    """What an error says of memory that does not suffice, in a few words; nothing of any other error."""
+    """An error's words on memory that does not suffice; none of any other error."""
     if isinstance(error, MemoryError):
         return "out of memory"
     said = str(error)
