@@ -62,7 +62,7 @@ def cola(rng: Random) -> dict[str, Any]:
 
 
 def _predicate(form: str, verb: Verb, many: bool, marked_plural: bool, thing: list[str]) -> list[str]:
-    """The predicate of a subject, one or many; its verb may be marked for another number than the subject's."""
+    """The predicate of a subject, one or many; its verb may be marked for another number than its own."""
     if form == "plain":
         return [verb.base if marked_plural else verb.present, *thing]
     if form == "negated":
