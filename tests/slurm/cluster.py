@@ -35,8 +35,12 @@ JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=2
 JobAcctGatherParams=OverMemoryKill
 SchedulerParameters=sched_interval=2,bf_interval=5
+JobRequeue=0
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 NodeName={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory=32000 Gres=gpu:2
 PartitionName=main Nodes={host} Default=YES
+PartitionName=urgent Nodes={host} PriorityTier=2
 """
 ACCOUNTING = """\
 AccountingStorageType=accounting_storage/slurmdbd

@@ -6,6 +6,7 @@ Not among the tests, for it installs Slurm and takes minutes.
 """
 
 import re
+import signal
 import subprocess
 import time
 from collections import Counter
@@ -81,7 +82,7 @@ class Submitted:
         if slow_at_first:
             stage = self.project.folder / f"src/remerge/stages/{slow_at_first}.py"
             stage.write_text(stage.read_text() + SLOW_AT_FIRST)
-        # Two pretended GPUs are given out, and models run on the CPU.
+        # Models run on the CPU; a test that wants one of the two pretended GPUs asks for it.
         self.project.write(settings() | {"device": "cpu"} | ({"shards": shards} if shards else {}))
         self.log = folder / "said.log"
         self.command = self.project.command(*arguments, "--workflow-profile", f"workflow/profiles/{profile}")
@@ -135,7 +136,13 @@ class Submitted:
 
     def end(self) -> dict[str, Any]:
         """The records, when the run has ended well."""
-        assert self.running.wait(timeout=PATIENCE) == 0, self.said()
+        try:
+            assert self.running.wait(timeout=PATIENCE) == 0, self.said()
+        except subprocess.TimeoutExpired:
+            # Its jobs would otherwise run beside those of the next test.
+            self.running.send_signal(signal.SIGINT)
+            self.running.wait()
+            raise AssertionError(f"not ended after {PATIENCE} s: {self.said()}") from None
         assert (self.project.results / "report.html").exists()
         return self.project.scores()
 
@@ -144,9 +151,10 @@ class Submitted:
 def test_a_run_has_the_records_of_a_local_one(
     tmp_path: Path, cluster: Cluster, expected: dict[str, Any], profile: str
 ) -> None:
-    run = Submitted(tmp_path, cluster, profile=profile, shards=None)
+    run = Submitted(tmp_path, cluster, "--set-resources", "experts:gpu=1", profile=profile, shards=None)
     job = run.job("experts")
     assert int(re.sub(r"\D", "", job[1])) > 1000, job
+    assert "TresPerJob=gres:gpu:1" in cluster.ask("scontrol", "show", "job", job[0])
     assert run.end() == expected
     # One for pairs and one for all three.
     assert len(list((run.project.results / "logs/merges").glob("average_*.log"))) == 2
@@ -179,6 +187,16 @@ def test_a_job_over_its_time_gets_more(tmp_path: Path, cluster: Cluster, expecte
     asked = run.asked("scores", column=4)
     assert run.end() == expected
     assert asked == ["1:00", "2:00"]
+
+
+def test_a_job_that_is_preempted_is_queued_again(
+    tmp_path: Path, cluster: Cluster, expected: dict[str, Any]
+) -> None:
+    run = Submitted(tmp_path, cluster)
+    run.job("scores")
+    cluster.ask("sbatch", "-p", "urgent", "--exclusive", "--output", "/dev/null", "--wrap", "sleep 1")
+    assert run.end() == expected
+    assert run.submissions("scores") == 1
 
 
 def test_a_controller_that_is_killed_and_started_again_goes_on(

@@ -20,8 +20,8 @@ def sce(deltas: Deltas, *, density: Share = 0.1, scale: Scales = 1.0) -> Combine
     For each tensor separately. Select: tau'_t keeps the int(K·n) entries (at least one) whose variance over
     the experts is largest, of the n where it is not zero, and any that tie with the last of them; if K is 1
     or n is 0, it keeps all. Calculate: eta_t is the share of ‖tau'_t‖² in the sum over experts. Erase: the
-    elected sign is that of sum_t tau'_t; an exact zero elects plus (authors' code, which also makes all eta_t
-    equal in tensors of small entries).
+    elected sign is that of sum_t tau'_t; an exact zero elects plus. The authors' code also leaves a tensor at
+    theta_0 where int(K·n) is 0, and makes all eta_t equal in tensors of small entries.
 
     Args:
         deltas: the task vectors tau_t.
