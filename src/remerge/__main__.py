@@ -37,8 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     # Idle OpenMP threads must sleep instead of spinning, or parallel jobs starve each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if arguments is None and isinstance(sys.stdout, TextIOWrapper):
-        # As on standard error: a letter that the terminal does not have stops nothing. Only in a process of its
-        # own: a child that does a job writes to an output of another kind than Python has opened.
+        # As on standard error: a letter that the terminal does not have stops nothing. Only in a process of
+        # its own: a child that does a job writes to an output of another kind than Python has opened.
         sys.stdout.reconfigure(errors="backslashreplace")
     parser = _commands().parser
     parsed, more = parser.parse_known_args(_with_the_name(sys.argv[1:] if arguments is None else arguments))
