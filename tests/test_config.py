@@ -261,7 +261,7 @@ def test_files_that_are_no_configuration(tmp_path):
 
 def test_words_are_read_as_they_are_written(tmp_path):
     """YAML 1.1 makes True of yes, 8 of 010, 90 of 1:30, 10 of 1_0, and a date of 2020-01-01."""
-    words = ["yes", "no", "010", "0x10", "1:30", "1_0", "2020-01-01", "On"]
+    words = ["yes", "no", "010", "0x10", "1:30", "1_0", "2020-01-01", "On", "1.5e3", "-.5"]
     path = tmp_path / "c.yaml"
     path.write_text(
         f"include: {ROOT}/config/demo.yaml\ntasks:\n  sst2:\n    labels: [{', '.join(words)}, 7]\n"

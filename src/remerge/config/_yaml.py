@@ -17,13 +17,14 @@ PLAIN = (
     ("null", "~|null|Null|NULL|", ["~", *"nN", ""]),
     ("bool", "true|True|TRUE|false|False|FALSE", [*"tTfF"]),
     ("int", r"[-+]?(0|[1-9][0-9]*)", [*"-+0123456789"]),
-    ("float", r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", [*"-+0123456789."]),
+    ("float", r"([-+]?[0-9]+\.[0-9]*|\.[0-9]+)([eE][-+][0-9]+)?", [*"-+0123456789."]),
     ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", [*"-+."]),
     ("merge", "<<", ["<"]),
 )
 """Values that are no text without quotes: a kind, how it is written, and the letters that it may begin with.
 
-YAML 1.1 also takes yes and on for switches, 010 for 8, 1:30 for 90, 1_0 for 10, and makes dates of texts.
+YAML 1.1 also takes yes and on for switches, 010 for 8, 1:30 for 90, 1_0 for 10, and makes dates of texts. All that is
+none here is none there, so that what PyYAML writes is read as it was.
 """
 
 
