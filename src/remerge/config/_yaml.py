@@ -23,8 +23,8 @@ PLAIN = (
 )
 """Values that are no text without quotes: a kind, how it is written, and the letters that it may begin with.
 
-YAML 1.1 also takes yes and on for switches, 010 for 8, 1:30 for 90, 1_0 for 10, and makes dates of texts. All that is
-none here is none there, so that what PyYAML writes is read as it was.
+YAML 1.1 also takes yes and on for switches, 010 for 8, 1:30 for 90, 1_0 for 10, and makes dates of texts.
+Nothing is a value here that is a text to PyYAML, so that what it writes is read as it was.
 """
 
 
