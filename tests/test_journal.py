@@ -98,6 +98,17 @@ def test_shares_keep_files_of_their_own_and_the_whole_takes_them_in(tmp_path, ca
     assert sorted(json.loads(line)["record"] for line in path.read_text().splitlines()) == [1, 2, 4, 5, 10]
 
 
+def test_a_file_that_is_no_share_is_left_alone(tmp_path):
+    stray = tmp_path / "j~2~copy.jsonl"
+    stray.write_text("{}\n")
+    path = tmp_path / "j.jsonl"
+    Journal(path, share=1).recall("a", lambda: 1)
+    journal = Journal(path)
+    assert journal.recall("a", lambda: 2) == 1
+    journal.settle()
+    assert sorted(tmp_path.iterdir()) == sorted([path, stray])
+
+
 def test_a_broken_line_that_nothing_needs_goes_when_the_journal_is_settled(tmp_path):
     path = tmp_path / "j.jsonl"
     Journal(path).recall("a", lambda: 1)

@@ -126,8 +126,8 @@ def _lines(file: Path) -> list[bytes]:
 
 def shares_of(path: Path) -> list[Path]:
     """The files beside a journal of the processes that share its work, in their order."""
-    files = path.parent.glob(f"{path.stem}~*.jsonl")
-    return sorted(files, key=lambda file: int(file.stem.rpartition("~")[2]))
+    numbers = {file: file.stem.rpartition("~")[2] for file in path.parent.glob(f"{path.stem}~*.jsonl")}
+    return sorted((file for file, n in numbers.items() if n.isdecimal()), key=lambda file: int(numbers[file]))
 
 
 def _sealed(entry: Entry) -> str:

@@ -1,6 +1,7 @@
 """Merges of folders without a pipeline: what is written is the merge, and wrong folders are refused."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -251,6 +252,16 @@ def test_a_cell_of_a_card_is_one_cell():
         "| --- | --- |",
         "| d | 1 |",
     ]
+
+
+def test_the_command_in_a_card_reads_as_it_was_given(here, expert_folders):
+    Path("model").rename("the model")
+    given = ["--param", "scale=[0.5, 0.4]"]
+    assert merge(*given, base="the model", method="task_arithmetic") == 0
+    said = ModelCard.load("merged/README.md").text.partition("```sh\n")[2].partition("```")[0]
+    words = shlex.split(said)
+    assert words[words.index("--base") + 1] == "the model"
+    assert words[words.index("--param") + 1] == "scale=[0.5, 0.4]"
 
 
 def test_a_card_names_the_hub_and_no_folder_of_this_machine(here, expert_folders, tmp_path):

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -129,9 +130,9 @@ def _named(experts: Sequence[str]) -> dict[str, str]:
 
 def _command(method: str, base: str, experts: Sequence[str], params: Sequence[str], dtype: str | None) -> str:
     """The command that makes the merge again, for other readers."""
-    words = ["remerge merge", f"--method {method}", f"--base {shown(base)}"]
-    words += [f"--expert {shown(expert)}" for expert in experts]
-    words += [f"--param {param!r}" for param in params]
+    words = ["remerge merge", f"--method {method}", f"--base {quote(shown(base))}"]
+    words += [f"--expert {quote(shown(expert))}" for expert in experts]
+    words += [f"--param {quote(param)}" for param in params]
     words += [*([f"--dtype {dtype}"] if dtype else []), "--out …"]
     return "```sh\n" + " \\\n  ".join(words) + "\n```"
 

@@ -34,10 +34,10 @@ def reverse_kl(p: Tensor, q: Tensor) -> Tensor:
 
 def js(p: Tensor, q: Tensor) -> Tensor:
     """JS(P ‖ Q) = ½ KL(P ‖ M) + ½ KL(Q ‖ M) with M = ½ (P + Q): in [0, ln 2]."""
-    # The logarithm of 0 + 0 has no gradient.
+    # The logarithm of 0 + 0 has no gradient; finite logarithms of 0 have, and add nothing to the sum.
     p, q = (x.clamp(min=torch.finfo(x.dtype).min / 4) for x in (p, q))
     m = torch.logaddexp(p, q) - math.log(2)
-    return 0.5 * (kl(p, m) + kl(q, m))
+    return 0.5 * (p.exp() * (p - m) + q.exp() * (q - m)).sum(dim=-1)
 
 
 DIVERGENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

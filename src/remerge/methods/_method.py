@@ -15,7 +15,7 @@ from remerge.deltas import Combined, Deltas
 from remerge.errors import UserError
 from remerge.methods._learning import Learning
 from remerge.methods._parameters import Parameter, parameters_of
-from remerge.variants import UNPREPARED, value_of
+from remerge.variants import UNPREPARED, parse
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -284,20 +284,9 @@ def _preparation(written: str, params: Mapping[str, Any]) -> tuple[Method, dict[
     """The method that prepares task vectors, and all its settings; None if they are left as they are."""
     if written in UNPREPARED:
         return None
-    name, _, own = written.partition("@")
+    name, own = parse(written)
     chosen = find(name)
     if not chosen.rescales:
         able = ", ".join(known.name for known in methods().values() if known.rescales)
         raise UserError(f"method {name} prepares no task vectors: use one that does: {able}")
-    return chosen, chosen.settings({**_parsed(own), **params})
-
-
-def _parsed(written: str) -> dict[str, Any]:
-    """The parameters of a variant's name, ``density=0.1,scale=1.2``."""
-    params: dict[str, Any] = {}
-    for pair in filter(None, written.split(",")):
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise UserError(f"{pair!r} is not a parameter: write name=value")
-        params[key] = value_of(value)
-    return params
+    return chosen, chosen.settings({**own, **params})
