@@ -249,6 +249,9 @@ def _add_merges(known: _Commands) -> None:
     merge.add_argument(
         "--dtype", choices=["float32", "bfloat16", "float16"], help="type of the weights; default: the base's"
     )
+    merge.add_argument(
+        "--adapter", action="store_true", help="of adapters: write one adapter of the base, not a whole model"
+    )
 
 
 if __name__ == "__main__":

@@ -57,7 +57,14 @@ def merge(parsed: Namespace) -> None:
 
     quiet()
     merge_folders(
-        parsed.method, parsed.base, parsed.expert, parsed.out, parsed.param, parsed.dtype, parsed.device
+        parsed.method,
+        parsed.base,
+        parsed.expert,
+        parsed.out,
+        parsed.param,
+        parsed.dtype,
+        parsed.device,
+        parsed.adapter,
     )
 
 

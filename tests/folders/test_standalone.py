@@ -9,7 +9,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from loading import close, loaded
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
@@ -100,7 +100,7 @@ def test_settings_in_which_an_expert_computes_differently_are_named(here, expert
 
 def adapted(folder, auto=AutoModelForCausalLM, **settings):
     """A random adapter, saved in `lora`, and what PEFT makes of it and the base."""
-    torch.manual_seed(0)
+    torch.manual_seed(settings.pop("seed", 0))
     config = LoraConfig(**{"r": 3, "target_modules": ["q_proj"], "init_lora_weights": False, **settings})
     model = get_peft_model(auto.from_pretrained(folder), config)
     for name, parameter in model.named_parameters():
@@ -114,6 +114,57 @@ def test_adapters_merge_with_models(here, expert_folders, base, folder):
     whole = adapted(folder)
     assert merge(experts=["cola", "lora"], method="task_arithmetic") == 0
     close(loaded("merged"), remerge.merge("task_arithmetic", base, [expert_folders["cola"], whole]), 1e-5)
+
+
+def two_adapted(folder, **settings):
+    """Two random adapters of an untied base, in `lora1` and `lora2`."""
+    AutoModelForCausalLM.from_pretrained(folder, tie_word_embeddings=False).save_pretrained("model")
+    for seed in (1, 2):
+        adapted("model", seed=seed, **settings)
+        Path("lora").rename(f"lora{seed}")
+    return ["lora1", "lora2"]
+
+
+@pytest.mark.parametrize(
+    ("method", "targets"),
+    [
+        ("average", ["q_proj", "embed_tokens"]),
+        ("multi_slerp", ["k_proj"]),
+        ("knots", ["k_proj", "up_proj"]),
+        ("tsv_m", ["o_proj"]),
+        ("drm_v", ["k_proj", "up_proj"]),
+    ],
+)
+def test_a_merge_of_adapters_as_an_adapter(here, folder, method, targets):
+    experts = two_adapted(folder, target_modules=targets, task_type="CAUSAL_LM")
+    assert merge(experts=experts, method=method) == 0
+    assert merge("--adapter", experts=experts, method=method, out="one") == 0
+    found = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("model"), "one")
+    close(state_of(found.merge_and_unload()), loaded("merged"), atol=1e-5)
+    assert json.loads(Path("one/adapter_config.json").read_text())["task_type"] == "CAUSAL_LM"
+    assert not Path("one/config.json").exists()
+    card = ModelCard.load("one/README.md")
+    assert card.data.library_name == "peft" and "--adapter" in card.text
+
+
+@pytest.mark.parametrize(
+    ("method", "experts", "targets"),
+    [
+        ("ties", ["lora1", "lora2"], ["q_proj"]),
+        ("average", PAIR, ["q_proj"]),
+        ("average", ["lora1", PAIR[0]], ["q_proj"]),
+        ("knots", ["lora1", "lora2"], ["embed_tokens"]),
+    ],
+)
+def test_what_is_no_adapter_is_not_written_as_one(
+    here, folder, expert_folders, capsys, method, experts, targets
+):
+    two_adapted(folder, target_modules=targets)
+    for task in PAIR:
+        AutoModelForCausalLM.from_pretrained(task, tie_word_embeddings=False).save_pretrained(task)
+    assert merge("--adapter", experts=experts, method=method) == 2
+    assert f"--adapter: {method} of these experts is no low-rank change" in capsys.readouterr().err
+    assert not Path("merged").exists()
 
 
 def test_an_adapter_that_names_another_base_of_the_hub(here, folder, capsys):

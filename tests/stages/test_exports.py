@@ -28,9 +28,11 @@ from remerge.checkpoints.adapters import read_adapter
 from remerge.checkpoints.models import held, state_of
 from remerge.checkpoints.stored import stored_tensors
 from remerge.config import load
+from remerge.deltas import Deltas, layer_of, merge_state
 from remerge.errors import UserError
 from remerge.files import write_folder
 from remerge.folders.recipe import RECIPE
+from remerge.methods import prepare
 from remerge.stages import base as base_stage
 from remerge.stages import experts as experts_stage
 from remerge.stages._bench import Bench
@@ -261,6 +263,45 @@ def test_a_linear_merge_of_adapters_is_one_adapter(world, adapters, model, base,
     assert config["base_model_name_or_path"] == str(Path("model").resolve())
     assert config["task_type"] == "CAUSAL_LM"
     assert ModelCard.load(folder / "README.md").data.library_name == "peft"
+
+
+@pytest.mark.parametrize("subset", ["cola+mnli", "cola+mnli+sst2"])
+@pytest.mark.parametrize("method", ["knots", "tsv_m", "drm_h", "drm_v"])
+def test_merges_within_the_adapters_own_space_stay_adapters(world, adapters, model, base, method, subset):
+    params = {"scale": 0.9, **({} if method == "tsv_m" else {"density": 0.5})}
+    world({method: params})
+    found = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained("model"), exported(name_of(method, params), subset)
+    )
+    ranks = {name.split(".")[-4]: len(A) for name, A in found.state_dict().items() if "lora_A" in name}
+    assert set(ranks) == {"q_proj", "k_proj"} | ({"up_proj"} if "sst2" in subset else set())
+    assert ranks.get("up_proj", 7) <= 7 and ranks["q_proj"] <= 8
+    deltas = {task: read_adapter(Path(task), held(model)).values for task in subset.split("+")}
+    changed = {name: base[name] for name in base if any(name in d for d in deltas.values())}
+    # As dense task vectors, of which no method knows that their rank is low.
+    experts = {
+        task: {
+            name: theta + delta[name].dense() if name in delta else theta.clone()
+            for name, theta in changed.items()
+        }
+        for task, delta in deltas.items()
+    }
+    merged = remerge.merge(method, changed, experts, **params)
+    close(state_of(found.merge_and_unload()), {**base, **merged}, atol=1e-5)
+
+
+def test_coefficients_learned_in_the_adapters_own_space_give_an_adapter(world, adapters, model, base):
+    params = {"level": "layer", "over": "knots@density=0.5"}
+    config = world({"divmerge": params})
+    variant = name_of("divmerge", params)
+    scored(config, variant, LEARNED["layer"])
+    folder = exported(variant)
+    found = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("model"), folder)
+    deltas = {task: read_adapter(Path(task), held(model)).values for task in PAIR}
+    changed = {name: base[name] for name in deltas["cola"]}
+    prepared = prepare("knots", Deltas(changed, deltas), density=0.5)
+    merged = merge_state(changed, prepared.combine({name: SCALES[layer_of(name)] for name in prepared}))
+    close(state_of(found.merge_and_unload()), {**base, **merged}, atol=1e-5)
 
 
 def test_one_adapter_of_those_that_change_embeddings(world, folder, tmp_path):

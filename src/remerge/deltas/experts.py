@@ -117,10 +117,13 @@ class Deltas(Mapping[str, Tensor]):
         return torch.cat(taken, dim=1)
 
     def factors(self, name: str) -> list[LowRank] | None:
-        """The factors of every expert's delta, if all have them."""
+        """The factors of every expert's delta, if it is low-rank in some and in the others the base's own."""
         values = [state[name] for state in self.states.values()]
-        factors = [value for value in values if isinstance(value, LowRank)]
-        return factors if len(factors) == len(values) else None
+        known = [value for value in values if isinstance(value, LowRank)]
+        if not known or any(isinstance(v, Tensor) and v is not self.base[name] for v in values):
+            return None
+        unchanged = LowRank(known[0].B[:, :0], known[0].A[:0])
+        return [value if isinstance(value, LowRank) else unchanged for value in values]
 
     def formed(self, name: str) -> Value | None:
         """The tensor's deltas, ``[T, *shape]`` or low-rank, if they exist only as a whole."""

@@ -83,16 +83,35 @@ class Combined(Pieces):
         formed = self.deltas.formed(name)
         return super().delta(name) if formed is None else self._whole(name, formed)
 
+    def low_rank(self, name: str) -> LowRank | None:
+        """The merged delta of one tensor as factors, float32; None if what is summed is not low-rank.
+
+        Factors that the experts do not share are put side by side, so that their ranks are summed.
+        """
+        formed, factors = self.deltas.formed(name), self.deltas.factors(name)
+        if isinstance(formed, LowRank):
+            return self._of_shared(name, formed)
+        if factors is None:
+            return None
+        weighted = [lam * f.scaling * f.B.float() for lam, f in zip(self.lam[name], factors, strict=True)]
+        return LowRank(torch.cat(weighted, dim=1), torch.cat([f.A.float() for f in factors]))
+
+    def _of_shared(self, name: str, formed: LowRank) -> LowRank:
+        lam = self._coefficients(name)
+        B, A = (torch.tensordot(lam, f, dims=1) if f.ndim == 3 else f for f in (formed.B, formed.A))
+        return LowRank(B, A, formed.scaling)
+
     def _whole(self, name: str, formed: Value) -> Tensor:
-        lam = torch.tensor(self.lam[name], dtype=torch.float32, device=self.deltas.base[name].device)
         merged: Tensor
         if isinstance(formed, Tensor):
-            merged = torch.tensordot(lam, formed, dims=1)
+            merged = torch.tensordot(self._coefficients(name), formed, dims=1)
         else:
-            B, A = (torch.tensordot(lam, f, dims=1) if f.ndim == 3 else f for f in (formed.B, formed.A))
-            merged = LowRank(B, A, formed.scaling).dense()
+            merged = self._of_shared(name, formed).dense()
         self._check(name, merged, float(merged.sum()))
         return merged
+
+    def _coefficients(self, name: str) -> Tensor:
+        return torch.tensor(self.lam[name], dtype=torch.float32, device=self.deltas.base[name].device)
 
     def _write(self, name: str, merged: Tensor) -> None:
         """As theta_0 (1 - sum_t lam_t) + sum_t lam_t theta_t where experts are weights: without deltas."""

@@ -190,11 +190,12 @@ def deltas_of(base: State, experts: Mapping[str, Expert], device: torch.device) 
     start: dict[str, Tensor] = {}
     placed: dict[str, dict[str, Value]] = {expert: {} for expert in states}
     for name in changed:
-        values = {expert: state.get(name, base[name]) for expert, state in states.items()}
+        values = {expert: state[name] for expert, state in states.items() if name in state}
         dtype = base[name].dtype
         for value in values.values():
             dtype = torch.promote_types(dtype, value.dtype) if isinstance(value, Tensor) else dtype
         start[name] = base[name].to(device, dtype)
-        for expert, value in values.items():
+        for expert in states:
+            value = values.get(expert, start[name])
             placed[expert][name] = value.to(device) if isinstance(value, LowRank) else value.to(device, dtype)
     return Deltas(start, placed)

@@ -14,7 +14,9 @@ from tqdm import tqdm
 from remerge.checkpoints.models import device_of, locate
 from remerge.deltas import Deltas, Merged, State, dtype_name, rounded
 from remerge.errors import UserError
-from remerge.files import write_folder
+from remerge.files import read_json, write_folder
+from remerge.folders.adapter import HINT as ADAPTER_HINT
+from remerge.folders.adapter import adapter_of, low_rank
 from remerge.folders.card import model_card, shown
 from remerge.folders.experts import Expert, apart, deltas_of, kept, read_base, read_expert, tied_by_value
 from remerge.folders.mergekit import read_recipe
@@ -33,6 +35,7 @@ def merge_folders(
     params: Sequence[str] = (),
     dtype: str | None = None,
     device: str = "auto",
+    adapter: bool = False,
 ) -> None:
     """Merge checkpoints of one base into a new folder, with the base's configuration and tokenizer.
 
@@ -47,9 +50,11 @@ def merge_folders(
         params: the method's parameters, each as ``name=value``.
         dtype: the dtype of the merged weights; the base's if not given.
         device: where to compute.
+        adapter: write one adapter of the base instead of a whole model.
 
     Raises:
-        UserError: an unknown method or parameter, or a folder that is incomplete or does not fit the base.
+        UserError: an unknown method or parameter, a folder that is incomplete or does not fit the base, or a
+            merge that is no adapter.
     """
     chosen = find(method)
     settings = chosen.alone(dict(map(_parameter, params)))
@@ -67,18 +72,31 @@ def merge_folders(
     try:
         weights = deltas_of({n: t for n, t in theta.items() if n not in still}, read, place)
         merged = chosen.function(weights, **settings)
+        factors = low_rank(weights, merged) if adapter else None
+        if adapter and factors is None:
+            raise UserError(
+                f"--adapter: {method} of these experts is no low-rank change of the base: leave it out, or "
+                "merge adapters by a linear method, knots, tsv_m or drm_h"
+            )
         recipe = None
         if whole.model is not None and not still and all(e.whole and not e.own for e in read.values()):
             recipe = _recipe(
                 chosen, settings, base, sources, {stored_dtype(t, dtype) for t in theta.values()}
             )
-        again = _command(method, base, experts, params, dtype)
-        sections = [*_beside(whole.folder, read), *([HINT] if recipe else []), again]
-        card = model_card(out.name, base, sources, chosen, settings, sections)
+        again = _command(method, base, experts, params, dtype, adapter)
+        sections = [*_beside(whole.folder, adapter, read), *([HINT] if recipe else []), again]
+        library = "peft" if adapter else "transformers"
+        card = model_card(out.name, base, sources, chosen, settings, sections, library)
 
         def save(target: Path) -> None:
-            copy(whole.folder, target, dtype)
-            write_weights(target, _added(theta, merged, weights, dtype), whole, dtype)
+            if factors is None:
+                copy(whole.folder, target, dtype)
+                write_weights(target, _added(theta, merged, weights, dtype), whole, dtype)
+            else:
+                network: Any = whole.model
+                made = adapter_of(network, factors, _anywhere(base), _task_type(sources, read))
+                made.to(getattr(torch, dtype or "float32"))
+                made.save_pretrained(target, save_embedding_layers=False)
             for name, expert in read.items():
                 if expert.own:
                     (target / "heads").mkdir(exist_ok=True)
@@ -128,18 +146,30 @@ def _named(experts: Sequence[str]) -> dict[str, str]:
     return dict(zip(short if len(set(short)) == len(short) else experts, experts, strict=True))
 
 
-def _command(method: str, base: str, experts: Sequence[str], params: Sequence[str], dtype: str | None) -> str:
+def _task_type(sources: Mapping[str, str], experts: Mapping[str, Expert]) -> str | None:
+    """PEFT's name for what adapters are for, if it is the same for all, and none has a head of its own."""
+    if any(expert.own for expert in experts.values()):
+        return None
+    configs = [read_json(locate(source) / "adapter_config.json") for source in sources.values()]
+    types = {config.get("task_type") for config in configs}
+    return types.pop() if len(types) == 1 else None
+
+
+def _command(
+    method: str, base: str, experts: Sequence[str], params: Sequence[str], dtype: str | None, adapter: bool
+) -> str:
     """The command that makes the merge again, for other readers."""
     words = ["remerge merge", f"--method {method}", f"--base {quote(shown(base))}"]
     words += [f"--expert {quote(shown(expert))}" for expert in experts]
     words += [f"--param {quote(param)}" for param in params]
-    words += [*([f"--dtype {dtype}"] if dtype else []), "--out …"]
+    words += [*([f"--dtype {dtype}"] if dtype else []), *(["--adapter"] if adapter else []), "--out …"]
     return "```sh\n" + " \\\n  ".join(words) + "\n```"
 
 
-def _beside(base: Path, experts: Mapping[str, Expert]) -> list[str]:
-    """A description of the files beside the merged weights."""
-    told = ["Copied from the base: " + ", ".join(f"`{file}`" for file in copied(base)) + "."]
+def _beside(base: Path, adapter: bool, experts: Mapping[str, Expert]) -> list[str]:
+    """What the folder is, and the files beside the merged weights."""
+    copies = ", ".join(f"`{file}`" for file in copied(base))
+    told = [ADAPTER_HINT if adapter else f"Copied from the base: {copies}."]
     heads = [name for name, expert in experts.items() if expert.own]
     if heads:
         files = ", ".join(f"`{_head(name)}`" for name in heads)

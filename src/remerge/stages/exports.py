@@ -1,51 +1,51 @@
 """One merge of a benchmark as a folder that `from_pretrained` loads: made again as it was scored."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from huggingface_hub import EvalResult
-from torch import Tensor, nn
+from torch import nn
 
-from remerge.checkpoints.stored import is_adapter
 from remerge.config import Config
-from remerge.deltas import Combined, LowRank, rounded
-from remerge.files import is_place, read_json, write_folder, write_json
+from remerge.deltas import LowRank, rounded
+from remerge.files import is_place, read_json, write_folder
+from remerge.folders.adapter import HINT as ADAPTER_HINT
+from remerge.folders.adapter import adapter_of, low_rank
 from remerge.folders.card import coefficient_table, markdown, model_card
 from remerge.folders.recipe import HINT, RECIPE, recipe_of
 from remerge.folders.starting import TASK_TYPES
+from remerge.methods import prepare
 from remerge.records import Merge
 from remerge.stages._again import Again, again, coefficients_in
 from remerge.stages._bench import Bench
-from remerge.variants import UNPREPARED
-
-Lambda = Mapping[str, Sequence[float]]
-"""For each tensor, the coefficients of the experts' own deltas."""
 
 
 def run(config: Config, variant: str, subset: str) -> None:
     """Make one merge again and write it, with its model card, to `exports/<variant>/<subset>`.
 
     Learned coefficients are taken from the merge's record, so that these are the weights that were
-    scored; without a record they are learned here. A linear merge of adapters becomes one
-    adapter. Arguments and errors are as in `again`.
+    scored; without a record they are learned here. A merge of adapters that changes the base by low rank,
+    as linear methods, KnOTS, TSV-M and DRM do, becomes one adapter. Arguments and errors are as in `again`.
     """
     made = again(config, variant, subset)
     bench, tasks, record = made.bench, made.tasks, made.record
-    dtype = _stored_dtype(bench.space.path("base"))
-    adapters = [is_adapter(bench.space.path(task)) for task in tasks]
-    lam = _linear(made) if all(adapters) else None
-    model = _whole(made, dtype) if lam is None else _adapter(bench.model, _summed(made, lam))
+    dtype, factors = _stored_dtype(bench.space.path("base")), _factors(made)
     base, experts = _source(bench, "base"), {task: _source(bench, task) for task in tasks}
+    model: Any
+    if factors is None:
+        model = _whole(made, dtype)
+    else:
+        model = adapter_of(bench.model, factors, base, _task_type(config))
     # mergekit would merge heads, and add adapters in its own precision.
-    expressible = config.base.speaks and not any(adapters)
+    expressible = config.base.speaks and not any(map(bench.space.adapts, tasks))
     recipe = _recipe(made, base, experts, dtype) if expressible else None
     sections = [
         *([coefficient_table(made.coefficients)] if made.coefficients else []),
         _scores(bench, record) if record else "It was not scored.",
-        *_hints(bench, adapted=lam is not None, mergekit=recipe is not None),
+        *_hints(bench, adapted=factors is not None, mergekit=recipe is not None),
         f"Seed {config.seed}. To make it again, run this in the folder of the pipeline:",
         f"```sh\nremerge exports {config.folder}/config.yaml {variant} {subset}\n```",
     ]
@@ -56,16 +56,12 @@ def run(config: Config, variant: str, subset: str) -> None:
         made.method,
         record.params if record else made.settings,
         sections,
-        library="transformers" if lam is None else "peft",
+        library="transformers" if factors is None else "peft",
         scores=_measured(config, record) if record else (),
     )
 
     def save(folder: Path) -> None:
         bench.space.family.save(model, folder)
-        if lam is not None:
-            file = folder / "adapter_config.json"
-            named = {"base_model_name_or_path": base, "task_type": _task_type(config)}
-            write_json(file, {**read_json(file), **named})
         if recipe:
             (folder / RECIPE).write_text(yaml.safe_dump(recipe, sort_keys=False), "utf-8")
         (folder / "README.md").write_text(card, "utf-8")
@@ -82,72 +78,16 @@ def _whole(made: Again, dtype: str) -> nn.Module:
     return made.bench.model.to(stored)
 
 
-def _linear(made: Again) -> Lambda | None:
-    """The coefficients of a merge that is a sum of the experts' own low-rank deltas, else None."""
+def _factors(made: Again) -> dict[str, LowRank] | None:
+    """The change of the base that a merge of adapters is, if it is low-rank."""
     method, settings = made.method, made.settings
-    weights = made.bench.deltas(dict.fromkeys(made.tasks, 1))
-    for state in weights.states.values():
-        if any(isinstance(v, Tensor) and v is not weights.base[n] for n, v in state.items()):
-            return None
-    if method.learned:
-        plain = settings["over"] in UNPREPARED
-        return {name: coefficients_in(made.coefficients, name) for name in weights} if plain else None
-    if method.needs.statistics:
+    if method.needs.statistics or not all(map(made.bench.space.adapts, made.tasks)):
         return None
-    merged = method.function(weights, **settings)
-    return merged.lam if isinstance(merged, Combined) and merged.deltas is weights else None
-
-
-@torch.no_grad()
-def _summed(made: Again, lam: Lambda) -> dict[str, LowRank]:
-    """The sum of adapters by the names of layers: their factors side by side, so that ranks are summed.
-
-    If that exceeds the largest rank of the layer, an SVD reduces it to that rank.
-    """
-    weights, factors = made.bench.deltas(dict.fromkeys(made.tasks, 1)), dict[str, LowRank]()
-    for name in weights:
-        values = (weights.states[task][name] for task in made.tasks)
-        known = [(c, v) for c, v in zip(lam[name], values, strict=True) if isinstance(v, LowRank)]
-        B = torch.cat([c * value.scaling * value.B.float() for c, value in known], dim=1)
-        A = torch.cat([value.A.float() for _, value in known])
-        if len(A) > min(len(B), A.shape[1]):
-            U, sigma, A = torch.linalg.svd(B @ A, full_matrices=False)
-            B = U * sigma
-        factors[name.removesuffix(".weight")] = LowRank(B, A)
-    return factors
-
-
-@torch.no_grad()
-def _adapter(model: Any, factors: Mapping[str, LowRank]) -> nn.Module:
-    """An adapter on a model, with these factors by the names of layers."""
-    # Imported here: PEFT takes a second, and most exports have no adapters.
-    from peft import LoraConfig, get_peft_model
-    from peft.tuners.lora import Embedding
-
-    from remerge.checkpoints.tuning import PREFIX
-
-    ranks = {name: len(factor.A) for name, factor in factors.items()}
-    # With alpha equal to the rank, the product of the factors is the delta.
-    most = max(ranks.values())
-    settings: dict[str, Any] = {
-        "r": most,
-        "lora_alpha": most,
-        "rank_pattern": ranks,
-        "alpha_pattern": ranks,
-        "target_modules": list(ranks),
-    }
-    adapted: Any = get_peft_model(model, LoraConfig(**settings))
-    for name, factor in factors.items():
-        layer = adapted.get_submodule(f"{PREFIX}{name}")
-        if isinstance(layer, Embedding):
-            layer.lora_embedding_A["default"].copy_(factor.T.A)
-            layer.lora_embedding_B["default"].copy_(factor.T.B)
-            continue
-        stored = factor.T if layer.fan_in_fan_out else factor
-        layer.lora_A["default"].weight.copy_(stored.A)
-        layer.lora_B["default"].weight.copy_(stored.B)
-    whole: nn.Module = adapted
-    return whole
+    deltas = made.bench.deltas(dict.fromkeys(made.tasks, 1))
+    if not method.learned:
+        return low_rank(deltas, method.function(deltas, **settings))
+    prepared = prepare(settings["over"], deltas)
+    return low_rank(deltas, prepared.combine({n: coefficients_in(made.coefficients, n) for n in prepared}))
 
 
 def _task_type(config: Config) -> str | None:
@@ -181,7 +121,7 @@ def _hints(bench: Bench, *, adapted: bool, mergekit: bool) -> list[str]:
     """Hints on how to use the folder."""
     hints = []
     if adapted:
-        hints.append("It is an adapter of the base: `PeftModel.from_pretrained(base, folder)`.")
+        hints.append(ADAPTER_HINT)
     if bench.space.family.heads(bench.model):
         hints.append(
             "Each task is read through its own head: load the model with its `num_labels`, then "

@@ -1,0 +1,83 @@
+"""A merge of adapters as one adapter of their base."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from remerge.deltas import Combined, Deltas, LowRank, Merged
+
+HINT = "It is an adapter of the base: `PeftModel.from_pretrained(base, folder)`."
+"""How to use it."""
+
+
+def low_rank(deltas: Deltas, merged: Merged) -> dict[str, LowRank] | None:
+    """The merged deltas as factors, float32, by the names of tensors.
+
+    Their rank is that of the experts' adapters together, but at most the shorter side of the tensor. None if
+    an expert changes a tensor otherwise than by low rank, or a method its products' entries.
+    """
+    if not isinstance(merged, Combined) or any(deltas.factors(name) is None for name in deltas):
+        return None
+    found: dict[str, LowRank] = {}
+    for name in deltas:
+        factors = merged.low_rank(name)
+        if factors is None:
+            return None
+        B, A = factors.B * factors.scaling, factors.A
+        if len(A) > min(factors.shape):
+            U, sigma, A = torch.linalg.svd(B @ A, full_matrices=False)
+            B = U * sigma
+        if len(A):
+            found[name] = LowRank(B, A)
+    return found or None
+
+
+def adapter_of(model: nn.Module, factors: Mapping[str, LowRank], base: str, task_type: str | None) -> Any:
+    """An adapter, as PEFT's model, to be saved.
+
+    Args:
+        model: the base, which may be without weights; PEFT puts its layers into it.
+        factors: by the names of the base's tensors.
+        base: the base's name in the adapter's configuration.
+        task_type: PEFT's name for what the adapter is for.
+    """
+    # Imported here: PEFT takes a second, and most merges have no adapters.
+    from peft import LoraConfig, get_peft_model
+    from peft.tuners.lora import Embedding
+
+    from remerge.checkpoints.tuning import PREFIX
+
+    layers = {name.removesuffix(".weight"): factor for name, factor in factors.items()}
+    ranks = {name: len(factor.A) for name, factor in layers.items()}
+    # With alpha equal to the rank, the product of the factors is the delta.
+    most = max(ranks.values())
+    settings: dict[str, Any] = {
+        "r": most,
+        "lora_alpha": most,
+        "rank_pattern": ranks,
+        "alpha_pattern": ranks,
+        "target_modules": list(ranks),
+    }
+    with warnings.catch_warnings():
+        # Of names that are to change, and of what PEFT finds out for itself.
+        warnings.simplefilter("ignore")
+        adapted: Any = get_peft_model(model, LoraConfig(**settings))
+    for name, factor in layers.items():
+        layer = adapted.get_submodule(f"{PREFIX}{name}")
+        if isinstance(layer, Embedding):
+            layer.lora_embedding_A["default"] = _parameter(factor.T.A)
+            layer.lora_embedding_B["default"] = _parameter(factor.T.B)
+        else:
+            stored = factor.T if layer.fan_in_fan_out else factor
+            layer.lora_A["default"].weight = _parameter(stored.A)
+            layer.lora_B["default"].weight = _parameter(stored.B)
+    config = adapted.peft_config["default"]
+    config.base_model_name_or_path, config.task_type = base, task_type
+    return adapted
+
+
+def _parameter(factor: torch.Tensor) -> nn.Parameter:
+    return nn.Parameter(factor.contiguous(), requires_grad=False)
