@@ -49,6 +49,7 @@ MERGES: dict[str, dict[str, Any]] = {
     "adamerging": {"inputs": 2, "epochs": 1},
     "divmerge": {"inputs": 2, "epochs": 1, "level": "layer"},
     "divmerge over ties": {"inputs": 2, "epochs": 1, "over": "ties"},
+    "divmerge over knots": {"inputs": 2, "epochs": 1, "over": "knots"},
     "average": {},
     "ties": {},
     "drm_h": {},

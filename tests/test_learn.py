@@ -76,6 +76,27 @@ def adapters(base):
     return Deltas({name: base[name] for name in names}, made)
 
 
+def held(deltas):
+    """Deltas as the pipeline holds them."""
+    return {name: deltas.factors(name) or deltas[name] for name in deltas}
+
+
+@pytest.mark.parametrize(
+    ("over", "shared"),
+    [("none", True), ("knots", True), ("tsv_m", True), ("drm_h", True), ("drm_v", True), ("ties", False)],
+)
+def test_what_is_prepared_of_adapters_in_their_own_space_stays_low_rank(adapters, over, shared):
+    prepared = prepare(over, adapters)
+    for name in prepared:
+        factors = prepared.factors(name)
+        assert (factors is not None) == shared
+        if shared:
+            assert max(len(f.A) for f in factors) <= 6
+            close = torch.stack([f.dense() for f in factors])
+            assert torch.allclose(close, prepared[name], atol=1e-6), name
+    assert prepare(over, Deltas(adapters.base, {"cola": adapters.base})).factors(name) is None
+
+
 @pytest.mark.parametrize("divergence", [kl, js])
 @pytest.mark.parametrize("level", ["task", "layer"])
 def test_gradient_is_autograd_through_the_merge(family, model, base, experts, references, divergence, level):
@@ -98,7 +119,7 @@ def test_a_merge_over_prepared_vectors_is_the_methods_at_those_scales(
     """So learning begins at the method itself where it starts from the method's scale."""
     deltas = Deltas(base, experts) if full else adapters
     prepared, lam = prepare(over, deltas), [1.2, -0.3, 0.7]
-    written = Blend(model, base, {name: prepared[name] for name in prepared})
+    written = Blend(model, base, held(prepared))
     written.write(torch.tensor(lam)[:, None])
     method = find(over)
     expected = merge_state(deltas.base, method.function(deltas, **method.settings({"scale": lam})))
@@ -109,7 +130,7 @@ def test_a_merge_over_prepared_vectors_is_the_methods_at_those_scales(
 def agree_with_autograd(family, model, base, references, deltas, divergence, level):
     model.load_state_dict(base, strict=False)
     tau = {name: deltas[name] for name in deltas}
-    at = Blend(model, base, tau)
+    at = Blend(model, base, held(deltas))
     width = 1 if level == "task" else len(at.layers)
     lam = torch.rand(3, width, generator=torch.Generator().manual_seed(2)).requires_grad_()
     wide = lam.expand(-1, len(at.layers))

@@ -206,7 +206,7 @@ class Needs:
         return len(tasks) * self.size.parameters * width_of(frozenset().union(*map(self._stored, tasks)))
 
     def _prepared(self, tasks: Sequence[str]) -> float:
-        """One expert's task vectors as another method prepares them."""
+        """One expert's task vectors as another method prepares them: whole, as most methods make them."""
         config, dtype = self.config, self.config.merge.delta_dtype
         whole = config.finetune.lora is None and not config.finetune.linear
         half = whole and self._stacked(tasks) < len(tasks) * self.whole

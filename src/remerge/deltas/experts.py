@@ -207,7 +207,7 @@ class _Changed(Deltas):
         for where, tau in self._source.pieces(name, whole):
             yield where, self._change(tau, name, where)
 
-    def factors(self, name: str) -> None:
+    def factors(self, name: str) -> list[LowRank] | None:
         return None
 
     def weights(self, name: str) -> None:
@@ -251,6 +251,14 @@ class _Replaced(_Changed):
         flat = (formed.dense() if isinstance(formed, LowRank) else formed).flatten(1)
         for where in places(self.base[name], whole=whole):
             yield where, flat[:, where]
+
+    def factors(self, name: str) -> list[LowRank] | None:
+        """What is formed of low-rank deltas: each expert's factors, of which one is shared by all."""
+        formed = None if Deltas.factors(self, name) is None else self._form(name)
+        if not isinstance(formed, LowRank):
+            return None
+        B, A = (f.expand(len(self.states), -1, -1) for f in (formed.B, formed.A))
+        return [LowRank(b, a, formed.scaling) for b, a in zip(B, A, strict=True)]
 
     def formed(self, name: str) -> Value | None:
         return self._form(name)
