@@ -266,9 +266,9 @@ def test_a_linear_merge_of_adapters_is_one_adapter(world, adapters, model, base,
 
 
 @pytest.mark.parametrize("subset", ["cola+mnli", "cola+mnli+sst2"])
-@pytest.mark.parametrize("method", ["knots", "tsv_m", "drm_h", "drm_v"])
+@pytest.mark.parametrize("method", ["knots", "tsv_m", "drm_h", "drm_v", "iso_c", "iso_cts"])
 def test_merges_within_the_adapters_own_space_stay_adapters(world, adapters, model, base, method, subset):
-    params = {"scale": 0.9, **({} if method == "tsv_m" else {"density": 0.5})}
+    params = {"scale": 0.9, **({"density": 0.5} if method in ("knots", "drm_h", "drm_v") else {})}
     world({method: params})
     found = PeftModel.from_pretrained(
         AutoModelForCausalLM.from_pretrained("model"), exported(name_of(method, params), subset)

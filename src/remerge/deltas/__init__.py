@@ -4,6 +4,7 @@ from remerge.deltas.experts import SAMPLE as SAMPLE
 from remerge.deltas.experts import Deltas as Deltas
 from remerge.deltas.merged import Combined as Combined
 from remerge.deltas.merged import Merged as Merged
+from remerge.deltas.merged import Tensors as Tensors
 from remerge.deltas.merged import merge_state as merge_state
 from remerge.deltas.tensors import PIECE as PIECE
 from remerge.deltas.tensors import LowRank as LowRank

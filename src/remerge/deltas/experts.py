@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from remerge.deltas.fitting import must_fit
-from remerge.deltas.merged import Combined, Entrywise, Merged, Pieces
+from remerge.deltas.merged import Combined, Entrywise, Pieces, Tensors
 from remerge.deltas.tensors import (
     LowRank,
     Scratch,
@@ -148,17 +148,13 @@ class Deltas(Mapping[str, Tensor]):
                 products[t, : t + 1].addmv_(vectors[: t + 1], vector)
         return (products + products.tril(-1).T).cpu()
 
-    def entrywise(self, merge: Entrywise) -> "Pieces":
+    def entrywise(self, merge: Entrywise) -> Pieces:
         """Merged deltas from ``merge``, ``[T, n]`` to ``[n]``."""
         return Pieces(self, merge)
 
-    def tensorwise(self, merge: Callable[[str], Tensor]) -> Merged:
-        """Merged deltas from ``merge``, a name to ``[*shape]``."""
-        for name in self:
-            merged = merge(name)
-            if not finite(merged):
-                raise self.blame(name)
-            yield name, merged
+    def tensorwise(self, merge: Callable[[str], Value]) -> Tensors:
+        """Merged deltas from ``merge``, a name to ``[*shape]`` or low-rank."""
+        return Tensors(self, merge)
 
     def combine(self, lam: Sequence[float] | Mapping[str, Sequence[float]]) -> Combined:
         """sum_t lam_t tau_t, with the same coefficients for all tensors or separate ones for each name."""

@@ -67,6 +67,30 @@ class Pieces(Iterator[tuple[str, Tensor]]):
             raise self.deltas.blame(name)
 
 
+class Tensors(Iterator[tuple[str, Tensor]]):
+    """Merged deltas that are computed one tensor at a time, ``[*shape]`` or low-rank."""
+
+    def __init__(self, deltas: "Deltas", merge: Callable[[str], Value]) -> None:
+        self.deltas, self.merge = deltas, merge
+        self._iterator = ((name, self.delta(name)) for name in deltas)
+
+    def __next__(self) -> tuple[str, Tensor]:
+        return next(self._iterator)
+
+    def delta(self, name: str) -> Tensor:
+        """The merged delta of one tensor, float32."""
+        made = self.merge(name)
+        merged = made.dense() if isinstance(made, LowRank) else made
+        if not finite(merged):
+            raise self.deltas.blame(name)
+        return merged
+
+    def low_rank(self, name: str) -> LowRank | None:
+        """The merged delta of one tensor as factors, float32; None if it is not low-rank."""
+        made = self.merge(name)
+        return made if isinstance(made, LowRank) else None
+
+
 class Combined(Pieces):
     """sum_t lam_t tau_t, with the same coefficients for all tensors or separate ones for each name."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from remerge.deltas import Combined, Deltas, LowRank, Merged
+from remerge.deltas import Combined, Deltas, LowRank, Merged, Tensors
 
 HINT = "It is an adapter of the base: `PeftModel.from_pretrained(base, folder)`."
 """How to use it."""
@@ -19,7 +19,7 @@ def low_rank(deltas: Deltas, merged: Merged) -> dict[str, LowRank] | None:
     Their rank is that of the experts' adapters together, but at most the shorter side of the tensor. None if
     an expert changes a tensor otherwise than by low rank, or a method its products' entries.
     """
-    if not isinstance(merged, Combined) or any(deltas.factors(name) is None for name in deltas):
+    if not isinstance(merged, Combined | Tensors) or any(deltas.factors(name) is None for name in deltas):
         return None
     found: dict[str, LowRank] = {}
     for name in deltas:

@@ -76,7 +76,7 @@ def merge_folders(
         if adapter and factors is None:
             raise UserError(
                 f"--adapter: {method} of these experts is no low-rank change of the base: leave it out, or "
-                "merge adapters by a linear method, knots, tsv_m or drm_h"
+                "merge adapters by a linear method or a decomposition"
             )
         recipe = None
         if whole.model is not None and not still and all(e.whole and not e.own for e in read.values()):

@@ -1,8 +1,6 @@
 """Iso-C: the summed delta with all its singular values made equal."""
 
-from torch import Tensor
-
-from remerge.deltas import Deltas, Merged
+from remerge.deltas import Deltas, LowRank, Merged, Value
 from remerge.methods import Scale, method
 from remerge.methods.decomposition._basis import linear_weights, singular, stacked, summed
 
@@ -24,10 +22,10 @@ def iso_c(deltas: Deltas, *, scale: Scale = 1.0) -> Merged:
     linear = set(linear_weights(deltas))
     mean = deltas.combine([1 / len(deltas.experts)] * len(deltas.experts))
 
-    def merge(name: str) -> Tensor:
+    def merge(name: str) -> Value:
         if name not in linear:
-            return mean.delta(name)
+            return mean.low_rank(name) or mean.delta(name)
         U, sigma, Vt = singular(summed(stacked(deltas, name)))
-        return (U * (scale * sigma.mean())) @ Vt
+        return LowRank(U * (scale * sigma.mean()), Vt)
 
     return deltas.tensorwise(merge)

@@ -5,7 +5,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from remerge.deltas import Deltas, LowRank, Merged
+from remerge.deltas import Deltas, LowRank, Merged, Value
 from remerge.methods import Range, Scale, method
 from remerge.methods.decomposition._basis import (
     linear_weights,
@@ -39,9 +39,9 @@ def iso_cts(deltas: Deltas, *, common: Annotated[float, Range(0, 1)] = 0.8, scal
     T = len(deltas.experts)
     mean = deltas.combine([1 / T] * T)
 
-    def merge(name: str) -> Tensor:
+    def merge(name: str) -> Value:
         if name not in linear:
-            return mean.delta(name)
+            return mean.low_rank(name) or mean.delta(name)
         stack = stacked(deltas, name)
         U, sigma, Vt = singular(summed(stack))
         r = len(sigma)
@@ -53,7 +53,7 @@ def iso_cts(deltas: Deltas, *, common: Annotated[float, Range(0, 1)] = 0.8, scal
         triplets = [(U_c.T, sigma[:shared], Vt[:shared])]
         triplets += [top(beyond(delta, U_c), own, least) for delta in stack]
         rows, sigma, Vt = (torch.cat(parts) for parts in zip(*triplets, strict=True))
-        return (nearest_orthogonal(rows).T * (scale * sigma.mean())) @ nearest_orthogonal(Vt)
+        return LowRank(nearest_orthogonal(rows).T * (scale * sigma.mean()), nearest_orthogonal(Vt))
 
     return deltas.tensorwise(merge)
 
