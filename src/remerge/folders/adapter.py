@@ -35,7 +35,7 @@ def low_rank(deltas: Deltas, merged: Merged) -> dict[str, LowRank] | None:
     return found or None
 
 
-def adapter_of(model: nn.Module, factors: Mapping[str, LowRank], base: str, task_type: str | None) -> Any:
+def adapter_of(model: Any, factors: Mapping[str, LowRank], base: str, task_type: str | None) -> Any:
     """An adapter, as PEFT's model, to be saved.
 
     Args:

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from remerge.checkpoints.models import device_of, locate
-from remerge.deltas import Deltas, Merged, State, dtype_name, rounded
+from remerge.deltas import Deltas, LowRank, Merged, State, dtype_name, rounded
 from remerge.errors import UserError
 from remerge.files import read_json, write_folder
 from remerge.folders.adapter import HINT as ADAPTER_HINT
@@ -72,12 +72,7 @@ def merge_folders(
     try:
         weights = deltas_of({n: t for n, t in theta.items() if n not in still}, read, place)
         merged = chosen.function(weights, **settings)
-        factors = low_rank(weights, merged) if adapter else None
-        if adapter and factors is None:
-            raise UserError(
-                f"--adapter: {method} of these experts is no low-rank change of the base: leave it out, or "
-                "merge adapters by a linear method or a decomposition"
-            )
+        factors = _factors(method, weights, merged) if adapter else None
         recipe = None
         if whole.model is not None and not still and all(e.whole and not e.own for e in read.values()):
             recipe = _recipe(
@@ -93,10 +88,10 @@ def merge_folders(
                 copy(whole.folder, target, dtype)
                 write_weights(target, _added(theta, merged, weights, dtype), whole, dtype)
             else:
-                network: Any = whole.model
-                made = adapter_of(network, factors, _anywhere(base), _task_type(sources, read))
-                made.to(getattr(torch, dtype or "float32"))
-                made.save_pretrained(target, save_embedding_layers=False)
+                made = adapter_of(whole.model, factors, _anywhere(base), _task_type(sources, read))
+                made.to(getattr(torch, dtype or "float32")).save_pretrained(
+                    target, save_embedding_layers=False
+                )
             for name, expert in read.items():
                 if expert.own:
                     (target / "heads").mkdir(exist_ok=True)
@@ -144,6 +139,21 @@ def _named(experts: Sequence[str]) -> dict[str, str]:
         raise UserError("an expert is given twice: weight it by --param instead")
     short = [Path(expert).name for expert in experts]
     return dict(zip(short if len(set(short)) == len(short) else experts, experts, strict=True))
+
+
+def _factors(method: str, weights: Deltas, merged: Merged) -> dict[str, LowRank]:
+    """The merge's change of the base as factors.
+
+    Raises:
+        UserError: it is not low-rank.
+    """
+    factors = low_rank(weights, merged)
+    if factors is None:
+        raise UserError(
+            f"--adapter: {method} of these experts is no low-rank change of the base: leave it out, or merge "
+            "adapters by a linear method or a decomposition"
+        )
+    return factors
 
 
 def _task_type(sources: Mapping[str, str], experts: Mapping[str, Expert]) -> str | None:
