@@ -148,6 +148,19 @@ def test_a_merge_of_adapters_as_an_adapter(here, folder, method, targets):
     assert card.data.library_name == "peft" and "--adapter" in card.text
 
 
+def test_factors_are_stored_in_the_dtype_asked_for(here, folder, capsys):
+    experts = two_adapted(folder)
+    given = ["--adapter", "--param", "scale=100"]
+    assert merge(*given, "--dtype", "bfloat16", experts=experts, method="task_arithmetic") == 0
+    stored = load_file("merged/adapter_model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.bfloat16}
+    large = {name: tensor * 3000 for name, tensor in load_file("lora1/adapter_model.safetensors").items()}
+    save_file(large, "lora1/adapter_model.safetensors", {"format": "pt"})
+    half = ["--dtype", "float16"]
+    assert merge(*given, *half, experts=experts, method="task_arithmetic", out="half") == 2
+    assert "too large for float16" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("method", "experts", "targets"),
     [

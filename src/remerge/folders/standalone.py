@@ -72,7 +72,7 @@ def merge_folders(
     try:
         weights = deltas_of({n: t for n, t in theta.items() if n not in still}, read, place)
         merged = chosen.function(weights, **settings)
-        factors = _factors(method, weights, merged) if adapter else None
+        factors = _factors(method, weights, merged, dtype or "float32") if adapter else None
         recipe = None
         if whole.model is not None and not still and all(e.whole and not e.own for e in read.values()):
             recipe = _recipe(
@@ -89,9 +89,7 @@ def merge_folders(
                 write_weights(target, _added(theta, merged, weights, dtype), whole, dtype)
             else:
                 made = adapter_of(whole.model, factors, _anywhere(base), _task_type(sources, read))
-                made.to(getattr(torch, dtype or "float32")).save_pretrained(
-                    target, save_embedding_layers=False
-                )
+                made.save_pretrained(target, save_embedding_layers=False)
             for name, expert in read.items():
                 if expert.own:
                     (target / "heads").mkdir(exist_ok=True)
@@ -141,11 +139,11 @@ def _named(experts: Sequence[str]) -> dict[str, str]:
     return dict(zip(short if len(set(short)) == len(short) else experts, experts, strict=True))
 
 
-def _factors(method: str, weights: Deltas, merged: Merged) -> dict[str, LowRank]:
-    """The merge's change of the base as factors.
+def _factors(method: str, weights: Deltas, merged: Merged, dtype: str) -> dict[str, LowRank]:
+    """The merge's change of the base as factors, in the dtype in which they are written.
 
     Raises:
-        UserError: it is not low-rank.
+        UserError: it is not low-rank, or too large for the dtype.
     """
     factors = low_rank(weights, merged)
     if factors is None:
@@ -153,7 +151,8 @@ def _factors(method: str, weights: Deltas, merged: Merged) -> dict[str, LowRank]
             f"--adapter: {method} of these experts is no low-rank change of the base: leave it out, or merge "
             "adapters by a linear method or a decomposition"
         )
-    return factors
+    made: torch.dtype = getattr(torch, dtype)
+    return {name: LowRank(rounded(name, f.B, made), rounded(name, f.A, made)) for name, f in factors.items()}
 
 
 def _task_type(sources: Mapping[str, str], experts: Mapping[str, Expert]) -> str | None:
