@@ -37,7 +37,8 @@ def build(run: Run) -> Figure:
     height = 0.2 * len(rows) + 0.95
     figure = Figure(5.4, height)
     panels = figure.subplots(1, len(sizes), sharex=True, sharey=True, squeeze=False)[0]
-    figure.subplots_adjust(left=1.75 / 5.4, right=0.985, wspace=0.08)
+    left, right = 1.75 / 5.4, 0.985
+    figure.subplots_adjust(left=left, right=right, wspace=0.08)
     figure.subplots_adjust(top=1 - 0.4 / height, bottom=0.5 / height)
     panels[0].set_xscale("symlog", linthresh=LINEAR, linscale=1.2)
     panels[0].margins(x=0.06)
@@ -57,8 +58,7 @@ def build(run: Run) -> Figure:
     panels[0].set_xticks(ticks, [number(tick, 0) for tick in ticks])
     panels[0].set_yticks(range(len(rows)), [fill(v.label, 30) for v in rows], fontsize=7.5, linespacing=0.9)
     panels[0].set_ylim(len(rows) - 0.5, -0.5)
-    figure.supxlabel(
-        f"ANP minus that of {compared.best.label} (points)", y=0.08 / height, fontsize=9, va="bottom"
-    )
+    label = f"ANP minus that of {compared.best.label} (points)"
+    figure.supxlabel(label, x=(left + right) / 2, y=0.08 / height, fontsize=9, va="bottom")
     figure.facts = {"best": compared.best.label, "linear": LINEAR}
     return figure
