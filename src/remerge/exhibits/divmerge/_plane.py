@@ -27,13 +27,16 @@ def plane(run: Run) -> Figure:
     figure.subplots_adjust(left=0.11, right=0.98, top=0.98, bottom=0.1)
     points: list[Point] = []
     labels: list[str] = []
+    starts: set[Point] = set()
     for merge, course in courses(run, name):
         first, second = sorted(merge.tasks, key=run.tasks.index)
         found = [course.coefficients[task] for task in (first, second)]
         (start, *_, x), (_, *_, y) = found
         points.append((float(x), float(y)))
         labels.append(f"{task_label(first)} + {task_label(second)}")
-        axes.plot(start, start, marker="+", color=MUTED, markersize=9, markeredgewidth=1.4)
+        starts.add((float(start), float(start)))
+    crosses = {"marker": "+", "color": MUTED, "markersize": 9, "markeredgewidth": 1.4, "linestyle": ""}
+    axes.plot(*zip(*sorted(starts), strict=True), **crosses)
     look = style(name)
     axes.plot(*zip(*points, strict=True), **{**look.line_options(), "linestyle": ""}, zorder=3)
     axes.axline((0.5, 0.5), slope=1, color=GRID, linewidth=0.8, zorder=0)
@@ -41,18 +44,23 @@ def plane(run: Run) -> Figure:
     axes.set_xlabel("λ₁, of the task named first")
     axes.set_ylabel("λ₂, of the task named second")
     axes.grid()
-    name_points(axes, points, labels)
+    name_points(axes, points, labels, sorted(starts))
     return figure
 
 
-def name_points(axes: Axes, points: Sequence[Point], names: Sequence[str]) -> None:
-    """Write a name beside each point, on the side and at the distance where it covers the least."""
+def name_points(
+    axes: Axes, points: Sequence[Point], names: Sequence[str], marks: Sequence[Point] = ()
+) -> None:
+    """Write a name beside each point, on the side and at the distance where it covers the least.
+
+    ``marks`` are points without names, which should not be covered either.
+    """
     axes.autoscale_view()  # otherwise the limits are set only when the figure is drawn
-    dots = axes.transData.transform(points)
+    dots = axes.transData.transform([*points, *marks])
     inch = axes.figure.dpi
     taken: list[Box] = [(x - 0.06 * inch, y - 0.06 * inch, x + 0.06 * inch, y + 0.06 * inch) for x, y in dots]
     frame = axes.get_window_extent()
-    for point, (x, y), name in zip(points, dots, names, strict=True):
+    for point, (x, y), name in zip(points, dots, names, strict=False):
         wide, high = 0.6 * SIZE / 72 * inch * len(name), 1.2 * SIZE / 72 * inch
         boxes: list[tuple[float, Box, Point]] = []
         for distance, (right, up) in product((0.1, 0.2, 0.32, 0.46), SIDES):
