@@ -35,8 +35,7 @@ def plane(run: Run) -> Figure:
         points.append((float(x), float(y)))
         labels.append(f"{task_label(first)} + {task_label(second)}")
         starts.add((float(start), float(start)))
-    crosses = {"marker": "+", "color": MUTED, "markersize": 9, "markeredgewidth": 1.4, "linestyle": ""}
-    axes.plot(*zip(*sorted(starts), strict=True), **crosses)
+    axes.plot(*zip(*sorted(starts), strict=True), "+", color=MUTED, markersize=9, markeredgewidth=1.4)
     look = style(name)
     axes.plot(*zip(*points, strict=True), **{**look.line_options(), "linestyle": ""}, zorder=3)
     axes.axline((0.5, 0.5), slope=1, color=GRID, linewidth=0.8, zorder=0)
