@@ -4,6 +4,8 @@ import errno
 import os
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from remerge.errors import UserError, cause_of
 from remerge.files import read_json, write_folder, write_json, write_text, write_with
@@ -42,6 +44,20 @@ def test_a_file_is_for_whom_the_user_s_mask_says(tmp_path, mask):
     finally:
         os.umask(before)
     assert (tmp_path / "record").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+@pytest.mark.parametrize("mask", [0o077, 0o002])
+def test_weights_are_for_whom_the_user_s_mask_says(tmp_path, mask):
+    """Safetensors writes files that only their owner may read."""
+    before = os.umask(mask)
+    tensors = {"a": torch.zeros(2)}
+    try:
+        write_with(tmp_path / "one.safetensors", lambda file: save_file(tensors, file))
+        write_folder(tmp_path / "model", lambda folder: save_file(tensors, folder / "two.safetensors"))
+    finally:
+        os.umask(before)
+    for file in (tmp_path / "one.safetensors", tmp_path / "model" / "two.safetensors"):
+        assert file.stat().st_mode & 0o777 == 0o666 & ~mask
 
 
 def test_the_longest_name(tmp_path):

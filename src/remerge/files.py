@@ -4,9 +4,10 @@ import json
 import os
 import shutil
 import socket
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,10 @@ def write_with(path: Path, write: Callable[[Path], None]) -> None:
         # Not by `tempfile`, whose files are for one user alone: the user's own mask says for whom ours are.
         temporary = path.with_name(f"{_partial(path)}{os.urandom(4).hex()}{path.suffix}")
         try:
+            temporary.touch()
+            mode = temporary.stat().st_mode
             write(temporary)
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
+            _settle(temporary, mode)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -97,9 +99,24 @@ def write_folder(folder: Path, save: Callable[[Path], None]) -> None:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_partial(folder)) as temporary:
             filled = Path(temporary) / folder.name
             filled.mkdir()
+            mode = filled.stat().st_mode
             save(filled)
+            for file in filter(Path.is_file, filled.rglob("*")):
+                _settle(file, mode)
             shutil.rmtree(folder, ignore_errors=True)
             filled.rename(folder)
+
+
+def _settle(file: Path, mode: int) -> None:
+    """Bring a written file onto the disk, with the permissions that the user's own mask gives.
+
+    Safetensors' files are for one user alone; other members of a group would not read the results.
+    """
+    with file.open("rb") as written:
+        os.fsync(written.fileno())
+    # Some file systems know no permissions.
+    with suppress(OSError):
+        file.chmod(stat.S_IMODE(mode) & 0o666)
 
 
 def check_writable(folder: Path) -> None:
