@@ -148,6 +148,20 @@ def test_a_merge_of_adapters_as_an_adapter(here, folder, method, targets):
     assert card.data.library_name == "peft" and "--adapter" in card.text
 
 
+def test_an_adapter_of_one_of_two_tied_modules_would_untie_them(here, folder, capsys):
+    config = LoraConfig(r=3, target_modules=["embed_tokens", "lm_head"], init_lora_weights=False)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(folder), config)
+    words, head = model.base_model.model.model.embed_tokens, model.base_model.model.lm_head
+    head.lora_A["default"].weight.data = words.lora_embedding_B["default"].data.T.contiguous()
+    head.lora_B["default"].weight.data = words.lora_embedding_A["default"].data.T.contiguous()
+    model.save_pretrained("lora")
+    changed = words.weight + words.get_delta_weight("default")
+    assert merge(experts=["lora"], method="average") == 0
+    assert torch.allclose(loaded("merged")["model.embed_tokens.weight"], changed, atol=1e-5)
+    assert merge("--adapter", experts=["lora"], method="average", out="one") == 2
+    assert "--adapter: average of these experts is no adapter of the base" in capsys.readouterr().err
+
+
 def test_factors_are_stored_in_the_dtype_asked_for(here, folder, capsys):
     experts = two_adapted(folder)
     given = ["--adapter", "--param", "scale=100"]
@@ -177,7 +191,7 @@ def test_what_is_no_adapter_is_not_written_as_one(
     for task in PAIR:
         AutoModelForCausalLM.from_pretrained(task, tie_word_embeddings=False).save_pretrained(task)
     assert merge("--adapter", experts=experts, method=method) == 2
-    assert f"--adapter: {method} of these experts is no low-rank change" in capsys.readouterr().err
+    assert f"--adapter: {method} of these experts is no adapter of the base" in capsys.readouterr().err
     assert not Path("merged").exists()
 
 

@@ -7,19 +7,23 @@ from typing import Any
 import torch
 from torch import nn
 
+from remerge.checkpoints.reading import Checkpoint
 from remerge.deltas import Combined, Deltas, LowRank, Merged, Tensors
 
 HINT = "It is an adapter of the base: `PeftModel.from_pretrained(base, folder)`."
 """How to use it."""
 
 
-def low_rank(deltas: Deltas, merged: Merged) -> dict[str, LowRank] | None:
+def low_rank(base: Checkpoint, deltas: Deltas, merged: Merged) -> dict[str, LowRank] | None:
     """The merged deltas as factors, float32, by the names of tensors.
 
     Their rank is that of the experts' adapters together, but at most the shorter side of the tensor. None if
-    an expert changes a tensor otherwise than by low rank, or a method its products' entries.
+    an expert changes a tensor otherwise than by low rank, or a method its products' entries; or if modules
+    share a tensor, of which an adapter would change one.
     """
     if not isinstance(merged, Combined | Tensors) or any(deltas.factors(name) is None for name in deltas):
+        return None
+    if deltas.base.keys() & {*base.ties.values()}:
         return None
     found: dict[str, LowRank] = {}
     for name in deltas:

@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from remerge.checkpoints.models import device_of, locate
+from remerge.checkpoints.reading import Checkpoint
 from remerge.deltas import Deltas, LowRank, Merged, State, dtype_name, rounded
 from remerge.errors import UserError
 from remerge.files import read_json, write_folder
@@ -72,7 +73,7 @@ def merge_folders(
     try:
         weights = deltas_of({n: t for n, t in theta.items() if n not in still}, read, place)
         merged = chosen.function(weights, **settings)
-        factors = _factors(method, weights, merged, dtype or "float32") if adapter else None
+        factors = _factors(method, whole, weights, merged, dtype or "float32") if adapter else None
         recipe = None
         if whole.model is not None and not still and all(e.whole and not e.own for e in read.values()):
             recipe = _recipe(
@@ -139,17 +140,19 @@ def _named(experts: Sequence[str]) -> dict[str, str]:
     return dict(zip(short if len(set(short)) == len(short) else experts, experts, strict=True))
 
 
-def _factors(method: str, weights: Deltas, merged: Merged, dtype: str) -> dict[str, LowRank]:
+def _factors(
+    method: str, base: Checkpoint, weights: Deltas, merged: Merged, dtype: str
+) -> dict[str, LowRank]:
     """The merge's change of the base as factors, in the dtype in which they are written.
 
     Raises:
         UserError: it is not low-rank, or too large for the dtype.
     """
-    factors = low_rank(weights, merged)
+    factors = low_rank(base, weights, merged)
     if factors is None:
         raise UserError(
-            f"--adapter: {method} of these experts is no low-rank change of the base: leave it out, or merge "
-            "adapters by a linear method or a decomposition"
+            f"--adapter: {method} of these experts is no adapter of the base: leave it out, or merge adapters, "
+            "of tensors that are not tied, by a linear method or a decomposition"
         )
     made: torch.dtype = getattr(torch, dtype)
     return {name: LowRank(rounded(name, f.B, made), rounded(name, f.A, made)) for name, f in factors.items()}

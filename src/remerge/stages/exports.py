@@ -84,10 +84,12 @@ def _factors(made: Again) -> dict[str, LowRank] | None:
     if method.needs.statistics or not all(map(made.bench.space.adapts, made.tasks)):
         return None
     deltas = made.bench.deltas(dict.fromkeys(made.tasks, 1))
-    if not method.learned:
-        return low_rank(deltas, method.function(deltas, **settings))
-    prepared = prepare(settings["over"], deltas)
-    return low_rank(deltas, prepared.combine({n: coefficients_in(made.coefficients, n) for n in prepared}))
+    if method.learned:
+        prepared = prepare(settings["over"], deltas)
+        merged = prepared.combine({name: coefficients_in(made.coefficients, name) for name in prepared})
+    else:
+        merged = method.function(deltas, **settings)
+    return low_rank(made.bench.theta_0, deltas, merged)
 
 
 def _task_type(config: Config) -> str | None:
