@@ -112,9 +112,10 @@ class Combined(Pieces):
 
         Factors that the experts do not share are put side by side, so that their ranks are summed.
         """
-        formed, factors = self.deltas.formed(name), self.deltas.factors(name)
-        if isinstance(formed, LowRank):
-            return self._of_shared(name, formed)
+        formed = self.deltas.formed(name)
+        if formed is not None:
+            return self._of_shared(name, formed) if isinstance(formed, LowRank) else None
+        factors = self.deltas.factors(name)
         if factors is None:
             return None
         weighted = [lam * f.scaling * f.B.float() for lam, f in zip(self.lam[name], factors, strict=True)]

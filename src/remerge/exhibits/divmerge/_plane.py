@@ -59,7 +59,7 @@ def name_points(
     inch = axes.figure.dpi
     taken: list[Box] = [(x - 0.06 * inch, y - 0.06 * inch, x + 0.06 * inch, y + 0.06 * inch) for x, y in dots]
     frame = axes.get_window_extent()
-    for point, (x, y), name in zip(points, dots, names, strict=False):
+    for point, (x, y), name in zip(points, dots[: len(points)], names, strict=True):
         wide, high = 0.6 * SIZE / 72 * inch * len(name), 1.2 * SIZE / 72 * inch
         boxes: list[tuple[float, Box, Point]] = []
         for distance, (right, up) in product((0.1, 0.2, 0.32, 0.46), SIDES):
