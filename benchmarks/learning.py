@@ -2,6 +2,7 @@
 
     python benchmarks/learning.py                      # 50M parameters, T = 2 and 7, tied, untied, LoRA
     python benchmarks/learning.py --size 50M-words     # as many words as Qwen2 has
+    python benchmarks/learning.py --vectors bfloat16   # as merge.delta_dtype says
     python benchmarks/learning.py --size 500M --device cuda --epochs 20
 
 Both take the same inputs and apply the head at answer positions only; the bare model is given the experts'
@@ -60,9 +61,10 @@ def model(size: str, tied: bool, device: str) -> Qwen2ForCausalLM:
     return made
 
 
-def vectors(base: State, count: int) -> dict[str, Tau]:
+def vectors(base: State, count: int, dtype: torch.dtype) -> dict[str, Tau]:
     """Dense task vectors of all weights."""
-    return {name: 0.01 * torch.randn(count, *theta.shape).to(theta.device) for name, theta in base.items()}
+    drawn = {name: 0.01 * torch.randn(count, *theta.shape) for name, theta in base.items()}
+    return {name: tau.to(base[name].device, dtype) for name, tau in drawn.items()}
 
 
 def adapters(base: State, count: int) -> dict[str, Tau]:
@@ -127,6 +129,8 @@ def main() -> None:
     parser.add_argument("--experts", type=int, nargs="+", default=[2, 7])
     parser.add_argument("--inputs", type=int, default=1, help="of each task at a step")
     parser.add_argument("--tokens", type=int, nargs=2, default=[48, 80], help="a task's prompts are as long")
+    parser.add_argument("--vectors", default="float32", choices=("float32", "bfloat16"), help="if dense")
+    parser.add_argument("--kinds", nargs="+", default=["tied", "untied", "LoRA"])
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=1, help="on a GPU, the first steps are recorded")
     parser.add_argument("--threads", type=int, default=1)
@@ -136,11 +140,12 @@ def main() -> None:
     asked = Tokens()
     print("| size | kind | T | method | bare, s a step | a step, bares |")
     print("| --- | --- | ---: | --- | ---: | ---: |")
-    for kind in ("tied", "untied", "LoRA"):
+    for kind in args.kinds:
         whole = model(args.size, kind != "untied", args.device)
         base = {name: p.detach().clone() for name, p in whole.named_parameters()}
         for count in args.experts:
-            tau = adapters(base, count) if kind == "LoRA" else vectors(base, count)
+            dense = partial(vectors, base, count, getattr(torch, args.vectors))
+            tau = adapters(base, count) if kind == "LoRA" else dense()
             for name in ("divmerge", "adamerging"):
                 given = references(tuple(args.tokens), args.inputs, count, base, tau, held(whole).head)
                 if name == "adamerging":

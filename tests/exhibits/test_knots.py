@@ -184,6 +184,13 @@ def test_benchmarks_stand_beside_each_other(runs: Any) -> None:
         assert np.array_equal(of_one.get_ydata(), of_both.get_ydata())
 
 
+@pytest.mark.parametrize(("variant", "applies"), [("lines", False), ("adamerging", True)])
+def test_preparations_have_a_table_where_coefficients_are_learned(variant: str, applies: bool) -> None:
+    over = {"merge": {"variants": [{variant: {"over": "ties"}}]}}
+    config = configuration.load(ROOT / "config/demo.yaml", over=over)
+    assert exhibits.known()["prepared"].applies(config) is applies
+
+
 def test_preparations_stand_by_themselves_and_under_learned_coefficients(runs: Any) -> None:
     config = runs[1]
     table = exhibits.known()["prepared"].build(Run(config.folder))

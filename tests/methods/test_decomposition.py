@@ -190,6 +190,46 @@ def top_first(M):
     return U.T, s, Vt
 
 
+@pytest.mark.parametrize(("steps", "rate"), [(0, 1e-5), (1, 0.1), (30, 0.02)])
+def test_wudi_is_the_authors(base, experts, steps, rate):
+    """By autograd through the authors' loss and Adam, in float64; one expert leaves a matrix as it is."""
+    experts["cola"] = {**experts["cola"], "layers.1.mlp.weight": base["layers.1.mlp.weight"].clone()}
+    linear = ("layers.0.attn.weight", "layers.1.mlp.weight")
+
+    def merge(name):
+        tau = taus(base, experts, name)
+        if name not in linear:
+            return tau.mean(dim=0)
+        merged = tau.sum(dim=0).requires_grad_()
+        adam = torch.optim.Adam([merged], lr=rate)
+        changed = tau[tau.flatten(1).norm(dim=1) > 0]
+        for _ in range(steps):
+            interference = (merged - changed) @ changed.mT
+            loss = (interference.square() / changed.square().sum(dim=(1, 2), keepdim=True)).sum()
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+        return merged.detach()
+
+    close(remerge.merge("wudi", base, experts, steps=steps, learning_rate=rate), added(base, merge), 1e-4)
+
+
+def test_wudi_lowers_interference(base, experts):
+    """To less than half of what task arithmetic leaves."""
+
+    def interference(merged):
+        found = 0.0
+        for name in ("layers.0.attn.weight", "layers.1.mlp.weight"):
+            tau, own = taus(base, experts, name), merged[name].double() - base[name]
+            found += float(
+                (((own - tau) @ tau.mT).square().sum(dim=(1, 2)) / tau.square().sum(dim=(1, 2))).sum()
+            )
+        return found
+
+    before = interference(remerge.merge("task_arithmetic", base, experts, scale=1.0))
+    assert interference(remerge.merge("wudi", base, experts, learning_rate=0.01)) < before / 2
+
+
 def test_iso_cts_makes_no_direction_of_rounding():
     """Experts of rank 2 in one subspace: beyond what they have in common, there is nothing."""
     generator = torch.Generator().manual_seed(0)
@@ -264,11 +304,11 @@ def lora():
 
 
 ALL = ["average", "task_arithmetic", "multi_slerp", "karcher", "model_stock", "ties", "dare", "dare_ties"]
-ALL += ["consensus", "sce"]
+ALL += ["consensus", "sce", "pcb", "lines"]
 
 
 @pytest.mark.parametrize(
-    "method", [*ALL, "breadcrumbs", "della", "drm_h", "drm_v", "knots", "tsv_m", "iso_c", "iso_cts"]
+    "method", [*ALL, "breadcrumbs", "della", "drm_h", "drm_v", "knots", "tsv_m", "iso_c", "iso_cts", "wudi"]
 )
 def test_lora_as_factors_is_lora_dense(lora, method):
     base, factored, dense = lora
@@ -314,6 +354,7 @@ def test_factors_are_never_multiplied_out(lora, method, monkeypatch):
         ("della", {}),
         ("consensus", {}),
         ("sce", {}),
+        ("pcb", {"density": 0.5}),
         ("drm_h", {"density": 0.4}),
         ("drm_v", {}),
         ("knots", {}),

@@ -276,6 +276,53 @@ def test_consensus_is_the_authors(base, experts, strictness, agreement):
     assert 0 < int(changed.sum()) < changed.numel()
 
 
+def authors_pcb(tau, ratio):
+    """The authors' PCB_merge of flat task vectors ``[T, d]``, by sorting, with divisions by zero as 0."""
+    T, d = tau.shape
+
+    def clamped(x, least, most):
+        ranked = x.sort(dim=1).values
+        low, high = ranked[:, int(d * least)], ranked[:, int(d * (1 - most) - 1)]
+        return torch.minimum(torch.maximum(x, low[:, None]), high[:, None])
+
+    def normalised(x):
+        low, high = x.min(dim=1, keepdim=True).values, x.max(dim=1, keepdim=True).values
+        return torch.nan_to_num((x - low) / (high - low), nan=0.0)
+
+    size = clamped(tau.abs(), 1e-4, 1e-4)
+    balance = (T * normalised(size) ** 2).exp() * torch.tanh(tau * tau.sum(dim=0))
+    beta = normalised(clamped(balance, 1 - ratio, 0))
+    return (tau.sign() * size * beta).sum(dim=0) / beta.sum(dim=0).clamp(min=1e-12)
+
+
+@pytest.mark.parametrize("density", [0.05, 0.1, 0.5, 0.9, 1.0])
+def test_pcb_is_the_authors(base, experts, density):
+    """Also where fewer entries of a task agree with the sum than are kept."""
+    names = [name for name in base if name != "lm_head.weight"]
+    sizes = [base[name].numel() for name in names]
+    flat = torch.cat([taus(base, experts, name).flatten(1) for name in names], dim=1)
+    merged = dict(zip(names, authors_pcb(flat, density).split(sizes), strict=True))
+    merged["lm_head.weight"] = merged["embed_tokens.weight"]
+    found = remerge.merge("pcb", base, experts, density=density)
+    close(found, added(base, lambda name: merged[name].view(base[name].shape)))
+
+
+def test_pcb_of_many_small_entries():
+    """As many and as small as real ones, whose balances are of the order of their squares."""
+    generator = torch.Generator().manual_seed(0)
+    base = {"w": torch.zeros(200, 300)}
+    tau = 1e-3 * torch.randn(3, 200, 300, generator=generator)
+    found = remerge.merge("pcb", base, [{"w": own} for own in tau], density=0.2)
+    expected = authors_pcb(tau.flatten(1).double(), 0.2).view(200, 300)
+    close(found, {"w": expected}, 1e-4)
+    assert 0.3 < float((expected != 0).double().mean()) < 0.6
+
+
+def test_pcb_of_experts_that_are_the_base_is_the_base(base):
+    merged = remerge.merge("pcb", base, [base, base])
+    assert all(torch.equal(merged[name], base[name]) for name in base)
+
+
 def test_della_draws_by_rank_and_divides_by_the_probability(base, experts):
     density, epsilon, seed = 0.5, 0.3, 2
 

@@ -6,7 +6,9 @@ from mergekit.merge_methods import merge_state_dicts
 from oracles import added, close, taus
 
 import remerge
+from remerge.deltas import Deltas
 from remerge.errors import UserError
+from remerge.methods import prepare
 
 
 def test_average_is_mergekit_linear(base, experts):
@@ -40,6 +42,35 @@ def test_layerwise_takes_coefficients_by_layer(base, experts):
         return torch.tensordot(torch.tensor(lam).double(), taus(base, experts, name), dims=1)
 
     close(remerge.merge("layerwise", base, experts, scale=scale), added(base, merge))
+
+
+@pytest.mark.parametrize(("over", "alpha"), [("none", None), ("none", 0.2), ("ties@density=0.5", None)])
+def test_lines_is_the_authors(base, experts, over, alpha):
+    """Of two layers, the first takes alpha and the second alpha + beta; what is in no layer takes alpha."""
+    prepared = prepare(over, Deltas(base, experts))
+    own = {name: prepared[name].double().sum(dim=0) for name in prepared}
+    own["lm_head.weight"] = own["embed_tokens.weight"]
+    summed = {name: taus(base, experts, name).sum(dim=0) for name in prepared}
+    first = sum(tau.abs().sum() for tau in summed.values()) / sum(own[n].abs().sum() for n in prepared) / 3
+    lam = float(first) if alpha is None else alpha
+    merged = remerge.merge("lines", base, experts, over=over, alpha=alpha, beta=0.7)
+    close(merged, added(base, lambda name: (lam + 0.7 * name.startswith("layers.1.")) * own[name]))
+
+
+def test_lines_counts_the_layers_of_each_stack():
+    """Ten comes after nine; a T5's blocks contain numbered parts; a number may be missing."""
+    names = [f"encoder.block.{k}.layer.1.wo.weight" for k in range(11)]
+    names += [f"decoder.block.{k}.layer.2.wo.weight" for k in (0, 1, 3)] + ["shared.weight", "one.0.weight"]
+    base = {name: torch.zeros(2) for name in names}
+    merged = remerge.merge("lines", base, [{name: torch.ones(2) for name in names}], alpha=0.0, beta=1.0)
+    found = {name: float(theta[0]) for name, theta in merged.items()}
+    expected = [k / 10 for k in range(11)] + [0, 0.5, 1, 0, 0]
+    assert list(found.values()) == pytest.approx(expected)
+
+
+def test_lines_of_experts_that_are_the_base_is_the_base(base):
+    merged = remerge.merge("lines", base, [base, base], over="ties")
+    assert all(torch.equal(merged[name], base[name]) for name in base)
 
 
 @pytest.mark.parametrize(

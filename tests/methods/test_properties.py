@@ -20,6 +20,7 @@ SETTINGS = settings(
 PARAMS = {
     "average": {},
     "task_arithmetic": {},
+    "lines": {},
     "multi_slerp": {},
     "karcher": {},
     "model_stock": {},
@@ -30,12 +31,14 @@ PARAMS = {
     "della": {"density": 0.5},
     "consensus": {},
     "sce": {"density": 0.5},
+    "pcb": {"density": 0.5},
     "drm_h": {},
     "drm_v": {},
     "knots": {},
     "tsv_m": {},
     "iso_c": {},
     "iso_cts": {},
+    "wudi": {"steps": 20},
 }
 SPHERICAL = [name for name in PARAMS if find(name).family == "spherical"]
 RESCALES = [name for name in PARAMS if find(name).rescales]
@@ -90,6 +93,7 @@ def test_identical_experts_give_that_expert(method, world, T):
         ("della", {"density": 1.0, "epsilon": 0.0}),
         ("consensus", {"strictness": 0.3, "agreement": 4, "scale": 0.25}),
         ("task_arithmetic", {"scale": 0.25}),
+        ("lines", {"beta": 0.0}),
         ("drm_h", {"density": 1.0, "tolerance": 0.0}),
         ("drm_v", {"density": 1.0, "tolerance": 0.0}),
         ("knots", {"density": 1.0}),
@@ -118,7 +122,9 @@ def test_karcher_of_identical_weights(world, T):
 
 
 def test_which_methods_rescale():
-    rescale = "task_arithmetic ties dare dare_ties breadcrumbs della consensus sce drm_h drm_v knots tsv_m"
+    rescale = (
+        "task_arithmetic ties dare dare_ties breadcrumbs della consensus sce pcb drm_h drm_v knots tsv_m"
+    )
     assert {name for name, method in remerge.methods().items() if method.rescales} == set(rescale.split())
 
 

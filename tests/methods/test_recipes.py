@@ -41,8 +41,11 @@ def test_a_recipe_makes_the_merge(base, experts, method, params):
         ("ties", {}),
         ("ties", {"scope": "tensor", "scale": [0.5, 1.0]}),
         *((name, {}) for name in ("dare", "dare_ties", "breadcrumbs", "della", "drm_h", "drm_v", "knots")),
-        *((name, {}) for name in ("consensus", "sce", "tsv_m", "iso_c", "iso_cts", "fisher", "regmean")),
-        *((name, {}) for name in ("divmerge", "adamerging")),
+        *(
+            (name, {})
+            for name in ("consensus", "sce", "pcb", "tsv_m", "iso_c", "iso_cts", "wudi", "lines", "fisher")
+        ),
+        *((name, {}) for name in ("regmean", "divmerge", "adamerging")),
     ],
     ids=str,
 )

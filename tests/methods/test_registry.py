@@ -11,9 +11,9 @@ from remerge.errors import UserError
 from remerge.methods import find, prepare
 
 NAMES = {
-    "average task_arithmetic layerwise slerp multi_slerp karcher model_stock",
-    "ties dare dare_ties breadcrumbs della consensus sce",
-    "drm_h drm_v knots tsv_m iso_c iso_cts fisher regmean adamerging divmerge",
+    "average task_arithmetic layerwise lines slerp multi_slerp karcher model_stock",
+    "ties dare dare_ties breadcrumbs della consensus sce pcb",
+    "drm_h drm_v knots tsv_m iso_c iso_cts wudi fisher regmean adamerging divmerge",
 }
 
 

@@ -113,7 +113,7 @@ class Method:
         if missing:
             raise UserError(f"method {self.name}: parameter {missing[0]} is missing: give it")
         settings = {p.name: params.get(p.name, p.default) for p in self.parameters.values()}
-        if self.learned:
+        if "over" in settings:
             _preparation(settings["over"], {})
         return settings
 

@@ -24,7 +24,8 @@ ITSELF = "task_arithmetic"
 
 def applies(config: Config) -> bool:
     """Whether coefficients are learned over what a method has prepared."""
-    return any(config.params(variant).get("over", "none") != "none" for variant in config.merge.variants)
+    learned = filter(config.is_learned, config.merge.variants)
+    return any(config.params(variant).get("over", "none") != "none" for variant in learned)
 
 
 def build(run: Run) -> Table:
