@@ -48,6 +48,9 @@ METHODS = {
     "model_stock": ("model_stock", {}),
     "sce": ("sce", {"select_topk": 0.1}),
 }
+"""mergekit's name and parameters for the same merge."""
+OURS = ("lines", "consensus", "pcb", "drm_h", "drm_v", "tsv_m", "iso_c", "iso_cts", "knots", "wudi")
+"""Methods that mergekit does not have."""
 
 
 def shapes(hidden: int, inner: int, kv: int, layers: int, vocabulary: int) -> dict[str, tuple[int, ...]]:
@@ -248,7 +251,7 @@ def main() -> None:
     parser.add_argument(
         "--methods",
         nargs="+",
-        choices=[*METHODS, "consensus", "drm_h", "drm_v", "tsv_m", "iso_c", "iso_cts", "knots"],
+        choices=[*METHODS, *OURS],
     )
     parser.add_argument("--matrices", nargs="+", type=pair, default=[(896, 896), (4864, 896)])
     parser.add_argument("--device", default="cpu")
