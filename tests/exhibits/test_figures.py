@@ -7,17 +7,19 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+import yaml
 from matplotlib.collections import LineCollection
 from PIL import Image
 from reading import drawing
 from scipy import stats
 
+from remerge import exhibits
 from remerge.errors import UserError
 from remerge.exhibits._heat import heat
 from remerge.exhibits._lines import spread
 from remerge.exhibits._scales import draw as draw_curve
 from remerge.report.figure import Figure, draw, look
-from remerge.report.make import write
+from remerge.report.make import printed, write
 from remerge.report.run import Run
 from remerge.report.style import style
 
@@ -160,3 +162,14 @@ def test_names_of_columns_that_are_wider_than_their_cells_are_turned(names: list
         heat(axes, np.eye(len(names)) - 0.02, names, "")
     assert {label.get_rotation() for label in axes.get_xticklabels()} == {turned}
     assert "−0.02" in {text.get_text() for text in axes.texts}
+
+
+def test_a_figure_speaks_of_the_multitask_model_only_if_there_is_one(world: Path, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(world, tmp_path / "demo"))
+    raw = yaml.safe_load((results / "config.yaml").read_text())
+    for trained in (True, False):
+        raw["finetune"]["multitask"] = trained
+        (results / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+        text = printed(exhibits.known()["divmerge_figure2"], Run(results))["html"].decode()
+        assert ("dash-dotted: the model fine-tuned" in text) == trained
+        assert "Dotted: the unmerged base" in text and "on the same subsets" in text
