@@ -16,7 +16,7 @@ import pytest
 import yaml
 from reading import drawing, merges
 from scipy import stats
-from worlds import as_variant
+from worlds import as_variant, score
 
 from remerge import exhibits
 from remerge.errors import UserError
@@ -253,3 +253,37 @@ def test_other_points_of_a_grid_that_somebody_merged_are_known(spoilt: Path) -> 
     row = rows(spoilt, "validation")[name]
     assert (row["tried"], row["known"]) == ("3", "2")
     assert float(row["lost"]) == pytest.approx(3)
+
+
+def test_a_point_that_starts_at_the_share_of_a_task_is_known_too(spoilt: Path) -> None:
+    """A record holds the start itself: of two tasks, 1/T is 0.5."""
+    path = spoilt / "selection/adamerging@level=task.json"
+    record = json.loads(path.read_text())
+    points = [{"learning_rate": 0.003, "initial": initial} for initial in (0.5, "1/T")]
+    grid = [{"params": point, "validation": {"cola+sst2": 70.0}, "mean": 70.0} for point in points]
+    path.write_text(json.dumps(record | {"grid": grid, "chosen": points[0]}))
+    row = rows(spoilt, "validation")["adamerging@level=task"]
+    assert (row["tried"], row["known"], row["lost"]) == ("2", "2", "0")
+
+
+def test_of_equal_test_scores_none_is_better_than_the_choice(spoilt: Path) -> None:
+    for path in spoilt.glob("merges/*/2.jsonl"):
+        lines = [json.loads(line) | {"anp": 80.0} for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = printed(exhibits.known()["validation"], Run(spoilt))["md"].decode()
+    assert "which is the best on test, 80.00" in text
+
+
+def test_small_differences_have_a_scale_that_can_be_read(spoilt: Path) -> None:
+    """Within five points the only tick was zero."""
+    best = "divmerge@divergence=js,level=layer"
+    for path in spoilt.glob("merges/*/*.jsonl"):
+        lines = (spoilt / f"merges/{best}/{path.name}").read_text().splitlines()
+        mine = {key: json.loads(path.read_text().splitlines()[0])[key] for key in ("variant", "method")}
+        path.write_text("".join(json.dumps(json.loads(line) | mine) + "\n" for line in lines))
+    path = spoilt / "merges/average/4.jsonl"
+    line = json.loads(path.read_text())
+    line["scores"] = {task: score(found["value"] - 0.01) for task, found in line["scores"].items()}
+    path.write_text(json.dumps(line) + "\n")
+    axes = drawing(spoilt, "differences").axes[0]
+    assert len(axes.get_xticks()) > 2 and "0" in [label.get_text() for label in axes.get_xticklabels()]
