@@ -22,6 +22,7 @@ from remerge import exhibits
 from remerge.errors import UserError
 from remerge.report.make import printed
 from remerge.report.run import Run
+from remerge.variants import name_of
 
 
 def rows(results: Path, name: str) -> dict[str, dict[str, str]]:
@@ -160,6 +161,20 @@ def test_every_exhibit_is_made_of_one_merge_though_other_tasks_are_in_none(spoil
     best = "divmerge@divergence=js,level=layer"
     (own,) = (line["anp"] for line in merges(spoilt, best, 2))
     assert float(rows(spoilt, "best")[best]["anp"]) == pytest.approx(own, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ranks", "differences"])
+def test_rows_are_as_high_as_the_longest_name(spoilt: Path, name: str) -> None:
+    """Of more than two lines, a name covered those above and below it."""
+    before = drawing(spoilt, name).get_size_inches()[1]
+    config = yaml.safe_load((spoilt / "config.yaml").read_text())
+    params = {"level": "task", "divergence": "kl", "replaced": 0.25, "stand_ins": "other", "epochs": 77}
+    long = name_of("divmerge", params | {"learning_rate": 0.00125})
+    as_variant(spoilt, "divmerge@divergence=kl,level=task", long)
+    (old,) = [v for v in config["merge"]["variants"] if v["name"] == "divmerge@divergence=kl,level=task"]
+    old |= {"name": long, "params": params | {"learning_rate": 0.00125}}
+    (spoilt / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    assert drawing(spoilt, name).get_size_inches()[1] > 1.3 * before
 
 
 def test_seeds_count_as_their_mean(spoilt: Path) -> None:

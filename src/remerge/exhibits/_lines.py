@@ -49,6 +49,11 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
     return places
 
 
+def tallest(names: Sequence[str]) -> float:
+    """How much higher than for two lines a row must be for the highest of some names."""
+    return max(1.0, max(name.count("\n") + 1 for name in names) / 2)
+
+
 def legend_above(figure: Figure, axes: Axes) -> None:
     """Put the names of the lines above the axes, four in a row, and fit everything into the figure."""
     handles, labels = axes.get_legend_handles_labels()

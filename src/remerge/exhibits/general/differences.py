@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from remerge.analysis.resampling import DRAWS
 from remerge.config import Config
+from remerge.exhibits._lines import tallest
 from remerge.exhibits._resampled import Comparison
 from remerge.report.figure import Figure
 from remerge.report.run import Run
@@ -36,7 +37,8 @@ def build(run: Run) -> Figure:
     compared = Comparison(run, DRAWS)
     rows = [variant for variant in compared.variants if variant != compared.best]
     sizes = sorted({run.sizes[round(k * (len(run.sizes) - 1) / (PANELS - 1))] for k in range(PANELS)})
-    height = 0.2 * len(rows) + 0.95
+    names = [fill(variant.label, 30) for variant in rows]
+    height = 0.2 * tallest(names) * len(rows) + 0.95
     figure = Figure(5.4, height)
     panels = figure.subplots(1, len(sizes), sharex=True, sharey=True, squeeze=False)[0]
     left, right = 1.75 / 5.4, 0.985
@@ -60,7 +62,7 @@ def build(run: Run) -> Figure:
     places = MaxNLocator(4).tick_values(low, high) if linear else TICKS
     ticks = [tick for tick in places if low <= tick <= high]
     panels[0].set_xticks(ticks, [f"{tick:zg}".replace("-", "−") for tick in ticks])
-    panels[0].set_yticks(range(len(rows)), [fill(v.label, 30) for v in rows], fontsize=7.5, linespacing=0.9)
+    panels[0].set_yticks(range(len(rows)), names, fontsize=7.5, linespacing=0.9)
     panels[0].set_ylim(len(rows) - 0.5, -0.5)
     label = f"ANP minus that of {compared.best.label} (points)"
     figure.supxlabel(label, x=(left + right) / 2, y=0.08 / height, fontsize=9, va="bottom")
