@@ -340,3 +340,17 @@ def test_methods_are_counted_by_what_they_merge(tmp_path: Path) -> None:
     table = (results / "tables/seconds.csv").read_text().splitlines()
     assert [row.split(",")[:2] for row in table] == [["variant", "n"], ["average", "11"], ["slerp", "6"]]
     assert "| Method | Merges |" in (results / "tables/seconds.md").read_text()
+
+
+def test_what_another_tool_merged_is_loaded(tmp_path: Path) -> None:
+    results = make_world(tmp_path / "demo", paper=None)
+    raw = yaml.safe_load((results / "config.yaml").read_text())
+    raw |= {"merge": {"variants": ["average", "mine"]}, "rules": ["mine.smk"]}
+    (results / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    as_variant(results, "divmerge@divergence=js,level=layer", "mine")
+    draw(results)
+    page = re.sub(r"\s+", " ", (results / "report.html").read_text())
+    assert "Loading a merge by mine took" in page
+    assert (
+        "only loaded here: how long it took to make is unknown" in (results / "tables/seconds.md").read_text()
+    )

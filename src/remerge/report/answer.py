@@ -59,6 +59,7 @@ def _best(run: Run) -> dict[str, Any]:
         "anp": number(rows[0]["anp"], 1),
         "others": others,
         "corrected": corrected,
+        "loaded": name in run.config.external,
         "merge": duration(mine["merge"].mean()),
         "fit": duration(mine["fit"].mean()) if mine["fit"].any() else None,
         "tuned": tuned,

@@ -2,7 +2,7 @@
 
 Mean ANP of the largest merges against the mean time to make one of them: merging weights and learning
 coefficients. Above and to the left is better. Rimmed: parameters tuned on validation splits, a choice that
-the time does not include.
+the time does not include. {loaded}
 """
 
 from math import ceil
@@ -10,6 +10,7 @@ from typing import Any
 
 from matplotlib.lines import Line2D
 
+from remerge.exhibits._rows import loaded
 from remerge.report.figure import Figure
 from remerge.report.run import Run
 from remerge.report.style import INK, Style, style
@@ -45,6 +46,7 @@ def build(runs: list[Run]) -> Figure:
     figure.axes[0].set_ylabel("mean ANP (%)")
     handles = [Line2D([], [], **_point(look)) for look in labels.values()]
     figure.legend(handles, list(labels), loc="lower center", ncols=columns, fontsize=7.5, frameon=False)
+    figure.facts = {"loaded": loaded(runs)}
     return figure
 
 

@@ -5,14 +5,14 @@ a merge, in %, averaged over merges; the seconds for merging and learning; and t
 was made, allocated on a GPU or resident in the process on a CPU ({devices}). The best single expert is the
 merged expert with the highest ANP on all merged tasks, on test splits. Needs: what a method requires beyond
 weights, from validation splits unless another split is named; labels are needed to tune settings. Bold: the
-best merge in a column.
+best merge in a column. {loaded}
 """
 
 from collections.abc import Mapping
 
 from remerge import records, sources
 from remerge.config import UNMERGED
-from remerge.exhibits._rows import Row, best, frame, mean
+from remerge.exhibits._rows import Row, best, frame, loaded, mean
 from remerge.records import Score
 from remerge.report.labels import MODELS
 from remerge.report.run import Run
@@ -51,7 +51,7 @@ def build(runs: list[Run]) -> Table:
     devices = ", ".join(f"{run.benchmark}: {run.model('base').device}" for run in runs)
     largest = ", ".join(f"{run.benchmark}: {run.sizes[-1]} tasks" for run in runs)
     table = frame(filled, columns, "variant")
-    facts = {"devices": devices, "largest": largest}
+    facts = {"devices": devices, "largest": largest, "loaded": loaded(runs)}
     return Table(table, tuple(columns), bold, frozenset({unmerged}), facts)
 
 
