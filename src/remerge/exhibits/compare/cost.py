@@ -10,14 +10,13 @@ from typing import Any
 
 from matplotlib.lines import Line2D
 
+from remerge.exhibits._lines import columns_of, set_title
 from remerge.exhibits._rows import loaded
 from remerge.report.figure import Figure
 from remerge.report.run import Run
 from remerge.report.style import INK, Style, style
 
 READS = ("scores", "merges")
-LETTER = 0.063
-"""Inches that a letter takes at most in the mean, of the legend's."""
 
 
 def build(runs: list[Run]) -> Figure:
@@ -25,7 +24,7 @@ def build(runs: list[Run]) -> Figure:
     across = min(len(runs), 3)
     down = ceil(len(runs) / across)
     labels = {variant.label: style(variant.name, variant.params) for run in runs for variant in run.variants}
-    columns = max(1, int(2.7 * across / (0.5 + LETTER * max(map(len, labels)))))
+    columns = columns_of(labels, 2.7 * across)
     legend = 0.3 + 0.17 * ceil(len(labels) / columns)
     height = 2.6 * down + legend
     figure = Figure(2.7 * across, height)
@@ -40,7 +39,7 @@ def build(runs: list[Run]) -> Figure:
             axes.plot(seconds, run.mean_anp(variant.name, size), **_point(labels[variant.label]))
         axes.set_xscale("log")
         axes.margins(0.1)
-        axes.set_title(f"{run.benchmark}, {size} tasks")
+        set_title(axes, f"{run.benchmark}, {size} tasks")
         axes.set_xlabel("seconds per merge")
         axes.grid(axis="y")
     figure.axes[0].set_ylabel("mean ANP (%)")
