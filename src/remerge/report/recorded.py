@@ -63,7 +63,7 @@ class Recorded:
         """The configuration."""
         path = self.results / "config.yaml"
         if not path.exists():
-            raise UserError(f"{path} is missing: run the stage that makes it")
+            raise UserError(f"{path} is missing: name the folder of a run, results/<benchmark>")
         return configuration.load(path)
 
     @property
