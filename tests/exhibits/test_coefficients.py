@@ -31,6 +31,37 @@ def test_anp_along_the_training_is_the_mean_of_the_pairs(world: Path) -> None:
         assert expected[0] < expected[1] < expected[2]
 
 
+def test_pairs_with_fewer_steps_stay_at_their_last_anp(world: Path, tmp_path: Path) -> None:
+    """The mean of all was drawn at the steps of the first; fewer points than another's were a traceback."""
+    assert drawing(world, "divmerge_figure3").facts["uneven"] == ""
+    results = Path(shutil.copytree(world, tmp_path / "demo"))
+    name = "divmerge@divergence=js,level=task"
+    path = results / f"merges/{name}/2.jsonl"
+    first, *others = map(json.loads, path.read_text().splitlines())
+    last = others[0]["course"]["scored"][-1]
+    first["course"] |= {"scored": [0, 10], "anp": [50.0, 60.0]}
+    path.write_text("".join(json.dumps(line) + "\n" for line in (first, *others)))
+    figure = drawing(results, "divmerge_figure3")
+    line = figure.axes[0].lines[-1]
+    assert list(line.get_xdata()) == [0, 5, 10, last]  # type: ignore[arg-type]
+    anp = [[50.0, 55.0, 60.0, 60.0]]
+    for course in (other["course"] for other in others):
+        zero, five, end = course["anp"]
+        anp.append([zero, five, five + (end - five) * 5 / (last - 5), end])
+    assert list(line.get_ydata()) == pytest.approx(list(np.mean(anp, axis=0)))  # type: ignore[arg-type]
+    assert "those that have ended keep their last ANP" in figure.facts["uneven"]
+
+
+def test_the_course_of_settings_of_ones_own_is_no_figure_of_the_paper(world: Path) -> None:
+    """All its lines were left out, and the panels were empty."""
+    config = Run(world).config
+    known = exhibits.known()["divmerge_figure3"]
+    assert known.applies(config)
+    variants = [{"divmerge": {"level": "task", "epochs": 7}}, "average"]
+    merge = type(config.merge).model_validate({"variants": variants})
+    assert not known.applies(config.model_copy(update={"merge": merge}))
+
+
 def test_coefficients_have_a_panel_a_task_and_a_line_a_partner(world: Path) -> None:
     axes = drawing(world, "divmerge_figure7").axes
     assert [panel.get_title() for panel in axes] == ["CoLA", "SST-2", "MRPC", "RTE"]

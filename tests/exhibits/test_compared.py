@@ -16,12 +16,13 @@ import pytest
 import yaml
 from reading import drawing, merges
 from scipy import stats
-from worlds import as_variant
+from worlds import as_variant, score
 
 from remerge import exhibits
 from remerge.errors import UserError
 from remerge.report.make import printed
 from remerge.report.run import Run
+from remerge.variants import name_of
 
 
 def rows(results: Path, name: str) -> dict[str, dict[str, str]]:
@@ -162,6 +163,20 @@ def test_every_exhibit_is_made_of_one_merge_though_other_tasks_are_in_none(spoil
     assert float(rows(spoilt, "best")[best]["anp"]) == pytest.approx(own, abs=1e-4)
 
 
+@pytest.mark.parametrize("name", ["ranks", "differences"])
+def test_rows_are_as_high_as_the_longest_name(spoilt: Path, name: str) -> None:
+    """Of more than two lines, a name covered those above and below it."""
+    before = drawing(spoilt, name).get_size_inches()[1]
+    config = yaml.safe_load((spoilt / "config.yaml").read_text())
+    params = {"level": "task", "divergence": "kl", "replaced": 0.25, "stand_ins": "other", "epochs": 77}
+    long = name_of("divmerge", params | {"learning_rate": 0.00125})
+    as_variant(spoilt, "divmerge@divergence=kl,level=task", long)
+    (old,) = [v for v in config["merge"]["variants"] if v["name"] == "divmerge@divergence=kl,level=task"]
+    old |= {"name": long, "params": params | {"learning_rate": 0.00125}}
+    (spoilt / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    assert drawing(spoilt, name).get_size_inches()[1] > 1.3 * before
+
+
 def test_seeds_count_as_their_mean(spoilt: Path) -> None:
     path = spoilt / "merges/average/4.jsonl"
     (line,) = merges(spoilt, "average", 4)
@@ -253,3 +268,37 @@ def test_other_points_of_a_grid_that_somebody_merged_are_known(spoilt: Path) -> 
     row = rows(spoilt, "validation")[name]
     assert (row["tried"], row["known"]) == ("3", "2")
     assert float(row["lost"]) == pytest.approx(3)
+
+
+def test_a_point_that_starts_at_the_share_of_a_task_is_known_too(spoilt: Path) -> None:
+    """A record holds the start itself: of two tasks, 1/T is 0.5."""
+    path = spoilt / "selection/adamerging@level=task.json"
+    record = json.loads(path.read_text())
+    points = [{"learning_rate": 0.003, "initial": initial} for initial in (0.5, "1/T")]
+    grid = [{"params": point, "validation": {"cola+sst2": 70.0}, "mean": 70.0} for point in points]
+    path.write_text(json.dumps(record | {"grid": grid, "chosen": points[0]}))
+    row = rows(spoilt, "validation")["adamerging@level=task"]
+    assert (row["tried"], row["known"], row["lost"]) == ("2", "2", "0")
+
+
+def test_of_equal_test_scores_none_is_better_than_the_choice(spoilt: Path) -> None:
+    for path in spoilt.glob("merges/*/2.jsonl"):
+        lines = [json.loads(line) | {"anp": 80.0} for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = printed(exhibits.known()["validation"], Run(spoilt))["md"].decode()
+    assert "which is the best on test, 80.00" in text
+
+
+def test_small_differences_have_a_scale_that_can_be_read(spoilt: Path) -> None:
+    """Within five points the only tick was zero."""
+    best = "divmerge@divergence=js,level=layer"
+    for path in spoilt.glob("merges/*/*.jsonl"):
+        lines = (spoilt / f"merges/{best}/{path.name}").read_text().splitlines()
+        mine = {key: json.loads(path.read_text().splitlines()[0])[key] for key in ("variant", "method")}
+        path.write_text("".join(json.dumps(json.loads(line) | mine) + "\n" for line in lines))
+    path = spoilt / "merges/average/4.jsonl"
+    line = json.loads(path.read_text())
+    line["scores"] = {task: score(found["value"] - 0.01) for task, found in line["scores"].items()}
+    path.write_text(json.dumps(line) + "\n")
+    axes = drawing(spoilt, "differences").axes[0]
+    assert len(axes.get_xticks()) > 2 and "0" in [label.get_text() for label in axes.get_xticklabels()]

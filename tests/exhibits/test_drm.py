@@ -3,13 +3,16 @@
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from reading import merges
 from scipy import stats
+from worlds import as_variant
 
 from remerge import config as configuration
 from remerge import exhibits
@@ -168,6 +171,39 @@ def test_figure6_runs_from_all_ranks_to_few(drm: Path) -> None:
     assert list(line.get_xdata()) == pytest.approx([0, 0.2, 0.6, 0.9])  # type: ignore[arg-type]
     expected = [of_all(drm, v) for v in ("drm_h", *(f"drm_h@rank={rank}" for rank in (0.8, 0.4, 0.1)))]
     assert list(line.get_ydata()) == pytest.approx(expected)  # type: ignore[arg-type]
+
+
+def test_figure6_needs_two_ranks_and_no_plain_merge(drm: Path, tmp_path: Path) -> None:
+    """A rank chosen on validation scores may differ between plans, and is no point."""
+    results = Path(shutil.copytree(drm, tmp_path / "drm-t5-base"))
+    raw = yaml.safe_load((results / "config.yaml").read_text())
+    kept = [
+        v for v in raw["merge"]["variants"] if v["name"] in ("average", "drm_h@rank=0.8", "drm_h@rank=0.4")
+    ]
+    tuned = {"name": "drm_h@tuned", "method": "drm_h", "params": {"rank": {"tune": [0.5, 1.0]}}}
+    as_variant(results, "drm_h", "drm_h@tuned")
+    exhibit = exhibits.known()["drm_figure6"]
+    for variants, applies in (([*kept, tuned], True), ([kept[0], kept[1], tuned], False)):
+        raw["merge"]["variants"] = variants
+        (results / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+        assert exhibit.applies(configuration.load(results / "config.yaml")) == applies
+        if applies:
+            (axes,) = figure(results, "drm_figure6").axes
+            assert [line.get_label() for line in axes.lines] == ["DRM-H", "Model averaging"]
+            assert axes.lines[0].get_xdata() == pytest.approx([0.2, 0.6])
+
+
+def test_table6_leaves_out_a_method_that_merges_no_subsets(drm: Path, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(drm, tmp_path / "drm-t5-base"))
+    raw = yaml.safe_load((results / "config.yaml").read_text())
+    raw["plans"] = {
+        "subsets": {"variants": ["average", "drm_h"]},
+        "negation": {"variants": ["ties"]},
+    }
+    (results / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    table = rows(results, "drm_table6", "size")
+    assert {*table["2"]} == {"size", "n", "average_lead", "average_p", "average_paper"}
+    assert table["2"]["average_p"] == rows(drm, "drm_table6", "size")["2"]["average_p"]
 
 
 def test_figure7_is_the_grid_of_validation_merits(drm: Path) -> None:

@@ -7,19 +7,23 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+import yaml
 from matplotlib.collections import LineCollection
 from PIL import Image
 from reading import drawing
 from scipy import stats
+from worlds import as_variant, make_world
 
+from remerge import exhibits
 from remerge.errors import UserError
 from remerge.exhibits._heat import heat
 from remerge.exhibits._lines import spread
 from remerge.exhibits._scales import draw as draw_curve
 from remerge.report.figure import Figure, draw, look
-from remerge.report.make import write
+from remerge.report.make import printed, write
 from remerge.report.run import Run
 from remerge.report.style import style
+from remerge.variants import name_of
 
 SPACES = ("original", "horizontal", "vertical", "unpruned", "horizontal_back", "vertical_back")
 KINDS: tuple[Literal["kl", "js"], ...] = ("kl", "js")
@@ -43,6 +47,23 @@ def test_a_curve_over_scales_of_both_signs_goes_from_the_left_to_the_right() -> 
     draw_curve(axes, {0.0: 50.0, -0.5: 40.0, 0.5: 60.0}, style("ties"), None)
     (line,) = axes.lines
     assert [*zip(*line.get_data(), strict=True)] == [(-0.5, 40.0), (0.0, 50.0), (0.5, 60.0)]
+
+
+@pytest.mark.parametrize("name", ["divmerge_figure7", "divmerge_figure4"])
+def test_long_names_of_tasks_cover_nothing(tmp_path: Path, name: str) -> None:
+    """Titles lay on each other, and a legend in one row made the panels a third of the figure."""
+    tasks = [f"offensive_in_{place}" for place in ("forums", "letters", "news", "pages", "posts")]
+    results = make_world(tmp_path / "demo", tasks=tasks)
+    raw = yaml.safe_load((results / "config.yaml").read_text())
+    variant = name_of("divmerge", params := {"level": "task", "divergence": "js", "inputs": 50})
+    raw["merge"]["variants"].append({"name": variant, "method": "divmerge", "params": params})
+    (results / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    as_variant(results, "divmerge@divergence=js,level=task", variant)
+    with look():
+        figure = drawing(results, name)
+        for axes in [axes for axes in figure.axes if axes.get_visible()]:
+            assert axes.title.get_window_extent().width <= axes.get_window_extent().width
+        assert figure.get_tightbbox().width < 1.06 * figure.get_size_inches()[0]
 
 
 def test_a_label_beyond_the_edge_is_not_cut() -> None:
@@ -160,3 +181,14 @@ def test_names_of_columns_that_are_wider_than_their_cells_are_turned(names: list
         heat(axes, np.eye(len(names)) - 0.02, names, "")
     assert {label.get_rotation() for label in axes.get_xticklabels()} == {turned}
     assert "−0.02" in {text.get_text() for text in axes.texts}
+
+
+def test_a_figure_speaks_of_the_multitask_model_only_if_there_is_one(world: Path, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(world, tmp_path / "demo"))
+    raw = yaml.safe_load((results / "config.yaml").read_text())
+    for trained in (True, False):
+        raw["finetune"]["multitask"] = trained
+        (results / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+        text = printed(exhibits.known()["divmerge_figure2"], Run(results))["html"].decode()
+        assert ("dash-dotted: the model fine-tuned" in text) == trained
+        assert "Dotted: the unmerged base" in text and "on the same subsets" in text

@@ -234,6 +234,27 @@ def test_several_models_and_recipes_stand_beside_each_other(results: Path, tmp_p
     assert table.frame["miniature-clip"].isna().sum() == 4
 
 
+def test_a_second_run_of_the_same_models_has_columns_of_its_own(results: Path, tmp_path: Path) -> None:
+    """Its numbers were left out, without a word."""
+    again = Path(shutil.copytree(results, tmp_path / "again"))
+    raw = yaml.safe_load((again / "config.yaml").read_text())
+    (again / "config.yaml").write_text(yaml.safe_dump(raw | {"benchmark": "again"}, sort_keys=False))
+    as_benchmark(again, "again")
+    table = exhibits.known()["slides_models"].build([Run(results), Run(again)])
+    groups = [column.group for column in table.columns if column.head == "ours"]
+    assert groups == ["miniature-clip", "miniature-clip, again"]
+    one, two = (table.frame[group].tolist() for group in groups)
+    assert one == two and not any(np.isnan(one))
+
+
+def test_an_analogy_without_a_scale_is_no_curve(results: Path) -> None:
+    config = Run(results).config
+    average = [variant for variant in config.merge.variants if variant.method == "average"]
+    alone = config.model_copy(update={"merge": config.merge.model_copy(update={"variants": average})})
+    assert "slides_analogy" in exhibits.of(config) and "slides_analogy" not in exhibits.of(alone)
+    assert "analogy" not in exhibits.of(alone.model_copy(update={"paper": None}))
+
+
 @pytest.mark.parametrize("name", ["slides_addition", "slides_negation", "slides_analogy", "slides_depth"])
 def test_figures_are_drawn_from_what_they_say_that_they_read(
     results: Path, tmp_path: Path, name: str

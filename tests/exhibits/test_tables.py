@@ -381,3 +381,24 @@ def test_sign_agreement_stands_beside_the_papers(drm: Path, tmp_path: Path) -> N
     (results / "config.yaml").write_text(config)
     found = rows(results, "drm_table4", "space")
     assert [row["paper"] for row in found.values()] == ["", "91", "89.7", "70.6", "89.9", "70.2"]
+
+
+def test_points_without_a_merit_are_counted_in_the_caption(drm: Path, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(drm, tmp_path / "drm-t5-base"))
+    exhibit = exhibits.known()["selection"]
+    assert "diverged" not in printed(exhibit, Run(results))["md"].decode()
+    path = results / "selection/ties@tuned.json"
+    record = json.loads(path.read_text()) | {"diverged": [{"density": 0.1, "scale": 9.0}]}
+    path.write_text(json.dumps(record))
+    text = printed(exhibit, Run(results))["md"].decode()
+    assert "Points at which a merge diverged have no merit: 1 of TIES (tuned)." in text
+
+
+@pytest.mark.parametrize("family", ["causal_lm", "classifier"])
+def test_only_answers_in_words_are_called_greedy(own: Path, tmp_path: Path, family: str) -> None:
+    results = Path(shutil.copytree(own, tmp_path / "own"))
+    raw = yaml.safe_load((results / "config.yaml").read_text())
+    raw["base"]["family"] = family
+    (results / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    text = printed(exhibits.known()["experts"], Run(results))["md"].decode()
+    assert ("whole greedy answer" in text) == (family == "causal_lm")

@@ -1,11 +1,15 @@
 import csv
+import html
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from worlds import as_variant
 
 from remerge import exhibits
 from remerge.__main__ import main
@@ -27,6 +31,23 @@ def test_a_page_of_several_benchmarks(glue: Path, drm: Path, tmp_path: Path) -> 
     first = out.read_bytes()
     assert main(["compare", str(glue), str(drm), "--out", str(out)]) == 0
     assert out.read_bytes() == first
+
+
+def test_the_command_and_the_captions_are_of_these_runs(glue: Path, drm: Path, tmp_path: Path) -> None:
+    """A folder's name may have spaces, and what another tool merged is only loaded."""
+    mine = Path(shutil.copytree(drm, tmp_path / "my drm"))
+    raw = yaml.safe_load((mine / "config.yaml").read_text())
+    raw["rules"] = ["mine.smk"]
+    raw["merge"]["variants"].append("mine")
+    (mine / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    as_variant(mine, "drm_h", "mine")
+    out = tmp_path / "page.html"
+    said = "A merge of another tool is only loaded here"
+    for folder, times in ((drm, 0), (mine, 2)):
+        assert main(["compare", str(glue), str(folder), "--out", str(out)]) == 0
+        page = html.unescape(out.read_text())
+        assert "(divmerge-glue: 7 tasks, drm-t5-base: 6 tasks)" in page and page.count(said) == times
+    assert f"<code>remerge compare {glue} '{mine}' --out {out}</code>" in page
 
 
 def test_methods_stand_beside_each_other_by_benchmark(glue: Path, drm: Path) -> None:

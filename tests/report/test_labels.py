@@ -7,6 +7,7 @@ from remerge.config import load
 from remerge.exhibits.divmerge._rows import ROWS
 from remerge.report.labels import printed, task_label
 from remerge.report.style import style
+from remerge.variants import name_of
 
 CONFIGS = sorted((Path(__file__).parents[2] / "config").glob("*.yaml"))
 
@@ -43,6 +44,32 @@ def test_names(variant: str, name: str, row: str | None) -> None:
 def test_parameters_that_are_defaults_come_from_the_record() -> None:
     assert str(printed("divmerge", {"divergence": "kl", "level": "layer"})) == "DivMerge KL (LL)"
     assert str(printed("divmerge@level=task", {"divergence": "kl", "level": "task"})) == "DivMerge KL (TL)"
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "name"),
+    [
+        (
+            "divmerge",
+            {"over": "drm_h@density=0.5", "level": "task"},
+            "DivMerge JS (TL, over drm_h@density=0.5)",
+        ),
+        ("divmerge", {"initial": "1/T"}, "DivMerge JS (TL, initial 1/T)"),
+    ],
+)
+def test_words_that_name_no_folder_are_printed_as_they_are(
+    method: str, params: dict[str, str], name: str
+) -> None:
+    """They were printed as their digests."""
+    assert str(printed(name_of(method, params), params)) == name
+
+
+def test_a_number_for_each_task_is_told_from_another_by_a_digest() -> None:
+    one, two = (
+        printed(name_of("task_arithmetic", scales), scales)
+        for scales in ({"scale": {"cola": 0.3, "rte": number}} for number in (0.4, 0.5))
+    )
+    assert str(one).startswith("Task arithmetic (scale by task ") and one != two
 
 
 def test_tasks() -> None:

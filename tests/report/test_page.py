@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from snakemake.cli import parse_args
-from worlds import make_world, score
+from worlds import as_variant, make_world, score
 
 from remerge import exhibits
 from remerge.errors import UserError
@@ -324,3 +324,33 @@ def test_the_first_screen_says_which_is_best_and_how_sure_that_is(page: str, wor
     assert "to learn its coefficients" in first
     assert page.index('id="best"') < page.index('id="divmerge_figure2"') < page.index('id="divmerge_table2"')
     assert page.index('id="divmerge_table2"') < page.index('id="divmerge_figure3"')
+
+
+def test_methods_are_counted_by_what_they_merge(tmp_path: Path) -> None:
+    """SLERP merges pairs alone: it makes fewer merges than averaging, and cannot be the best of all."""
+    results = make_world(tmp_path / "demo", paper=None)
+    raw = yaml.safe_load((results / "config.yaml").read_text())
+    raw["merge"] = {"variants": ["average", "slerp"]}
+    (results / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    as_variant(results, "average", "slerp")
+    draw(results)
+    page = re.sub(r"\s+", " ", (results / "report.html").read_text())
+    assert "<p>17 merges by 2 methods, of 6 + 4 + 1 = 11 subsets of 4 tasks. Seed 0.</p>" in page
+    assert "ANP of Model averaging, the only method that makes all merges: the mean over all 11" in page
+    table = (results / "tables/seconds.csv").read_text().splitlines()
+    assert [row.split(",")[:2] for row in table] == [["variant", "n"], ["average", "11"], ["slerp", "6"]]
+    assert "| Method | Merges |" in (results / "tables/seconds.md").read_text()
+
+
+def test_what_another_tool_merged_is_loaded(tmp_path: Path) -> None:
+    results = make_world(tmp_path / "demo", paper=None)
+    raw = yaml.safe_load((results / "config.yaml").read_text())
+    raw |= {"merge": {"variants": ["average", "mine"]}, "rules": ["mine.smk"]}
+    (results / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    as_variant(results, "divmerge@divergence=js,level=layer", "mine")
+    draw(results)
+    page = re.sub(r"\s+", " ", (results / "report.html").read_text())
+    assert "Loading a merge by mine took" in page
+    assert (
+        "only loaded here: how long it took to make is unknown" in (results / "tables/seconds.md").read_text()
+    )

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from worlds import as_variant
 
 from remerge import exhibits
 from remerge.errors import UserError
@@ -112,6 +114,21 @@ def test_several_seeds_count_as_one_merge_and_their_spread_is_kept(broken: Path)
     row = frame[(frame["variant"] == "average") & (frame["size"] == 4)]
     assert row["spread"].tolist() == [1.0]
     assert len(run.merged) == 10 * 11 + 2
+
+
+def test_a_merge_without_one_of_its_seeds_is_missed(broken: Path) -> None:
+    config = yaml.safe_load((broken / "config.yaml").read_text())
+    config["merge"]["variants"][0] = {"method": "average", "seeds": 2}
+    (broken / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    as_variant(broken, "average", "average@seeds=2")
+    path = broken / "merges/average@seeds=2/2.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    both = [line | {"seed": seed} for line in lines for seed in (0, 1)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in both))
+    assert len(Run(broken).merges("average@seeds=2", 2)) == 2 * 6
+    path.write_text("".join(json.dumps(line) + "\n" for line in both[:-1]))
+    with pytest.raises(UserError, match=r"2\.jsonl has no merge of rte\+sst2 with each of 2 seeds: run its"):
+        Run(broken).merges("average@seeds=2", 2)
 
 
 def test_no_torch() -> None:

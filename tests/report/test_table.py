@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pandas as pd
 
@@ -13,6 +14,7 @@ def test_special_letters_are_escaped() -> None:
     assert r"a\_b \& 50\% \textless{}\textbar{}\textgreater{} & 0.0 & -- \\" in latex
     assert r"\caption{Odd\_title. 100\% $\pm$ $\lambda$}" in latex
     assert r"a_b & 50% <\|>" in table.markdown("", "")
+    assert r"| **a_b & 50% <\|>** |" in replace(table, bold=frozenset({(0, "name")})).markdown("", "")
     assert "a_b &amp; 50% &lt;|&gt;" in table.html()
 
 

@@ -1,12 +1,17 @@
 """Lines with their names at their right ends."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from remerge.report.style import Style
+
+LETTER = 0.063
+"""Inches that a letter takes at most in the mean, of 7.5 points."""
+TITLES = (9.5, 8.5, 7.5, 6.5, 5.5, 4.5)
+"""Points of a title's letters, the first for all that fit."""
 
 
 def label_ends(axes: Axes, last: float, ends: Sequence[tuple[float, str, Style]]) -> None:
@@ -47,6 +52,25 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
         top = middle + gap * (len(members) - 1) / 2
         places += [top - gap * place for place in range(len(members))]
     return places
+
+
+def columns_of(names: Collection[str], width: float) -> int:
+    """The number of columns in which a legend of small letters fits into a width in inches."""
+    return max(1, int(width / (0.5 + LETTER * max(map(len, names)))))
+
+
+def set_title(axes: Axes, title: str) -> None:
+    """A title no wider than its axes: in smaller letters if need be, as long as they can be read."""
+    text = axes.set_title(title)
+    for size in TITLES:
+        text.set_fontsize(size)
+        if text.get_window_extent().width <= axes.get_window_extent().width:
+            break
+
+
+def tallest(names: Sequence[str]) -> float:
+    """How much higher than for two lines a row must be for the highest of some names."""
+    return max(1.0, max(name.count("\n") + 1 for name in names) / 2)
 
 
 def legend_above(figure: Figure, axes: Axes) -> None:

@@ -68,6 +68,12 @@ def mean(values: Iterable[float]) -> float:
     return fmean(defined) if defined else nan
 
 
+def loaded(runs: Iterable[Run]) -> str:
+    """What a caption says of seconds if a rule of the user makes a variant."""
+    said = "A merge of another tool is only loaded here: how long it took to make is unknown."
+    return said if any(run.config.external for run in runs) else ""
+
+
 def counts(counts: Iterable[int]) -> str:
     """One number if all are equal, otherwise their range."""
     least, *_, most = sorted([*(found := list(counts)), *found])

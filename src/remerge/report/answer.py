@@ -55,9 +55,11 @@ def _best(run: Run) -> dict[str, Any]:
         corrected = {"p": _p(holm[rows[1]["variant"]]), "apart": holm[rows[1]["variant"]] < LEVEL}
     return {
         "label": rows[0]["method"],
+        "of": len(run.config.makers(*run.sizes)),
         "anp": number(rows[0]["anp"], 1),
         "others": others,
         "corrected": corrected,
+        "loaded": name in run.config.external,
         "merge": duration(mine["merge"].mean()),
         "fit": duration(mine["fit"].mean()) if mine["fit"].any() else None,
         "tuned": tuned,

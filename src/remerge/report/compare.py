@@ -1,5 +1,6 @@
 """Several benchmarks side by side, on one offline page."""
 
+import shlex
 from pathlib import Path
 
 from remerge import exhibits
@@ -24,8 +25,7 @@ def compare(results: list[Path], out: Path) -> None:
     found = exhibits.of([run.config for run in runs])
     values = {
         "benchmarks": names,
-        "folders": [str(run.results) for run in runs],
-        "out": str(out),
+        "command": shlex.join(["remerge", "compare", *map(str, results), "--out", str(out)]),
         "exhibits": [embedded(exhibit, printed(exhibit, runs)) for exhibit in found.values()],
     }
     write_text(out, render("compare.html", values))

@@ -74,7 +74,7 @@ class Printed:
 
 
 def printed(variant: str, params: Mapping[str, Any] | None = None) -> Printed:
-    """A variant in print, by its name, and by ``params`` where the name leaves them out.
+    """A variant in print, by its name, and by ``params`` where the name leaves them out or has a digest.
 
     A method that is not ours has the name of its variant.
     """
@@ -84,11 +84,21 @@ def printed(variant: str, params: Mapping[str, Any] | None = None) -> Printed:
         return Printed(variant)
     always = {key: method.defaults[key] for key in ("divergence", "level") if key in method.defaults}
     recorded = {k: v if isinstance(v, str) else "" for k, v in (params or {}).items() if k in always}
-    chosen = {**always, **recorded, **named}
+    chosen = {**always, **recorded, **named, **_digested(named, params or {})}
     kind, level = chosen.pop("divergence", ""), chosen.pop("level", "")
     chosen.pop("seeds", None)  # the same method, made several times
     notes = (_note(key, chosen[key]) for key in sorted(chosen) if chosen[key] != method.defaults.get(key))
     return Printed(method.label, _DIVERGENCES.get(kind, kind), _LEVELS.get(level, level), tuple(notes))
+
+
+def _digested(named: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
+    """Words and mappings, in place of the digests that a folder's name has of them."""
+    given = {key: params[key] for key in named if key in params}
+    words = {key: value for key, value in given.items() if isinstance(value, str)}
+    # A name for each expert would be too long; the digest tells two of them apart.
+    return words | {
+        key: f"by task {named[key]}" for key, value in given.items() if isinstance(value, Mapping)
+    }
 
 
 def task_label(task: str) -> str:

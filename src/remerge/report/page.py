@@ -92,6 +92,7 @@ def context(run: Run) -> dict[str, Any]:
         "models": _models(run),
         "counts": _counts(run),
         "merges": len(run.merged),
+        "methods": run.merged["variant"].nunique(),
         "variants": [_variant(run, variant) for variant in run.variants],
         "sizes": run.sizes,
         "base": run.model("base"),

@@ -1,5 +1,6 @@
 """The records of one run, read when they are needed, and checked to be complete."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,7 +63,7 @@ class Recorded:
         """The configuration."""
         path = self.results / "config.yaml"
         if not path.exists():
-            raise UserError(f"{path} is missing: run the stage that makes it")
+            raise UserError(f"{path} is missing: name the folder of a run, results/<benchmark>")
         return configuration.load(path)
 
     @property
@@ -173,9 +174,12 @@ class Recorded:
         found = Merge.read_lines(self.results, variant=variant, group=group, benchmark=self.benchmark)
         path = Merge.place(self.results, variant=variant, group=group)
         made = [(merge.case, merge.seed) for merge in found]
-        lacks = asked - {case for case, _ in made}
+        seeds = self.config.variant(variant).seeds
+        counts = Counter(case for case, _ in made)
+        lacks = {case for case in asked if counts[case] < seeds}
         if lacks:
-            raise UserError(f"{path} has no merge of {min(lacks)}: run its stage again")
+            which = f" with each of {seeds} seeds" if seeds > 1 else ""
+            raise UserError(f"{path} has no merge of {min(lacks)}{which}: run its stage again")
         if len({*made}) < len(made) or {case for case, _ in made} != asked:
             raise UserError(f"{path} has repeated merges, or merges of other tasks: run its stage again")
         return found

@@ -101,10 +101,11 @@ class Table:
         marks = ["---" if column.digits is None else "---:" for column in self.columns]
         rows = [heads, marks]
         for number, cells in enumerate(self.cells()):
+            escaped = [cell.replace("|", r"\|") for cell in cells]
             rows.append(
                 [
-                    f"**{cell}**" if (number, column.key) in self.bold else cell.replace("|", r"\|")
-                    for column, cell in zip(self.columns, cells, strict=True)
+                    f"**{cell}**" if (number, column.key) in self.bold else cell
+                    for column, cell in zip(self.columns, escaped, strict=True)
                 ]
             )
         lines = [f"| {' | '.join(row)} |" for row in rows]

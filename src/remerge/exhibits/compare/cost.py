@@ -2,7 +2,7 @@
 
 Mean ANP of the largest merges against the mean time to make one of them: merging weights and learning
 coefficients. Above and to the left is better. Rimmed: parameters tuned on validation splits, a choice that
-the time does not include.
+the time does not include. {loaded}
 """
 
 from math import ceil
@@ -10,13 +10,13 @@ from typing import Any
 
 from matplotlib.lines import Line2D
 
+from remerge.exhibits._lines import columns_of, set_title
+from remerge.exhibits._rows import loaded
 from remerge.report.figure import Figure
 from remerge.report.run import Run
 from remerge.report.style import INK, Style, style
 
 READS = ("scores", "merges")
-LETTER = 0.063
-"""Inches that a letter takes at most in the mean, of the legend's."""
 
 
 def build(runs: list[Run]) -> Figure:
@@ -24,7 +24,7 @@ def build(runs: list[Run]) -> Figure:
     across = min(len(runs), 3)
     down = ceil(len(runs) / across)
     labels = {variant.label: style(variant.name, variant.params) for run in runs for variant in run.variants}
-    columns = max(1, int(2.7 * across / (0.5 + LETTER * max(map(len, labels)))))
+    columns = columns_of(labels, 2.7 * across)
     legend = 0.3 + 0.17 * ceil(len(labels) / columns)
     height = 2.6 * down + legend
     figure = Figure(2.7 * across, height)
@@ -39,12 +39,13 @@ def build(runs: list[Run]) -> Figure:
             axes.plot(seconds, run.mean_anp(variant.name, size), **_point(labels[variant.label]))
         axes.set_xscale("log")
         axes.margins(0.1)
-        axes.set_title(f"{run.benchmark}, {size} tasks")
+        set_title(axes, f"{run.benchmark}, {size} tasks")
         axes.set_xlabel("seconds per merge")
         axes.grid(axis="y")
     figure.axes[0].set_ylabel("mean ANP (%)")
     handles = [Line2D([], [], **_point(look)) for look in labels.values()]
     figure.legend(handles, list(labels), loc="lower center", ncols=columns, fontsize=7.5, frameon=False)
+    figure.facts = {"loaded": loaded(runs)}
     return figure
 
 

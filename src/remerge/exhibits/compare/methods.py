@@ -1,18 +1,18 @@
 """Methods on several benchmarks.
 
-For the largest merges of each benchmark: the mean ANP; worst, the lowest normalised score within a merge, in
-%, averaged over merges; the seconds for merging and learning; and the peak memory until a merge was made,
-allocated on a GPU or resident in the process on a CPU ({devices}). The best single expert is the merged
-expert with the highest ANP on all merged tasks, on test splits. Needs: what a method requires beyond weights,
-from validation splits unless another split is named; labels are needed to tune settings. Bold: the best merge
-in a column.
+For the largest merges of each benchmark ({largest}): the mean ANP; worst, the lowest normalised score within
+a merge, in %, averaged over merges; the seconds for merging and learning; and the peak memory until a merge
+was made, allocated on a GPU or resident in the process on a CPU ({devices}). The best single expert is the
+merged expert with the highest ANP on all merged tasks, on test splits. Needs: what a method requires beyond
+weights, from validation splits unless another split is named; labels are needed to tune settings. Bold: the
+best merge in a column. {loaded}
 """
 
 from collections.abc import Mapping
 
 from remerge import records, sources
 from remerge.config import UNMERGED
-from remerge.exhibits._rows import Row, best, frame, mean
+from remerge.exhibits._rows import Row, best, frame, loaded, mean
 from remerge.records import Score
 from remerge.report.labels import MODELS
 from remerge.report.run import Run
@@ -49,8 +49,10 @@ def build(runs: list[Run]) -> Table:
     unmerged = len([row for row in filled if row["variant"] in UNMERGED])
     bold = best(filled, columns, [*names, *(f"{name} worst" for name in names), "mean"])
     devices = ", ".join(f"{run.benchmark}: {run.model('base').device}" for run in runs)
+    largest = ", ".join(f"{run.benchmark}: {run.sizes[-1]} tasks" for run in runs)
     table = frame(filled, columns, "variant")
-    return Table(table, tuple(columns), bold, frozenset({unmerged}), {"devices": devices})
+    facts = {"devices": devices, "largest": largest, "loaded": loaded(runs)}
+    return Table(table, tuple(columns), bold, frozenset({unmerged}), facts)
 
 
 def _unmerged(run: Run) -> list[Row]:

@@ -26,18 +26,23 @@ def build(runs: list[Run]) -> Table:
     mine = [run for run in runs if applies([run.config])]
     rows: dict[tuple[str, str], Row] = {}
     columns = [Column("method", "Method"), Column("scale", "Coefficient λ")]
-    bases = [Path(run.config.base.source).name for run in mine]
-    for base in dict.fromkeys(bases):
-        columns.append(Column(base, "ours", base, digits=1))
-        columns.append(Column(f"{base}_paper", "paper", base, digits=1))
-    for run, base in zip(mine, bases, strict=True):
-        for entry in entries(run):
-            scale = entry["scale"].partition(":")[0]
-            named = {"variant": entry["variant"], "method": entry["method"], "scale": scale}
-            row = rows.setdefault((entry["method"], scale), named)
+    bases: dict[str, None] = {}
+    for run in mine:
+        found = {(e["method"], e["scale"].partition(":")[0]): e for e in entries(run)}
+        base = Path(run.config.base.source).name
+        # Another run of the same methods would hide the first in its column.
+        if any(base in rows.get(key, {}) for key, entry in found.items() if entry["variant"] != "base"):
+            base = f"{base}, {run.benchmark}"
+        bases[base] = None
+        for (method, scale), entry in found.items():
+            named = {"variant": entry["variant"], "method": method, "scale": scale}
+            row = rows.setdefault((method, scale), named)
             row.setdefault(base, entry["ours"])
             if entry["paper"] == entry["paper"]:
                 row[f"{base}_paper"] = entry["paper"]
+    for base in bases:
+        columns.append(Column(base, "ours", base, digits=1))
+        columns.append(Column(f"{base}_paper", "paper", base, digits=1))
     ordered = sorted(rows.values(), key=lambda row: row["variant"] not in UNMERGED)
     unmerged = len([row for row in ordered if row["variant"] in UNMERGED])
     bold = best(ordered, columns, bases)

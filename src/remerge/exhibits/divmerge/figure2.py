@@ -1,9 +1,8 @@
 """ANP against the number of tasks.
 
 Mean ANP over all merges of a given number of tasks. Bars: 95% Student t intervals over merges, omitted where
-there is a single merge. Methods are shifted slightly sideways to keep them apart. Dotted: the unmerged base;
-dash-dotted: the model fine-tuned on the union of the tasks; both on the same subsets. Hollow markers: one
-coefficient per task (TL); filled: one per task and layer (LL).
+there is a single merge. Methods are shifted slightly sideways to keep them apart. {unmerged} on the same
+subsets. Hollow markers: one coefficient per task (TL); filled: one per task and layer (LL).
 """
 
 from pathlib import Path

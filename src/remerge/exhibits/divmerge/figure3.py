@@ -2,11 +2,10 @@
 
 ANP of pairs on the test splits by the number of optimiser steps, with one coefficient per task (TL, left) or
 per task and layer (LL, right). Lines with markers: means over all n = {n_pairs} pairs; thin lines: each pair
-under DivMerge JS.
+under DivMerge JS. {uneven}
 """
 
-from statistics import fmean
-
+import numpy as np
 from matplotlib.lines import Line2D
 
 from remerge.config import Config
@@ -19,11 +18,16 @@ from remerge.report.style import Style, style
 
 READS = ("merges",)
 LEVELS = {"task": "TL", "layer": "LL"}
+UNEVEN = "Pairs have different numbers of steps: in the means, those that have ended keep their last ANP."
 
 
 def applies(config: Config) -> bool:
-    """Whether pairs are scored on the way."""
-    return bool(config.evaluation.watch) and any(map(config.is_learned, config.makers(2)))
+    """Whether pairs are scored on the way, under a learned method as it is."""
+    from remerge.report.labels import printed
+
+    learned = filter(config.is_learned, config.makers(2))
+    plain = any(not printed(variant.name, config.params(variant)).notes for variant in learned)
+    return bool(config.evaluation.watch) and plain
 
 
 def build(run: Run) -> Figure:
@@ -32,6 +36,7 @@ def build(run: Run) -> Figure:
     panels = figure.subplots(1, 2, sharey=True)
     figure.subplots_adjust(left=0.1, right=0.985, top=0.91, bottom=0.3, wspace=0.06)
     looks: dict[str, Style] = {}
+    uneven = ""
     for axes, (level, short) in zip(panels, LEVELS.items(), strict=True):
         for variant in filter(run.config.is_learned, run.config.makers(2)):
             name = printed(variant.name, variant.params)
@@ -42,8 +47,10 @@ def build(run: Run) -> Figure:
             if variant.name == own(run.variants, level):
                 for course in found:
                     axes.plot(course.scored, course.anp, color=look.colour, linewidth=0.5, alpha=0.5)
-            means = [fmean(values) for values in zip(*(course.anp for course in found), strict=True)]
-            axes.plot(found[0].scored, means, **style(variant.name, variant.params).line_options())
+            steps = sorted({step for course in found for step in course.scored})
+            means = np.mean([np.interp(steps, course.scored, course.anp) for course in found], axis=0)
+            axes.plot(steps, means, **style(variant.name, variant.params).line_options())
+            uneven = UNEVEN if any(course.scored != steps for course in found) else uneven
         axes.set_title(f"{short}: one coefficient per task" + (" and layer" if short == "LL" else ""))
         axes.set_xlabel("training steps")
         axes.grid(axis="y")
@@ -52,5 +59,5 @@ def build(run: Run) -> Figure:
         Line2D([], [], **{**look.line_options(), "markerfacecolor": look.colour}) for look in looks.values()
     ]
     figure.legend(handles, [*looks], loc="lower center", ncols=len(looks), frameon=False, fontsize=8.5)
-    figure.facts = {"n_pairs": len(run.config.subsets(2))}
+    figure.facts = {"n_pairs": len(run.config.subsets(2)), "uneven": uneven}
     return figure

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from remerge.config import Config
+from remerge.exhibits._lines import columns_of, set_title
 from remerge.exhibits._rows import mean
 from remerge.exhibits._sweep import across, without
 from remerge.records import Merge
@@ -37,7 +38,8 @@ def build(run: Run) -> Figure:
         name, look = without(variant, SWEPT)
         if merges := run.merges(variant.name, 2):
             found.setdefault(name, (look, []))[1].append(merges)
-    legend = 0.25 + 0.17 * ceil(len(found) / 4)
+    columns = min(columns_of(found, 5.4), 4)
+    legend = 0.25 + 0.17 * ceil(len(found) / columns)
     height = 0.55 + 1.75 * down + legend
     figure = Figure(5.4, height)
     panels = figure.panels(len(pairs), wide, sharey=True)
@@ -56,7 +58,7 @@ def build(run: Run) -> Figure:
         axes.set_xscale("log")
         axes.set_xticks(numbers, list(map(str, numbers)), fontsize=7.5)
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_title(" + ".join(map(task_label, pair)))
+        set_title(axes, " + ".join(map(task_label, pair)))
         axes.grid(axis="y")
     panels[0, 0].set_ylabel("ANP (%)")
     figure.supxlabel("inputs of each task", fontsize=9, y=(legend + 0.02) / height)
@@ -64,7 +66,7 @@ def build(run: Run) -> Figure:
         look.line_options() if SWEPT in some[0][0].params else across(look) for look, some in found.values()
     ]
     handles = [Line2D([], [], **{**options, "markersize": 5}) for options in looks]
-    figure.legend(handles, [*found], loc="lower center", ncols=4, frameon=False, fontsize=7.5)
+    figure.legend(handles, [*found], loc="lower center", ncols=columns, frameon=False, fontsize=7.5)
     figure.facts = {"pairs": f"{len(pairs)} pairs"}
     return figure
 

@@ -5,7 +5,8 @@ task's validation inputs (n = {n_inputs}) and the test accuracy of expert i on t
 Pearson's r. Above: for each task over the {tasks} experts i, including its own, as in Section 5.1. Below: for
 each expert over the {tasks} tasks, the rows of Figure 5 and Table 5, as in Appendix B.2. The paper calls its
 numbers Spearman's. Over seven models Spearman's ρ takes few values (without ties, the multiples of 1/28), and
-the accuracies of Table 5 allow none of the fourteen published numbers, whatever the divergences.
+the accuracies of Table 5 allow none of the fourteen published numbers, whatever seven different divergences
+they are correlated with.
 """
 
 from collections.abc import Callable, Sequence

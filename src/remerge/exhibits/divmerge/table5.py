@@ -1,7 +1,7 @@
 """Every expert on every task.
 
-Test {metrics} in % of each expert (rows) on every task (columns), n = {n_test}. Accuracy is strict: the whole
-greedy answer equals the gold answer. Bold: an expert on its own task.
+Test {metrics} in % of each expert (rows) on every task (columns), n = {n_test}. {strict} Bold: an expert on
+its own task.
 """
 
 from remerge.exhibits._published import Published

@@ -1,6 +1,5 @@
 """DRM-H against the methods that the paper compares it with, size by size."""
 
-from math import nan
 from statistics import fmean
 
 from remerge.analysis.significance import LEVEL, paired_p
@@ -15,7 +14,8 @@ BASELINES = {"Model averaging": "Averaging", "TIES": "Ties", "DARE-TIES": "Dare-
 
 def paired(run: Run, paper: Published) -> Table:
     """One row per size; for each baseline, the mean lead, its p-value, and the paper's p-value."""
-    labels = {variant.name: variant.label for variant in run.variants if variant.label in BASELINES}
+    makers = {variant.name for variant in run.config.makers(*run.sizes)}
+    labels = {v.name: v.label for v in run.variants if v.label in BASELINES and v.name in makers}
     rows: list[Row] = []
     columns = [Column("size", "Tasks", digits=0), Column("n", "Pairs", digits=0)]
     for variant, label in labels.items():
@@ -31,8 +31,8 @@ def paired(run: Run, paper: Published) -> Table:
         row: Row = {"size": size, "n": len(ours)}
         for variant, label in labels.items():
             theirs = shares(run, variant, size)
-            row[f"{variant}_lead"] = 100 * mean(ours[pair] - theirs.get(pair, nan) for pair in ours)
-            row[f"{variant}_p"] = paired_p(list(ours.values()), [theirs.get(pair, nan) for pair in ours])
+            row[f"{variant}_lead"] = 100 * mean(ours[pair] - theirs[pair] for pair in ours)
+            row[f"{variant}_p"] = paired_p(list(ours.values()), [theirs[pair] for pair in ours])
             row[f"{variant}_paper"] = paper.value(BASELINES[label], str(size))
             bold |= {(len(rows), key) for key in (f"{variant}_p", f"{variant}_paper") if row[key] < LEVEL}
         rows.append(row)

@@ -8,18 +8,22 @@ from remerge.config import Config
 from remerge.exhibits._lines import legend_above
 from remerge.exhibits.general.tasks import tasks
 from remerge.report.figure import Figure
+from remerge.report.labels import printed
 from remerge.report.run import Run
 from remerge.report.style import MUTED, style
+from remerge.variants import is_tuned
 
 READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Whether DRM is also merged with fewer ranks."""
-    return any(
-        variant.method in ("drm_h", "drm_v") and {*variant.params} == {"rank"}
+    """Whether DRM is merged with several ranks, none of them chosen on validation scores."""
+    cut = [
+        variant.method
         for variant in config.merge.variants
-    )
+        if {*config.params(variant)} <= {"rank"} and not config.is_tuned(variant)
+    ]
+    return any(cut.count(method) > 1 for method in ("drm_h", "drm_v"))
 
 
 def build(run: Run) -> Figure:
@@ -30,10 +34,10 @@ def build(run: Run) -> Figure:
     axes = figure.subplots()
     for method in ("drm_h", "drm_v"):
         cut = [v for v in run.variants if v.method == method and {*v.params} <= {"rank"}]
-        points = sorted((1 - float(v.params.get("rank", 1)), average[v.name]) for v in cut)
+        ranks = {v.name: v.params.get("rank", 1) for v in cut}
+        points = sorted((1 - rank, average[name]) for name, rank in ranks.items() if not is_tuned(rank))
         if len(points) > 1:
-            label = next(v.label for v in run.variants if v.name == method)
-            axes.plot(*zip(*points, strict=True), **style(method).line_options(), label=label)
+            axes.plot(*zip(*points, strict=True), **style(method).line_options(), label=str(printed(method)))
     if "average" in average:
         axes.axhline(average["average"], color=MUTED, linestyle=(0, (1, 1.4)), label="Model averaging")
     axes.set_xlabel("share of ranks dropped")

@@ -17,8 +17,10 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Whether there is one; the slides have the figure under their own name."""
-    return config.paper != "slides" and "analogy" in config.planned
+    """Whether one is made at some scale; the slides have the figure under their own name."""
+    from remerge.exhibits._scaled import scaled
+
+    return config.paper != "slides" and bool(scaled(config, "analogy"))
 
 
 def build(run: Run) -> Figure:

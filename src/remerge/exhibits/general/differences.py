@@ -8,13 +8,15 @@ be distinguished. The scale is linear up to {linear} points on either side and l
 
 from textwrap import fill
 
+from matplotlib.ticker import MaxNLocator
+
 from remerge.analysis.resampling import DRAWS
 from remerge.config import Config
+from remerge.exhibits._lines import tallest
 from remerge.exhibits._resampled import Comparison
 from remerge.report.figure import Figure
 from remerge.report.run import Run
 from remerge.report.style import INK, style
-from remerge.report.table import number
 
 READS = ("scores", "merges")
 PANELS = 4
@@ -22,6 +24,7 @@ PANELS = 4
 LINEAR = 5
 """Points up to which the scale is linear: one method far behind would hide how the others differ."""
 TICKS = (-30, -5, 0, 5, 30)
+"""Where a part of the scale is logarithmic."""
 
 
 def applies(config: Config) -> bool:
@@ -34,7 +37,8 @@ def build(run: Run) -> Figure:
     compared = Comparison(run, DRAWS)
     rows = [variant for variant in compared.variants if variant != compared.best]
     sizes = sorted({run.sizes[round(k * (len(run.sizes) - 1) / (PANELS - 1))] for k in range(PANELS)})
-    height = 0.2 * len(rows) + 0.95
+    names = [fill(variant.label, 30) for variant in rows]
+    height = 0.2 * tallest(names) * len(rows) + 0.95
     figure = Figure(5.4, height)
     panels = figure.subplots(1, len(sizes), sharex=True, sharey=True, squeeze=False)[0]
     left, right = 1.75 / 5.4, 0.985
@@ -54,9 +58,11 @@ def build(run: Run) -> Figure:
         axes.tick_params(axis="y", length=0)
         axes.tick_params(axis="x", labelsize=7.5)
     low, high = panels[0].get_xlim()
-    ticks = [tick for tick in TICKS if low <= tick <= high]
-    panels[0].set_xticks(ticks, [number(tick, 0) for tick in ticks])
-    panels[0].set_yticks(range(len(rows)), [fill(v.label, 30) for v in rows], fontsize=7.5, linespacing=0.9)
+    linear = low >= -LINEAR and high <= LINEAR
+    places = MaxNLocator(4).tick_values(low, high) if linear else TICKS
+    ticks = [tick for tick in places if low <= tick <= high]
+    panels[0].set_xticks(ticks, [f"{tick:zg}".replace("-", "−") for tick in ticks])
+    panels[0].set_yticks(range(len(rows)), names, fontsize=7.5, linespacing=0.9)
     panels[0].set_ylim(len(rows) - 0.5, -0.5)
     label = f"ANP minus that of {compared.best.label} (points)"
     figure.supxlabel(label, x=(left + right) / 2, y=0.08 / height, fontsize=9, va="bottom")

@@ -1,7 +1,7 @@
 """Every expert on every task.
 
-Test {metrics} in % of each expert (rows) on every task (columns), n = {n_test}. Accuracy is strict: the whole
-greedy answer equals the gold answer. Bold: an expert on its own task.
+Test {metrics} in % of each expert (rows) on every task (columns), n = {n_test}. {strict} Bold: an expert on
+its own task.
 """
 
 from remerge.config import Config
@@ -12,6 +12,8 @@ from remerge.report.run import Run
 from remerge.report.table import Column, Table
 
 READS = ("scores",)
+STRICT = "Accuracy is strict: the whole greedy answer equals the gold answer."
+"""Of models that answer in words."""
 
 
 def applies(config: Config) -> bool:
@@ -41,6 +43,7 @@ def experts(run: Run, paper: Published | None = None) -> Table:
     facts = {
         "metrics": "/".join(dict.fromkeys(scores[task].metric for task in run.tasks)),
         "n_test": counts(scores[task].n for task in run.tasks),
+        "strict": STRICT if run.config.base.speaks else "",
     }
     bold = frozenset((place, task) for place, task in enumerate(run.tasks))
     return Table(frame(rows, columns, "model"), tuple(columns), bold, frozenset({len(run.tasks)}), facts)

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from remerge.config import Config
+from remerge.exhibits._lines import set_title
 from remerge.exhibits._scales import RING, Curve, curves, draw
 from remerge.plans import Case
 from remerge.plans.negation import KEPT
@@ -74,7 +75,7 @@ def negation(run: Run) -> Figure:
 def _panel(axes: Axes, run: Run, curve: Curve, case: Case) -> None:
     target = case.tasks[0]
     controls = [_shares(run, curve, case, task) for task in case.judged if task != target]
-    axes.set_title(f"− {task_label(target)}")
+    set_title(axes, f"− {task_label(target)}")
     axes.grid(axis="y")
     axes.axhline(100 * KEPT, color=INK, linewidth=0.9, linestyle=LIMIT, zorder=2)
     if controls:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 
 from remerge.analysis.ranks import Ranks, ranks
 from remerge.config import Config
+from remerge.exhibits._lines import tallest
 from remerge.report.figure import Figure
 from remerge.report.recorded import Variant
 from remerge.report.run import Run
@@ -38,7 +39,9 @@ def build(run: Run) -> Figure:
     shown = [variant for variant, values in made if len(values) == merges]
     found = ranks([values for _, values in made if len(values) == merges])
     top = SCALE + 0.15 + BARS * len(found.groups)
-    height = top + ROW * ((len(shown) + 1) // 2)
+    names = [fill(variant.label, 27) for variant in shown]
+    row = ROW * tallest(names)
+    height = top + row * ((len(shown) + 1) // 2)
     figure = Figure(WIDTH, height)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_xlim(0, WIDTH)
@@ -49,7 +52,7 @@ def build(run: Run) -> Figure:
     for place, group in enumerate(found.groups):
         ends = [_across(found.means[group[end]], last) for end in (0, -1)]
         axes.plot(ends, [SCALE + 0.13 + BARS * place] * 2, color=INK, linewidth=2.6)
-    _names(axes, shown, found, top)
+    _names(axes, shown, names, found, top, row)
     p = "p < 0.0001" if found.p < 0.0001 else f"p = {number(found.p, 4)}"
     figure.facts = {"methods": len(shown), "critical": number(found.critical, 2), "p": p}
     return figure
@@ -72,15 +75,17 @@ def _scale(axes: Axes, last: int, critical: float) -> None:
     axes.text(ends[1] + 0.06, 0.15, "critical difference", va="center_baseline", fontsize=8)
 
 
-def _names(axes: Axes, shown: list[Variant], found: Ranks, top: float) -> None:
+def _names(
+    axes: Axes, shown: list[Variant], names: list[str], found: Ranks, top: float, height: float
+) -> None:
     """The better half to the left and the others to the right, each joined to its rank; the ends on top."""
     order = sorted(range(len(shown)), key=lambda place: found.means[place])
     half = (len(order) + 1) // 2
     for side, edge, align in ((order[:half], LEFT - 0.1, "right"), (order[half:][::-1], RIGHT + 0.1, "left")):
         for row, place in enumerate(side):
-            label, mean = fill(shown[place].label, 27), found.means[place]
+            label, mean = names[place], found.means[place]
             options = style(shown[place].name, shown[place].params).line_options() | {"linewidth": 0.9}
-            x, y = _across(mean, len(shown)), top + ROW * (row + 0.4)
+            x, y = _across(mean, len(shown)), top + height * (row + 0.4)
             axes.plot(
                 [x, x, edge], [SCALE, y, y], **options | {"linestyle": "-"}, markevery=[0], markersize=5
             )

@@ -1,11 +1,11 @@
 """Seconds per merge.
 
-Mean time of one merge in seconds, over all n = {n} merges of a method, each of {span} tasks, on device
-{device}: merging the weights, fitting the coefficients, and scoring the merged model on the test splits of
-its tasks.
+Mean time of one merge in seconds on device {device}: merging the weights, fitting the coefficients, and
+scoring the merged model on the test splits of the tasks that judge it. Merges: how many the mean is over, all
+those of {span} tasks that a method makes, with each of its seeds. {loaded}
 """
 
-from remerge.exhibits._rows import Row, frame
+from remerge.exhibits._rows import Row, frame, loaded
 from remerge.report.run import Run
 from remerge.report.table import Column, Table
 
@@ -22,8 +22,8 @@ def build(run: Run) -> Table:
         row |= {part: float(merges[part].mean()) for part in PARTS}
         row["total"] = sum(row[part] for part in PARTS)
         rows.append(row)
-    columns = [Column("method", "Method")]
+    columns = [Column("method", "Method"), Column("n", "Merges", digits=0)]
     columns += [Column(part, part, "seconds", digits=3) for part in (*PARTS, "total")]
     span = " to ".join(map(str, sorted({run.sizes[0], run.sizes[-1]})))
-    facts = {"device": run.model("base").device, "span": span}
+    facts = {"device": run.model("base").device, "span": span, "loaded": loaded([run])}
     return Table(frame(rows, columns, "variant", "n"), tuple(columns), facts=facts)

@@ -1,8 +1,9 @@
 """Parameters chosen on validation scores.
 
-The merit on validation splits of every point of a grid, or of the best {most} points of a long one: the mean
-over the merges on which they were tried ({subsets}). For subsets the merit is their ANP; other plans define
-their own. Bold: the choice, used for every merge of that variant; among equal points it is the first.
+The merit on validation splits of every point of a grid that was tried, or of the best {most} of many: the
+mean over the merges on which they were tried ({subsets}). For subsets the merit is their ANP; other plans
+define their own. Bold: the choice, used for every merge of that variant; among equal points it is the first.
+{diverged}
 """
 
 from remerge.config import Config
@@ -25,8 +26,11 @@ def build(run: Run) -> Table:
     rows: list[Row] = []
     bold: set[tuple[int, str]] = set()
     subsets: dict[str, None] = {}
+    diverged: dict[str, int] = {}
     for variant, record in run.selections():
         subsets |= dict.fromkeys(record.subsets)
+        if record.diverged:
+            diverged[variant.label] = diverged.get(variant.label, 0) + len(record.diverged)
         least = sorted((point.mean for point in record.grid), reverse=True)[:MOST][-1]
         for point in [point for point in record.grid if point.mean >= least]:
             if point.params == record.chosen:
@@ -40,5 +44,10 @@ def build(run: Run) -> Table:
         Column("params", "Parameters"),
         Column("mean", "Validation", digits=2),
     )
-    facts = {"subsets": ", ".join(subsets), "most": MOST}
+    left_out = ", ".join(f"{count} of {label}" for label, count in diverged.items())
+    facts = {
+        "subsets": ", ".join(subsets),
+        "most": MOST,
+        "diverged": f"Points at which a merge diverged have no merit: {left_out}." if diverged else "",
+    }
     return Table(frame(rows, list(columns), "variant"), columns, frozenset(bold), facts=facts)

@@ -16,6 +16,7 @@ from remerge.exhibits._rows import Row, frame
 from remerge.records import Merge
 from remerge.report.run import Run
 from remerge.report.table import Column, Table, number
+from remerge.variants import start_of
 
 READS = ("merges", "selection")
 
@@ -80,11 +81,17 @@ def _on_test(merges: list[Merge], chosen: list[Merge], point: Mapping[str, Any])
             merge
             for merge in merges
             if (merge.method, merge.case) == (mine.method, mine.case)
-            and merge.params == {**mine.params, **point}
+            and merge.params == _settings(mine, point)
         ]
         for mine in chosen
     ]
     return fmean(map(_mean, found)) if all(found) else None
+
+
+def _settings(merge: Merge, point: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a merge at another point of its grid, as its record would have them."""
+    given = {**merge.params, **point}
+    return given | ({"initial": start_of(given["initial"], merge.size)} if "initial" in given else {})
 
 
 def _mean(merges: list[Merge]) -> float:
@@ -98,7 +105,7 @@ def _between(rows: list[Row]) -> str:
     picked, best = (max(rows, key=lambda row: row[key]) for key in ("validation", "test"))
     ours, theirs = number(picked["test"], 2), number(best["test"], 2)
     verdict = f"which is the best on test, {theirs}"
-    if picked is not best:
+    if picked["test"] < best["test"]:
         verdict = f"{ours} on test, where {best['method']} is the best with {theirs}"
     correlation = spearman(*([row[key] for row in rows] for key in ("validation", "test")))
     return (

@@ -14,8 +14,10 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """Whether there is one."""
-    return "analogy" in config.planned
+    """Whether one is made at some scale."""
+    from remerge.exhibits._scaled import scaled
+
+    return bool(scaled(config, "analogy"))
 
 
 def build(run: Run) -> Figure:

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from remerge.config import Config
+from remerge.exhibits._lines import columns_of, set_title
 from remerge.report.figure import Figure
 from remerge.report.labels import task_label
 from remerge.report.run import Run
@@ -35,21 +36,23 @@ def build(run: Run) -> Figure:
     found = {v.label: lam for v in run.variants if (lam := coefficients(run, v.name))}
     across = min(len(found), 2)
     down = ceil(len(found) / across)
-    below = 0.75 + 0.17 * ceil((len(run.tasks) + 1) / (2 * across))
+    labels = [*map(task_label, run.tasks), "mean"]
+    columns = min(columns_of(labels, 2.7 * across), 2 * across)
+    below = 0.75 + 0.17 * ceil(len(labels) / columns)
     width, height = (2.7 * across if across > 1 else 3.6), 1.95 * down + below + 0.1
     figure = Figure(width, height)
     panels = figure.panels(len(found), across, sharey=True)
     figure.subplots_adjust(left=0.55 / width, right=1 - 0.1 / width, wspace=0.08, hspace=0.5)
     figure.subplots_adjust(top=1 - 0.28 / height, bottom=below / height)
     for axes, (label, lam) in zip(panels.flat, found.items(), strict=False):
-        axes.set_title(label)
+        set_title(axes, label)
         _panel(axes, run, lam)
     for axes in panels[:, 0]:
         axes.set_ylabel("coefficient")
     handles = {task_label(task): Line2D([], [], **_thin(place)) for place, task in enumerate(run.tasks)}
     handles["mean"] = Line2D([], [], color=INK, linewidth=2.2)
     figure.legend(
-        [*handles.values()], [*handles], loc="lower center", ncols=2 * across, fontsize=7.5, frameon=False
+        [*handles.values()], [*handles], loc="lower center", ncols=columns, fontsize=7.5, frameon=False
     )
     return figure
 
