@@ -155,7 +155,7 @@ class Text:
             output.last_hidden_state = output.last_hidden_state[batch.positions].unsqueeze(0)
             return output
 
-        hook = whole.get_decoder().register_forward_hook(judged)
+        hook = _decoder(whole).register_forward_hook(judged)
         try:
             logits: Tensor = whole(**batch.inputs, use_cache=False).logits
         finally:
@@ -180,15 +180,16 @@ class Text:
         It goes through the model's own forward pass, in which the decoder and the head compute nothing.
         """
         whole: Any = model
-        empty = made.new_zeros(1, len(made), 1)
+        # As wide as the decoder's states: encoders trained as decoders transform them before the head.
+        empty = made.new_zeros(1, len(made), whole.config.get_text_config(decoder=True).hidden_size)
         tokens = torch.zeros(1, len(made), dtype=torch.long, device=made.device)
+        states = _States(last_hidden_state=empty)
         inputs: dict[str, Any] = {"input_ids": tokens}
         if whole.config.is_encoder_decoder:
-            inputs = {"encoder_outputs": (empty,), "decoder_input_ids": tokens}
-        states = BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=empty)
+            inputs = {"encoder_outputs": states, "decoder_input_ids": tokens}
         words = made.unsqueeze(0)
         with (
-            instead(whole.get_decoder(), lambda *given, **named: states),
+            instead(_decoder(whole), lambda *given, **named: states),
             instead(whole.get_output_embeddings(), lambda *given: words),
         ):
             logits: Tensor = whole.forward(**inputs, use_cache=False).logits
@@ -246,6 +247,20 @@ class Text:
         # A decoder's output begins with the prompt, an encoder-decoder's with its start token.
         said = out[:, width if left else 1 :].tolist()
         return [tokens[: tokens.index(self.eos) + 1] if self.eos in tokens else tokens for tokens in said]
+
+
+class _States(BaseModelOutputWithPastAndCrossAttentions):
+    """A decoder's states; whatever else its own output has, such as a mixture's routers, is None."""
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+
+def _decoder(model: Any) -> nn.Module:
+    """The module whose output becomes words."""
+    found: nn.Module = model.get_decoder()
+    # Some models give this name to their output head.
+    return model.base_model if found is model.get_output_embeddings() else found
 
 
 @contextmanager
