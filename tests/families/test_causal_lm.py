@@ -2,7 +2,14 @@
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import (
+    BertConfig,
+    BertLMHeadModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    T5Config,
+)
 
 from remerge.errors import UserError
 from remerge.families import family
@@ -59,3 +66,27 @@ def test_a_model_that_would_read_nothing_is_not_asked(gpt2, prompt, answer, word
     """The first token of its answer would be judged where the padding of its batch ends."""
     with pytest.raises(UserError, match=words):
         gpt2[0].examples("cola", [("the cat sleeps :", "no"), (prompt, answer)])
+
+
+def test_what_is_no_decoder_is_refused(tmp_path):
+    """A BERT is loaded as a decoder, too, but its words see those behind them: it would copy its answers."""
+    words = make_tokenizer("llama")
+    words.save_pretrained(tmp_path)
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    bert = BertConfig(vocab_size=len(words), pad_token_id=words.pad_token_id, **shape)
+    bert.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"is_decoder is false: set base\.family to classifier"):
+        family("causal_lm", tmp_path)
+    bert.is_decoder = True
+    BertLMHeadModel(bert).save_pretrained(tmp_path)
+    causal = family("causal_lm", tmp_path)
+    model = causal.load(tmp_path, torch.float32, CPU)
+    example = causal.examples("cola", [("every dog :", "no")])[0]
+    first = causal.logits(model, causal.collate([example], CPU))[0]
+    alone = model(torch.tensor([example.prompt])).logits[0, -1]
+    assert torch.allclose(first, alone, atol=1e-5)
+    T5Config().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"an encoder-decoder: set base\.family to seq2seq"):
+        family("causal_lm", tmp_path)
+    GPTNeoXConfig().save_pretrained(tmp_path)
+    assert not family("causal_lm", tmp_path).config.is_decoder

@@ -48,7 +48,7 @@ MODELS = {
     "seq2seq, tied": ("T5", T5),
     "seq2seq, untied": ("T5", {**T5, "tie_word_embeddings": False}),
     "seq2seq, with a bias": ("Bart", BART),
-    "seq2seq, of a mixture of experts": (
+    "seq2seq, of a mixture": (
         "SwitchTransformers",
         {**T5, "num_decoder_layers": 2, "num_experts": 2},
     ),

@@ -1,6 +1,8 @@
 """Decoders that answer in words: Qwen2, Llama and others."""
 
 from collections.abc import Sequence
+from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +16,9 @@ from remerge.families._text import Text
 ANSWER_TOKENS = 16
 """The most tokens that are decoded, unless a gold answer is longer."""
 
+UNTOLD = ("gpt_neox", "gpt_neox_japanese")
+"""The architectures that are decoders even if their configuration says that they are none."""
+
 
 class CausalLM(Text):
     """A decoder reads the prompt and continues it with the answer and the end token."""
@@ -21,6 +26,15 @@ class CausalLM(Text):
     auto = AutoModelForCausalLM
     reads = "text"
     speaks = True
+
+    def __init__(self, base: Path) -> None:
+        super().__init__(base)
+        if self.config.is_encoder_decoder:
+            raise UserError(f"{base}: an encoder-decoder: set base.family to seq2seq")
+        # An encoder's words see those behind them, so that the answers that are fed in would be read off.
+        says = "is_decoder" in signature(type(self.config)).parameters
+        if says and not self.config.is_decoder and self.config.model_type not in UNTOLD:
+            raise UserError(f"{base}/config.json: is_decoder is false: set base.family to classifier")
 
     def tokens(self, prompts: Sequence[str]) -> list[list[int]]:
         """The prompts' tokens, not truncated, without the end token that some tokenizers add."""
