@@ -1,5 +1,7 @@
 """Decoders at the ends of what they read: nothing before the answer, or no place left behind it."""
 
+import copy
+
 import pytest
 import torch
 from transformers import (
@@ -66,6 +68,25 @@ def test_a_model_that_would_read_nothing_is_not_asked(gpt2, prompt, answer, word
     """The first token of its answer would be judged where the padding of its batch ends."""
     with pytest.raises(UserError, match=words):
         gpt2[0].examples("cola", [("the cat sleeps :", "no"), (prompt, answer)])
+
+
+@pytest.mark.parametrize(("prompt", "answer"), [("a dog <eos>", "no"), ("a dog :", "no <eos> yes")])
+def test_an_end_token_before_the_end_is_refused(gpt2, prompt, answer):
+    """Decoding stops there: what is judged behind it would never be said."""
+    with pytest.raises(UserError, match=f"prompt '{prompt}': an end token before the answer's end"):
+        gpt2[0].examples("cola", [("the cat sleeps :", "no"), (prompt, answer)])
+
+
+def test_a_token_for_which_the_model_has_no_row_is_refused(gpt2, tmp_path):
+    """As where a padding token was added to the tokenizer alone."""
+    words, config = gpt2[0].processor, gpt2[0].config
+    config.save_pretrained(tmp_path)
+    more = copy.deepcopy(words)
+    more.add_special_tokens({"pad_token": "[PAD]"})
+    more.save_pretrained(tmp_path)
+    n = len(words)
+    with pytest.raises(UserError, match=rf"pad_token '\[PAD\]' is number {n}, and the model has {n} tokens"):
+        family("causal_lm", tmp_path)
 
 
 def test_what_is_no_decoder_is_refused(tmp_path):

@@ -1,9 +1,17 @@
 """Heads of tasks beside one body: against transformers' own models, and through the disk."""
 
+import shutil
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification, RobertaConfig, RobertaForMaskedLM
+from transformers import (
+    AutoModelForSequenceClassification,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    XLMConfig,
+    XLMForSequenceClassification,
+)
 
 from remerge.checkpoints.models import state_of
 from remerge.errors import UserError
@@ -141,3 +149,19 @@ def test_an_end_token_inside_a_prompt_is_refused_where_the_head_reads_at_it(base
     with pytest.raises(UserError, match="leave it out"):
         classifier.collate([*alike, *classifier.examples("mnli", PAIRS)], CPU)
     assert family("classifier", bases["llama"]).examples("cola", [*PAIRS, ("a <eos> cat", 1)])
+
+
+def test_a_tokenizer_that_ends_no_prompt_is_refused_where_the_head_reads_at_the_end(bases, tmp_path):
+    shutil.copytree(bases["t5"], tmp_path, dirs_exist_ok=True)
+    make_tokenizer("llama").save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="does not end a prompt with token 1, the eos_token_id of config"):
+        family("classifier", tmp_path).examples("cola", PAIRS)
+
+
+def test_a_model_whose_head_is_not_known_is_refused(tmp_path):
+    words = make_tokenizer("llama")
+    shape = {"emb_dim": 16, "n_layers": 1, "n_heads": 2, "n_words": len(words), "pad_index": 0}
+    XLMForSequenceClassification(XLMConfig(**shape)).save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="XLMForSequenceClassification has no head of a known name"):
+        family("classifier", tmp_path).load(tmp_path, torch.float32, CPU)

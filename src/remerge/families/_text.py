@@ -1,5 +1,6 @@
 """Common parts of the families that read text: the tokenizer, prompts and answers."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,10 @@ TOKENIZERS = (
     "vocab.txt",
 )
 """The files from which tokenizers are loaded; each tokenizer has at least one of them."""
+
+
+MARKS = ("bos_token", "cls_token", "eos_token", "pad_token", "sep_token")
+"""The tokens that are put around texts."""
 
 
 BEHIND_PADDING = (
@@ -58,6 +63,14 @@ class Text:
                 f"{base}: transformers does not know its architecture ({cause_of(error)}): give another model"
             ) from None
         self.processor = _tokenizer(base)
+        rows = getattr(self.config.get_text_config(), "vocab_size", sys.maxsize)
+        for name in MARKS:
+            mark, number = (getattr(self.processor, key) for key in (name, f"{name}_id"))
+            if number is not None and number >= rows:
+                raise UserError(
+                    f"{base}: {name} {mark!r} is number {number}, and the model has {rows} tokens: "
+                    "set another one in tokenizer_config.json, or resize the model's embeddings"
+                )
         if positions := getattr(self.config, "max_position_embeddings", None):
             if self.config.model_type in BEHIND_PADDING:
                 positions -= self.config.pad_token_id + 1
@@ -137,6 +150,18 @@ class Text:
     def tokens(self, prompts: Sequence[str]) -> list[list[int]]:
         """The prompts' tokens, not truncated."""
         found: list[list[int]] = self.processor(list(prompts), verbose=False).input_ids
+        return found
+
+    def cut(self, prompts: Sequence[str]) -> list[list[int]]:
+        """The prompts' tokens; one that is too long loses its end.
+
+        Raises:
+            UserError: a prompt has no token.
+        """
+        found: list[list[int]] = self.processor(list(prompts), truncation=self.limited).input_ids
+        if not all(found):
+            empty = prompts[found.index([])]
+            raise UserError(f"prompt {empty!r}: no token for the model to read: write words into the prompt")
         return found
 
     def lengths(self, prompts: Sequence[str]) -> list[int]:

@@ -47,7 +47,7 @@ class CausalLM(Text):
 
         Raises:
             UserError: the end of the prompt and the beginning of the answer share a token, or the prompt has
-                no token, or none beside its answer.
+                no token, or none beside its answer, or an end token stands at its end or in the answer.
         """
         prompts = self.tokens([prompt for prompt, _ in pairs])
         wholes = self.tokens([f"{prompt} {answer}" for prompt, answer in pairs])
@@ -58,6 +58,11 @@ class CausalLM(Text):
                     f"prompt {text[-40:]!r}: it shares a token with the answer: end it with a colon"
                 )
             answer = [*whole[len(prompt) :], self.eos]
+            if answer.index(self.eos) + 1 < len(answer):
+                raise UserError(
+                    f"prompt {text[-40:]!r}: an end token before the answer's end, where decoding stops: "
+                    "leave it out, of prompt and answers"
+                )
             read = prompt[max(0, len(prompt) + len(answer) - self.limit) :]
             if not read:
                 room = f"beside an answer of {len(answer)} tokens, " if prompt else ""
