@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForSequenceClassification,
+    Gemma3Config,
+    Gemma3ForSequenceClassification,
     RobertaConfig,
     RobertaForMaskedLM,
     XLMConfig,
@@ -165,3 +167,21 @@ def test_a_model_whose_head_is_not_known_is_refused(tmp_path):
     words.save_pretrained(tmp_path)
     with pytest.raises(UserError, match="XLMForSequenceClassification has no head of a known name"):
         family("classifier", tmp_path).load(tmp_path, torch.float32, CPU)
+
+
+@pytest.mark.parametrize("pad", [None, 3])
+def test_the_last_token_is_found_whatever_the_text_s_own_configuration_pads_with(tmp_path, pad):
+    words = make_tokenizer("llama")
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {**shape, "vocab_size": len(words), "num_key_value_heads": 1, "head_dim": 8, "pad_token_id": pad}
+    seen = {**shape, "image_size": 28, "patch_size": 14}
+    config = Gemma3Config(text_config=text, vision_config=seen, mm_tokens_per_image=1)
+    Gemma3ForSequenceClassification(config).save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    classifier = family("classifier", tmp_path)
+    model = classifier.load(tmp_path, torch.float32, CPU)
+    classifier.equip(model, {"cola": Head(tmp_path, ANSWERS["cola"])})
+    rows = classifier.examples("cola", PAIRS)
+    alone = [classifier.logits(model, classifier.collate([row], CPU)) for row in rows]
+    together = classifier.logits(model, classifier.collate(rows, CPU))
+    assert torch.allclose(together, torch.cat(alone), atol=1e-5)

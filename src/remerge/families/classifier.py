@@ -39,7 +39,9 @@ class Classifier(Text):
             UserError: the folder's weights are missing, damaged or from another architecture.
         """
         model: Any = load_whole(self.auto, folder, dtype, may_lack=HEADS).to(device)
-        model.config.pad_token_id = self.fill
+        # The part that reads text looks for the last token by its own configuration, where it has one.
+        for config in (model.config, model.config.get_text_config()):
+            config.pad_token_id = self.fill
         for name, child in list(model.named_children()):
             if name in HEADS:
                 setattr(model, name, Heads(child.to(device)))
