@@ -1,6 +1,7 @@
 """Decoders at the ends of what they read: nothing before the answer, or no place left behind it."""
 
 import copy
+import json
 
 import pytest
 import torch
@@ -87,6 +88,18 @@ def test_a_token_for_which_the_model_has_no_row_is_refused(gpt2, tmp_path):
     n = len(words)
     with pytest.raises(UserError, match=rf"pad_token '\[PAD\]' is number {n}, and the model has {n} tokens"):
         family("causal_lm", tmp_path)
+
+
+def test_a_configuration_that_asks_for_tuples_changes_nothing(gpt2, tmp_path):
+    causal, model = gpt2
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "return_dict": False}))
+    examples = causal.examples("cola", [("the cat sleeps :", "no")])
+    batch = causal.collate(examples, CPU)
+    other = causal.load(tmp_path, torch.float32, CPU)
+    assert torch.equal(causal.logits(other, batch), causal.logits(model, batch))
+    assert causal.greedy(other, examples) == causal.greedy(model, examples)
 
 
 def test_what_is_no_decoder_is_refused(tmp_path):

@@ -108,6 +108,7 @@ def load_whole(auto: Any, folder: Path, dtype: torch.dtype, may_lack: Sequence[s
             )
     must_be_numbers(folder, dict(model.named_parameters()))
     model.eval()
+    model.config.return_dict = True  # a folder may ask for tuples, whose parts have no names
     model.register_forward_hook(passes.counted)
     whole: nn.Module = model
     return whole
