@@ -58,9 +58,10 @@ class Text:
     def __init__(self, base: Path) -> None:
         try:
             self.config = AutoConfig.from_pretrained(base, **AS_DATA)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # each configuration refuses its values in its own way
             raise UserError(
-                f"{base}: transformers does not know its architecture ({cause_of(error)}): give another model"
+                f"{base}: transformers does not know its architecture or refuses its config.json "
+                f"({cause_of(error)}): correct it, or give another model"
             ) from None
         self.processor = _tokenizer(base)
         rows = getattr(self.config.get_text_config(), "vocab_size", sys.maxsize)
@@ -301,5 +302,5 @@ def _nothing_else(decoder: Any) -> Iterator[None]:
 def _tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, **AS_DATA)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the tokenizers library raises no narrower exception
         raise UserError(f"{folder}: no tokenizer ({cause_of(error)}): save it beside the model") from None

@@ -218,7 +218,7 @@ def _config(folder: Path) -> Any:
     """
     try:
         config = AutoConfig.from_pretrained(folder, **AS_DATA)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # each configuration refuses its values in its own way
         raise UserError(f"{folder}: not a CLIP ({cause_of(error)}): give one") from None
     if config.model_type not in ("clip", "clip_vision_model"):
         raise UserError(f"{folder}: not a CLIP but a {config.model_type}: give one")
