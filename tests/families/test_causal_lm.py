@@ -11,12 +11,15 @@ from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoXConfig,
+    MixtralConfig,
+    MixtralForCausalLM,
     T5Config,
 )
 
 from remerge.errors import UserError
-from remerge.families import family
+from remerge.families import Example, family
 from remerge.measures.references import divergences, make_reference
+from remerge.measures.score import accuracy
 from remerge.measures.words import WordHead
 from remerge.miniature.vocabulary import tokenizer as make_tokenizer
 
@@ -100,6 +103,23 @@ def test_a_configuration_that_asks_for_tuples_changes_nothing(gpt2, tmp_path):
     other = causal.load(tmp_path, torch.float32, CPU)
     assert torch.equal(causal.logits(other, batch), causal.logits(model, batch))
     assert causal.greedy(other, examples) == causal.greedy(model, examples)
+
+
+def test_a_mixture_whose_training_asked_for_its_routers_answers(gpt2, tmp_path):
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    words = gpt2[0].processor
+    words.save_pretrained(tmp_path)
+    mixed = {"num_key_value_heads": 1, "num_local_experts": 2, "vocab_size": len(words)}
+    torch.manual_seed(0)
+    mixture = MixtralForCausalLM(MixtralConfig(**shape, **mixed, output_router_logits=True))
+    mixture.save_pretrained(tmp_path)
+    causal = family("causal_lm", tmp_path)
+    model = causal.load(tmp_path, torch.float32, CPU)
+    examples = causal.examples("cola", [("the cat sleeps near a house :", "no"), ("every dog :", "no")])
+    said = causal.greedy(model, examples)
+    own = [Example(e.prompt, answer) for e, answer in zip(examples, said, strict=True)]
+    assert accuracy(causal, model, own, None, 2)["value"] == 1
+    assert model.config.output_router_logits
 
 
 def test_what_is_no_decoder_is_refused(tmp_path):

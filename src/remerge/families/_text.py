@@ -291,12 +291,21 @@ def _decoder(model: Any) -> nn.Module:
 
 @contextmanager
 def _nothing_else(decoder: Any) -> Iterator[None]:
-    """Decode as is asked for alone: a checkpoint's own file would add penalties and beams."""
-    own, decoder.generation_config = decoder.generation_config, GenerationConfig()  # type: ignore[no-untyped-call]
+    """Decode as is asked for alone.
+
+    A checkpoint's own file would add penalties and beams, its configuration a loss of a mixture's routers.
+    """
+    own, config = decoder.generation_config, decoder.config
+    routed = getattr(config, "output_router_logits", None)
+    decoder.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+    if routed:
+        config.output_router_logits = False
     try:
         yield
     finally:
         decoder.generation_config = own
+        if routed:
+            config.output_router_logits = True
 
 
 def _tokenizer(folder: Path) -> Any:
