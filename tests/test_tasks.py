@@ -178,14 +178,25 @@ def test_a_file_that_takes_the_place_and_time_of_another_is_read_anew(tmp_path, 
 
 
 def test_examples_without_a_label_can_be_left_out(tmp_path):
-    labels = [[0, 1, -1, 1.0, None][i % 5] for i in range(50)]
+    labels = [[0, 1, -1, 1.0, None, -1.0][i % 6] for i in range(60)]
     write(tmp_path, "train", ".jsonl", [{"sentence": "x", "label": label} for label in labels])
     asked = task(tmp_path, missing="drop", splits=dict.fromkeys(("train", "validation", "test"), "train"))
     made = make_splits("parity", asked, seed=0)
-    assert made.dropped == 20
+    assert made.dropped == 30
     assert {row["label"] for rows in made.rows.values() for row in rows} == {"0", "1", "1.0"}
     declared = task(tmp_path, labels=[-1, 1])
     assert pairs("here", declared, [{"sentence": "x", "label": -1}], speaks=True) == [("odd? x :", "even")]
+
+
+def test_what_is_missing_on_the_way_to_a_field_is_missing(tmp_path):
+    told = [{"text": ["yes"]}, {"text": []}, {"text": None}, None]
+    write(tmp_path, "train", ".parquet", [{"sentence": "x", "found": told[i % 4]} for i in range(20)])
+    splits = dict.fromkeys(("train", "validation", "test"), "train")
+    sizes = dict.fromkeys(splits, 1)
+    asked = task(tmp_path, answers=[], target="{found[text][0]}", splits=splits, sizes=sizes)
+    with pytest.raises(UserError, match=r"has nothing in found\[text\]\[0\]: fill it, or leave"):
+        make_splits("parity", asked.model_copy(update={"sizes": task(tmp_path).sizes}), seed=0)
+    assert make_splits("parity", asked.model_copy(update={"missing": "drop"}), seed=0).dropped == 15
 
 
 def test_stratified_splits_keep_the_shares_of_the_labels(tmp_path, monkeypatch):

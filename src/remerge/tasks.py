@@ -81,7 +81,7 @@ def _answer(task: Task, row: Row, speaks: bool) -> str | int:
     written = filled(task.target, row) if "{" in task.target else given(row[task.target], task.target)
     if not task.answers:
         return filled("{target}", {"target": written})
-    if str(written) == "-1" and "-1" not in map(str, task.labels or []):
+    if str(written).removesuffix(".0") == "-1" and "-1" not in map(str, task.labels or []):
         # Public datasets mark so what nobody has labelled, such as the test splits of GLUE.
         raise MissingError(f"{task.target} but -1")
     label = label_of(task, written)

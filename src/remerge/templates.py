@@ -66,10 +66,15 @@ def given(value: Any, field: str) -> Any:
 
 class _Fields(Formatter):
     def get_field(self, field_name: str, args: Any, kwargs: Any) -> Any:
-        try:
-            value, column = super().get_field(field_name, args, kwargs)
-        except IndexError:
-            raise MissingError(field_name) from None
+        column, *keys = re.findall(r"[^\[\]]+", field_name)
+        value = kwargs[column]
+        for key in keys:
+            if value is None:
+                raise MissingError(field_name)
+            try:
+                value = value[int(key) if key.isdecimal() else key]
+            except IndexError:
+                raise MissingError(field_name) from None
         return given(value, field_name), column
 
     def format_field(self, value: Any, format_spec: str) -> str:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from remerge.checkpoints.models import device_of, fingerprint, locate, state_of
+from remerge.checkpoints.architecture import Unknown, model_of
+from remerge.checkpoints.models import device_of, fingerprint, load_whole, locate, state_of
 from remerge.checkpoints.stored import stored_tensors
 from remerge.deltas import Deltas
 from remerge.errors import UserError
@@ -115,3 +116,24 @@ def test_a_model_s_own_code_is_not_even_offered(folder, monkeypatch):
         CausalLM(folder)
     with pytest.raises(UserError, match="no tokenizer"):
         _tokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "odd"),
+    [
+        ("config.json", {"hidden_size": "32"}),
+        ("config.json", {"rope_scaling": {"type": "linear"}}),
+        ("tokenizer_config.json", {"eos_token": 5}),
+        ("tokenizer.json", {"added_tokens": 5}),
+    ],
+)
+def test_a_file_that_transformers_refuses_is_named(folder, file, odd):
+    """It does so by errors of many kinds, some of them its own."""
+    (folder / file).write_text(json.dumps({**json.loads((folder / file).read_text()), **odd}))
+    with pytest.raises(UserError, match=r"refuses its config\.json|no tokenizer"):
+        CausalLM(folder)
+    if file == "config.json":
+        with pytest.raises(Unknown, match=r"config\.json: "):
+            model_of(folder)
+        with pytest.raises(UserError, match="cannot be loaded"):
+            load_whole(CausalLM.auto, folder, torch.float32)

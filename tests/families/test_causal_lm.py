@@ -1,12 +1,25 @@
 """Decoders at the ends of what they read: nothing before the answer, or no place left behind it."""
 
+import copy
+import json
+
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import (
+    BertConfig,
+    BertLMHeadModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    MixtralConfig,
+    MixtralForCausalLM,
+    T5Config,
+)
 
 from remerge.errors import UserError
-from remerge.families import family
+from remerge.families import Example, family
 from remerge.measures.references import divergences, make_reference
+from remerge.measures.score import accuracy
 from remerge.measures.words import WordHead
 from remerge.miniature.vocabulary import tokenizer as make_tokenizer
 
@@ -59,3 +72,75 @@ def test_a_model_that_would_read_nothing_is_not_asked(gpt2, prompt, answer, word
     """The first token of its answer would be judged where the padding of its batch ends."""
     with pytest.raises(UserError, match=words):
         gpt2[0].examples("cola", [("the cat sleeps :", "no"), (prompt, answer)])
+
+
+@pytest.mark.parametrize(("prompt", "answer"), [("a dog <eos>", "no"), ("a dog :", "no <eos> yes")])
+def test_an_end_token_before_the_end_is_refused(gpt2, prompt, answer):
+    """Decoding stops there: what is judged behind it would never be said."""
+    with pytest.raises(UserError, match=f"prompt '{prompt}': an end token before the answer's end"):
+        gpt2[0].examples("cola", [("the cat sleeps :", "no"), (prompt, answer)])
+
+
+def test_a_token_for_which_the_model_has_no_row_is_refused(gpt2, tmp_path):
+    """As where a padding token was added to the tokenizer alone."""
+    words, config = gpt2[0].processor, gpt2[0].config
+    config.save_pretrained(tmp_path)
+    more = copy.deepcopy(words)
+    more.add_special_tokens({"pad_token": "[PAD]"})
+    more.save_pretrained(tmp_path)
+    n = len(words)
+    with pytest.raises(UserError, match=rf"pad_token '\[PAD\]' is number {n}, and the model has {n} tokens"):
+        family("causal_lm", tmp_path)
+
+
+def test_a_configuration_that_asks_for_tuples_changes_nothing(gpt2, tmp_path):
+    causal, model = gpt2
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "return_dict": False}))
+    examples = causal.examples("cola", [("the cat sleeps :", "no")])
+    batch = causal.collate(examples, CPU)
+    other = causal.load(tmp_path, torch.float32, CPU)
+    assert torch.equal(causal.logits(other, batch), causal.logits(model, batch))
+    assert causal.greedy(other, examples) == causal.greedy(model, examples)
+
+
+def test_a_mixture_whose_training_asked_for_its_routers_answers(gpt2, tmp_path):
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    words = gpt2[0].processor
+    words.save_pretrained(tmp_path)
+    mixed = {"num_key_value_heads": 1, "num_local_experts": 2, "vocab_size": len(words)}
+    torch.manual_seed(0)
+    mixture = MixtralForCausalLM(MixtralConfig(**shape, **mixed, output_router_logits=True))
+    mixture.save_pretrained(tmp_path)
+    causal = family("causal_lm", tmp_path)
+    model = causal.load(tmp_path, torch.float32, CPU)
+    examples = causal.examples("cola", [("the cat sleeps near a house :", "no"), ("every dog :", "no")])
+    said = causal.greedy(model, examples)
+    own = [Example(e.prompt, answer) for e, answer in zip(examples, said, strict=True)]
+    assert accuracy(causal, model, own, None, 2)["value"] == 1
+    assert model.config.output_router_logits
+
+
+def test_what_is_no_decoder_is_refused(tmp_path):
+    """A BERT is loaded as a decoder, too, but its words see those behind them: it would copy its answers."""
+    words = make_tokenizer("llama")
+    words.save_pretrained(tmp_path)
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    bert = BertConfig(vocab_size=len(words), pad_token_id=words.pad_token_id, **shape)
+    bert.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"is_decoder is false: set base\.family to classifier"):
+        family("causal_lm", tmp_path)
+    bert.is_decoder = True
+    BertLMHeadModel(bert).save_pretrained(tmp_path)
+    causal = family("causal_lm", tmp_path)
+    model = causal.load(tmp_path, torch.float32, CPU)
+    example = causal.examples("cola", [("every dog :", "no")])[0]
+    first = causal.logits(model, causal.collate([example], CPU))[0]
+    alone = model(torch.tensor([example.prompt])).logits[0, -1]
+    assert torch.allclose(first, alone, atol=1e-5)
+    T5Config().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"an encoder-decoder: set base\.family to seq2seq"):
+        family("causal_lm", tmp_path)
+    GPTNeoXConfig().save_pretrained(tmp_path)
+    assert not family("causal_lm", tmp_path).config.is_decoder

@@ -1,9 +1,19 @@
 """Heads of tasks beside one body: against transformers' own models, and through the disk."""
 
+import shutil
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification, RobertaConfig, RobertaForMaskedLM
+from transformers import (
+    AutoModelForSequenceClassification,
+    Gemma3Config,
+    Gemma3ForSequenceClassification,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    XLMConfig,
+    XLMForSequenceClassification,
+)
 
 from remerge.checkpoints.models import state_of
 from remerge.errors import UserError
@@ -141,3 +151,37 @@ def test_an_end_token_inside_a_prompt_is_refused_where_the_head_reads_at_it(base
     with pytest.raises(UserError, match="leave it out"):
         classifier.collate([*alike, *classifier.examples("mnli", PAIRS)], CPU)
     assert family("classifier", bases["llama"]).examples("cola", [*PAIRS, ("a <eos> cat", 1)])
+
+
+def test_a_tokenizer_that_ends_no_prompt_is_refused_where_the_head_reads_at_the_end(bases, tmp_path):
+    shutil.copytree(bases["t5"], tmp_path, dirs_exist_ok=True)
+    make_tokenizer("llama").save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="does not end a prompt with token 1, the eos_token_id of config"):
+        family("classifier", tmp_path).examples("cola", PAIRS)
+
+
+def test_a_model_whose_head_is_not_known_is_refused(tmp_path):
+    words = make_tokenizer("llama")
+    shape = {"emb_dim": 16, "n_layers": 1, "n_heads": 2, "n_words": len(words), "pad_index": 0}
+    XLMForSequenceClassification(XLMConfig(**shape)).save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="XLMForSequenceClassification has no head of a known name"):
+        family("classifier", tmp_path).load(tmp_path, torch.float32, CPU)
+
+
+@pytest.mark.parametrize("pad", [None, 3])
+def test_the_last_token_is_found_whatever_the_text_s_own_configuration_pads_with(tmp_path, pad):
+    words = make_tokenizer("llama")
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {**shape, "vocab_size": len(words), "num_key_value_heads": 1, "head_dim": 8, "pad_token_id": pad}
+    seen = {**shape, "image_size": 28, "patch_size": 14}
+    config = Gemma3Config(text_config=text, vision_config=seen, mm_tokens_per_image=1)
+    Gemma3ForSequenceClassification(config).save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    classifier = family("classifier", tmp_path)
+    model = classifier.load(tmp_path, torch.float32, CPU)
+    classifier.equip(model, {"cola": Head(tmp_path, ANSWERS["cola"])})
+    rows = classifier.examples("cola", PAIRS)
+    alone = [classifier.logits(model, classifier.collate([row], CPU)) for row in rows]
+    together = classifier.logits(model, classifier.collate(rows, CPU))
+    assert torch.allclose(together, torch.cat(alone), atol=1e-5)

@@ -145,6 +145,19 @@ def test_a_caption_longer_than_the_text_tower_reads_is_named(base, made):
         made.equip(model, {"digit": long})
 
 
+def test_captions_are_padded_behind_their_words_whatever_the_tokenizer_says(copy):
+    """Before them, words would stand at other positions."""
+    file = copy / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "padding_side": "left"}))
+    left = family("clip", copy)
+    heads = {"longer": Head(None, ("two", "two four six"), ("the digit {answer}",))}
+    found = left.load(copy, torch.float32, CPU)
+    left.equip(found, heads)
+    seen = left.examples("longer", [(picture(0), 0)])
+    logits = left.logits(found, left.collate(seen, CPU))[0]
+    assert torch.allclose(logits, by_hand(copy, picture(0), heads["longer"]), atol=1e-4)
+
+
 def test_captions_are_read_once(base, monkeypatch):
     """A second model's heads, and another task's of the same captions, need no text tower."""
     made, read = Clip(base), []

@@ -1,12 +1,16 @@
 """Encoder-decoders: teacher forcing against decoding, ROUGE against a formula, references."""
 
+import shutil
+
 import pytest
 import torch
 
+from remerge.errors import UserError
 from remerge.families import Example, family
 from remerge.measures.references import divergences, make_reference
 from remerge.measures.score import Split, accuracy, score
 from remerge.measures.words import WordHead
+from remerge.miniature.vocabulary import tokenizer as make_tokenizer
 
 CPU = torch.device("cpu")
 PAIRS = [
@@ -94,3 +98,11 @@ def test_masks_leave_padding_out(t5):
     encoder, decoder = seq2seq.masks(seq2seq.collate(examples, CPU))
     assert encoder.sum(1).tolist() == [len(e.prompt) for e in examples]
     assert decoder.sum(1).tolist() == [len(e.answer) for e in examples]
+
+
+def test_a_prompt_without_tokens_is_refused(bases, tmp_path):
+    """Of padding alone, an encoder says what the length of its batch makes of it."""
+    shutil.copytree(bases["t5"], tmp_path, dirs_exist_ok=True)
+    make_tokenizer("llama").save_pretrained(tmp_path)  # which adds no end token
+    with pytest.raises(UserError, match="prompt '': no token for the model to read: write words into the"):
+        family("seq2seq", tmp_path).examples("squad", [*PAIRS, ("", "no")])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from transformers import LlamaConfig, T5Config
+from transformers import AutoConfig, LlamaConfig
 
 from remerge.__main__ import main
 from remerge.families import Family, family
@@ -13,6 +13,7 @@ from remerge.measures.lengths import lengths
 from remerge.miniature.vocabulary import tokenizer
 
 LIMIT = 8
+KINDS = {"llama": "llama", "t5": "t5", "deberta": "deberta-v2"}
 FAMILIES = {"causal_lm": ("llama", 0, 2), "seq2seq": ("t5", 1, 0), "classifier": ("deberta", 2, 0)}
 """Words; the tokens beside a prompt's words; those of the answer ``yes`` where it shares the row."""
 
@@ -29,10 +30,12 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def reader(name: str, tmp_path: Path) -> Family:
     """A family that reads `LIMIT` tokens; its tokenizer and configuration alone."""
-    words = tokenizer(FAMILIES[name][0])
+    architecture = FAMILIES[name][0]
+    words = tokenizer(architecture)
     words.model_max_length = LIMIT
     words.save_pretrained(tmp_path)
-    T5Config(vocab_size=len(words), decoder_start_token_id=0).save_pretrained(tmp_path)
+    config = AutoConfig.for_model(KINDS[architecture], vocab_size=len(words), decoder_start_token_id=0)
+    config.save_pretrained(tmp_path)
     return family(name, tmp_path)
 
 

@@ -41,9 +41,17 @@ MODELS = {
     "capped": ("Gemma2", {**DECODER, "head_dim": 8, "final_logit_softcapping": 3.0}),
     "scaled": ("Cohere", DECODER),
     "with a bias": ("Phi", DECODER),
+    "of a mixture of experts": ("Mixtral", {**DECODER, "num_local_experts": 2, "tie_word_embeddings": True}),
+    "of a state-space model": ("Mamba", {**DECODER, "state_size": 4}),
+    "called decoder": ("ModernBertDecoder", {**DECODER, "bos_token_id": 2}),
+    "behind a transformation": ("Electra", {**DECODER, "is_decoder": True, "embedding_size": H}),
     "seq2seq, tied": ("T5", T5),
     "seq2seq, untied": ("T5", {**T5, "tie_word_embeddings": False}),
     "seq2seq, with a bias": ("Bart", BART),
+    "seq2seq, of a mixture": (
+        "SwitchTransformers",
+        {**T5, "num_decoder_layers": 2, "num_experts": 2},
+    ),
 }
 
 
@@ -101,7 +109,9 @@ def test_the_head_makes_of_states_what_the_expert_says(name: str, tmp_path: Path
         assert expected.std() > 0.02
         # Nothing of it stays behind: the model computes again.
         assert not torch.allclose(family.logits(expert, batch).log_softmax(-1), expected, atol=1e-2)
-    assert "forward" not in vars(expert.get_decoder()) and "forward" not in vars(expert.lm_head)
+    assert "forward" not in vars(expert.get_decoder()) and "forward" not in vars(
+        expert.get_output_embeddings()
+    )
 
 
 @pytest.mark.parametrize("low_rank", [True, False])

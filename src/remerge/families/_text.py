@@ -1,5 +1,6 @@
 """Common parts of the families that read text: the tokenizer, prompts and answers."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,10 @@ TOKENIZERS = (
 """The files from which tokenizers are loaded; each tokenizer has at least one of them."""
 
 
+MARKS = ("bos_token", "cls_token", "eos_token", "pad_token", "sep_token")
+"""The tokens that are put around texts."""
+
+
 BEHIND_PADDING = (
     "camembert",
     "data2vec-text",
@@ -53,11 +58,20 @@ class Text:
     def __init__(self, base: Path) -> None:
         try:
             self.config = AutoConfig.from_pretrained(base, **AS_DATA)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # each configuration refuses its values in its own way
             raise UserError(
-                f"{base}: transformers does not know its architecture ({cause_of(error)}): give another model"
+                f"{base}: transformers does not know its architecture or refuses its config.json "
+                f"({cause_of(error)}): correct it, or give another model"
             ) from None
         self.processor = _tokenizer(base)
+        rows = getattr(self.config.get_text_config(), "vocab_size", sys.maxsize)
+        for name in MARKS:
+            mark, number = (getattr(self.processor, key) for key in (name, f"{name}_id"))
+            if number is not None and number >= rows:
+                raise UserError(
+                    f"{base}: {name} {mark!r} is number {number}, and the model has {rows} tokens: "
+                    "set another one in tokenizer_config.json, or resize the model's embeddings"
+                )
         if positions := getattr(self.config, "max_position_embeddings", None):
             if self.config.model_type in BEHIND_PADDING:
                 positions -= self.config.pad_token_id + 1
@@ -139,6 +153,18 @@ class Text:
         found: list[list[int]] = self.processor(list(prompts), verbose=False).input_ids
         return found
 
+    def cut(self, prompts: Sequence[str]) -> list[list[int]]:
+        """The prompts' tokens; one that is too long loses its end.
+
+        Raises:
+            UserError: a prompt has no token.
+        """
+        found: list[list[int]] = self.processor(list(prompts), truncation=self.limited).input_ids
+        if not all(found):
+            empty = prompts[found.index([])]
+            raise UserError(f"prompt {empty!r}: no token for the model to read: write words into the prompt")
+        return found
+
     def lengths(self, prompts: Sequence[str]) -> list[int]:
         """The number of tokens of each prompt."""
         return list(map(len, self.tokens(prompts)))
@@ -155,7 +181,7 @@ class Text:
             output.last_hidden_state = output.last_hidden_state[batch.positions].unsqueeze(0)
             return output
 
-        hook = whole.get_decoder().register_forward_hook(judged)
+        hook = _decoder(whole).register_forward_hook(judged)
         try:
             logits: Tensor = whole(**batch.inputs, use_cache=False).logits
         finally:
@@ -180,15 +206,16 @@ class Text:
         It goes through the model's own forward pass, in which the decoder and the head compute nothing.
         """
         whole: Any = model
-        empty = made.new_zeros(1, len(made), 1)
+        # As wide as the decoder's states: encoders trained as decoders transform them before the head.
+        empty = made.new_zeros(1, len(made), whole.config.get_text_config(decoder=True).hidden_size)
         tokens = torch.zeros(1, len(made), dtype=torch.long, device=made.device)
+        states = _States(last_hidden_state=empty)
         inputs: dict[str, Any] = {"input_ids": tokens}
         if whole.config.is_encoder_decoder:
-            inputs = {"encoder_outputs": (empty,), "decoder_input_ids": tokens}
-        states = BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=empty)
+            inputs = {"encoder_outputs": states, "decoder_input_ids": tokens}
         words = made.unsqueeze(0)
         with (
-            instead(whole.get_decoder(), lambda *given, **named: states),
+            instead(_decoder(whole), lambda *given, **named: states),
             instead(whole.get_output_embeddings(), lambda *given: words),
         ):
             logits: Tensor = whole.forward(**inputs, use_cache=False).logits
@@ -248,18 +275,41 @@ class Text:
         return [tokens[: tokens.index(self.eos) + 1] if self.eos in tokens else tokens for tokens in said]
 
 
+class _States(BaseModelOutputWithPastAndCrossAttentions):
+    """A decoder's states; whatever else its own output has, such as a mixture's routers, is None."""
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+
+def _decoder(model: Any) -> nn.Module:
+    """The module whose output becomes words."""
+    found: nn.Module = model.get_decoder()
+    # Some models give this name to their output head.
+    return model.base_model if found is model.get_output_embeddings() else found
+
+
 @contextmanager
 def _nothing_else(decoder: Any) -> Iterator[None]:
-    """Decode as is asked for alone: a checkpoint's own file would add penalties and beams."""
-    own, decoder.generation_config = decoder.generation_config, GenerationConfig()  # type: ignore[no-untyped-call]
+    """Decode as is asked for alone.
+
+    A checkpoint's own file would add penalties and beams, its configuration a loss of a mixture's routers.
+    """
+    own, config = decoder.generation_config, decoder.config
+    routed = getattr(config, "output_router_logits", None)
+    decoder.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+    if routed:
+        config.output_router_logits = False
     try:
         yield
     finally:
         decoder.generation_config = own
+        if routed:
+            config.output_router_logits = True
 
 
 def _tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, **AS_DATA)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the tokenizers library raises no narrower exception
         raise UserError(f"{folder}: no tokenizer ({cause_of(error)}): save it beside the model") from None

@@ -1,6 +1,8 @@
 """Decoders that answer in words: Qwen2, Llama and others."""
 
 from collections.abc import Sequence
+from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +16,9 @@ from remerge.families._text import Text
 ANSWER_TOKENS = 16
 """The most tokens that are decoded, unless a gold answer is longer."""
 
+UNTOLD = ("gpt_neox", "gpt_neox_japanese")
+"""The architectures that are decoders even if their configuration says that they are none."""
+
 
 class CausalLM(Text):
     """A decoder reads the prompt and continues it with the answer and the end token."""
@@ -21,6 +26,15 @@ class CausalLM(Text):
     auto = AutoModelForCausalLM
     reads = "text"
     speaks = True
+
+    def __init__(self, base: Path) -> None:
+        super().__init__(base)
+        if self.config.is_encoder_decoder:
+            raise UserError(f"{base}: an encoder-decoder: set base.family to seq2seq")
+        # An encoder's words see those behind them, so that the answers that are fed in would be read off.
+        says = "is_decoder" in signature(type(self.config)).parameters
+        if says and not self.config.is_decoder and self.config.model_type not in UNTOLD:
+            raise UserError(f"{base}/config.json: is_decoder is false: set base.family to classifier")
 
     def tokens(self, prompts: Sequence[str]) -> list[list[int]]:
         """The prompts' tokens, not truncated, without the end token that some tokenizers add."""
@@ -33,7 +47,7 @@ class CausalLM(Text):
 
         Raises:
             UserError: the end of the prompt and the beginning of the answer share a token, or the prompt has
-                no token, or none beside its answer.
+                no token, or none beside its answer, or an end token stands at its end or in the answer.
         """
         prompts = self.tokens([prompt for prompt, _ in pairs])
         wholes = self.tokens([f"{prompt} {answer}" for prompt, answer in pairs])
@@ -44,6 +58,11 @@ class CausalLM(Text):
                     f"prompt {text[-40:]!r}: it shares a token with the answer: end it with a colon"
                 )
             answer = [*whole[len(prompt) :], self.eos]
+            if answer.index(self.eos) + 1 < len(answer):
+                raise UserError(
+                    f"prompt {text[-40:]!r}: an end token before the answer's end, where decoding stops: "
+                    "leave it out, of prompt and answers"
+                )
             read = prompt[max(0, len(prompt) + len(answer) - self.limit) :]
             if not read:
                 room = f"beside an answer of {len(answer)} tokens, " if prompt else ""

@@ -39,10 +39,14 @@ class Classifier(Text):
             UserError: the folder's weights are missing, damaged or from another architecture.
         """
         model: Any = load_whole(self.auto, folder, dtype, may_lack=HEADS).to(device)
-        model.config.pad_token_id = self.fill
+        # The part that reads text looks for the last token by its own configuration, where it has one.
+        for config in (model.config, model.config.get_text_config()):
+            config.pad_token_id = self.fill
         for name, child in list(model.named_children()):
             if name in HEADS:
                 setattr(model, name, Heads(child.to(device)))
+        if not self.heads(model):
+            raise UserError(f"{folder}: a {type(model).__name__} has no head of a known name: give another")
         bare: nn.Module = model
         return bare
 
@@ -102,12 +106,9 @@ class Classifier(Text):
         """The tokens of the prompt, and the number of the class; a prompt that is too long loses its end.
 
         Raises:
-            UserError: a prompt has no token, or an end token that others lack.
+            UserError: a prompt has no token, or, for an encoder-decoder, no end token or more than others.
         """
-        prompts = self.processor([prompt for prompt, _ in pairs], truncation=self.limited).input_ids
-        if not all(prompts):
-            empty = pairs[prompts.index([])][0]
-            raise UserError(f"prompt {empty!r}: no token for the model to read: write words into the prompt")
+        prompts = self.cut([prompt for prompt, _ in pairs])
         self._must_end_alike(prompts)
         return [Example(prompt, [label], task) for prompt, (_, label) in zip(prompts, pairs, strict=True)]
 
@@ -146,11 +147,16 @@ class Classifier(Text):
         return most_likely(self, model, examples)
 
     def _must_end_alike(self, prompts: Sequence[Any]) -> None:
-        """Refuse prompts with end tokens of their own: an encoder-decoder's head reads at the last one."""
+        """Refuse prompts without an end token or with their own: an encoder-decoder reads at the last one."""
         if not self.config.is_encoder_decoder:
             return
         end = self.config.eos_token_id
         counts = [prompt.count(end) for prompt in prompts]
+        if not min(counts):
+            raise UserError(
+                f"{self.processor.name_or_path}: the tokenizer does not end a prompt with token {end}, "
+                "the eos_token_id of config.json, where a head reads: give the tokenizer that belongs to it"
+            )
         if max(counts) > min(counts):
             most = self.processor.decode(prompts[counts.index(max(counts))])
             raise UserError(

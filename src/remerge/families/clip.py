@@ -127,7 +127,9 @@ class Clip:
         found = []
         for start in range(0, len(texts), AT_ONCE):
             some = texts[start : start + AT_ONCE]
-            tokens = self.tokenizer(some, padding=True, return_tensors="pt", verbose=False)
+            # On the left, padding would move the words away from their positions.
+            how = {"padding": True, "padding_side": "right", "return_tensors": "pt"}
+            tokens = self.tokenizer(some, **how, verbose=False)
             if tokens.input_ids.shape[1] > self.longest:
                 worst = max(some, key=len)
                 raise UserError(
@@ -216,7 +218,7 @@ def _config(folder: Path) -> Any:
     """
     try:
         config = AutoConfig.from_pretrained(folder, **AS_DATA)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # each configuration refuses its values in its own way
         raise UserError(f"{folder}: not a CLIP ({cause_of(error)}): give one") from None
     if config.model_type not in ("clip", "clip_vision_model"):
         raise UserError(f"{folder}: not a CLIP but a {config.model_type}: give one")

@@ -31,8 +31,12 @@ class Seq2Seq(Text):
         self.start = int(start)
 
     def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
-        """The tokens of prompt and answer, each with its end token; a text that is too long loses its end."""
-        prompts = self.processor([prompt for prompt, _ in pairs], truncation=self.limited).input_ids
+        """The tokens of prompt and answer, with an end token; a text that is too long loses its end.
+
+        Raises:
+            UserError: a prompt has no token.
+        """
+        prompts = self.cut([prompt for prompt, _ in pairs])
         answers = self.processor(
             text_target=[answer for _, answer in pairs], truncation=self.limited
         ).input_ids
