@@ -73,10 +73,7 @@ def test_every_exhibit_is_a_figure_or_a_styled_table(demo):
         (lambda demo: demo.outcomes("colla", "cola+rte"), "did you mean cola"),
         (lambda demo: demo.examples("cola"), "test.parquet is missing"),
         (lambda demo: demo.model("average", "cola+mrpc"), "is not results/demo: name the folder of a run"),
-        (
-            lambda demo: remerge.Benchmark.open("nowhere"),
-            "nowhere/config.yaml is missing: name the folder of a run",
-        ),
+        (lambda demo: remerge.Benchmark.open("nowhere"), "nowhere: not the folder of a run"),
     ],
 )
 def test_wrong_names(demo, ask, words):

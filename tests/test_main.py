@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 import torch
 import yaml
@@ -252,24 +254,36 @@ def test_models_that_are_not_there(world, capsys, key):
     assert run(capsys, *stage)[1][0].startswith(f"remerge: {key}: ./nowhere: no such folder")
 
 
-def test_a_benchmark_is_run_with_snakemakes_own_options(world, capfd):
+def test_a_benchmark_is_run_with_snakemakes_own_options(world, capsys):
+    def planned(*words):
+        command = [sys.executable, "-m", "remerge", *map(str, words)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
     start = ["run", str(world)]
-    assert main([*start, "results/w/data/cola.json", "-n"]) == 0
-    out, err = capfd.readouterr()
-    assert "Data of cola" in out + err and not (world.parent / "results").exists()
-    assert main(["demo", "t5", "results/demo-t5/data/qasc.json", "-n"]) == 0
-    out, err = capfd.readouterr()
-    assert "Data of qasc" in out + err
+    assert "Data of cola" in planned(*start, "results/w/data/cola.json", "-n")
+    assert not (world.parent / "results").exists()
+    assert "Data of qasc" in planned("demo", "t5", "results/demo-t5/data/qasc.json", "-n")
     # The value of an option is no name.
-    assert main(["demo", "--cores", "1", "-n", "--", "results/demo/data/cola.json"]) == 0
-    out, err = capfd.readouterr()
-    assert "Data of cola" in out + err
+    assert "Data of cola" in planned("demo", "--cores", "1", "-n", "--", "results/demo/data/cola.json")
     assert main(["demo", "nope"]) == 2
-    assert "unknown miniature 'nope', known: approximate, demo, " in capfd.readouterr().err
+    assert "unknown miniature 'nope', known: approximate, demo, " in capsys.readouterr().err
     world.write_text("x: 1")
     assert main(start) == 2
     with pytest.raises(SystemExit):
         main(["check", str(world), "-n"])
+
+
+def test_a_run_is_snakemake_and_ends_with_the_command_that_began_it(world):
+    command = [sys.executable, "-m", "remerge", "run", str(world), "--list-rules"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        words = psutil.Process(process.pid).cmdline
+        deadline = time.monotonic() + 60
+        while "snakemake" not in words() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert "snakemake" in words()
+        assert "merge_" in process.communicate()[0]
 
 
 def test_the_command_that_runs_a_benchmark_again(tmp_path, monkeypatch):

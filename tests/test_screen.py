@@ -75,15 +75,29 @@ def test_what_is_done_and_how_long_the_rest_takes(config, project):
     ]
 
 
-def run(project, *more):
+def run(project, *more, **environment):
     how = ["--configfile", "seconds.yaml", "--workflow-profile", "workflow/profiles/local"]
-    return snakemake(*how, *more, folder=project.folder, root=project.folder, TERM="dumb")
+    return snakemake(*how, *more, folder=project.folder, root=project.folder, TERM="dumb", **environment)
 
 
 @pytest.mark.parametrize("target", ["results/seconds/data/cola.json", "tables"])
 def test_a_target_that_is_taken_for_a_configuration(project, target):
     done = run(project, "-n", "--configfile", "seconds.yaml", target)
     told = f"remerge: --configfile: {target} is not a configuration: write -- before a target"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, told)
+
+
+def test_snakemakes_own_folders_cannot_be_written(project):
+    """Though no results are: a home that is read-only or nobody's, a folder of somebody else."""
+    file = project.folder / "file"
+    file.write_text("")
+    done = run(project, XDG_CACHE_HOME=str(file))
+    told = f"remerge: cannot write into {file}/snakemake: Not a directory"
+    told += ": set XDG_CACHE_HOME to a folder of yours"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, told)
+    file.rename(project.folder / ".snakemake")
+    done = run(project)
+    told = "remerge: cannot write into .snakemake: Not a directory"
     assert (done.returncode, done.stderr.splitlines()[-1]) == (2, told)
 
 

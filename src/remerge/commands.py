@@ -6,6 +6,7 @@ The help shows their docstrings. What takes seconds to import, such as torch, is
 import json
 import os
 from argparse import Namespace
+from typing import NoReturn
 
 from remerge import config as configuration
 from remerge import devices, largest
@@ -36,19 +37,19 @@ def check(parsed: Namespace) -> None:
             print(line)
 
 
-def run(parsed: Namespace) -> int:
+def run(parsed: Namespace) -> NoReturn:
     """Run a benchmark, write to ./results/; accepts Snakemake's options."""
     from remerge import launch
 
     configuration.load(parsed.config)
-    return launch.run(parsed.config, parsed.more)
+    launch.run(parsed.config, parsed.more)
 
 
-def demo(parsed: Namespace) -> int:
+def demo(parsed: Namespace) -> NoReturn:
     """Run a miniature benchmark: minutes on two cores, no network; accepts Snakemake's options."""
     from remerge import launch
 
-    return launch.run(launch.miniature(parsed.name), parsed.more)
+    launch.run(launch.miniature(parsed.name), parsed.more)
 
 
 def merge(parsed: Namespace) -> None:

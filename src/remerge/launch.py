@@ -1,11 +1,13 @@
 """The pipeline, run from any folder: Snakemake with the project's own Snakefile, in the user's folder."""
 
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from remerge.errors import UserError
 
@@ -32,8 +34,10 @@ def miniature(name: str) -> Path:
     return file
 
 
-def run(config: Path, more: Sequence[str]) -> int:
-    """Run a benchmark in the working directory, with output in `results/`; the exit status is Snakemake's.
+def run(config: Path, more: Sequence[str]) -> NoReturn:
+    """Become Snakemake, which runs a benchmark in the working directory, with output in `results/`.
+
+    As a child, it would be killed before its jobs on Ctrl-C, and would go on alone where this process ends.
 
     Args:
         config: its configuration.
@@ -44,7 +48,7 @@ def run(config: Path, more: Sequence[str]) -> int:
     start = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile")]
     # The profile last: every word after --configfile would be a configuration, targets too.
     how = ["--configfile", str(config), "--workflow-profile", str(profile)]
-    return subprocess.run([*start, *how, *more]).returncode
+    os.execv(sys.executable, [*start, *how, *more])
 
 
 def command(benchmark: str) -> str:

@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from snakemake.cli import parse_config
+from snakemake.common import get_appdirs
 from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from remerge import config as configuration
 from remerge.errors import UserError
+from remerge.files import check_writable
 from remerge.invocation import arguments
 from remerge.notes import note
+from remerge.runs import STATE
 from remerge.screen import Screen
 
 NOISE = (
@@ -64,6 +67,8 @@ class LogHandler(LogHandlerBase):
             _check_are_no_targets(files[1:])
             # As the workflow does, which leaves its default configuration as it is.
             config = configuration.load(*files, over=_overrides(given.config) if given.configfile else None)
+            check_writable(Path(given.directory or ".", STATE))
+            _check_cache()
         except UserError as error:
             note(str(error))
             sys.exit(2)
@@ -99,6 +104,14 @@ class LogHandler(LogHandlerBase):
             elif event in SHOWN_OTHERWISE or str(record.msg).startswith(NOISE) or not record.msg:
                 return
         self.whole.handle(record)
+
+
+def _check_cache() -> None:
+    """Refuse a cache that cannot be written, which ends Snakemake in a traceback; it is below HOME."""
+    try:
+        check_writable(Path(get_appdirs().user_cache_dir))
+    except UserError as error:
+        raise UserError(f"{error}: set XDG_CACHE_HOME to a folder of yours") from None
 
 
 def _overrides(entries: Sequence[str] | None) -> dict[str, Any]:

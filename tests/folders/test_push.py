@@ -53,6 +53,7 @@ def test_a_merge_goes_up_without_a_recipe_of_local_folders(merged, calls, capsys
         (lambda f: (f / "README.md").unlink(), "merged/README.md: not a model card"),
         (lambda f: (f / "README.md").write_text("# mine\n"), "not the card of a remerge merge"),
         (lambda f: (f / "model.safetensors").unlink(), "merged: no model.safetensors"),
+        (lambda f: f.rename("elsewhere"), "merged: no such folder: give"),
         (
             lambda f: (f / "generation_config.json").write_text(json.dumps({"from": "/home/me/base"})),
             "generation_config.json names /home/me/base",

@@ -283,6 +283,7 @@ def cut(path):
         ({}, ["--param", "density"], "write name=value"),
         ({"method": "divmerge"}, [], "divmerge needs inputs: name it in a configuration"),
         ({"method": "fisher"}, [], "fisher needs statistics of the experts"),
+        ({}, ["--param", "density=0.1", "--param", "density=0.2"], "density is given twice"),
         ({"out": "cola"}, [], "cola exists and is not empty"),
         ({"out": "w.txt"}, [], "w.txt exists and is not empty"),
         ({"out": "w.txt/merged"}, [], "cannot write w.txt/merged"),

@@ -81,6 +81,8 @@ def test_models_that_speak(capsys, name, auto, family):
     assert "tasks.first.source: data/first: no such folder" in capsys.readouterr().err
     fill_in()
     config = checked(capsys)
+    # What works without a Snakefile in the folder, too.
+    assert "#   remerge run mine.yaml " in Path("mine.yaml").read_text()
     assert (config.base.family, config.base.dtype, list(config.tasks)) == (family, "float32", ["first", "b"])
     assert config.tasks["b"].expert == "./second"
     assert "slerp" in [variant.name for variant in config.merge.variants]

@@ -48,6 +48,8 @@ def test_families_are_the_folders():
         ("ties", {"density": "0.5"}, "density must be float in"),
         ("task_arithmetic", {"scale": [0.1, 0.2]}, "2 numbers for 3 experts"),
         ("task_arithmetic", {"scale": float("nan")}, "scale must be float in .* or one per expert"),
+        ("average", {"weights": [1, -1, 1]}, r"weights must be one per expert in \[0, 1e\+09\] or one under"),
+        ("average", {"weights": [1e308, 1e308, 1]}, "weights must be one per expert in"),
         ("drm_h", {"renormalise": 1}, "renormalise is True | False, not 1"),
         ("drm_h", {"pruning": "both"}, "pruning must be joint | individual, not 'both'"),
         ("divmerge", {}, "divmerge learns from inputs"),
@@ -65,6 +67,14 @@ def test_families_are_the_folders():
 def test_wrong_calls(base, experts, method, params, message):
     with pytest.raises(UserError, match=message):
         remerge.merge(method, base, experts, **params)
+
+
+def test_weights_are_divided_by_their_sum(base, experts):
+    counts = dict(zip(experts, (8551, 392702, 67349), strict=True))
+    shares = [count / sum(counts.values()) for count in counts.values()]
+    merged = remerge.merge("average", base, experts, weights=counts)
+    for name, theta in remerge.merge("average", base, experts, weights=shares).items():
+        torch.testing.assert_close(merged[name], theta)
 
 
 def test_preparations_that_there_are_not(base, experts):

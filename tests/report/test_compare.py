@@ -117,4 +117,4 @@ def test_two_runs_of_one_benchmark_are_refused(
     glue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["compare", str(glue), str(glue), "--out", str(tmp_path / "page.html")]) == 2
-    assert "two runs have the name divmerge-glue" in capsys.readouterr().err
+    assert "two runs are of the benchmark divmerge-glue" in capsys.readouterr().err

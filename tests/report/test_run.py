@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -56,7 +57,6 @@ def test_divergence_is_model_by_task(world: Path) -> None:
 @pytest.mark.parametrize(
     ("missing", "table"),
     [
-        ("config.yaml", "seconds"),
         ("scores/multitask.json", "divmerge_table5"),
         ("scores/rte.json", "divmerge_table3"),
         ("divergences/rte.json", "divmerge_table2"),
@@ -70,6 +70,12 @@ def test_a_missing_file_is_named(broken: Path, missing: str, table: str) -> None
     with pytest.raises(UserError, match="is missing") as caught:
         exhibits.known()[table].build(Run(broken))
     assert str(broken / missing) in str(caught.value)
+
+
+def test_a_folder_of_no_run_is_named(broken: Path) -> None:
+    (broken / "config.yaml").unlink()
+    with pytest.raises(UserError, match=rf"^{re.escape(str(broken))}: not the folder of a run"):
+        exhibits.known()["seconds"].build(Run(broken))
 
 
 def test_a_half_written_size_is_named(broken: Path) -> None:

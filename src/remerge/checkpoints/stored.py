@@ -11,7 +11,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from remerge.deltas import dtype_name, finite
 from remerge.errors import UserError
-from remerge.files import is_place, read_settings
+from remerge.files import MODEL, is_place, read_settings
 from remerge.headers import damaged, shards
 
 ADAPTER = "adapter_model.safetensors"
@@ -51,6 +51,8 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         UserError: there are none, one that the index names is missing, or the model is linearised.
     """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder: {MODEL}")
     if is_linearised(folder):
         raise UserError(
             f"{folder}: a linearised model, which only a benchmark with the same base can read: set "

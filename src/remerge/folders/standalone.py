@@ -58,7 +58,7 @@ def merge_folders(
             merge that is no adapter.
     """
     chosen = find(method)
-    settings = chosen.alone(dict(map(_parameter, params)))
+    settings = chosen.alone(_parameters(params))
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} exists and is not empty: give another --out")
     sources, place = _named(experts), device_of(device)
@@ -123,12 +123,17 @@ def merge_recipe(file: Path, out: Path, device: str = "auto") -> None:
     merge_folders(given.method, given.base, given.experts, out, params, given.dtype, device)
 
 
-def _parameter(written: str) -> tuple[str, Any]:
-    """A parameter from ``name=value``."""
-    name, equals, value = written.partition("=")
-    if not equals:
-        raise UserError(f"--param {written!r}: write name=value")
-    return name, value_of(value)
+def _parameters(params: Sequence[str]) -> dict[str, Any]:
+    """Parameters from ``name=value``."""
+    found: dict[str, Any] = {}
+    for written in params:
+        name, equals, value = written.partition("=")
+        if not equals:
+            raise UserError(f"--param {written!r}: write name=value")
+        if name in found:
+            raise UserError(f"--param {written!r}: {name} is given twice: leave one out")
+        found[name] = value_of(value)
+    return found
 
 
 def _named(experts: Sequence[str]) -> dict[str, str]:

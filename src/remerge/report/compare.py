@@ -15,13 +15,16 @@ def compare(results: list[Path], out: Path) -> None:
     """Write the page of the exhibits that span benchmarks, from the records of runs.
 
     Raises:
-        UserError: a record is missing, or two runs belong to the same benchmark.
+        UserError: a folder is no run's, a record is missing, or two runs belong to the same benchmark.
     """
     runs = [Run(folder) for folder in results]
     names = [run.benchmark for run in runs]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"two runs have the name {name}, and each is a column: rename one")
+            raise UserError(
+                f"two runs are of the benchmark {name}, and each is a column: name each run once, or run one "
+                "again under another name (benchmark in its configuration)"
+            )
     found = exhibits.of([run.config for run in runs])
     values = {
         "benchmarks": names,

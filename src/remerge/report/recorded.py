@@ -62,8 +62,10 @@ class Recorded:
     def config(self) -> Config:
         """The configuration."""
         path = self.results / "config.yaml"
-        if not path.exists():
-            raise UserError(f"{path} is missing: name the folder of a run, results/<benchmark>")
+        if not path.is_file():
+            raise UserError(
+                f"{self.results}: not the folder of a run (no {path.name}): name results/<benchmark>"
+            )
         return configuration.load(path)
 
     @property
