@@ -7,6 +7,7 @@ import pytest
 
 import remerge
 from remerge.errors import UserError
+from remerge.report.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +80,9 @@ def test_every_exhibit_is_a_figure_or_a_styled_table(demo):
 def test_wrong_names(demo, ask, words):
     with pytest.raises(UserError, match=words):
         ask(demo)
+
+
+def test_a_subset_that_was_not_merged_has_no_outcomes(demo, monkeypatch):
+    monkeypatch.setattr(Run, "merges", lambda *_: [])
+    with pytest.raises(UserError, match=r"cola\+rte is not among the merges of this run"):
+        demo.outcomes("cola", "cola+rte")

@@ -158,6 +158,8 @@ class Benchmark:
             for merge in self.run.merges(variant.name, case.count("+") + 1):
                 if merge.case == case:
                     columns.setdefault(variant.name, self.run.outcomes(variant.name, merge)[task])
+        if len(columns) == 1:
+            raise UserError(f"{case} is not among the merges of this run: name one that is")
         return pd.DataFrame(columns)
 
     def examples(self, task: str) -> pd.DataFrame:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from remerge.errors import UserError
+
 
 def merge(
     name: str,
@@ -37,6 +39,8 @@ def merge(
     Examples:
         >>> remerge.merge("ties", base, [a, b], density=0.2, scale=1.0)
     """
+    if not isinstance(experts, Sequence | Mapping):
+        raise UserError(f"experts are a {type(experts).__name__}: give a list, or a mapping by name")
     # Imported here: torch takes seconds, transformers and PEFT more.
     if isinstance(base, Mapping):
         from remerge import methods

@@ -109,10 +109,9 @@ def test_wrong_models(here):
     given = load("model")
     wrong = [
         (lambda: remerge.merge("ties", given, [{}]), "expert 0 is a dict: give a transformers or PEFT model"),
-        (
-            lambda: remerge.merge("ties", adapter(1), [load("cola")]),
-            "base is not a transformers model without",
-        ),
+        (lambda: remerge.merge("ties", adapter(1), [load("cola")]), "the base is a PeftModel: give a"),
+        (lambda: remerge.merge("ties", "./model", [load("cola")]), "the base is a str: give a"),
+        (lambda: remerge.merge("ties", given, load("cola")), "experts are a Qwen2ForCausalLM: give a list"),
         (lambda: remerge.merge("divmerge", given, [load("cola")]), "divmerge needs inputs"),
         (lambda: remerge.merge("fisher", given, [load("cola")]), "needs statistics"),
         (lambda: remerge.merge("ties", given, [load("cola")], densty=1), "the nearest known is density"),

@@ -69,6 +69,11 @@ def test_wrong_calls(base, experts, method, params, message):
         remerge.merge(method, base, experts, **params)
 
 
+def test_one_state_dict_is_no_list_of_experts(base, experts):
+    with pytest.raises(UserError, match=r"expert embed_tokens\.weight is a Tensor: give its tensors by name"):
+        remerge.merge("average", base, experts["cola"])
+
+
 def test_weights_are_divided_by_their_sum(base, experts):
     counts = dict(zip(experts, (8551, 392702, 67349), strict=True))
     shares = [count / sum(counts.values()) for count in counts.values()]

@@ -41,10 +41,14 @@ def merge_models(
     """
     chosen = find(name)
     settings = chosen.alone(params)
-    if not isinstance(base, PreTrainedModel) or any(".base_layer." in n for n in base.state_dict()):
+    if not isinstance(base, PreTrainedModel):
         raise UserError(
-            "the base is not a transformers model without adapters: load it again, as PEFT puts its layers "
-            "into the model that it is given"
+            f"the base is a {type(base).__name__}: give a transformers model or a state dict; folders are "
+            "merged by `remerge merge`"
+        )
+    if any(".base_layer." in n for n in base.state_dict()):
+        raise UserError(
+            "the base has adapters: load it again, as PEFT puts its layers into the model that it is given"
         )
     whole = _held(base)
     read = {expert: _read(expert, model, whole) for expert, model in experts.items()}

@@ -64,7 +64,11 @@ def merge(
         raise UserError(f"method {name} learns from inputs: give it a model and inputs (remerge.learn)")
     if chosen.needs.statistics:
         settings["statistics"] = _named(statistics if statistics is not None else {})
-    deltas = Deltas(base, _named(experts))
+    states = _named(experts)
+    for expert, state in states.items():
+        if not isinstance(state, Mapping):
+            raise UserError(f"expert {expert} is a {type(state).__name__}: give its tensors by name")
+    deltas = Deltas(base, states)
     return merge_state(base, chosen.function(deltas, **settings))
 
 
