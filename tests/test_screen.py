@@ -33,8 +33,8 @@ def config(project, monkeypatch):
 def test_what_is_done_and_how_long_the_rest_takes(config, project):
     clock, stream = Clock(), io.StringIO()
     screen = Screen(config, stream, clock)
-    assert screen.total == 8  # two variants, three pairs and a triple each
     screen.start(COUNTS)
+    assert screen.total == 8  # two variants, three pairs and a triple each
     assert stream.getvalue() == "seconds: 6 steps, 8 merges\n"
     screen.begin(1, "base")
     clock.now = 4.0
@@ -75,6 +75,20 @@ def test_what_is_done_and_how_long_the_rest_takes(config, project):
     ]
 
 
+@pytest.mark.parametrize(
+    ("planned", "said"),
+    [
+        ({"data": 2, "total": 2}, "2 steps"),
+        ({"merge_divmerge": 1, "report": 1, "total": 2}, "2 steps, 4 merges"),
+    ],
+)
+def test_merges_that_are_not_planned_are_not_announced(config, planned, said):
+    screen = Screen(config, stream := io.StringIO(), Clock())
+    screen.start(planned)
+    assert stream.getvalue() == f"seconds: {said}\n"
+    assert ("merges" in screen.line()) is ("merges" in said)
+
+
 def run(project, *more, **environment):
     how = ["--configfile", "seconds.yaml", "--workflow-profile", "workflow/profiles/local"]
     return snakemake(*how, *more, folder=project.folder, root=project.folder, TERM="dumb", **environment)
@@ -105,7 +119,7 @@ def test_a_run_shows_its_stages_and_an_error_whole(project):
     done = run(project, "results/seconds/data/cola.json", "results/seconds/data/mnli.json")
     lines = done.stderr.splitlines()
     assert done.returncode == 0, done.stderr
-    assert lines[1] == "seconds: 2 steps, 8 merges"
+    assert lines[1] == "seconds: 2 steps"
     assert [line.split(maxsplit=1)[1] for line in lines[2:]] == [
         "data (2)",
         "results are in results/seconds/",

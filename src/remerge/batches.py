@@ -77,6 +77,22 @@ def batches(config: Config) -> dict[str, Batch]:
     return {batch.name: batch for batch in made}
 
 
+def by_rule(config: Config) -> dict[str, Batch]:
+    """Every batch by the name of its rule.
+
+    That is merge_<method>, numbered if the method has several, or select_<method> if choices are separate.
+    """
+    found: dict[str, list[Batch]] = {}
+    for batch in batches(config).values():
+        what = "merge" if batch.merges else "select"
+        found.setdefault(f"{what}_{batch.method}", []).append(batch)
+    return {
+        name if len(several) == 1 else f"{name}_{k}": batch
+        for name, several in found.items()
+        for k, batch in enumerate(several, 1)
+    }
+
+
 def batch_of(config: Config, name: str) -> Batch:
     """The batch called ``name``.
 

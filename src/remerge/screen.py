@@ -5,11 +5,12 @@ import shutil
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from remerge.batches import by_rule
 from remerge.config import Config
 from remerge.journal import shares_of
 
@@ -33,6 +34,21 @@ class Job:
     started: float
 
 
+@dataclass(frozen=True)
+class Group:
+    """A group of merges.
+
+    Attributes:
+        count: their number.
+        record: the file of their records.
+        journal: the journal, which has them before.
+    """
+
+    count: int
+    record: Path
+    journal: Path
+
+
 class Screen:
     """The lines that a run shows.
 
@@ -43,7 +59,8 @@ class Screen:
         seconds: the times of each stage's finished jobs.
         side_by_side: the largest number that ran at once.
         before: the merges that existed when the run began.
-        total: the merges of the benchmark.
+        groups: the groups of merges that the planned jobs make.
+        total: the number of these merges.
     """
 
     def __init__(self, config: Config, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
@@ -56,8 +73,8 @@ class Screen:
         self.side_by_side = 1
         self.began = clock()
         self.before = 0
-        self.groups = _groups(config)
-        self.total = sum(count for count, *_ in self.groups)
+        self.groups: list[Group] = []
+        self.total = 0
         self._lock = threading.RLock()
 
     def start(self, counts: Mapping[str, int]) -> None:
@@ -65,9 +82,12 @@ class Screen:
         for rule, count in counts.items():
             if rule not in ("all", "total"):
                 self.planned[stage_of(rule)] += count
+        made_by = _groups(self.config)
+        self.groups = [group for rule in counts for group in made_by.get(rule, ())]
+        self.total = sum(group.count for group in self.groups)
         self.began, self.before = self.clock(), self.merges()
-        steps, merges = _many(self.planned.total(), "step"), _many(self.total, "merge")
-        self.say(f"{self.config.benchmark}: {steps}, {merges}")
+        merges = [_many(self.total, "merge")] if self.total else []
+        self.say(f"{self.config.benchmark}: {', '.join([_many(self.planned.total(), 'step'), *merges])}")
         threading.Thread(target=self._tick, daemon=True).start()
 
     def begin(self, job: int, rule: str) -> None:
@@ -99,19 +119,18 @@ class Screen:
     def line(self) -> str:
         """The state of the run: steps and merges done, the time, and the time left once it is known."""
         doing = ", ".join(dict.fromkeys(job.stage for job in self.running.values()))
-        parts = [
-            f"{self._time():>8}  {doing}",
-            f"{self.done.total()} of {self.planned.total()} steps",
-            f"{self.merges()} of {self.total} merges",
-        ]
+        parts = [f"{self._time():>8}  {doing}", f"{self.done.total()} of {self.planned.total()} steps"]
+        parts += [f"{self.merges()} of {self.total} merges"] if self.total else []
         left = self.left()
         return ", ".join([*parts, *([f"about {_spoken(left)} left"] if left is not None else [])])
 
     def merges(self) -> int:
         """The number of recorded merges; those of unfinished groups are counted in their journals."""
         return sum(
-            count if record.exists() else min(count, sum(map(_lines, [journal, *shares_of(journal)])))
-            for count, record, journal in self.groups
+            some.count
+            if some.record.exists()
+            else min(some.count, sum(map(_lines, [some.journal, *shares_of(some.journal)])))
+            for some in self.groups
         )
 
     def left(self) -> float | None:
@@ -147,17 +166,19 @@ class Screen:
         return f"{minutes}:{seconds:02}"
 
 
-def _groups(config: Config) -> Sequence[tuple[int, Path, Path]]:
-    """For each group of merges: their number, the file of its records, its journal."""
-    return [
-        (
-            len(config.cases(plan)[group]) * variant.seeds,
-            config.folder / f"merges/{variant.name}/{group}.jsonl",
-            config.folder / f"journal/merges/{variant.name}/{group}.jsonl",
-        )
-        for variant in config.merge.variants
-        for group, plan in config.groups(variant).items()
-    ]
+def _groups(config: Config) -> dict[str, list[Group]]:
+    """The groups of merges that each rule makes."""
+    return {
+        rule: [
+            Group(
+                len(config.cases(config.groups(variant)[group])[group]) * variant.seeds,
+                config.folder / f"merges/{variant.name}/{group}.jsonl",
+                config.folder / f"journal/merges/{variant.name}/{group}.jsonl",
+            )
+            for variant, group in batch.merges
+        ]
+        for rule, batch in by_rule(config).items()
+    }
 
 
 def stage_of(rule: str) -> str:

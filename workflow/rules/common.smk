@@ -9,7 +9,7 @@ from pathlib import Path
 
 from remerge import config as configuration
 from remerge import contents, dependence, invocation, made, runs, sources, warm
-from remerge.batches import batches
+from remerge.batches import by_rule
 from remerge.errors import UserError
 from remerge.files import write_text
 from remerge.needs import Needs

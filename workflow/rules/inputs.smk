@@ -105,19 +105,6 @@ def data_of_expert(wildcards):
     return noted(*expand(f"{B}/data/{{task}}/{{split}}.parquet", task=tasks, split=splits))
 
 
-def named_batches():
-    """Every batch by the name of its rule."""
-    found = {}
-    for batch in batches(CONFIG).values():
-        what = "merge" if batch.merges else "select"
-        found.setdefault(f"{what}_{batch.method}", []).append(batch)
-    return {
-        name if len(several) == 1 else f"{name}_{k}": batch
-        for name, several in found.items()
-        for k, batch in enumerate(several, 1)
-    }
-
-
 def made_by(batch):
     """The files that a batch writes."""
     return [

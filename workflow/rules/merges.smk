@@ -6,8 +6,7 @@ selection/<plan>/<variant>.json, and merges/<variant>/<group>.jsonl. Where sever
 these too: they write to journals.
 """
 
-BATCHES = named_batches()
-"""Batches by the name of their rule: merge_<method>, numbered if it has several; select_<method> if choices are separate."""
+BATCHES = by_rule(CONFIG)
 
 RECORDS["selection"] = [selection_of(*choice) for batch in BATCHES.values() for choice in batch.choices]
 RECORDS["merges"] = [
