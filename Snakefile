@@ -41,6 +41,10 @@ localrules:
     compare,
 
 
+onerror:
+    note("the same command again continues from here: what is finished is kept")
+
+
 rule all:
     default_target: True
     input:

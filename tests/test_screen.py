@@ -132,6 +132,7 @@ def test_a_run_shows_its_stages_and_an_error_whole(project):
     broken.write_text(broken.read_text() + "\nraise RuntimeError('broken here')\n")
     failed = run(project, "results/seconds/data/sst2.json")
     assert failed.returncode == 1
+    assert "remerge: the same command again continues from here" in failed.stderr
     assert "RuntimeError: broken here" in failed.stderr
     assert "Error in rule data:" in failed.stderr and "logs/data/sst2.log" in failed.stderr
     assert not os.path.exists(project.results / "data/sst2.json")

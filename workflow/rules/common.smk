@@ -13,6 +13,7 @@ from remerge.batches import by_rule
 from remerge.errors import UserError
 from remerge.files import write_text
 from remerge.needs import Needs
+from remerge.notes import note
 
 # The rules call `python`: this makes it Snakemake's own Python, even if its environment is not active.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
@@ -20,7 +21,7 @@ os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.ge
 
 def refuse(error):
     """Print one line and exit with status 2, as the command line does."""
-    print(f"remerge: {error}", file=sys.stderr)
+    note(str(error))
     sys.exit(2)
 
 
