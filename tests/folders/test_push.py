@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from remerge.__main__ import main
 from remerge.folders.recipe import RECIPE
@@ -81,3 +81,12 @@ def test_a_hub_that_refuses(merged, monkeypatch, capsys):
     monkeypatch.setattr(HfApi, "create_repo", refuse)
     assert main(["push", "merged", "me/merged"]) == 2
     assert "me/merged: the hub refused it (401 unauthorised)" in capsys.readouterr().err
+
+
+def test_a_hub_that_may_not_be_asked(merged, monkeypatch, capsys):
+    def offline(self, *arguments, **how):
+        raise OfflineModeIsEnabled("offline")
+
+    monkeypatch.setattr(HfApi, "create_repo", offline)
+    assert main(["push", "merged", "me/merged"]) == 2
+    assert "me/merged: HF_HUB_OFFLINE keeps the hub away: unset it to push" in capsys.readouterr().err

@@ -55,7 +55,9 @@ def push(folder: Path, repository: str, private: bool = False) -> str:
             commit_message="A merge by remerge",
             ignore_patterns=[RECIPE] if local else None,
         )
-    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
+    except OfflineModeIsEnabled:
+        raise UserError(f"{repository}: HF_HUB_OFFLINE keeps the hub away: unset it to push") from None
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
         cause = cause_of(error)
         raise UserError(f"{repository}: the hub refused it ({cause}): see `hf auth whoami`") from None
     return str(address)
