@@ -61,6 +61,13 @@ def test_adapters_beside_models(here, base, expert_folders):
     close(state_of(made), expected, 1e-5)
 
 
+def test_depth_is_that_of_the_model_where_adapters_change_only_some_layers(here, base):
+    lora = adapter(1, layers_to_transform=[1])
+    made = remerge.merge("lines", load("model"), [lora], beta=0.25)
+    whole = {name: tensor.clone() for name, tensor in state_of(lora.merge_and_unload()).items()}
+    close(state_of(made), remerge.merge("lines", base, [whole], beta=0.25), 1e-5)
+
+
 def test_the_adapter_that_is_active(here):
     for seed, name in enumerate(("first", "second")):
         adapter(seed).save_pretrained(name)

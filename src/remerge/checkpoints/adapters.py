@@ -170,10 +170,10 @@ def _placed(folder: Path, network: PreTrainedModel, base: Checkpoint, whole: Pre
         # An adapter belongs to a module: on only one of the modules that share a tensor, it unties them.
         apart = [n for n in held if held[n] == place and not _same(value, changed.get(n))]
         if apart:
-            trained = next(n for n in changed if held.get(n) == place)
+            trained = next(n for n in changed if held.get(n) == place and n not in apart)
             raise UserError(
-                f"{folder}: it changes {trained} but not {apart[0]}, which is tied to it: give a base "
-                "that is untied (tie_word_embeddings false in config.json, both tensors stored)"
+                f"{folder}: it does not change {apart[0]} as it does {trained}, which is tied to it: give a "
+                "base that is untied (tie_word_embeddings false in config.json, both tensors stored)"
             )
     if not values and not own:
         raise UserError(f"{folder}: the adapter changes nothing: leave it out")

@@ -6,7 +6,7 @@ size of the model is made besides the merged weights, and inputs in bfloat16 are
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -35,18 +35,25 @@ class Deltas(Mapping[str, Tensor]):
         base: the base's tensors, theta_0.
         experts: each expert's tensors, theta_t, under the expert's name. A `LowRank` in place of a tensor
             is that tensor's delta.
+        model: the names of all the model's tensors, if the base's are only those that adapters change.
 
     Raises:
         UserError: an expert lacks a tensor, or has one of another shape, or of a dtype too narrow for the
             base's.
     """
 
-    def __init__(self, base: State, experts: Mapping[str, Mapping[str, Value]]) -> None:
+    def __init__(
+        self,
+        base: State,
+        experts: Mapping[str, Mapping[str, Value]],
+        model: Collection[str] | None = None,
+    ) -> None:
         if not experts:
             raise UserError("no experts to merge: give at least one")
         tied = aliases(base)
         self.base = {n: theta for n, theta in base.items() if theta.is_floating_point() and n not in tied}
         self.states = dict(experts)
+        self.model = base.keys() if model is None else model
         for expert, state in experts.items():
             for name, theta_0 in base.items():
                 must_fit(expert, name, state, theta_0, tied.get(name))
@@ -176,6 +183,7 @@ class Deltas(Mapping[str, Tensor]):
         """The deltas of some of the experts, sharing their tensors."""
         chosen = object.__new__(Deltas)
         chosen.base, chosen.states = self.base, {e: self.states[e] for e in experts}
+        chosen.model = self.model
         return chosen
 
     def blame(self, name: str) -> UserError:
@@ -196,7 +204,7 @@ class _Changed(Deltas):
     """Deltas whose pieces go through a function."""
 
     def __init__(self, source: Deltas, change: Entrywise) -> None:
-        self.base, self.states = source.base, source.states
+        self.base, self.states, self.model = source.base, source.states, source.model
         self._source, self._change = source, change
 
     def pieces(self, name: str, whole: int = 1) -> Iterator[tuple[slice, Tensor]]:

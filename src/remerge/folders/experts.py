@@ -198,4 +198,4 @@ def deltas_of(base: State, experts: Mapping[str, Expert], device: torch.device) 
         for expert in states:
             value = values.get(expert, start[name])
             placed[expert][name] = value.to(device) if isinstance(value, LowRank) else value.to(device, dtype)
-    return Deltas(start, placed)
+    return Deltas(start, placed, base)

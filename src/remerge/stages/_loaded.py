@@ -99,7 +99,7 @@ class Loaded:
         base = {n: p if n in mapped else self.base[n] for n, p in self.parameters.items() if n in changed}
         states = {task: {**base, **experts[task]} for task in signs}
         turned = {task: _turned_around(state, base) for task, state in states.items() if signs[task] < 0}
-        return Deltas(base, {**states, **turned})
+        return Deltas(base, {**states, **turned}, self.parameters)
 
     @cached_property
     def _on_file(self) -> State:

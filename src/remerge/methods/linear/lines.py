@@ -31,7 +31,7 @@ def lines(deltas: Deltas, *, over: str = "none", alpha: Scale | None = None, bet
         # Vectors of length 0 are the same with any coefficient.
         grown = 1.0 if prepared is deltas else length(deltas) / (length(prepared) or 1.0)
         alpha = grown / len(deltas.experts)
-    lam = {layer: alpha + beta * share for layer, share in depths(deltas).items()}
+    lam = {layer: alpha + beta * share for layer, share in depths(deltas.model).items()}
     return prepared.combine({name: [lam[layer_of(name)]] * len(deltas.experts) for name in deltas})
 
 
