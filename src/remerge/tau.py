@@ -45,7 +45,7 @@ class Dense:
         wide = Scratch()
         for where, base, vectors in self.pieces:
             own = base.float()
-            if vectors.dtype != torch.float32:
+            if self.absolute or vectors.dtype != torch.float32:
                 vectors = wide(vectors).copy_(vectors)
             yield where, own, vectors.sub_(own) if self.absolute else vectors
 
