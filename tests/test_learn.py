@@ -417,6 +417,26 @@ def test_a_head_in_pieces_is_the_head_as_written(family, model, examples, monkey
     assert torch.allclose(found.squeeze(1), gradient, rtol=close, atol=close * gradient.abs().max().item())
 
 
+def test_a_model_may_write_into_what_an_embedding_and_a_head_have_read(
+    family, model, base, experts, examples, monkeypatch
+):
+    """CTRL scales what it looks up in place, and Chameleon writes into its logits."""
+    model.model.embed_tokens.register_forward_hook(lambda module, given, made: made.mul_(2))
+    model.lm_head.register_forward_hook(lambda module, given, made: made.div_(2))
+    batch, lam = family.collate(examples("cola", 6), torch.device("cpu")), torch.full((3, 3), 0.4)
+
+    def gradient():
+        at = Blend(model, base, dict(Deltas(base, experts)))
+        found = at.gradient(lam, lambda: family.logits(model, batch).square().mean())[1]
+        return len(at.in_parts), found
+
+    in_parts, found = gradient()
+    monkeypatch.setattr(blend, "readers_of", lambda model, tau: {})
+    none, expected = gradient()
+    assert (in_parts, none) == (1, 0)
+    assert torch.allclose(found, expected, rtol=1e-4)
+
+
 def test_a_weight_that_is_read_past_its_module_is_refused():
     class Past(torch.nn.Module):
         def __init__(self):
