@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
-from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+from transformers.modeling_outputs import BaseModelOutput
 
 from remerge.amounts import ANSWERS_AT_ONCE
 from remerge.checkpoints.architecture import AS_DATA
@@ -180,12 +180,13 @@ class Text:
         It goes through the model's own forward pass, in which the decoder and the head compute nothing.
         """
         whole: Any = model
-        empty = made.new_zeros(1, len(made), 1)
+        width = whole.config.get_text_config(decoder=True).hidden_size
+        empty = made.new_zeros(1, len(made), width, dtype=next(model.parameters()).dtype)
         tokens = torch.zeros(1, len(made), dtype=torch.long, device=made.device)
+        states = _Nothing(last_hidden_state=empty)
         inputs: dict[str, Any] = {"input_ids": tokens}
         if whole.config.is_encoder_decoder:
-            inputs = {"encoder_outputs": (empty,), "decoder_input_ids": tokens}
-        states = BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=empty)
+            inputs = {"encoder_outputs": states, "decoder_input_ids": tokens}
         words = made.unsqueeze(0)
         with (
             instead(whole.get_decoder(), lambda *given, **named: states),
@@ -246,6 +247,13 @@ class Text:
         # A decoder's output begins with the prompt, an encoder-decoder's with its start token.
         said = out[:, width if left else 1 :].tolist()
         return [tokens[: tokens.index(self.eos) + 1] if self.eos in tokens else tokens for tokens in said]
+
+
+class _Nothing(BaseModelOutput):
+    """The output of a part that computes nothing: what else an architecture asks of it is None."""
+
+    def __getattr__(self, name: str) -> None:
+        return None
 
 
 @contextmanager
