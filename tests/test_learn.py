@@ -322,6 +322,22 @@ def test_recorded_steps_are_the_steps(
     assert (found.lam - 0.4).abs().max() > 0.05
 
 
+@pytest.mark.parametrize("divergence", ["kl", "reverse_kl", "js"])
+def test_recorded_steps_of_a_model_that_masks_words(
+    family, model, base, experts, references, monkeypatch, divergence
+):
+    """What a recorded step is padded with has no loss, where a word's logarithm is infinite, either."""
+    unsaid = torch.arange(len(family.processor)) == 5
+    model.lm_head.register_forward_hook(lambda module, given, made: made.masked_fill(unsaid, -torch.inf))
+    objective = find("divmerge").objective({"divergence": divergence})
+    given = family, model, base, dict(Deltas(base, experts)), references, objective
+    expected = fitted(*given)
+    graphs = on_a_cpu(monkeypatch)
+    monkeypatch.setattr(step, "POSITIONS", 7)
+    found = fitted(*given)
+    assert graphs and found.trace == pytest.approx(expected.trace, rel=1e-5)
+
+
 @pytest.mark.parametrize("most", [0, 1])
 def test_steps_of_more_shapes_or_that_cannot_be_recorded_are_run(
     family, model, base, experts, references, monkeypatch, most
