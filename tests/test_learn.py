@@ -453,6 +453,30 @@ def test_a_model_may_write_into_what_an_embedding_and_a_head_have_read(
     assert torch.allclose(found, expected, rtol=1e-4)
 
 
+def test_parameters_that_are_numbers_or_empty_or_that_nothing_reads():
+    class Odd(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.scale = torch.nn.Linear(3, 4), torch.nn.Parameter(torch.tensor(2.0))
+            self.empty, self.unread = (torch.nn.Parameter(torch.ones(n, 3)) for n in (0, 2))
+            self.blocks = torch.nn.ModuleList([torch.nn.ParameterDict({"gate": torch.tensor(0.5)})])
+
+        def forward(self, x):
+            return self.inner(x).tanh() * self.scale * self.blocks[0]["gate"] + self.empty.sum()
+
+    model, x, lam = Odd(), torch.randn(5, 3), torch.rand(2, 2)
+    base = {name: p.detach().clone() for name, p in model.named_parameters()}
+    tau = {name: torch.randn(2, *theta.shape) for name, theta in base.items()}
+    at = Blend(model, base, tau)
+    loss, found = at.gradient(lam, lambda: model(x).square().sum())
+    wide = lam.clone().requires_grad_()
+    merged = {n: base[n] + torch.tensordot(wide[:, at.column[n]], tau[n], dims=1) for n in base}
+    expected = functional_call(model, merged, (x,)).square().sum()
+    (gradient,) = torch.autograd.grad(expected, wide)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert torch.allclose(found, gradient, rtol=1e-4)
+
+
 def test_a_weight_that_is_read_past_its_module_is_refused():
     class Past(torch.nn.Module):
         def __init__(self):
