@@ -20,6 +20,8 @@ from transformers import (
     MambaForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
+    ModernBertDecoderConfig,
+    ModernBertDecoderForCausalLM,
     PhiConfig,
     PhiForCausalLM,
     Qwen2Config,
@@ -46,6 +48,10 @@ DECODERS = {
     "gpt2": (GPT2LMHeadModel, GPT2Config(n_embd=16, n_layer=2, n_head=2, **WORDS)),
     "mamba": (MambaForCausalLM, MambaConfig(**MAMBA_SHAPE, **WORDS)),
     "mixtral": (MixtralForCausalLM, MixtralConfig(**SHAPE, **WORDS, num_local_experts=3)),
+    "modernbert": (
+        ModernBertDecoderForCausalLM,
+        ModernBertDecoderConfig(**BERT_SHAPE, **WORDS, cls_token_id=1, sep_token_id=2),
+    ),
     "phi": (PhiForCausalLM, PhiConfig(**SHAPE, **WORDS)),
     "qwen2": (Qwen2ForCausalLM, Qwen2Config(**SHAPE, **WORDS, tie_word_embeddings=True)),
 }
@@ -79,7 +85,7 @@ def of_a_batch(model, inputs):
     expected = model(**inputs).logits[rows, columns]
     assert found.shape == (3, 40)
     assert torch.allclose(found, expected, atol=1e-5)
-    assert not model.get_decoder()._forward_hooks
+    assert not any(module._forward_hooks for module in model.modules())
     with torch.no_grad():
         head, states = model.get_output_embeddings(), Text.states(object.__new__(Text), model, batch)
         said = Text.said(object.__new__(Text), model, linear(states, head.weight, head.bias))

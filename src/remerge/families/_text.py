@@ -155,7 +155,7 @@ class Text:
             output.last_hidden_state = output.last_hidden_state[batch.positions].unsqueeze(0)
             return output
 
-        hook = whole.get_decoder().register_forward_hook(judged)
+        hook = _body(whole).register_forward_hook(judged)
         try:
             logits: Tensor = whole(**batch.inputs, use_cache=False).logits
         finally:
@@ -189,7 +189,7 @@ class Text:
             inputs = {"encoder_outputs": states, "decoder_input_ids": tokens}
         words = made.unsqueeze(0)
         with (
-            instead(whole.get_decoder(), lambda *given, **named: states),
+            instead(_body(whole), lambda *given, **named: states),
             instead(whole.get_output_embeddings(), lambda *given: words),
         ):
             logits: Tensor = whole.forward(**inputs, use_cache=False).logits
@@ -247,6 +247,12 @@ class Text:
         # A decoder's output begins with the prompt, an encoder-decoder's with its start token.
         said = out[:, width if left else 1 :].tolist()
         return [tokens[: tokens.index(self.eos) + 1] if self.eos in tokens else tokens for tokens in said]
+
+
+def _body(model: Any) -> Any:
+    """The part of a model that makes the states; ModernBERT calls its output head the decoder."""
+    found = model.get_decoder()
+    return model.base_model if found is model.get_output_embeddings() else found
 
 
 class _Nothing(BaseModelOutput):
