@@ -322,6 +322,22 @@ def test_recorded_steps_are_the_steps(
     assert (found.lam - 0.4).abs().max() > 0.05
 
 
+@pytest.mark.parametrize("divergence", ["kl", "reverse_kl", "js"])
+def test_recorded_steps_of_a_model_that_masks_words(
+    family, model, base, experts, references, monkeypatch, divergence
+):
+    """What a recorded step is padded with has no loss, where a word's logarithm is infinite, either."""
+    unsaid = torch.arange(len(family.processor)) == 5
+    model.lm_head.register_forward_hook(lambda module, given, made: made.masked_fill(unsaid, -torch.inf))
+    objective = find("divmerge").objective({"divergence": divergence})
+    given = family, model, base, dict(Deltas(base, experts)), references, objective
+    expected = fitted(*given)
+    graphs = on_a_cpu(monkeypatch)
+    monkeypatch.setattr(step, "POSITIONS", 7)
+    found = fitted(*given)
+    assert graphs and found.trace == pytest.approx(expected.trace, rel=1e-5)
+
+
 @pytest.mark.parametrize("most", [0, 1])
 def test_steps_of_more_shapes_or_that_cannot_be_recorded_are_run(
     family, model, base, experts, references, monkeypatch, most
@@ -415,6 +431,50 @@ def test_a_head_in_pieces_is_the_head_as_written(family, model, examples, monkey
     close = 1e-5 if half == "experts" else 2e-2
     assert loss.item() == pytest.approx(expected.item(), rel=close)
     assert torch.allclose(found.squeeze(1), gradient, rtol=close, atol=close * gradient.abs().max().item())
+
+
+def test_a_model_may_write_into_what_an_embedding_and_a_head_have_read(
+    family, model, base, experts, examples, monkeypatch
+):
+    """CTRL scales what it looks up in place, and Chameleon writes into its logits."""
+    model.model.embed_tokens.register_forward_hook(lambda module, given, made: made.mul_(2))
+    model.lm_head.register_forward_hook(lambda module, given, made: made.div_(2))
+    batch, lam = family.collate(examples("cola", 6), torch.device("cpu")), torch.full((3, 3), 0.4)
+
+    def gradient():
+        at = Blend(model, base, dict(Deltas(base, experts)))
+        found = at.gradient(lam, lambda: family.logits(model, batch).square().mean())[1]
+        return len(at.in_parts), found
+
+    in_parts, found = gradient()
+    monkeypatch.setattr(blend, "readers_of", lambda model, tau: {})
+    none, expected = gradient()
+    assert (in_parts, none) == (1, 0)
+    assert torch.allclose(found, expected, rtol=1e-4)
+
+
+def test_parameters_that_are_numbers_or_empty_or_that_nothing_reads():
+    class Odd(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.scale = torch.nn.Linear(3, 4), torch.nn.Parameter(torch.tensor(2.0))
+            self.empty, self.unread = (torch.nn.Parameter(torch.ones(n, 3)) for n in (0, 2))
+            self.blocks = torch.nn.ModuleList([torch.nn.ParameterDict({"gate": torch.tensor(0.5)})])
+
+        def forward(self, x):
+            return self.inner(x).tanh() * self.scale * self.blocks[0]["gate"] + self.empty.sum()
+
+    model, x, lam = Odd(), torch.randn(5, 3), torch.rand(2, 2)
+    base = {name: p.detach().clone() for name, p in model.named_parameters()}
+    tau = {name: torch.randn(2, *theta.shape) for name, theta in base.items()}
+    at = Blend(model, base, tau)
+    loss, found = at.gradient(lam, lambda: model(x).square().sum())
+    wide = lam.clone().requires_grad_()
+    merged = {n: base[n] + torch.tensordot(wide[:, at.column[n]], tau[n], dims=1) for n in base}
+    expected = functional_call(model, merged, (x,)).square().sum()
+    (gradient,) = torch.autograd.grad(expected, wide)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert torch.allclose(found, gradient, rtol=1e-4)
 
 
 def test_a_weight_that_is_read_past_its_module_is_refused():

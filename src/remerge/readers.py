@@ -51,17 +51,17 @@ class _Lookup(torch.autograd.Function):
     def forward(
         ctx: Any, words: Tensor, lam: Tensor, theta_0: Tensor, tau: Tau, dtype: torch.dtype
     ) -> Tensor:
-        """The rows of words, ``[*]``: ``[*, h]``."""
+        """The rows of words, ``[n]``: ``[n, h]``."""
         ctx.save_for_backward(lam)
-        ctx.rows = some_of(theta_0, tau, words.flatten())
-        return merged(ctx.rows, lam).to(dtype).view(*words.shape, -1)
+        ctx.rows = some_of(theta_0, tau, words)
+        return merged(ctx.rows, lam).to(dtype)
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor) -> tuple[None, Tensor, None, None, None]:
         """dL/dlam, float32 ``[T]``."""
         (lam,) = ctx.saved_tensors
         of_lam = torch.zeros_like(lam)
-        ctx.rows.add_inner(given[0].flatten(0, -2), of_lam)
+        ctx.rows.add_inner(given[0], of_lam)
         return None, of_lam, None, None, None
 
 
@@ -74,27 +74,26 @@ class _Head(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, lam: Tensor, theta_0: Tensor, tau: Tau) -> Tensor:
-        """The products of states, ``[*, h]``: ``[*, V]``."""
+        """The products of states, ``[N, h]``: ``[V, N]``."""
         ctx.save_for_backward(states, lam)
         ctx.parts = [(rows, some_of(theta_0, tau, rows)) for rows in some_rows(theta_0)]
-        columns = states.reshape(-1, states.shape[-1]).T
+        columns = states.T
         # With words as rows, a product with few states takes no longer than reading the head.
         made = columns.new_empty(len(theta_0), columns.shape[1])
         for rows, some in ctx.parts:
             torch.mm(merged(some, lam).to(states.dtype), columns, out=made[rows])
-        return made.T.reshape(*states.shape[:-1], -1)
+        return made
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor) -> tuple[Tensor, Tensor, None, None]:
         """dL/dstates, and dL/dlam, float32 ``[T]``."""
         states, lam = ctx.saved_tensors
-        rows_of_states, gradient = states.reshape(-1, states.shape[-1]), given[0].flatten(0, -2)
-        of_states, of_lam = torch.zeros_like(rows_of_states, dtype=torch.float32), torch.zeros_like(lam)
+        of_states, of_lam = torch.zeros_like(states, dtype=torch.float32), torch.zeros_like(lam)
         for rows, some in ctx.parts:
-            given_rows = gradient[:, rows]
-            of_states += given_rows @ merged(some, lam).to(states.dtype)
-            some.add_inner(given_rows.T @ rows_of_states, of_lam)
-        return of_states.to(states.dtype).view_as(states), of_lam, None, None
+            given_rows = given[0][rows]
+            of_states += given_rows.T @ merged(some, lam).to(states.dtype)
+            some.add_inner(given_rows @ states, of_lam)
+        return of_states.to(states.dtype), of_lam, None, None
 
 
 @contextmanager
@@ -105,15 +104,17 @@ def replaced(module: Any, theta_0: Tensor, tau: Tau, lam: Tensor, found: Tensor)
     def collect(lam: Any) -> None:
         found.add_(lam.grad)
 
+    # Some models write into what they read: autograd refuses that of a view made by a function of its own.
     def read(x: Tensor) -> Tensor:
         made: Tensor
         if isinstance(module, nn.Embedding):
-            made = _Lookup.apply(x, lam, theta_0, tau, module.weight.dtype)  # type: ignore[no-untyped-call]
-            return made
+            made = _Lookup.apply(x.flatten(), lam, theta_0, tau, module.weight.dtype)  # type: ignore[no-untyped-call]
+            return made.view(*x.shape, -1)
         if isinstance(tau, list):
             made = _low_rank_product(x, theta_0, tau, lam)
         else:
-            made = _Head.apply(x, lam, theta_0, tau)  # type: ignore[no-untyped-call]
+            made = _Head.apply(x.reshape(-1, x.shape[-1]), lam, theta_0, tau)  # type: ignore[no-untyped-call]
+            made = made.T.reshape(*x.shape[:-1], -1)
         return made if module.bias is None else made + module.bias
 
     lam.register_post_accumulate_grad_hook(collect)  # type: ignore[no-untyped-call]

@@ -19,6 +19,7 @@ from remerge import passes
 from remerge.blend import Blend
 from remerge.errors import cause_of
 from remerge.families import Batch, Family
+from remerge.families.heads import ABSENT
 from remerge.measures.references import Reference, position_weights, side_by_side
 
 Objective = Callable[[Tensor, Tensor], Tensor]
@@ -193,7 +194,9 @@ class Step:
         more = -len(weight) % POSITIONS if records and self.family.speaks else 0
         positions = tuple(pad(at, (0, more)) for at in batch.positions)
         padded = replace(batch, positions=positions)
-        return Given(lam, padded, pad(expert, (0, 0, 0, more if len(expert) else 0)), pad(weight, (0, more)))
+        # Of an expert that says no word, every loss is finite: infinity times a weight of 0 would be none.
+        rows = pad(expert, (0, 0, 0, more if len(expert) else 0), value=ABSENT)
+        return Given(lam, padded, rows, pad(weight, (0, more)))
 
     def _run(self, given: Given) -> tuple[Tensor, Tensor]:
         def loss() -> Tensor:

@@ -34,10 +34,12 @@ class Dense:
     """
 
     def __init__(self, theta_0: Tensor, tau: Tensor | Weights, rows: Tensor | slice) -> None:
-        some = theta_0[rows]
-        self.shape, base = some.shape, some.reshape(-1)
         self.absolute = isinstance(tau, Weights)
-        stack = (tau.theta if isinstance(tau, Weights) else tau)[:, rows].flatten(1)
+        stack = tau.theta if isinstance(tau, Weights) else tau
+        if not theta_0.dim():  # a number has no rows
+            theta_0, stack = theta_0[None], stack[:, None]
+        some, stack = theta_0[rows], stack[:, rows].flatten(1)
+        self.shape, base = some.shape, some.reshape(-1)
         self.pieces = [(where, base[where], stack[:, where]) for where in places(base)]
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
@@ -45,7 +47,7 @@ class Dense:
         wide = Scratch()
         for where, base, vectors in self.pieces:
             own = base.float()
-            if vectors.dtype != torch.float32:
+            if self.absolute or vectors.dtype != torch.float32:
                 vectors = wide(vectors).copy_(vectors)
             yield where, own, vectors.sub_(own) if self.absolute else vectors
 
@@ -98,7 +100,7 @@ def joined(base: State, tau: Mapping[str, Tau], names: list[str]) -> Dense | Fac
     theta_0 = torch.cat([base[name].reshape(-1) for name in names])
     vectors = [tau[name] for name in names]
     stacks = [v.theta if isinstance(v, Weights) else v for v in vectors if not isinstance(v, list)]
-    stacked = torch.cat([stack.flatten(1) for stack in stacks], dim=1)
+    stacked = torch.cat([stack.reshape(len(stack), -1) for stack in stacks], dim=1)
     return Dense(theta_0, Weights(stacked) if isinstance(vectors[0], Weights) else stacked, slice(None))
 
 

@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from torch.nn.functional import linear
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
+    BertConfig,
+    BertLMHeadModel,
     CohereConfig,
     CohereForCausalLM,
     Gemma2Config,
@@ -13,10 +16,18 @@ from transformers import (
     GPT2LMHeadModel,
     GraniteConfig,
     GraniteForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+    ModernBertDecoderConfig,
+    ModernBertDecoderForCausalLM,
     PhiConfig,
     PhiForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
+    SwitchTransformersConfig,
+    SwitchTransformersForConditionalGeneration,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -27,11 +38,20 @@ from remerge.families._text import Text
 HEADS = {"num_attention_heads": 2, "num_key_value_heads": 2}
 SHAPE = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, **HEADS}
 WORDS = {"vocab_size": 40, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+BERT_SHAPE = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+MAMBA_SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "state_size": 4}
 DECODERS = {
+    "bert": (BertLMHeadModel, BertConfig(**BERT_SHAPE, **WORDS, is_decoder=True)),
     "gemma2": (Gemma2ForCausalLM, Gemma2Config(**SHAPE, **WORDS, head_dim=8, final_logit_softcapping=0.5)),
     "cohere": (CohereForCausalLM, CohereConfig(**SHAPE, **WORDS, logit_scale=0.0625)),
     "granite": (GraniteForCausalLM, GraniteConfig(**SHAPE, **WORDS, logits_scaling=8.0)),
     "gpt2": (GPT2LMHeadModel, GPT2Config(n_embd=16, n_layer=2, n_head=2, **WORDS)),
+    "mamba": (MambaForCausalLM, MambaConfig(**MAMBA_SHAPE, **WORDS)),
+    "mixtral": (MixtralForCausalLM, MixtralConfig(**SHAPE, **WORDS, num_local_experts=3)),
+    "modernbert": (
+        ModernBertDecoderForCausalLM,
+        ModernBertDecoderConfig(**BERT_SHAPE, **WORDS, cls_token_id=1, sep_token_id=2),
+    ),
     "phi": (PhiForCausalLM, PhiConfig(**SHAPE, **WORDS)),
     "qwen2": (Qwen2ForCausalLM, Qwen2Config(**SHAPE, **WORDS, tie_word_embeddings=True)),
 }
@@ -40,9 +60,13 @@ T5_SHAPE = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 
 BART_SHAPE = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 24}
 BART_HEADS = {"decoder_ffn_dim": 24, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
 ENCODER_DECODERS = {
+    "bart": (BartForConditionalGeneration, BartConfig(**BART_SHAPE, **BART_HEADS, **START)),
+    "switch": (
+        SwitchTransformersForConditionalGeneration,
+        SwitchTransformersConfig(**T5_SHAPE, **START, num_experts=3, num_sparse_encoder_layers=1),
+    ),
     "t5": (T5ForConditionalGeneration, T5Config(**T5_SHAPE, **START, tie_word_embeddings=True)),
     "t5 untied": (T5ForConditionalGeneration, T5Config(**T5_SHAPE, **START, tie_word_embeddings=False)),
-    "bart": (BartForConditionalGeneration, BartConfig(**BART_SHAPE, **BART_HEADS, **START)),
 }
 
 
@@ -61,7 +85,11 @@ def of_a_batch(model, inputs):
     expected = model(**inputs).logits[rows, columns]
     assert found.shape == (3, 40)
     assert torch.allclose(found, expected, atol=1e-5)
-    assert not model.get_decoder()._forward_hooks
+    assert not any(module._forward_hooks for module in model.modules())
+    with torch.no_grad():
+        head, states = model.get_output_embeddings(), Text.states(object.__new__(Text), model, batch)
+        said = Text.said(object.__new__(Text), model, linear(states, head.weight, head.bias))
+    assert torch.allclose(said, found, atol=1e-5)
     return found
 
 

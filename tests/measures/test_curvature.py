@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from remerge.deltas import Deltas
 from remerge.errors import UserError
 from remerge.measures.curvature import fisher, grams, scatters
+from remerge.methods.statistics.regmean import regmean
 
 
 @pytest.fixture
@@ -107,6 +109,38 @@ def test_a_tied_head_has_no_gram_and_one_information():
     found = grams(model, [ids], lambda m, b: m(b)[0], lambda b: [torch.ones(1, 3)])
     assert list(found) == ["inner.weight"]
     assert set(fisher(model, [ids], lambda m, b: m(b)[0])) == {"embed.weight", "inner.weight", "inner.bias"}
+
+
+class Mixture(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.experts = nn.ModuleList([nn.Linear(4, 3), nn.Linear(4, 3)])
+
+    def forward(self, x):
+        return self.experts[int(x.sum() > 0)](x)
+
+
+def test_an_expert_of_a_mixture_that_no_input_chose_weighs_nothing():
+    """Two models' inputs may choose different experts: each of these is then the one model's own."""
+    torch.manual_seed(0)
+    states, found = {}, {}
+    for name, sign in (("a", 1), ("b", -1)):
+        model = Mixture()
+        x = sign * torch.rand(9, 4)
+        found[name] = grams(model, [x], logits, lambda batch: [])
+        states[name] = {n: p.detach() for n, p in model.named_parameters()}
+    assert list(found["a"]) == ["experts.0.weight", "experts.1.weight"]
+    assert not found["a"]["experts.0.weight"].any() and found["a"]["experts.1.weight"].all()
+    base = {n: torch.zeros_like(p) for n, p in states["a"].items()}
+    merged = dict(regmean(Deltas(base, states), statistics=found))
+    for place, owner in (("experts.0.weight", "b"), ("experts.1.weight", "a")):
+        torch.testing.assert_close(merged[place], states[owner][place])
+
+
+def test_an_architecture_without_linear_layers():
+    """GPT-2's are of another type, whose matrices are transposed."""
+    with pytest.raises(UserError, match=r"statistics: Conv1d has no nn\.Linear that is merged"):
+        grams(nn.Conv1d(3, 3, 1), [torch.ones(1, 3, 1)], logits, lambda batch: [])
 
 
 def test_no_inputs(model):

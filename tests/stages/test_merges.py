@@ -11,7 +11,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 from stages.conftest import lora
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2PreTrainedModel
 
 import remerge
 from remerge import learn, miniature
@@ -617,10 +617,13 @@ def test_what_coefficients_are_learned_over_takes_the_place_of_the_experts(bench
     assert made.task_vectors(over, TASKS) is not found
 
 
-def test_experts_in_half_precision_are_held_as_they_are_stored(bench):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_experts_in_half_precision_are_held_as_they_are_stored(bench, monkeypatch, dtype):
+    """Of models in float16, transformers holds some in float32 that it is told, as T5's second layers."""
+    monkeypatch.setattr(Qwen2PreTrainedModel, "_keep_in_fp32_modules", ["up_proj"])
     for model in ("base", *TASKS):
         tensors = load_file(f"{model}/model.safetensors")
-        half = {name: tensor.bfloat16() for name, tensor in tensors.items()}
+        half = {name: tensor.to(dtype) for name, tensor in tensors.items()}
         save_file(half, f"{model}/model.safetensors", {"format": "pt"})
     base_stage.run(bench)
     for task in TASKS:
@@ -628,10 +631,10 @@ def test_experts_in_half_precision_are_held_as_they_are_stored(bench):
     made = Bench(bench)
     deltas = made.deltas(dict.fromkeys(TASKS, 1))
     dtypes = {t.dtype for state in [deltas.base, *deltas.states.values()] for t in state.values()}
-    assert dtypes == {torch.bfloat16}
+    assert dtypes == {dtype}
     exact = {name: deltas[name] for name in deltas}
     found = made.task_vectors("none", TASKS)
-    assert {vectors.theta.dtype for vectors in found.values()} == {torch.bfloat16}
+    assert {vectors.theta.dtype for vectors in found.values()} == {dtype}
     merged, gradients = [], []
     for tau in (found, exact):
         blend, lam = Blend(made.model, made.base, tau), torch.tensor([[0.3], [0.8], [-0.2]])
@@ -645,7 +648,7 @@ def test_experts_in_half_precision_are_held_as_they_are_stored(bench):
     expected = prepare("ties", Bench(bench).deltas(dict.fromkeys(TASKS, 1)))
     prepared = made.task_vectors("ties", TASKS)
     assert all(torch.equal(prepared[name], expected[name].bfloat16()) for name in expected)
-    # Rounded vectors give the gradient of exact ones, but for their rounding by 2^-9.
+    # Rounded vectors give nearly the gradient of exact ones: an entry is rounded by 2^-9 of itself.
     wide = bench.model_copy(update={"merge": bench.merge.model_copy(update={"delta_dtype": "float32"})})
     exactly = Bench(wide).task_vectors("ties", TASKS)
     assert all(torch.equal(exactly[name], expected[name]) for name in expected)
@@ -654,7 +657,7 @@ def test_experts_in_half_precision_are_held_as_they_are_stored(bench):
         for tau in (prepared, exactly)
     )
     assert not torch.equal(rounded, exact)
-    assert (rounded - exact).norm() < 2**-9 * exact.norm()
+    assert (rounded - exact).norm() < 2**-8 * exact.norm()
 
 
 def squares(bench, batch):

@@ -207,7 +207,8 @@ class Text:
         """
         whole: Any = model
         # As wide as the decoder's states: encoders trained as decoders transform them before the head.
-        empty = made.new_zeros(1, len(made), whole.config.get_text_config(decoder=True).hidden_size)
+        width = whole.config.get_text_config(decoder=True).hidden_size
+        empty = made.new_zeros(1, len(made), width, dtype=next(model.parameters()).dtype)
         tokens = torch.zeros(1, len(made), dtype=torch.long, device=made.device)
         states = _States(last_hidden_state=empty)
         inputs: dict[str, Any] = {"input_ids": tokens}

@@ -5,6 +5,7 @@ and return tensors by the names of the weights, float32 on the CPU.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -88,11 +89,16 @@ def grams(model: nn.Module, batches: Iterable[Any], logits: Logits, masks: Masks
             of shape ``[B, L]``; inputs that fit no mask, such as a pooled ``[B, m]``, count in full.
 
     Returns:
-        For the weight of each linear layer that was run, by its first name, a matrix ``[m, m]``.
+        For the weight of each linear layer, by its first name, a matrix ``[m, m]``: zero where no input went,
+        as in experts of a mixture that were never chosen.
 
     Raises:
-        UserError: there are no batches.
+        UserError: there are no batches, or the architecture has no linear layer.
     """
+    layers = _linear_layers(model)
+    if not layers:
+        what = type(model).__name__
+        raise UserError(f"statistics: {what} has no nn.Linear that is merged, as regmean needs: leave it out")
     sums: dict[str, Tensor] = {}
 
     def add(name: str, rows: Tensor) -> None:
@@ -101,7 +107,8 @@ def grams(model: nn.Module, batches: Iterable[Any], logits: Logits, masks: Masks
     _each_input(model, batches, logits, masks, add)
     if not sums:
         raise UserError("statistics: no inputs reached a linear layer: give some inputs of the expert's task")
-    return {name: total.cpu() for name, total in sums.items()}
+    widths = {name: layer.in_features for name, layer in layers}
+    return {name: sums[name].cpu() if name in sums else torch.zeros(m, m) for name, m in widths.items()}
 
 
 def scatters(model: nn.Module, batches: Iterable[Any], logits: Logits, masks: Masks) -> dict[str, Tensor]:
@@ -125,19 +132,15 @@ def _each_input(
     take: Callable[[str, Tensor], None],
 ) -> None:
     """Pass on the inputs of every linear layer, float32 ``[N, m]``, batch by batch; see `grams`."""
-    names = {id(p): name for name, p in model.named_parameters()}
-    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     current: list[Tensor] = []
 
-    def record(layer: nn.Linear, inputs: tuple[Tensor, ...]) -> None:
+    def record(name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0].detach()
         mask = next((mask for mask in current if mask.shape == x.shape[:-1]), None)
         rows = (x.flatten(0, -2) if mask is None else x[mask.to(x.device).bool()]).float()
-        take(names[id(layer.weight)], rows)
+        take(name, rows)
 
-    linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m.weight.requires_grad]
-    counted = [layer for layer in linear if id(layer.weight) not in embeddings]
-    hooks = [layer.register_forward_pre_hook(record) for layer in counted]
+    hooks = [layer.register_forward_pre_hook(partial(record, name)) for name, layer in _linear_layers(model)]
     was_training = model.training
     model.eval()
     try:
@@ -149,3 +152,11 @@ def _each_input(
         for hook in hooks:
             hook.remove()
         model.train(was_training)
+
+
+def _linear_layers(model: nn.Module) -> list[tuple[str, nn.Linear]]:
+    """The linear layers that are merged and tied to no embedding, with the first names of their weights."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m.weight.requires_grad]
+    return [(names[id(m.weight)], m) for m in linear if id(m.weight) not in embeddings]

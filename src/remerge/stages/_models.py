@@ -232,7 +232,10 @@ class Models:
         Raises:
             UserError: the base, given by its tensors, has another architecture.
         """
-        state = state_of(self.load_folder(folder, self.stored(folder), device))
+        dtype = self.stored(folder)
+        loaded = state_of(self.load_folder(folder, dtype, device))
+        # Of models in float16, transformers holds some layers in float32, such as T5's.
+        state = {name: theta.to(dtype) for name, theta in loaded.items()}
         for names, there, missing in (
             (state.keys() - base.keys(), "the checkpoint", "the base"),
             (base.keys() - state.keys(), "the base", "the checkpoint"),
