@@ -47,7 +47,7 @@ def test_families_are_the_folders():
         ("ties", {"density": 1.5}, "density must be float in"),
         ("ties", {"density": "0.5"}, "density must be float in"),
         ("task_arithmetic", {"scale": [0.1, 0.2]}, "2 numbers for 3 experts"),
-        ("task_arithmetic", {"scale": float("nan")}, "scale must be float in .* or one per expert"),
+        ("task_arithmetic", {"scale": float("nan")}, "scale must be float in .* or one float in .* per"),
         ("drm_h", {"renormalise": 1}, "renormalise is True | False, not 1"),
         ("drm_h", {"pruning": "both"}, "pruning must be joint | individual, not 'both'"),
         ("divmerge", {}, "divmerge learns from inputs"),

@@ -127,7 +127,7 @@ def _words(kind: Any) -> str:
             nested = len(_options(item)) > 1
             options.append(f"for each layer: {_words(item)}" if nested else "one under each expert's name")
         elif get_origin(plain) is Sequence:
-            options.append("one per expert")
+            options.append(f"one {_words(get_args(plain)[0])} per expert")
         elif plain is bool:
             options.append("True | False")
         elif plain is type(None):
