@@ -58,6 +58,8 @@ def test_families_are_the_folders():
         ("divmerge", {"inputs": 0}, "inputs must be int from 1 or none, not 0"),
         ("divmerge", {"over": "iso_c"}, "method iso_c prepares no task vectors: use one that does: drm_h"),
         ("divmerge", {"over": "tise"}, "unknown method 'tise', did you mean ties"),
+        ("divmerge", {"over": "ties@scale=2"}, "ties@scale=2: scale has no part in preparing task vectors"),
+        ("lines", {"over": "ties@density=0.1,scale=2"}, "scale has no part in preparing task vectors"),
         ("adamerging", {"over": "ties@density=2"}, "method ties: density must be float in"),
         ("adamerging", {"divergence": "js"}, "unknown parameter divergence"),
     ],
