@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from remerge.deltas import Deltas, State, Value, merge_state
@@ -34,6 +35,7 @@ from remerge.methods._parameters import normalised as normalised
 from remerge.methods._parameters import per_expert as per_expert
 
 
+@torch.no_grad()
 def merge(
     name: str,
     base: State,
@@ -46,7 +48,7 @@ def merge(
 
     Args:
         name: a method of `remerge.methods()`.
-        base: the base's tensors by name.
+        base: the base's tensors by name; parameters give tensors without gradients.
         experts: the experts' tensors, each with the base's names, shapes and dtypes; a `LowRank` in a
             tensor's place is its delta.
         statistics: for methods that need them, each expert's tensors from `remerge.measures.curvature`.
