@@ -132,6 +132,10 @@ def test_tied_tensors_are_one(world):
         ),
         (lambda s: s.update(b=s["b"].half()), "expert y: b is float16, the base's float32: load both in one"),
         (lambda s: s.update({"a.weight": LowRank(random(5, 2), random(2, 7))}), r"a.weight is \[5, 7\]"),
+        (
+            lambda s: s.update(b=s["b"].to(torch.float8_e4m3fn)),
+            "expert y: b is float8_e4m3fn, quantised: give",
+        ),
     ],
 )
 def test_experts_of_another_kind(world, change, message):
@@ -144,6 +148,12 @@ def test_experts_of_another_kind(world, change, message):
 def test_no_experts(world):
     with pytest.raises(UserError, match="no experts to merge"):
         Deltas(world[0], {})
+
+
+def test_an_expert_in_place_of_experts(world):
+    base, experts = world
+    with pytest.raises(UserError, match="is a Tensor: give its tensors by name"):
+        Deltas(base, experts["x"])
 
 
 def test_what_is_not_finite_is_named(world):

@@ -66,6 +66,14 @@ def test_the_longest_name(tmp_path):
     assert len([*tmp_path.iterdir()]) == 2
 
 
+def test_a_link_to_a_folder_stays_and_leads_to_what_is_written(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    write_folder(tmp_path / "link", lambda folder: write_text(folder / "a.txt", "one"))
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "there" / "a.txt").read_text() == "one"
+    assert len([*tmp_path.iterdir()]) == 2
+
+
 def test_what_a_library_says_is_part_of_one_line_and_an_error_without_words_is_named_by_its_kind():
     assert cause_of(ValueError("no head\n  was found")) == "no head was found"
     assert cause_of(OSError()) == "OSError"

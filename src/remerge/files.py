@@ -95,16 +95,18 @@ def write_folder(folder: Path, save: Callable[[Path], None]) -> None:
         UserError: the disk is full or the folder cannot be written; nothing is left behind.
     """
     with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_partial(folder)) as temporary:
-            filled = Path(temporary) / folder.name
+        # A link stays, and leads to what is written.
+        place = folder.resolve()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=_partial(place)) as temporary:
+            filled = Path(temporary) / place.name
             filled.mkdir()
             mode = filled.stat().st_mode
             save(filled)
             for file in filter(Path.is_file, filled.rglob("*")):
                 _settle(file, mode)
-            shutil.rmtree(folder, ignore_errors=True)
-            filled.rename(folder)
+            shutil.rmtree(place, ignore_errors=True)
+            filled.rename(place)
 
 
 def _settle(file: Path, mode: int) -> None:

@@ -139,9 +139,16 @@ def test_a_converted_pissa_adapter_is_the_trained_model(folder):
     close(loaded("merged"), expected, 1e-5)
 
 
+def test_an_adapter_in_a_folder_of_its_name(folder, capsys):
+    config = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(folder), config, "sql").save_pretrained("lora")
+    refused(capsys, "lora: adapters in folders of their own, sql: give one of these", experts=["lora"])
+    assert merge(experts=["lora/sql"]) == 0
+
+
 def test_a_trained_head_on_a_tied_base(folder, capsys):
     tuned(folder, modules_to_save=["lm_head"])
-    refused(capsys, "it changes lm_head.weight but not model.embed_tokens.weight", experts=["lora"])
+    refused(capsys, "not change model.embed_tokens.weight as it does lm_head.weight", experts=["lora"])
 
 
 def test_a_trained_head_on_an_untied_base(folder):

@@ -287,6 +287,7 @@ def cut(path):
         ({"out": "cola"}, [], "cola exists and is not empty"),
         ({"out": "w.txt"}, [], "w.txt exists and is not empty"),
         ({"out": "w.txt/merged"}, [], "cannot write w.txt/merged"),
+        ({"method": "average"}, ["--param", "weights=[1,2]"], "one float in [0, 1] per expert or one under"),
         ({"experts": ["cola", "cola"]}, [], "given twice"),
         ({"experts": ["cola", "./model/../cola/"]}, [], "given twice"),
         ({"experts": ["cola", "./missing"]}, [], "./missing: no such folder"),
@@ -324,6 +325,16 @@ def test_a_wrong_merge_is_one_line(here, expert_folders, capsys, monkeypatch, gi
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("remerge:")]
     assert words in line
     assert sorted(Path().iterdir()) == before
+
+
+def test_the_folder_of_the_shell_is_not_taken_from_under_it(
+    tmp_path, expert_folders, folder, monkeypatch, capsys
+):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert merge(base=str(folder), experts=[str(folder / ".." / "cola")], out=".") == 2
+    assert ". is the folder in which remerge was called" in capsys.readouterr().err
+    assert not any(Path().iterdir())
 
 
 def test_a_cell_of_a_card_is_one_cell():

@@ -75,6 +75,17 @@ def test_order_of_experts_does_not_matter(method, world):
     close(turned, merged, 1e-3 if find(method).family == "decomposition" else 2e-5)
 
 
+@pytest.mark.parametrize("method", PARAMS)
+def test_parameters_are_merged_as_tensors_are(method):
+    """`dict(model.named_parameters())`, whose gradients nobody asks for."""
+    modules = [torch.nn.Linear(6, 5) for _ in range(3)]
+    base, *experts = (dict(module.named_parameters()) for module in modules)
+    plain, *others = (module.state_dict() for module in modules)
+    merged = remerge.merge(method, base, experts, **PARAMS[method])
+    close(merged, remerge.merge(method, plain, others, **PARAMS[method]), 0)
+    assert not any(theta.requires_grad for theta in merged.values())
+
+
 @pytest.mark.parametrize("method", ["average", "multi_slerp", "karcher", "model_stock", "sce"])
 @SETTINGS
 @given(world=worlds(most=1), T=st.integers(1, 5))

@@ -215,7 +215,7 @@ def test_mergekit_is_pointed_to_what_was_merged(world, expert_folders, folder):
     world({"task_arithmetic": {}}, vocabulary="common", revision="v1")
     recipe = yaml.safe_load((exported("task_arithmetic") / RECIPE).read_text())
     assert recipe["base_model"] == f"{folder.resolve()}@v1"
-    sources = [str(folder.parent / "mnli"), "results/w/experts/cola"]
+    sources = [str(folder.parent / "mnli"), str(folder.parent / "results/w/experts/cola")]
     assert sorted(model["model"] for model in recipe["models"]) == sorted(sources)
     card = ModelCard.load("results/w/exports/task_arithmetic/cola+mnli/README.md")
     assert str(folder.parent) not in card.content

@@ -66,6 +66,10 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / SAFE_WEIGHTS_NAME]
     index = folder / SAFE_WEIGHTS_INDEX_NAME
     if not index.is_file():
+        # PEFT saves an adapter that has a name in a folder of this name.
+        if adapters := sorted(path.parent.name for path in folder.glob("*/adapter_config.json")):
+            names = ", ".join(adapters)
+            raise UserError(f"{folder}: adapters in folders of their own, {names}: give one of these")
         raise UserError(
             f"{folder}: no {SAFE_WEIGHTS_NAME} and no index of shards: "
             "save the model with save_pretrained and safe_serialization"

@@ -55,6 +55,8 @@ class Deltas(Mapping[str, Tensor]):
         self.states = dict(experts)
         self.model = base.keys() if model is None else model
         for expert, state in experts.items():
+            if not isinstance(state, Mapping):
+                raise UserError(f"expert {expert} is a {type(state).__name__}: give its tensors by name")
             for name, theta_0 in base.items():
                 must_fit(expert, name, state, theta_0, tied.get(name))
 

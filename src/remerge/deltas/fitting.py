@@ -39,6 +39,11 @@ def must_fit(expert: str, name: str, state: Mapping[str, Value], theta_0: Tensor
         )
     if isinstance(theta, LowRank):
         return
+    for whose, dtype in (("base", theta_0.dtype), (f"expert {expert}", theta.dtype)):
+        if dtype.is_floating_point and dtype.itemsize == 1:
+            raise UserError(
+                f"{whose}: {name} is {dtype_name(dtype)}, quantised: give the model that it was made from"
+            )
     if torch.promote_types(theta.dtype, theta_0.dtype) != theta.dtype:
         own, base = dtype_name(theta.dtype), dtype_name(theta_0.dtype)
         raise UserError(f"expert {expert}: {name} is {own}, the base's {base}: load both in one dtype")

@@ -61,6 +61,9 @@ def merge_folders(
     settings = chosen.alone(_parameters(params))
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} exists and is not empty: give another --out")
+    if out.resolve() == Path.cwd():
+        # It is replaced as a whole, and a shell would stay in the one that was there.
+        raise UserError(f"{out} is the folder in which remerge was called: give a folder in it as --out")
     sources, place = _named(experts), device_of(device)
     whole = read_base(base)
     read = {name: read_expert(name, locate(source), whole) for name, source in sources.items()}

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from remerge.deltas import Deltas, State, Value, merge_state
@@ -34,6 +35,7 @@ from remerge.methods._parameters import normalised as normalised
 from remerge.methods._parameters import per_expert as per_expert
 
 
+@torch.no_grad()
 def merge(
     name: str,
     base: State,
@@ -46,7 +48,7 @@ def merge(
 
     Args:
         name: a method of `remerge.methods()`.
-        base: the base's tensors by name.
+        base: the base's tensors by name; parameters give tensors without gradients.
         experts: the experts' tensors, each with the base's names, shapes and dtypes; a `LowRank` in a
             tensor's place is its delta.
         statistics: for methods that need them, each expert's tensors from `remerge.measures.curvature`.
@@ -64,11 +66,7 @@ def merge(
         raise UserError(f"method {name} learns from inputs: give it a model and inputs (remerge.learn)")
     if chosen.needs.statistics:
         settings["statistics"] = _named(statistics if statistics is not None else {})
-    states = _named(experts)
-    for expert, state in states.items():
-        if not isinstance(state, Mapping):
-            raise UserError(f"expert {expert} is a {type(state).__name__}: give its tensors by name")
-    deltas = Deltas(base, states)
+    deltas = Deltas(base, _named(experts))
     return merge_state(base, chosen.function(deltas, **settings))
 
 

@@ -270,7 +270,8 @@ def prepare(name: str, deltas: Deltas, **params: Any) -> Deltas:
         params: the method's parameters, which override those in the name.
 
     Raises:
-        UserError: the method is not linear after a preparation, or its parameters are wrong, as in `merge`.
+        UserError: the method is not linear after a preparation, its name has a scale, or its parameters are
+            wrong, as in `merge`.
     """
     preparation = _preparation(name, params)
     if preparation is None:
@@ -289,4 +290,8 @@ def _preparation(written: str, params: Mapping[str, Any]) -> tuple[Method, dict[
     if not chosen.rescales:
         able = ", ".join(known.name for known in methods().values() if known.rescales)
         raise UserError(f"method {name} prepares no task vectors: use one that does: {able}")
+    if "scale" in own:
+        raise UserError(
+            f"{written}: scale has no part in preparing task vectors, which get coefficients: leave it out"
+        )
     return chosen, chosen.settings({**own, **params})

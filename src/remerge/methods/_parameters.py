@@ -119,7 +119,7 @@ def _words(kind: Any) -> str:
     """The values of a type, in words."""
     options = []
     for option in _options(kind):
-        ranges = _ranges(option)
+        ranges = [str(r) for r in getattr(option, "__metadata__", ()) if isinstance(r, Range)]
         plain = get_args(option)[0] if get_origin(option) is Annotated else option
         if get_origin(plain) is Literal:
             options.append(" | ".join(map(str, get_args(plain))))
@@ -128,8 +128,7 @@ def _words(kind: Any) -> str:
             nested = len(_options(item)) > 1
             options.append(f"for each layer: {_words(item)}" if nested else "one under each expert's name")
         elif get_origin(plain) is Sequence:
-            # Elsewhere, a number for all experts has named it.
-            options.append(" ".join(["one per expert", *([] if options else _ranges(get_args(plain)[0]))]))
+            options.append(f"one {_words(get_args(plain)[0])} per expert")
         elif plain is bool:
             options.append("True | False")
         elif plain is type(None):
@@ -137,10 +136,6 @@ def _words(kind: Any) -> str:
         else:
             options.append(" ".join([getattr(plain, "__name__", str(plain)), *ranges]))
     return " or ".join(options)
-
-
-def _ranges(kind: Any) -> list[str]:
-    return [str(mark) for mark in getattr(kind, "__metadata__", ()) if isinstance(mark, Range)]
 
 
 def _options(kind: Any) -> tuple[Any, ...]:

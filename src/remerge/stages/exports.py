@@ -101,9 +101,8 @@ def _task_type(config: Config) -> str | None:
 def _source(bench: Bench, model: str) -> str:
     """The source of a model: its hub id, or its folder's absolute path."""
     record = bench.space.record(model)
-    if record.source in ("miniature", "fine-tuned here"):
-        return record.path
-    return str(Path(record.path).resolve()) if Path(record.source).is_dir() else record.source
+    local = record.source in ("miniature", "fine-tuned here") or Path(record.source).is_dir()
+    return str(Path(record.path).resolve()) if local else record.source
 
 
 def _recipe(made: Again, base: str, experts: Mapping[str, str], dtype: str) -> dict[str, Any] | None:
@@ -114,7 +113,7 @@ def _recipe(made: Again, base: str, experts: Mapping[str, str], dtype: str) -> d
     space, revision = made.bench.space, made.bench.config.base.revision
     paths = {task: space.path(task) for task in experts}
     own = {task for task, path in paths.items() if path.is_relative_to(space.folder)}
-    merged = {task: str(paths[task]) if task in own else source for task, source in experts.items()}
+    merged = {task: str(paths[task].resolve()) if task in own else source for task, source in experts.items()}
     exact = f"{base}@{revision}" if revision else base
     return recipe_of(made.method, made.settings, exact, merged, made.coefficients, dtype)
 
