@@ -287,7 +287,7 @@ def cut(path):
         ({"out": "cola"}, [], "cola exists and is not empty"),
         ({"out": "w.txt"}, [], "w.txt exists and is not empty"),
         ({"out": "w.txt/merged"}, [], "cannot write w.txt/merged"),
-        ({"method": "average"}, ["--param", "weights=[1,2]"], "one float in [0, 1] per expert or one under"),
+        ({"method": "average"}, ["--param", "weights=[1,-2]"], "one float in [0, 1e+09] per expert or one"),
         ({"experts": ["cola", "cola"]}, [], "given twice"),
         ({"experts": ["cola", "./model/../cola/"]}, [], "given twice"),
         ({"experts": ["cola", "./missing"]}, [], "./missing: no such folder"),
