@@ -59,6 +59,18 @@ def test_methods_stand_beside_each_other_by_benchmark(glue: Path, drm: Path) -> 
     ] == pytest.approx([one[0], two[0], np.mean([one[0], two[0]])], rel=1e-5)
 
 
+def test_methods_whose_settings_differ_are_named(drm: Path, tmp_path: Path) -> None:
+    """The same row has them, for a variant's name does not say what `merge.defaults` gives it."""
+    mine = Path(shutil.copytree(drm, tmp_path / "mine"))
+    raw = yaml.safe_load((mine / "config.yaml").read_text())
+    raw["merge"].setdefault("defaults", {})["ties"] = {"scale": 0.9}
+    (mine / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    build = exhibits.known()["methods"].build
+    assert build([Run(drm), Run(drm)]).facts["differing"] == ""
+    told = build([Run(drm), Run(mine)]).facts["differing"]
+    assert told == "Their settings differ between benchmarks: TIES."
+
+
 def test_what_a_method_costs_and_needs_and_its_worst_task_stand_beside_it(glue: Path, drm: Path) -> None:
     table = rows("methods", [Run(glue), Run(drm)])
     text = (drm / "merges/drm_h/6.jsonl").read_text()

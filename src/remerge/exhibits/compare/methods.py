@@ -5,10 +5,12 @@ a merge, in %, averaged over merges; the seconds for merging and learning; and t
 was made, allocated on a GPU or resident in the process on a CPU ({devices}). The best single expert is the
 merged expert with the highest ANP on all merged tasks, on test splits. Needs: what a method requires beyond
 weights, from validation splits unless another split is named; labels are needed to tune settings. Bold: the
-best merge in a column. {loaded}
+best merge in a column. {differing} {loaded}
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
+from typing import Any
 
 from remerge import records, sources
 from remerge.config import UNMERGED
@@ -51,8 +53,20 @@ def build(runs: list[Run]) -> Table:
     devices = ", ".join(f"{run.benchmark}: {run.model('base').device}" for run in runs)
     largest = ", ".join(f"{run.benchmark}: {run.sizes[-1]} tasks" for run in runs)
     table = frame(filled, columns, "variant")
-    facts = {"devices": devices, "largest": largest, "loaded": loaded(runs)}
+    facts = {"devices": devices, "largest": largest, "differing": _differing(runs), "loaded": loaded(runs)}
     return Table(table, tuple(columns), bold, frozenset({unmerged}), facts)
+
+
+def _differing(runs: list[Run]) -> str:
+    """What a caption says of methods whose settings, such as `merge.defaults`, differ between benchmarks."""
+    settings: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for run in runs:
+        for variant in run.variants:
+            given = run.config.params(run.config.variant(variant.name))
+            if given not in settings[variant.label]:
+                settings[variant.label].append(given)
+    names = [label for label, several in settings.items() if len(several) > 1]
+    return f"Their settings differ between benchmarks: {', '.join(names)}." if names else ""
 
 
 def _unmerged(run: Run) -> list[Row]:
