@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from remerge.errors import UserError
 from remerge.families import Batch, Example, pad
+from remerge.families._greedy import decode
 from remerge.families._text import Text
 
 ANSWER_TOKENS = 16
@@ -87,4 +88,4 @@ class CausalLM(Text):
 
     def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
         """Each prompt's greedy answer, with its end token."""
-        return self.decode(model, examples, left=True, longest=ANSWER_TOKENS)
+        return decode(self, model, examples, left=True, longest=ANSWER_TOKENS)

@@ -10,6 +10,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 from remerge.errors import UserError
 from remerge.families import Batch, Example, pad
+from remerge.families._greedy import decode
 from remerge.families._text import Text
 
 ANSWER_TOKENS = 64
@@ -64,4 +65,4 @@ class Seq2Seq(Text):
 
     def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
         """Each prompt's greedy answer, with its end token."""
-        return self.decode(model, examples, left=False, longest=ANSWER_TOKENS)
+        return decode(self, model, examples, left=False, longest=ANSWER_TOKENS)

@@ -8,11 +8,12 @@ if small singular values are cut anyway.
 
 import math
 import re
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from remerge.deltas import Deltas, LowRank
+from remerge.deltas import Deltas, LowRank, Value
 from remerge.errors import UserError
 
 NOT_LINEAR = re.compile(r"embed|shared\.weight|\bwte\b|\bwpe\b|relative_attention_bias")
@@ -25,6 +26,12 @@ WIDE = 2048
 def linear_weights(deltas: Deltas) -> list[str]:
     """The names of the weight matrices of linear layers."""
     return [name for name, theta in deltas.base.items() if theta.ndim == 2 and not NOT_LINEAR.search(name)]
+
+
+def averaged(deltas: Deltas) -> Callable[[str], Value]:
+    """The mean of the tau_t, by a tensor's name: as factors if it is low-rank."""
+    mean = deltas.combine([1 / len(deltas.experts)] * len(deltas.experts))
+    return lambda name: mean.low_rank(name) or mean.delta(name)
 
 
 def stacked(deltas: Deltas, name: str) -> Tensor | list[LowRank]:

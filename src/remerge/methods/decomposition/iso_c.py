@@ -2,7 +2,7 @@
 
 from remerge.deltas import Deltas, LowRank, Merged, Value
 from remerge.methods import Scale, method
-from remerge.methods.decomposition._basis import linear_weights, singular, stacked, summed
+from remerge.methods.decomposition._basis import averaged, linear_weights, singular, stacked, summed
 
 
 @method(label="Iso-C", citation="Marczak et al., 2025, No Task Left Behind, arXiv:2502.04959")
@@ -20,11 +20,11 @@ def iso_c(deltas: Deltas, *, scale: Scale = 1.0) -> Merged:
     Cost: for a matrix n × m a Gram matrix of side min(n, m) and its eigenvectors.
     """
     linear = set(linear_weights(deltas))
-    mean = deltas.combine([1 / len(deltas.experts)] * len(deltas.experts))
+    mean = averaged(deltas)
 
     def merge(name: str) -> Value:
         if name not in linear:
-            return mean.low_rank(name) or mean.delta(name)
+            return mean(name)
         U, sigma, Vt = singular(summed(stacked(deltas, name)))
         return LowRank(U * (scale * sigma.mean()), Vt)
 

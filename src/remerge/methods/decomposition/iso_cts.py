@@ -8,6 +8,7 @@ from torch import Tensor
 from remerge.deltas import Deltas, LowRank, Merged, Value
 from remerge.methods import Range, Scale, method
 from remerge.methods.decomposition._basis import (
+    averaged,
     linear_weights,
     nearest_orthogonal,
     rounding,
@@ -37,11 +38,11 @@ def iso_cts(deltas: Deltas, *, common: Annotated[float, Range(0, 1)] = 0.8, scal
     """
     linear = set(linear_weights(deltas))
     T = len(deltas.experts)
-    mean = deltas.combine([1 / T] * T)
+    mean = averaged(deltas)
 
     def merge(name: str) -> Value:
         if name not in linear:
-            return mean.low_rank(name) or mean.delta(name)
+            return mean(name)
         stack = stacked(deltas, name)
         U, sigma, Vt = singular(summed(stack))
         r = len(sigma)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from remerge.deltas import Deltas, Merged, Value
 from remerge.methods import Range, method
-from remerge.methods.decomposition._basis import linear_weights
+from remerge.methods.decomposition._basis import averaged, linear_weights
 
 
 @method(label="WUDI-Merging", citation="Cheng et al., 2025, arXiv:2503.08099")
@@ -31,11 +31,11 @@ def wudi(
     Cost: for each matrix n × m, ``steps`` products with a matrix m × m.
     """
     linear = set(linear_weights(deltas))
-    mean = deltas.combine([1 / len(deltas.experts)] * len(deltas.experts))
+    mean = averaged(deltas)
 
     def merge(name: str) -> Value:
         if name not in linear:
-            return mean.low_rank(name) or mean.delta(name)
+            return mean(name)
         return least_interference(deltas[name], steps, learning_rate)
 
     return deltas.tensorwise(merge)

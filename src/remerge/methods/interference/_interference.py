@@ -14,6 +14,9 @@ from remerge.methods.interference._select import thresholds
 Aggregate = Literal["mean", "sum"]
 """How the entries that agree with the elected sign are combined."""
 
+TINY = torch.finfo(torch.float32).tiny
+"""In place of a divisor that is zero, and its dividend with it."""
+
 
 def trim(deltas: Deltas, density: float, scope: Scope) -> Deltas:
     """Zero all but the int(density·n) largest magnitudes, of the whole task vector or of each tensor.

@@ -8,13 +8,11 @@ from torch import Tensor
 
 from remerge.deltas import Combined, Deltas
 from remerge.methods import Scales, Share, method, per_expert
+from remerge.methods.interference._interference import TINY
 from remerge.methods.interference._select import kth_largest
 
 OUTLIERS = 1e-4
 """The share of the smallest, and of the largest, magnitudes of a task vector that are clamped."""
-
-TINY = torch.finfo(torch.float32).tiny
-"""In place of a divisor that is zero, and its dividend with it."""
 
 
 @method(label="PCB-Merging", citation="Du et al., 2024, arXiv:2410.02396")

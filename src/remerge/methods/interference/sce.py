@@ -7,10 +7,8 @@ from torch import Tensor
 
 from remerge.deltas import Combined, Deltas
 from remerge.methods import Scales, Share, method, per_expert
+from remerge.methods.interference._interference import TINY
 from remerge.methods.interference._select import kth_largest
-
-TINY = torch.finfo(torch.float32).tiny
-"""In place of a divisor that is zero, and its dividend with it."""
 
 
 @method(label="SCE", citation="Wan et al., 2024, FuseChat, arXiv:2408.07990")
