@@ -181,7 +181,12 @@ def test_local_sources_are_relative_to_the_file(raw, tmp_path):
                 ),
                 [f"base: miniature.architecture: {family} does not read a deberta: give {word}"],
             )
-            for family, word in (("causal_lm", "qwen2 or llama"), ("seq2seq", "t5"), ("clip", "another"))
+            for family, word in (
+                ("causal_lm", "qwen2 or llama"),
+                ("seq2seq", "t5"),
+                ("clip", "another"),
+                ("chat", "another"),
+            )
         ),
         *(
             (

@@ -258,6 +258,18 @@ def test_rouge_is_not_asked_of_letters_that_it_leaves_out(tmp_path, metric):
             make_splits("parity", asked, seed=0)
 
 
+def test_a_last_number_is_not_asked_of_answers_without_one(tmp_path):
+    """Else the right answer would be worth 0, as would be every other."""
+    for split in ("train", "dev"):
+        write(
+            tmp_path, split, ".jsonl", [{**row, "label": f"some, so #### {i}"} for i, row in enumerate(ROWS)]
+        )
+    make_splits("parity", task(tmp_path, answers=[], metric="last_number"), seed=0)
+    write(tmp_path, "dev", ".jsonl", [{**row, "label": "none at all"} for row in ROWS])
+    with pytest.raises(UserError, match="an answer without a number, 'none at all': use another metric"):
+        make_splits("parity", task(tmp_path, answers=[], metric="last_number"), seed=0)
+
+
 def test_images_are_kept_as_their_files(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     for split in ("train", "dev"):

@@ -102,7 +102,7 @@ class Here(Workspace):
         prompt = picture.getvalue() if asked.image else [2] * self._tokens
         example = Example(prompt, [2] * ANSWER if self.config.base.speaks else [0], task)
         n = getattr(asked.sizes, split)
-        return Split([example] * n, [""] * n, None, asked.metric, "")
+        return Split([example] * n, [""] * n, None, asked.metric, asked.answer_tokens, "")
 
     @property
     def _tokens(self) -> int:
@@ -116,7 +116,8 @@ class Here(Workspace):
         for task in self.config.tasks:
             train, validation, test = (self.split(task, split).examples for split in SPLITS)
             longest = max(len(e.answer) for e in [*validation, *test])
-            found[task] = Extent(len(train), len(validation), len(test), longest)
+            asked = max(longest, self.config.task(task).answer_tokens or 0)
+            found[task] = Extent(len(train), len(validation), len(test), asked)
         return found
 
     @property

@@ -118,8 +118,9 @@ class Machine:
         return _once(partial(accuracy, self.family, self.model, some, None, at_once)) / len(some)
 
     def _answer(self, unit: Unit) -> float:
-        some = _spread(self.space.split(unit.of, "test").examples, ANSWERS_AT_ONCE)
-        return _once(partial(self.family.greedy, self.model, some)) / len(some)
+        asked = self.space.split(unit.of, "test")
+        some = _spread(asked.examples, ANSWERS_AT_ONCE)
+        return _once(partial(self.family.greedy, self.model, some, asked.longest)) / len(some)
 
     def _fit(self, unit: Unit) -> float:
         method, settings = self._method(unit.of)

@@ -15,7 +15,7 @@ from remerge.headers import weights
 from remerge.plans import Case
 from remerge.size import FLOAT32, SINGLE, dtypes_of, size_of, width_of
 from remerge.training import existing
-from remerge.units import ANSWER, NOTHING, Work
+from remerge.units import NOTHING, Work
 from remerge.work import Jobs
 
 LIBRARIES = 1_000
@@ -83,6 +83,7 @@ class Needs:
         lora = config.finetune.lora
         self.share = 1 if lora is None else min(1, len(lora.targets) / 12)
         self.jobs = Jobs(config)
+        self.answer = max(extent.answer for extent in self.jobs.extents.values())
 
     def job(self, stage: str, arguments: Sequence[Any]) -> Need:
         """For a rule's job, from its stage and the arguments of its command.
@@ -229,12 +230,12 @@ class Needs:
         return inputs * TOKENS * self.size.hidden * KEPT * self.width + 2 * self._logits(inputs)
 
     def _logits(self, inputs: int) -> float:
-        return inputs * ANSWER * self.size.words * FLOAT32 if self.config.base.speaks else 0
+        return inputs * self.answer * self.size.words * FLOAT32 if self.config.base.speaks else 0
 
     def _reference(self) -> float:
         """The states that one expert's reference keeps, float32; for classes, next to nothing."""
         inputs = self.config.learning.references if self.config.base.speaks else 0
-        return inputs * ANSWER * self.size.hidden * FLOAT32
+        return inputs * self.answer * self.size.hidden * FLOAT32
 
     def _head(self) -> float:
         """The output head of an expert that answers in words, as stored."""

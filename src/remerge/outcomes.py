@@ -1,7 +1,7 @@
 """A model's score on each example of a split, as a short text.
 
 The text is base64 of one bit per example if it is right or wrong (36 letters for 200 examples), or of one
-float16 if it is a ROUGE, in the order of the split, which all models of a benchmark share.
+float16 by another metric than accuracy, in the order of the split, which all models of a benchmark share.
 """
 
 from base64 import b64decode, b64encode

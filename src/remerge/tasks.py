@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from remerge.config import Task
 from remerge.errors import UserError
 from remerge.files import write_with
+from remerge.measures.free import number_in
 from remerge.templates import MissingError, columns, filled, given
 
 Row = dict[str, Any]
@@ -29,7 +30,8 @@ def pairs(
         numbers: the rows' numbers in their file, from 0, if they are not in its order.
 
     Raises:
-        UserError: a column or a value is missing, or a label is not among the declared ones.
+        UserError: a column or a value is missing, a label is not among the declared ones, or the metric sees
+            nothing of an answer.
     """
     made: list[tuple[Any, str | int]] = []
     for number, row in zip(numbers or range(len(rows)), rows, strict=True):
@@ -49,7 +51,22 @@ def pairs(
             raise UserError(
                 f"{where}: example {number + 1}: {error}: see prompt, answers, labels and target"
             ) from None
+    if speaks:
+        _check_answers(where, task.metric, [str(answer) for _, answer in made])
     return made
+
+
+def _check_answers(where: str, metric: str, answers: list[str]) -> None:
+    """Refuse answers of which a metric sees nothing; ROUGE leaves out all letters but a to z."""
+    if metric == "last_number":
+        without = next((answer for answer in answers if number_in(answer) is None), None)
+        if without is not None:
+            raise UserError(f"{where}: an answer without a number, {without[:40]!r}: use another metric")
+    if not metric.startswith("rouge"):
+        return
+    letters = [letter for answer in answers for letter in answer if letter.isalpha()]
+    if 2 * sum(letter.isascii() for letter in letters) < len(letters):
+        raise UserError(f"{where}: ROUGE counts only letters from a to z, and most are others: use accuracy")
 
 
 def lacks(task: Task, row: Row) -> bool:

@@ -28,7 +28,9 @@ class Jobs:
         self.learned = {v.name for v in config.merge.variants if config.is_learned(v)}
         answer = ANSWER if config.base.speaks else 1
         self.extents = extents or {
-            name: Extent(task.sizes.train, task.sizes.validation, task.sizes.test, answer)
+            name: Extent(
+                task.sizes.train, task.sizes.validation, task.sizes.test, max(answer, task.answer_tokens or 0)
+            )
             for name, task in config.tasks.items()
         }
 

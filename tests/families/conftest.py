@@ -65,6 +65,11 @@ def ids(words):
     }
 
 
+TURNS = "{% for turn in messages %}<{{ turn.role }}> {{ turn.content }} <end> {% endfor %}"
+TEMPLATE = TURNS + "{% if add_generation_prompt %}<assistant>{% endif %}"
+"""A chat whose turns end with another token than a text."""
+
+
 MAKERS = {"llama": llama, "t5": t5, "deberta": deberta}
 
 
@@ -78,6 +83,12 @@ def bases(tmp_path_factory):
         made[name] = tmp_path_factory.mktemp(name)
         make(words).eval().save_pretrained(made[name])
         words.save_pretrained(made[name])
+    torch.manual_seed(0)
+    words, made["chat"] = make_tokenizer("llama"), tmp_path_factory.mktemp("chat")
+    words.add_special_tokens({"additional_special_tokens": ["<user>", "<assistant>", "<end>"]})
+    words.chat_template = TEMPLATE
+    llama(words).eval().save_pretrained(made["chat"])
+    words.save_pretrained(made["chat"])
     torch.manual_seed(0)
     words, made["clip"] = make_clip_tokenizer(), tmp_path_factory.mktemp("clip")
     clip(words).save_pretrained(made["clip"])

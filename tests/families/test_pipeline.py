@@ -52,6 +52,11 @@ WORDS = {
         "metric": "rouge1",
     },
 }
+FREE = {
+    "cola": CLASSES["cola"],
+    "mnli": {**CLASSES["mnli"], "metric": "exact_match", "answer_tokens": 3},
+    "sst2": {**CLASSES["sst2"], "metric": "token_f1", "answer_tokens": 5},
+}
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 IMAGES = {
     "digit": {"image": "image", "answers": NUMBERS, "captions": ["the digit {answer}"]},
@@ -64,6 +69,7 @@ WORLDS = {
     "llama": ("classifier", CLASSES, "drm", {"lora": LORA, "learning_rate": 0.05}),
     "deberta": ("classifier", CLASSES, None, {}),
     "clip": ("clip", IMAGES, None, {}),
+    "chat": ("chat", FREE, None, {}),
 }
 GRID = {"inputs": 4, "epochs": 1, "learning_rate": {"tune": [0.01]}}
 VARIANTS = [

@@ -75,7 +75,7 @@ def test_rouge_scores_what_is_decoded(t5):
     texts = seq2seq.processor.batch_decode(seq2seq.greedy(model, examples), skip_special_tokens=True)
     # Half of the gold answers share words with what is said.
     gold = [" ".join(text.split()[::2]) if i % 2 else "a cat" for i, text in enumerate(texts)]
-    found = score(seq2seq, model, Split(examples, gold, None, "rouge2", ""), 2)
+    found = score(seq2seq, model, Split(examples, gold, None, "rouge2", None, ""), 2)
     assert found["metric"] == "rouge2"
     assert found["n"] == 4
     assert found["value"] == found["rouge2"]

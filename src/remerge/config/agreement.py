@@ -46,10 +46,11 @@ def _check_tasks(config: "Config") -> None:
         if (asked.image is None) == (base.reads == "image"):
             key = "image" if base.reads == "image" else "prompt"
             raise ValueError(f"tasks.{name}: {base.family} reads {base.reads}: give {key}")
-        if not base.speaks and (not asked.answers or asked.metric != "accuracy"):
+        free = asked.metric != "accuracy" or asked.answer_tokens
+        if not base.speaks and (not asked.answers or free):
             raise ValueError(
                 f"tasks.{name}: {base.family} answers with classes: name them in answers, "
-                "and leave metric at accuracy"
+                "leave metric at accuracy, and leave out answer_tokens"
             )
 
 

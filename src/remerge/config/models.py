@@ -8,7 +8,7 @@ from remerge import sources
 from remerge.config._section import Count, Name, Rate, Section, Text
 from remerge.errors import unknown
 
-MINIATURES = {"causal_lm": ("qwen2", "llama"), "seq2seq": ("t5",), "clip": ()}
+MINIATURES = {"causal_lm": ("qwen2", "llama"), "chat": (), "seq2seq": ("t5",), "clip": ()}
 """The architectures of miniature bases that a family reads, where it does not read all of them."""
 
 

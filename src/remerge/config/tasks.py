@@ -10,7 +10,7 @@ from remerge.templates import columns
 Kind = Literal["train", "validation", "test"]
 SPLITS: tuple[Kind, ...] = get_args(Kind)
 
-Metric = Literal["accuracy", "rouge1", "rouge2", "rougeL"]
+Metric = Literal["accuracy", "rouge1", "rouge2", "rougeL", "exact_match", "token_f1", "last_number"]
 
 
 class Splits(Section):
@@ -59,7 +59,17 @@ class Task(Section):
     captions: list[str] = Field(
         [], description="captions of an image, with {answer}: their embedding is the head of a class"
     )
-    metric: Metric = Field("accuracy", description="accuracy (of the whole answer), or a ROUGE F-measure")
+    metric: Metric = Field(
+        "accuracy",
+        description="accuracy (the answer is the gold one, token by token), a ROUGE F-measure, exact_match "
+        "and token_f1 (SQuAD's, of words without case, punctuation and articles), or last_number (the last "
+        "numbers are equal)",
+    )
+    answer_tokens: Count | None = Field(
+        None,
+        description="the most tokens of an answer that is decoded, unless the longest gold answer has more; "
+        "default: 16, of an encoder-decoder 64",
+    )
     expert: Text | None = Field(
         None, description="an existing expert: a hub id or local folder; by default, one is fine-tuned here"
     )

@@ -126,8 +126,14 @@ class Family(Protocol):
     def masks(self, batch: Batch) -> Sequence[Tensor]:
         """The masks that exclude padding, ``[B, L]`` for each sequence that the model reads."""
 
-    def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
-        """Each prompt's greedy answer, with its end token."""
+    def greedy(
+        self, model: nn.Module, examples: Sequence[Example], longest: int | None = None
+    ) -> list[list[int]]:
+        """Each prompt's greedy answer, with its end token.
+
+        It has at most ``longest`` tokens, by default the family's number, or as many as the longest gold
+        answer; a class is one.
+        """
 
 
 class Speaking(Family, Protocol):

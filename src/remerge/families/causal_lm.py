@@ -41,6 +41,14 @@ class CausalLM(Text):
         """The prompts' tokens, not truncated, without the end token that some tokenizers add."""
         return [ids[:-1] if ids[-1:] == [self.eos] else ids for ids in super().tokens(prompts)]
 
+    def continued(self, pairs: Sequence[tuple[Any, Any]]) -> list[list[int]]:
+        """The tokens of ``prompt answer``, without an end token."""
+        return self.tokens([f"{prompt} {answer}" for prompt, answer in pairs])
+
+    def fitted(self, prompt: list[int], room: int) -> list[int]:
+        """What the model reads of a prompt where it reads ``room`` tokens: a long one loses its beginning."""
+        return prompt[max(0, len(prompt) - room) :]
+
     def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
         """The tokens of ``prompt answer<eos>``, split where the answer begins.
 
@@ -51,7 +59,7 @@ class CausalLM(Text):
                 no token, or none beside its answer, or an end token stands at its end or in the answer.
         """
         prompts = self.tokens([prompt for prompt, _ in pairs])
-        wholes = self.tokens([f"{prompt} {answer}" for prompt, answer in pairs])
+        wholes = self.continued(pairs)
         made = []
         for prompt, whole, (text, _) in zip(prompts, wholes, pairs, strict=True):
             if whole[: len(prompt)] != prompt:
@@ -64,7 +72,7 @@ class CausalLM(Text):
                     f"prompt {text[-40:]!r}: an end token before the answer's end, where decoding stops: "
                     "leave it out, of prompt and answers"
                 )
-            read = prompt[max(0, len(prompt) + len(answer) - self.limit) :]
+            read = self.fitted(prompt, self.limit - len(answer))
             if not read:
                 room = f"beside an answer of {len(answer)} tokens, " if prompt else ""
                 raise UserError(
@@ -86,6 +94,8 @@ class CausalLM(Text):
         batch = Batch({"input_ids": ids}, (rows, columns), targets, rows, [e.task for e in examples])
         return batch.to(device)
 
-    def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
+    def greedy(
+        self, model: nn.Module, examples: Sequence[Example], longest: int | None = None
+    ) -> list[list[int]]:
         """Each prompt's greedy answer, with its end token."""
-        return decode(self, model, examples, left=True, longest=ANSWER_TOKENS)
+        return decode(self, model, examples, left=True, longest=longest or ANSWER_TOKENS)

@@ -142,7 +142,9 @@ class Classifier(Text):
         logits: Tensor = model(**batch.inputs, **({"use_cache": False} if keeps else {})).logits
         return logits.float()
 
-    def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
+    def greedy(
+        self, model: nn.Module, examples: Sequence[Example], longest: int | None = None
+    ) -> list[list[int]]:
         """Each prompt's most likely class."""
         return most_likely(self, model, examples)
 

@@ -205,7 +205,9 @@ class Clip:
         tower: Any = model
         return torch.cat([tower.heads.heads[task](outputs) for task in tasks], dim=1)
 
-    def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
+    def greedy(
+        self, model: nn.Module, examples: Sequence[Example], longest: int | None = None
+    ) -> list[list[int]]:
         """Each image's most likely class."""
         return most_likely(self, model, examples)
 

@@ -65,7 +65,9 @@ class Linearised:
         value, derivative = expansion(self.inner, model, self.theta_0, batch)
         return value + derivative
 
-    def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
+    def greedy(
+        self, model: nn.Module, examples: Sequence[Example], longest: int | None = None
+    ) -> list[list[int]]:
         """Each input's most likely class."""
         whole: Any = self
         return most_likely(whole, model, examples)

@@ -63,6 +63,8 @@ class Seq2Seq(Text):
         decoder[batch.positions] = 1
         return [batch.inputs["attention_mask"], decoder]
 
-    def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
+    def greedy(
+        self, model: nn.Module, examples: Sequence[Example], longest: int | None = None
+    ) -> list[list[int]]:
         """Each prompt's greedy answer, with its end token."""
-        return decode(self, model, examples, left=False, longest=ANSWER_TOKENS)
+        return decode(self, model, examples, left=False, longest=longest or ANSWER_TOKENS)

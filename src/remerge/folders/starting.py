@@ -93,6 +93,7 @@ def write_configuration(out: Path, base: str, experts: Sequence[str]) -> None:
         "family": kind,
         "reads": reader.reads,
         "speaks": reader.speaks,
+        "chats": kind == "causal_lm" and reader.processor.chat_template is not None,
         "base": _written(base, out),
         "dtype": _dtype(whole),
         "experts": seen,

@@ -59,7 +59,12 @@ class Reference:
 
 @torch.no_grad()
 def make_reference(
-    family: Family, expert: nn.Module, inputs: Sequence[Example], batch_size: int, head: WordHead | None
+    family: Family,
+    expert: nn.Module,
+    inputs: Sequence[Example],
+    batch_size: int,
+    head: WordHead | None,
+    longest: int | None = None,
 ) -> Reference:
     """Decode ``inputs`` greedily with ``expert``, and keep the data from which its distributions are made.
 
@@ -69,8 +74,9 @@ def make_reference(
         inputs: the inputs of its task.
         batch_size: the number of inputs in a forward pass.
         head: the expert's output head; None for a family that answers with classes.
+        longest: see `Family.greedy`.
     """
-    answers = family.greedy(expert, inputs)
+    answers = family.greedy(expert, inputs, longest)
     examples = [Example(e.prompt, answer, e.task) for e, answer in zip(inputs, answers, strict=True)]
     device = next(expert.parameters()).device
     rows: dict[int, Tensor] = {}

@@ -1,4 +1,4 @@
-"""The score of a model on a task: accuracy of greedy answers, or ROUGE.
+"""The score of a model on a task: accuracy of greedy answers, ROUGE, or another measure of free answers.
 
 Accuracy comes from one teacher-forced pass: greedy decoding gives the gold answer if and only if, with the
 gold answer fed in, the most likely token at every answer position is the gold token. So one batched forward
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from remerge.families import Example, Family, FixedHeads, by_length
 from remerge.measures import joint
+from remerge.measures.free import MEASURES
 from remerge.outcomes import pack
 
 
@@ -26,7 +27,8 @@ class Split:
         examples: the inputs and the gold answers.
         gold: the gold answers in words, if answers are words.
         labels: the first token of each possible answer, if these differ.
-        metric: accuracy, rouge1, rouge2 or rougeL.
+        metric: a task's metric, as in the configuration.
+        longest: the most tokens of an answer that is decoded, if the family's number does not hold.
         digest: a digest of exactly these examples.
     """
 
@@ -34,13 +36,14 @@ class Split:
     gold: list[str]
     labels: list[int] | None
     metric: str
+    longest: int | None
     digest: str
 
 
 def score(
     family: Family, model: nn.Module, split: Split, batch_size: int, among: joint.Labels | None = None
 ) -> dict[str, Any]:
-    """A model's score on a split: ``metric``, ``value``, ``restricted``, ``n``, ``outcomes``, and all ROUGEs.
+    """A model's score on a split: ``metric``, ``value``, ``restricted``, ``n``, ``outcomes``; or all ROUGEs.
 
     Args:
         family: the model's family, which runs it.
@@ -51,11 +54,16 @@ def score(
     """
     if split.metric == "accuracy":
         return accuracy(family, model, split.examples, split.labels, batch_size, among)
-    # Imported here: accuracy does not need it.
-    from remerge.measures.rouge import rouge
+    answers = family.greedy(model, split.examples, split.longest)
+    said = family.processor.batch_decode(answers, skip_special_tokens=True)
+    if split.metric in MEASURES:
+        measure = MEASURES[split.metric]
+        found = {split.metric: [measure(a, b) for a, b in zip(said, split.gold, strict=True)]}
+    else:
+        # Imported here: others do not need it.
+        from remerge.measures.rouge import rouge
 
-    said = family.processor.batch_decode(family.greedy(model, split.examples), skip_special_tokens=True)
-    found = rouge(said, split.gold)
+        found = rouge(said, split.gold)
     means = {kind: fmean(values) for kind, values in found.items()}
     return {
         "metric": split.metric,

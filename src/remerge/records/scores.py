@@ -12,7 +12,7 @@ class Score(Part):
     """A model's score on a split, with all three ROUGEs if it is judged by one.
 
     Attributes:
-        metric: accuracy, rouge1, rouge2 or rougeL.
+        metric: the task's, as in the configuration.
         value: from 0 to 1, strict: the greedy answer must equal the gold answer.
         restricted: the accuracy when only the task's own labels may be answered; None without labels.
         joint: the accuracy when the labels of all merged tasks may be answered, those of all tasks for a

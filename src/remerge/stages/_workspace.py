@@ -67,9 +67,10 @@ class Workspace(Models):
         labels = self.family.labels(asked[0][0], answers) if answers else None
         gold = [str(answer) for _, answer in asked]
         # Words and captions form the heads of image tasks.
-        judged = (gold, settings.metric, settings.answers, settings.captions)
+        longest = settings.answer_tokens
+        judged = (gold, settings.metric, longest, settings.answers, settings.captions)
         name = hashlib.sha256(repr((examples, *judged)).encode()).hexdigest()[:16]
-        return Split(examples, gold, labels, settings.metric, name)
+        return Split(examples, gold, labels, settings.metric, longest, name)
 
     def labels_of(self, tasks: Sequence[str]) -> Labels | None:
         """The answers of tasks, if inputs can be judged among the answers of all; None for fewer than two.
@@ -108,7 +109,8 @@ class Workspace(Models):
 
     def reference_follows(self, task: str, inputs: Sequence[Example]) -> dict[str, str]:
         """The origins of a reference: a task's expert on some inputs."""
-        return self._follows(task, inputs, Path(references.__file__))
+        longest = self.config.task(task).answer_tokens
+        return self._follows(task, inputs, Path(references.__file__), longest)
 
     def _follows(self, task: str, inputs: Sequence[Example], measure: Path, *settings: Any) -> dict[str, str]:
         """The origins of a file with an expert's answers on a task, each by a digest.

@@ -16,8 +16,8 @@ def run(config: Config, task: str) -> None:
     inputs = {kind: space.reference_inputs(task, kind) for kind in ("", *config.stand_ins)}
     expert, head, found = space.load(task, [task]), space.head(task), {}
     for kind, asked in inputs.items():
-        at_once = config.evaluation.batch_size
-        found[kind] = references.make_reference(space.family, expert, asked, at_once, head)
+        at_once, longest = config.evaluation.batch_size, config.task(task).answer_tokens
+        found[kind] = references.make_reference(space.family, expert, asked, at_once, head, longest)
         file, follows = space.reference_file(task, kind), space.reference_follows(task, asked)
         made.make(space.folder, file, follows, partial(references.save_reference, reference=found[kind]))
     Reference(
