@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from remerge import config as configuration
 from remerge import headers, largest, needs, size, sources
 from remerge.batches import batches
-from remerge.config import Config
+from remerge.config import Config, Variant
 from remerge.errors import UserError
 from remerge.needs import Needs
 
@@ -110,6 +110,40 @@ def test_statistics_and_prepared_vectors_take_their_own() -> None:
     assert over - less == pytest.approx(3.5 * MODEL, abs=1)
     knots = merging(prepared, "knots").memory
     assert knots - merging(prepared, "ties").memory == pytest.approx(7 * MODEL, abs=1)
+
+
+def test_vectors_that_are_decomposed_of_adapters_stay_factors() -> None:
+    """One side of KnOTS's factors is shared by all experts; TIES makes whole tensors."""
+    config = released("drm-llama-lora")
+    plain = config.merge.variants[-1]
+    kept = {over: needs_over(config, plain, over) for over in ("none", "knots", "ties")}
+    # Five adapters of rank 16 at four of a layer's twelve matrices of h², and the deltas of one merge.
+    of_layers, whole = (16 / 3 * 7505e6) ** (2 / 3) / 64, 7505 * 4 * 4 / 12
+    factors = 2 * 16 * 4 * of_layers * 4 / 1e6
+    assert kept["knots"] - kept["none"] == pytest.approx((1 + 5) * 5 / 2 * factors + whole, abs=2)
+    assert kept["ties"] - kept["none"] == pytest.approx((5 + 1) * whole, abs=2)
+
+
+def needs_over(config: Config, variant: Variant, over: str) -> int:
+    """MB for coefficients that are learned over some vectors."""
+    one = variant.model_copy(update={"params": {**variant.params, "over": over}, "name": over})
+    merge = config.merge.model_copy(update={"variants": [one]})
+    changed = config.model_copy(update={"merge": merge})
+    (batch,) = batches(changed).values()
+    return Needs(changed, gpu=False).batch(batch).memory
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_a_decomposition_takes_longer_than_an_average(gpu: bool) -> None:
+    """Of whole models; of adapters, only their factors are decomposed."""
+    config = released("divmerge-glue-prepared")
+    needed = {name: merging(config, name, gpu).minutes for name in ("ties", "drm_h")}
+    # 120 merges of 3.7 experts on average, as wide as Qwen2.5-0.5B is assumed to be.
+    speed = needs.DECOMPOSED["gpu" if gpu else "cpu"]
+    more = 448 * 494e6 * 1381 / speed / 60
+    assert needed["drm_h"] - needed["ties"] == pytest.approx(more, rel=0.15)
+    adapters = released("drm-llama-lora")
+    assert merging(adapters, "knots", gpu).minutes < 1.02 * merging(adapters, "average", gpu).minutes
 
 
 def stored(

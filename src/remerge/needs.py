@@ -15,7 +15,8 @@ from remerge.headers import weights
 from remerge.plans import Case
 from remerge.size import FLOAT32, SINGLE, dtypes_of, size_of, width_of
 from remerge.training import existing
-from remerge.units import NOTHING, Work
+from remerge.units import NOTHING, Unit, Work
+from remerge.variants import UNPREPARED, parse
 from remerge.work import Jobs
 
 LIBRARIES = 1_000
@@ -40,7 +41,13 @@ PASS = 0.05
 """The least time of a pass through the model, in seconds."""
 
 MERGE = 1.0
-"""Seconds that a merge takes."""
+"""The least seconds that a merge takes."""
+
+MERGED = {"cpu": 40e6, "gpu": 2e9}
+"""Weights of experts that are merged in a second, by a CPU's thread and by a GPU."""
+
+DECOMPOSED = {"cpu": 1e9, "gpu": 20e9}
+"""The same for methods that decompose matrices, in weights times the width of a layer."""
 
 DISK = 5e8
 """Assumed bytes per second when a model is read."""
@@ -74,6 +81,7 @@ class Needs:
 
     def __init__(self, config: Config, gpu: bool) -> None:
         self.config, self.gpu, self.size = config, gpu, size_of(config)
+        self.device = "gpu" if gpu else "cpu"
         self.whole = self.size.parameters * FLOAT32
         self.width = FLOAT32 // 2 if gpu and config.base.dtype == "bfloat16" else FLOAT32
         # A linearised model comes with the base and its difference from the base.
@@ -108,7 +116,7 @@ class Needs:
         vectors = self._vectors(tasks)
         variants = {variant.name: variant for variant, _ in made}.values()
         learned = list(filter(config.is_learned, variants))
-        over = any(config.params(variant).get("over", "none") != "none" for variant in learned)
+        over = {parse(config.params(variant).get("over", ""))[0] for variant in learned} - {*UNPREPARED}
         # Besides the experts, one more that is being read, or the merged deltas of a merge that is rescaled.
         theta_0, more = self._theta_0(), self.share * self.whole
         if config.finetune.lora and not over:
@@ -125,7 +133,7 @@ class Needs:
             if over:
                 # Output heads then come from the experts' files; without a GPU they are memory-mapped.
                 heads = self._head() if self.gpu and config.finetune.lora is None else 0
-                prepared = len(tasks) * (self._prepared(tasks) + heads)
+                prepared = max(self._prepared(tasks, method) for method in over) + len(tasks) * heads
                 # A GPU reads experts from the machine's memory while their vectors are prepared.
                 vectors = max(vectors, prepared) if self.gpu else vectors + prepared
             elif not config.finetune.lora:
@@ -206,13 +214,22 @@ class Needs:
         """The deltas of whole models, or the models themselves if all have one half precision."""
         return len(tasks) * self.size.parameters * width_of(frozenset().union(*map(self._stored, tasks)))
 
-    def _prepared(self, tasks: Sequence[str]) -> float:
-        """One expert's task vectors as another method prepares them: whole, as most methods make them."""
+    def _prepared(self, tasks: Sequence[str], over: str) -> float:
+        """The task vectors as another method prepares them: whole, as most methods make them."""
         config, dtype = self.config, self.config.merge.delta_dtype
         whole = config.finetune.lora is None and not config.finetune.linear
         half = whole and self._stacked(tasks) < len(tasks) * self.whole
         halved = half if dtype is None else dtype == "bfloat16"
-        return self.share * self.whole / (2 if halved else 1)
+        dense = len(tasks) * self.share * self.whole / (2 if halved else 1)
+        if config.finetune.lora is None or not self._decomposes(over):
+            return dense
+        # Factors of as many ranks as all adapters have, of which all share one side.
+        return min(dense, (1 + len(tasks)) * len(tasks) * self._factors() / 2)
+
+    def _decomposes(self, method: str) -> bool:
+        """Whether a method decomposes matrices."""
+        known = self.config.methods.get(method)
+        return known is not None and known.family == "decomposition"
 
     def _factors(self) -> float:
         """One adapter, float32: h r numbers on either side of each adapted linear layer."""
@@ -243,14 +260,23 @@ class Needs:
 
     def _seconds(self, work: Work) -> float:
         """The seconds of some work, where a backward pass counts as two forward passes."""
-        speed = SPEED["gpu"] if self.gpu else SPEED["cpu"] * self.config.threads
-        total = 0.0
+        threads = 1 if self.gpu else self.config.threads
+        speed, total = SPEED[self.device] * threads, 0.0
         for unit, count in work.items():
             operations = (3 if unit.backward else 1) * 2 * self.size.parameters * TOKENS * unit.inputs
             passing = PASS * unit.passes * (2 if unit.backward else 1)
-            beside = {"load": self.whole / DISK, "merge": MERGE}.get(unit.kind, 0)
+            beside = self.whole / DISK if unit.kind == "load" else 0
+            if unit.kind == "merge":
+                beside = MERGE + self._merging(unit) / threads
             total += count * (max(operations / speed, passing) + beside)
         return total
+
+    def _merging(self, unit: Unit) -> float:
+        """The seconds of one thread for a merge, which may work on the factors of adapters."""
+        if not self._decomposes(unit.of):
+            return unit.experts * self.share * self.size.parameters / MERGED[self.device]
+        each = self.size.parameters if self.config.finetune.lora is None else self._factors() / FLOAT32
+        return unit.experts * each * self.size.hidden / DECOMPOSED[self.device]
 
 
 def _mb(count: float) -> int:
