@@ -1,11 +1,13 @@
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from remerge import sources
 from remerge.config import load
+from remerge.config.tasks import Metric
 from remerge.exhibits.divmerge._rows import ROWS
-from remerge.report.labels import printed, task_label
+from remerge.report.labels import METRICS, printed, task_label
 from remerge.report.style import style
 from remerge.variants import name_of
 
@@ -95,3 +97,7 @@ def test_methods_look_unlike_each_other_and_only_coefficients_of_tasks_are_hollo
     variants = [(v.name, v.params) for file in CONFIGS for v in load(file).merge.variants]
     for name, params in variants:
         assert style(name, params).filled == (printed(name, params).level != "TL"), name
+
+
+def test_every_metric_has_a_name_in_print() -> None:
+    assert METRICS.keys() == {*get_args(Metric)}

@@ -42,6 +42,16 @@ TASKS = {
     "svhn": "SVHN",
 }
 
+METRICS = {
+    "accuracy": "accuracy",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "exact_match": "exact match",
+    "token_f1": "token F1",
+    "last_number": "right last number",
+}
+
 _LEVELS = {"task": "TL", "layer": "LL"}
 _DIVERGENCES = {"kl": "KL", "js": "JS", "reverse_kl": "reverse KL"}
 

@@ -7,7 +7,7 @@ its own task.
 from remerge.config import Config
 from remerge.exhibits._published import Published
 from remerge.exhibits._rows import Row, beside, counts, frame
-from remerge.report.labels import MODELS, task_label
+from remerge.report.labels import METRICS, MODELS, task_label
 from remerge.report.run import Run
 from remerge.report.table import Column, Table
 
@@ -41,7 +41,7 @@ def experts(run: Run, paper: Published | None = None) -> Table:
         columns += beside(Column(task, task_label(task), digits=2), f"{task}_paper", paper)
     scores = run.scores("base")
     facts = {
-        "metrics": "/".join(dict.fromkeys(scores[task].metric for task in run.tasks)),
+        "metrics": " or ".join(dict.fromkeys(METRICS[scores[task].metric] for task in run.tasks)),
         "n_test": counts(scores[task].n for task in run.tasks),
         "strict": STRICT if run.config.base.speaks else "",
     }
