@@ -39,7 +39,7 @@ def test_shares_of_a_batch_hold_each_trial_and_each_merge_once_and_are_alike(nam
             work = 0
             for plan, variant, part in share.choices:
                 cases = config.tuning(variant, plan)
-                every = [(case, k) for case in cases for k in range(len(config.grid(variant)))]
+                every = [(case, k) for case in cases for k in range(config.grid(variant).size)]
                 trials.update((variant.name, plan, case.name, k) for case, k in every[part])
                 work += sum(len(case.tasks) + len(case.judged) for case, _ in every[part])
             for variant, group, part in share.merges:

@@ -305,8 +305,23 @@ def test_the_grid_is_every_combination_in_order(raw):
     config = configuration.validate(raw, Path("x.yaml"))
     (variant,) = config.merge.variants
     assert variant.name == "ties@tuned"
-    assert config.grid(variant) == [{"density": d, "scale": s} for d in (0.1, 0.2) for s in (1, 2)]
+    assert config.grid(variant).sample == [{"density": d, "scale": s} for d in (0.1, 0.2) for s in (1, 2)]
     assert config.params(variant)["scope"] == "tensor"
+
+
+def test_a_grid_that_is_too_large_to_try_is_searched_or_refused(raw):
+    each = {task: {"tune": [k / 10 for k in range(1, 31)]} for task in raw["tasks"]}
+    raw["merge"]["variants"] = [{"task_arithmetic": {"scale": each}}]
+    said = "task_arithmetic@tuned: 810,000 settings to choose from: tune fewer, or set tune.search to tpe"
+    assert said in refused(raw)
+    raw["tune"] = {"search": "tpe", "trials": 20}
+    config = configuration.validate(raw, Path("x.yaml"))
+    assert config.trials(config.merge.variants[0]) == 20
+    configuration.check(config)
+    each["cola"]["tune"] = [0.5, 1000]
+    assert "method task_arithmetic: scale must be" in refused(raw)
+    each["cola"]["tune"] = 0.5
+    assert "scale: cola: tune takes a list of values: write [0.1, 0.2]" in refused(raw)
 
 
 def test_parameters_are_chosen_on_merges_that_the_method_can_make(raw):

@@ -197,7 +197,7 @@ class Machine:
         if any(parameter.required for parameter in method.parameters.values()):
             method = find("average")
         variants = [variant for variant in config.merge.variants if variant.method == method.name]
-        params = [{**config.params(variant), **config.grid(variant)[0]} for variant in variants[:1]]
+        params = [{**config.params(variant), **config.grid(variant).point(0)} for variant in variants[:1]]
         return method, method.settings(params[0] if params else {})
 
     @cached_property

@@ -5,10 +5,14 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 TUNE = "tune"
 """The key of a parameter's values to choose from: ``density: {tune: [0.1, 0.2]}``."""
+
+MOST_POINTS = 10_000
+"""The largest grid that is tried in full, or whose points are all checked beforehand."""
 
 UNPREPARED = ("", "none")
 """In place of the name of a method that prepares task vectors: they are left as they are."""
@@ -37,9 +41,71 @@ def parse(name: str) -> tuple[str, dict[str, Any]]:
     return method, params
 
 
+def tuned(params: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+    """The lists of values to choose from, by the keys to each: ``scale: {cola: {tune: [0, 1]}}``."""
+    found: dict[tuple[str, ...], Any] = {}
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            inner = {(): value[TUNE]} if set(value) == {TUNE} else tuned(value)
+            found |= {(key, *keys): values for keys, values in inner.items()}
+    return found
+
+
 def is_tuned(value: Any) -> bool:
-    """Whether a parameter's value is a list to choose from."""
-    return isinstance(value, Mapping) and set(value) == {TUNE}
+    """Whether a parameter's value, or a part of it, is a list to choose from."""
+    return bool(tuned({"": value}))
+
+
+class Grid:
+    """Every combination of the values to choose from, in order; one, which is empty, if there are none.
+
+    Points are made when they are read: a search may have more than memory holds.
+
+    Args:
+        params: a variant's parameters.
+    """
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self._params = {key: value for key, value in params.items() if is_tuned(value)}
+        self._values = tuned(params)
+
+    @property
+    def sizes(self) -> list[int]:
+        """The number of values of each choice."""
+        return [len(values) for values in self._values.values()]
+
+    @property
+    def size(self) -> int:
+        """The number of points."""
+        return prod(self.sizes)
+
+    def point(self, k: int) -> dict[str, Any]:
+        """The tuned parameters at a point."""
+        chosen = {}
+        for keys, values in reversed(self._values.items()):
+            k, place = divmod(k, len(values))
+            chosen[keys] = values[place]
+        return _filled(self._params, chosen)
+
+    @property
+    def sample(self) -> list[dict[str, Any]]:
+        """All points; of a grid that is too large, as many as have every value."""
+        if self.size <= MOST_POINTS:
+            return [self.point(k) for k in range(self.size)]
+        turns = range(max(self.sizes))
+        every = [{keys: v[turn % len(v)] for keys, v in self._values.items()} for turn in turns]
+        return [_filled(self._params, chosen) for chosen in every]
+
+
+def _filled(params: Mapping[str, Any], chosen: Mapping[tuple[str, ...], Any], *above: str) -> dict[str, Any]:
+    """Parameters with the chosen values in the places of lists."""
+    made = {}
+    for key, value in params.items():
+        if (keys := (*above, key)) in chosen:
+            made[key] = chosen[keys]
+        else:
+            made[key] = _filled(value, chosen, *keys) if isinstance(value, Mapping) else value
+    return made
 
 
 def digest(*parts: Any) -> str:

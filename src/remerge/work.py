@@ -140,7 +140,7 @@ class Jobs:
 
     def _chosen(self, plan: str, variant: Variant, part: slice) -> Work:
         """Some of the trials by which a variant's parameters are chosen for a plan."""
-        config, points = self.config, self.config.grid(variant)
+        config, points = self.config, self.config.grid(variant).sample
         searched = config.is_searched(variant)
         tried = points[:1] * config.tune.trials if searched else points
         cases = config.tuning(variant, plan)
@@ -168,7 +168,7 @@ class Jobs:
         Coefficients of a case that was ``tried`` in the same process are not learned again.
         """
         config = self.config
-        grid = (self._used(variant, point, cases[0]) for point in config.grid(variant))
+        grid = (self._used(variant, point, cases[0]) for point in config.grid(variant).sample)
         fitting = max(self._fitting(variant, used) for used in grid)
         work = self._made(variant, cases, fitting, "test")
         if variant.name in self.learned and config.evaluation.watch:

@@ -332,6 +332,31 @@ def test_a_grid_is_tuned_scales_by_rescaling_one_merge(bench):
     assert again(config, "ties@tuned", "cola+mnli").settings == method.settings(found["chosen"])
 
 
+def test_each_expert_has_a_coefficient_of_its_own_to_choose(bench):
+    """The choice is a point of the grid at which no other is better, and merges are made with it."""
+    values = [0.2, 0.8, 1.4]
+    scale = {task: {"tune": values} for task in bench.tasks}
+    config = with_(bench, [{"task_arithmetic": {"scale": scale}}])
+    name = "task_arithmetic@tuned"
+    selection.run(config, name, "subsets")
+    found = json.loads((config.folder / f"selection/{name}.json").read_text())
+    assert len(found["grid"]) == 3 ** len(config.tasks)
+    own, made, method = Bench(config).unmerged("validation").own, Bench(config), find("task_arithmetic")
+    for point in found["grid"][::5]:
+        made.merge(method, method.settings(point["params"]), {"cola": 1, "mnli": 1})
+        scores = made.scores(["cola", "mnli"], "validation")
+        anp = 50 * sum(score["value"] / own(task) for task, score in scores.items())
+        assert point["mean"] == pytest.approx(anp, rel=1e-4)
+    assert found["chosen"] == max(found["grid"], key=lambda point: point["mean"])["params"]
+    merges.run(config, name, "2")
+    assert records(config, name, 2)[0]["params"] == found["chosen"]
+    searched = config.model_copy(update={"tune": Tune(search="tpe", trials=5)})
+    selection.run(searched, name, "subsets")
+    few = json.loads((config.folder / f"selection/{name}.json").read_text())["grid"]
+    assert 1 < len(few) <= 5
+    assert all(point in found["grid"] for point in few)
+
+
 def test_equal_merits_choose_the_first_of_the_grid(bench):
     config = with_(bench, [{"ties": {"density": 1.0, "scope": {"tune": ["tensor", "model"]}}}])
     selection.run(config, "ties@density=1.0,tuned", "subsets")

@@ -51,7 +51,7 @@ def code_of(batch):
     if method in CONFIG.external:
         return files_of(*SCORING, *merging)
     variants = [variant for variant in CONFIG.merge.variants if variant.method == method]
-    points = [{**CONFIG.params(v), **point} for v in variants for point in CONFIG.grid(v)]
+    points = [{**CONFIG.params(v), **point} for v in variants for point in CONFIG.grid(v).sample]
     over = {str(params.get("over", "")) for params in points}
     files = {file for given in over for file in dependence.sources_of(method, {"over": given})}
     return files_of(*SCORING, *sorted(files), *merging)

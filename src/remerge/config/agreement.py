@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from remerge import sources
 from remerge.config.merging import Variant
 from remerge.errors import unknown
-from remerge.variants import parse
+from remerge.variants import MOST_POINTS, parse
 
 if TYPE_CHECKING:
     from remerge.config.benchmark import Config
@@ -83,6 +83,14 @@ def _check_methods(config: "Config") -> None:
     for method in [*(variant.method for variant in config.merge.variants), *config.merge.defaults]:
         if method not in methods:
             raise ValueError(f"merge: {unknown('method', method, methods)}")
+    for variant in config.merge.variants:
+        points = config.grid(variant).size
+        searched = config.is_searched(variant) and not config.is_learned(variant)
+        if points > MOST_POINTS and not searched:
+            way = "" if config.is_learned(variant) else ", or set tune.search to tpe"
+            raise ValueError(
+                f"merge.variants: {variant.name}: {points:,} settings to choose from: tune fewer{way}"
+            )
 
 
 def _check_rules(config: "Config") -> None:

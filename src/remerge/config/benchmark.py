@@ -1,7 +1,6 @@
 """The configuration of one benchmark, and the merges, models and paths that follow from it."""
 
 from functools import cache, cached_property
-from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from remerge.config.tasks import Task
 from remerge.errors import UserError, unknown
 from remerge.plans import Case, Plan, known
 from remerge.sources import Known
-from remerge.variants import TUNE, is_tuned
+from remerge.variants import Grid, is_tuned
 
 RESULTS = Path("results")
 """The folder of all results, in the working directory."""
@@ -153,18 +152,17 @@ class Config(Section):
         """A variant's parameters from the configuration: its own override those of its method."""
         return {**self.merge.defaults.get(variant.method, {}), **variant.params}
 
-    def grid(self, variant: Variant) -> list[dict[str, Any]]:
-        """Every combination of the tuned parameters' values, in order; one empty if none is tuned."""
-        tuned = {key: value[TUNE] for key, value in self.params(variant).items() if is_tuned(value)}
-        return [dict(zip(tuned, values, strict=True)) for values in product(*tuned.values())]
+    def grid(self, variant: Variant) -> Grid:
+        """Every combination of the tuned parameters' values."""
+        return Grid(self.params(variant))
 
     def is_searched(self, variant: Variant) -> bool:
         """Whether only part of a variant's grid is tried."""
-        return self.tune.search == "tpe" and len(self.grid(variant)) > self.tune.trials
+        return self.tune.search == "tpe" and self.grid(variant).size > self.tune.trials
 
     def trials(self, variant: Variant) -> int:
         """The number of points of a variant's grid that are tried."""
-        return self.tune.trials if self.is_searched(variant) else len(self.grid(variant))
+        return self.tune.trials if self.is_searched(variant) else self.grid(variant).size
 
     def is_tuned(self, variant: Variant) -> bool:
         """Whether a parameter of a variant is chosen on validation scores."""
@@ -188,7 +186,7 @@ class Config(Section):
     def stand_ins_of(self, variant: Variant) -> list[str]:
         """The kinds that one variant needs."""
         learned = self.is_learned(variant)
-        points = [{**self.params(variant), **point} for point in self.grid(variant)] if learned else []
+        points = [{**self.params(variant), **point} for point in self.grid(variant).sample] if learned else []
         return sorted({str(p.get("stand_ins", "shuffled")) for p in points if p.get("replaced")})
 
     def next_task(self, name: str) -> str:

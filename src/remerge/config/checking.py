@@ -12,7 +12,7 @@ from remerge.config.tasks import Task
 from remerge.errors import UserError
 from remerge.files import DATA, MODEL, check_folder, is_place, read_json
 from remerge.templates import columns
-from remerge.variants import TUNE, is_tuned
+from remerge.variants import Grid
 
 if TYPE_CHECKING:
     from remerge.methods import Method
@@ -105,13 +105,13 @@ def _check_methods(config: Config) -> None:
     defaults: Mapping[str, Mapping[str, Any]] = config.merge.defaults
     for name, params in defaults.items():
         for key, value in params.items():
-            for one in value[TUNE] if is_tuned(value) else [value]:
-                find(name).must_take(key, one)
+            for point in Grid({key: value}).sample:
+                find(name).must_take(key, point.get(key, value))
     for variant in config.merge.variants:
         if variant.name in config.external:
             continue
         method, sample = find(variant.method), _sample(config, variant)
-        for point in config.grid(variant):
+        for point in config.grid(variant).sample:
             _try(method, method.settings({**config.params(variant), **point}), sample)
         if variant.seeds > 1 and not (method.learned or "seed" in method.parameters):
             raise UserError(f"merge.variants: {variant.name} has nothing random in it: leave seeds out")

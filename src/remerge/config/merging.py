@@ -5,10 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from remerge.config._section import Count, Name, Section
-from remerge.variants import TUNE, digest, is_tuned, name_of
-
-MOST_POINTS = 10_000
-"""The largest grid of a variant that may be tuned on validation scores."""
+from remerge.variants import TUNE, digest, is_tuned, name_of, tuned
 
 
 class Variant(Section):
@@ -18,7 +15,8 @@ class Variant(Section):
     method: Name
     params: dict[str, JsonValue] = Field(
         {},
-        description=f"parameters; to choose one from a list on validation scores: {{{TUNE}: [0.1, 0.2]}}",
+        description=f"parameters; to choose one from a list on validation scores: {{{TUNE}: [0.1, 0.2]}}, "
+        "also one of several numbers, as under an expert's name in scale",
     )
     seeds: Count = Field(1, description="how often each merge is made, for a random or learned method")
 
@@ -75,16 +73,10 @@ class Merge(Section):
         given = {f"defaults.{method}": params for method, params in self.defaults.items()}
         given |= {v.name: {**self.defaults.get(v.method, {}), **v.params} for v in self.variants}
         for name, params in given.items():
-            points = 1
-            for key, value in params.items():
-                if not isinstance(value, dict) or not is_tuned(value):
-                    continue
-                values = value[TUNE]
+            for keys, values in tuned(params).items():
+                key = ": ".join(keys)
                 if not isinstance(values, list) or not values:
                     raise ValueError(f"{name}: {key}: {TUNE} takes a list of values: write [0.1, 0.2]")
-                points *= len(values)
-                if points > MOST_POINTS:
-                    raise ValueError(f"{name}: {points:,} settings to choose from: tune fewer")
                 twice = next((value for k, value in enumerate(values) if value in values[:k]), None)
                 if twice is not None:
                     raise ValueError(f"{name}: {key}: {twice} is given twice: leave one out")

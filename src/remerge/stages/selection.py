@@ -15,7 +15,6 @@ from remerge.plans import Case
 from remerge.records import Point, Selection
 from remerge.stages._bench import Bench
 from remerge.stages._keys import key_of_merge
-from remerge.variants import TUNE, is_tuned
 
 Trial = TypeVar("Trial")
 
@@ -56,8 +55,7 @@ class _Trials:
         self.bench, self.variant, self.method = bench, variant, find(variant.method)
         self.plan, self.name = config.planned[plan], plan
         self.cases = config.tuning(variant, plan)
-        self.points = config.grid(variant)
-        self.settings = [self.method.settings({**config.params(variant), **point}) for point in self.points]
+        self.grid = config.grid(variant)
         self.unmerged = bench.unmerged("validation")
         self.journal = bench.space.journal(FiniteFloat | None, "selection", plan, variant.name)
         self._writer: _Writer | None = None
@@ -70,8 +68,9 @@ class _Trials:
         if self.bench.config.is_searched(self.variant):
             return self._searched()
         # Points that differ only in scale follow one another, since they are merged once.
-        rest = [{key: value for key, value in setting.items() if key != "scale"} for setting in self.settings]
-        order = sorted(range(len(self.points)), key=lambda k: rest.index(rest[k]))
+        every = range(self.grid.size)
+        rest = [{key: value for key, value in self.grid.point(k).items() if key != "scale"} for k in every]
+        order = sorted(every, key=lambda k: rest.index(rest[k]))
         trials = [(case, k) for case in self.cases for k in order][part]
         return {(case.name, k): self._tried(case, k) for case, k in self._bar(trials)}
 
@@ -80,8 +79,7 @@ class _Trials:
         from remerge.search import Search  # takes a second to import, and few need it
 
         config = self.bench.config
-        sizes = [len(value[TUNE]) for value in config.params(self.variant).values() if is_tuned(value)]
-        search, found = Search(sizes, config.seed), dict[tuple[str, int], float | None]()
+        search, found = Search(self.grid.sizes, config.seed), dict[tuple[str, int], float | None]()
         for _ in self._bar(range(config.tune.trials)):
             trial, k = search.ask()
             merits = [self._tried(case, k) for case in self.cases]
@@ -95,11 +93,15 @@ class _Trials:
 
     def _tried(self, case: Case, k: int) -> float | None:
         """The merit of a point on a merge; one of an earlier run comes from the journal."""
-        setting, seed = self.settings[k], self.bench.config.seed
+        setting, seed = self._settings(self.grid.point(k)), self.bench.config.seed
         made = self.bench, self.variant, self.method, setting, case
         key = key_of_merge(*made, self.name, "validation", seed)
         value: float | None = self.journal.recall(key, partial(self._merit, setting, case))
         return value
+
+    def _settings(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """All parameters at a point."""
+        return self.method.settings({**self.bench.config.params(self.variant), **point})
 
     def _merit(self, setting: Mapping[str, Any], case: Case) -> float | None:
         if self._writer is None or self._writer.case != case:
@@ -120,7 +122,7 @@ class _Trials:
         """
         grid, diverged, merits = [], [], self.merits()
         for k in sorted({k for _, k in merits}):
-            point, tried = self.points[k], {case.name: merits[case.name, k] for case in self.cases}
+            point, tried = self.grid.point(k), {case.name: merits[case.name, k] for case in self.cases}
             told = {name: merit for name, merit in tried.items() if merit is not None}
             if len(told) == len(tried):
                 grid.append(Point(params=point, validation=told, mean=fmean(told.values())))
@@ -135,7 +137,7 @@ class _Trials:
             variant=self.variant.name,
             method=self.method.name,
             plan=self.name,
-            params=self.settings[self.points.index(best.params)],
+            params=self._settings(best.params),
             subsets=[case.name for case in self.cases],
             grid=grid,
             chosen=best.params,

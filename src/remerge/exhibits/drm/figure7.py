@@ -21,7 +21,8 @@ def applies(config: Config) -> bool:
     """Whether density and scale are tuned together, over the paper's scales."""
     grids = [config.grid(variant) for variant in config.merge.variants]
     return any(
-        {*grid[0]} == {"density", "scale"} and {0.8, 1.0, 1.2} <= {point["scale"] for point in grid}
+        {*grid.point(0)} == {"density", "scale"}
+        and {0.8, 1.0, 1.2} <= {point["scale"] for point in grid.sample}
         for grid in grids
     )
 

@@ -6,6 +6,9 @@ define their own. Bold: the choice, used for every merge of that variant; among 
 {diverged}
 """
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 from remerge.config import Config
 from remerge.exhibits._rows import Row, frame
 from remerge.report.run import Run
@@ -35,7 +38,7 @@ def build(run: Run) -> Table:
         for point in [point for point in record.grid if point.mean >= least]:
             if point.params == record.chosen:
                 bold |= {(len(rows), "params"), (len(rows), "mean")}
-            words = ", ".join(f"{key} {value}" for key, value in point.params.items())
+            words = ", ".join(_words(point.params))
             row: Row = {"variant": variant.name, "plan": record.plan, "method": variant.label}
             rows.append(row | {"params": words, "mean": point.mean})
     columns = (
@@ -51,3 +54,12 @@ def build(run: Run) -> Table:
         "diverged": f"Points at which a merge diverged have no merit: {left_out}." if diverged else "",
     }
     return Table(frame(rows, list(columns), "variant"), columns, frozenset(bold), facts=facts)
+
+
+def _words(params: Mapping[str, Any], *above: str) -> Iterator[str]:
+    """Parameters in words: ``density 0.2``, ``scale cola 0.4``."""
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            yield from _words(value, *above, key)
+        else:
+            yield f"{' '.join((*above, key))} {value}"
