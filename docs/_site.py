@@ -129,11 +129,15 @@ def configuration() -> str:
 
 
 def _part(name: str, part: dict[str, Any]) -> str:
+    title = [f"## {name}\n", part.get("description", "").split("\n")[0], ""]
+    if "properties" not in part:
+        return "\n".join(title)
     rows = ["| key | type | default | what |", "| --- | --- | --- | --- |"]
     for key, value in part["properties"].items():
-        default = "*required*" if key in part.get("required", []) else _default(value)
+        # A file may leave any key to the one that it includes: the schema requires none.
+        default = _default(value) if "default" in value else "*required*"
         rows.append(f"| `{key}` | {_type(value)} | {default} | {_cell(value.get('description', ''))} |")
-    return "\n".join([f"## {name}\n", part.get("description", "").split("\n")[0], "", *rows])
+    return "\n".join([*title, *rows])
 
 
 def _type(value: dict[str, Any]) -> str:

@@ -1,9 +1,11 @@
 """The configuration: defaults, short forms, and one clear line for each mistake."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
@@ -41,9 +43,34 @@ def test_the_resolved_configuration_means_the_same(path):
     assert again == config
 
 
+def test_a_key_that_the_template_shows_in_a_comment_can_be_taken_out_of_it():
+    shown = (ROOT / "config/own.yaml").read_text()
+    commented = re.findall(r"^ *# \w+: .*$", shown, re.MULTILINE)
+    assert commented
+    for line in commented:
+        raw = yaml.safe_load(shown.replace(line, line.replace("# ", "", 1)))
+        configuration.validate(raw, ROOT / "config/own.yaml")
+
+
 def test_the_schema_in_the_repository_is_the_models_own():
     written = json.loads((ROOT / "config/schema.json").read_text())
-    assert written == configuration.Config.model_json_schema(), "run: remerge schema > config/schema.json"
+    assert written == configuration.schema(), "run: remerge schema > config/schema.json"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_an_editor_that_follows_the_schema_finds_no_fault_in_a_configuration(path):
+    schema = configuration.schema()
+    jsonschema.validate(yaml.safe_load(path.read_text()), schema)
+    jsonschema.validate(yaml.safe_load(configuration.dump(configuration.load(path))), schema)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"benchmarks": "x"}, {"merge": {"variants": [{"ties": {}, "dare": {}}]}}, {"base": {"family": 1}}],
+)
+def test_an_editor_that_follows_the_schema_finds_a_fault(wrong):
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(wrong, configuration.schema())
 
 
 @pytest.mark.parametrize("name", ["demo", "demo-full"])

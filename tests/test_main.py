@@ -15,7 +15,7 @@ import yaml
 from tqdm import tqdm
 
 from remerge import launch, machine, miniature, timing
-from remerge.__main__ import main
+from remerge.__main__ import _commands, main
 from remerge.errors import UserError
 
 
@@ -162,6 +162,12 @@ def test_help_lists_every_command_in_its_group(capsys):
     assert all(f"\n  {name} " in stages for name in ("base", "data", "experts", "merges", "report"))
     assert all(f"\n  {name} " in reference for name in ("exhibits", "schema", "completion"))
     assert max(map(len, "\n".join([yours, stages, reference]).splitlines())) <= 80
+
+
+def test_help_says_what_every_argument_is():
+    for name, command in _commands().commands.choices.items():
+        for argument in command._actions:
+            assert argument.help, (name, argument.dest)
 
 
 def test_a_reader_that_has_enough_is_no_error():

@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from remerge.__main__ import _commands
+from remerge.records import Data, Score
+from remerge.records._record import Part
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -62,6 +64,22 @@ def test_every_key_of_the_configuration_has_its_row(site):
         "| `source` | string | *required* | a hub id, a local folder, or `miniature`, trained here |" in text
     )
     assert "| `tasks` | mapping to [Task](#task) | *required* |" in text
+
+
+def test_every_module_has_its_place_in_the_table():
+    told = (ROOT / "DEVELOPERS.md").read_text()
+    for file in (ROOT / "src/remerge").iterdir():
+        name = f"{file.name}/" if file.is_dir() else file.name
+        assert f"`{name}`" in told or file.name in ("__init__.py", "__pycache__", "py.typed"), name
+
+
+def test_every_record_is_described():
+    told = (ROOT / "results/README.md").read_text()
+    parts = [part for kind in Part.__subclasses__() for part in (kind, *kind.__subclasses__())]
+    assert Data in parts and Score in parts
+    for part in parts:
+        for key in part.model_fields:
+            assert re.search(f'["`]{key}["`]', told), (part.__name__, key)
 
 
 def shown(text):

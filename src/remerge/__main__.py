@@ -31,6 +31,24 @@ Handler = Callable[[argparse.Namespace], int | None]
 STAGES = Path(__file__).parent / "stages"
 TYPES: dict[str, type] = {"str": str, "int": int, "Path": Path}
 
+ARGUMENTS = {
+    "config": "the configuration, a YAML file",
+    "results": "results/<benchmark>",
+    "file": "a mergekit configuration",
+    "folder": "as remerge merge or an export wrote it",
+    "repository": "owner/name",
+    "task": "one of the configuration's tasks",
+    "kind": "fisher or grams",
+    "variant": "as its folder is named, such as ties@density=0.1",
+    "plan": "subsets, negation or another",
+    "group": "a size of subsets, or another plan",
+    "subset": "tasks in alphabetical order, such as cola+mnli",
+    "batch": "a method, or a variant of one that learns",
+    "share": "its number, from 1",
+    "name": "as its file is named, such as divmerge_table3",
+}
+"""What the help says of the arguments that commands share."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status is 0, or 2 for wrong input, 130 if interrupted, 141 if not read."""
@@ -159,7 +177,7 @@ class _Commands:
         """A command that takes these arguments, to which options may be added."""
         command = self.commands.add_parser(name, description=text, help=text)
         for argument, kind in positional.items():
-            command.add_argument(argument, type=kind)
+            command.add_argument(argument, type=kind, help=ARGUMENTS.get(argument))
         command.set_defaults(handler=handler)
         indent = " " * 16
         self.parser.epilog = (
@@ -206,7 +224,11 @@ def _add_yours(known: _Commands) -> None:
         "--base", required=True, help="the model that the experts were trained from: a folder or hub id"
     )
     new.add_argument(
-        "--expert", required=True, action="append", metavar="[NAME=]FOLDER", help="repeat for each checkpoint"
+        "--expert",
+        required=True,
+        action="append",
+        metavar="[NAME=]FOLDER",
+        help="a folder or hub id; repeat for each checkpoint",
     )
     check = known.function(commands.check, config=Path)
     check.add_argument(
@@ -219,8 +241,10 @@ def _add_yours(known: _Commands) -> None:
     listed = known.function(commands.methods)
     listed.add_argument("method", nargs="*", help="only these methods; default: all")
     form = listed.add_mutually_exclusive_group()
-    for name, value in (("json", "as_json"), ("markdown", "markdown")):
-        form.add_argument(f"--{name}", dest="form", action="store_const", const=value, default="listing")
+    for name, value, text in (("json", "as_json", "as JSON"), ("markdown", "markdown", "as a table")):
+        form.add_argument(
+            f"--{name}", dest="form", action="store_const", const=value, default="listing", help=text
+        )
     compare = known.function(commands.compare)
     compare.add_argument("results", type=Path, nargs="+", help="results/<benchmark>, for each benchmark")
     compare.add_argument("--out", required=True, type=Path, help="the page, an HTML file")
@@ -244,7 +268,11 @@ def _add_merges(known: _Commands) -> None:
         "--expert", required=True, action="append", help="a folder or hub id; repeat for each expert"
     )
     merge.add_argument(
-        "--param", default=[], action="append", metavar="NAME=VALUE", help="a parameter of the method"
+        "--param",
+        default=[],
+        action="append",
+        metavar="NAME=VALUE",
+        help="a parameter of the method, such as density=0.2 or scale=[0.3,0.5]; repeat for each",
     )
     merge.add_argument(
         "--dtype", choices=["float32", "bfloat16", "float16"], help="type of the weights; default: the base's"

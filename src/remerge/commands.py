@@ -125,7 +125,7 @@ def exhibits(parsed: Namespace) -> None:
 
 def schema(parsed: Namespace) -> None:
     """Print the JSON schema of the configuration."""
-    print(json.dumps(configuration.Config.model_json_schema(), indent=1))
+    print(json.dumps(configuration.schema(), indent=1))
 
 
 def prepare(config: configuration.Config) -> None:

@@ -95,3 +95,14 @@ def test_nothing_runs_for_one(tmp_path: Path, target: str) -> None:
     done = snakemake(*which, *how, folder=tmp_path)
     assert done.returncode and "MissingRuleException" in done.stderr and "Traceback" not in done.stderr
     assert not list(tmp_path.rglob("hit"))
+
+
+@pytest.mark.parametrize("target", ["tables/divmerge_table33.csv", "tables/anp.csv", "figures/best.svg"])
+def test_a_table_or_figure_that_a_benchmark_does_not_make_is_refused_in_one_line(
+    tmp_path: Path, target: str
+) -> None:
+    which = ["--snakefile", ROOT / "Snakefile", "--configfile", ROOT / "config/mini-glue.yaml"]
+    done = snakemake(*which, "--cores", "1", "--", f"results/mini-glue/{target}", folder=tmp_path)
+    kind, name = target.split(".")[0].split("s/")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"remerge: unknown {kind} '{name}' of mini-glue, known: " in done.stderr

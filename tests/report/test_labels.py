@@ -74,6 +74,13 @@ def test_a_number_for_each_task_is_told_from_another_by_a_digest() -> None:
     assert str(one).startswith("Task arithmetic (scale by task ") and one != two
 
 
+def test_a_number_for_each_layer_is_not_said_to_be_by_task() -> None:
+    params = {"scale": {"model.layers.0": 0.1, "other": 0.2}}
+    assert str(printed(name_of("layerwise", params), params)).startswith(
+        "Layer-wise task arithmetic (scale by layer "
+    )
+
+
 def test_tasks() -> None:
     assert (task_label("sst2"), task_label("mine")) == ("SST-2", "mine")
 

@@ -379,9 +379,9 @@ def test_heads_of_the_subset_go_with_it(world, folder, base, adapted):
     [
         ("tise", "cola+mnli", "unknown variant 'tise', did you mean ties?"),
         ("ties", "cola+mnly", "unknown task 'mnly', did you mean mnli?"),
-        ("ties", "mnli+cola", "name two or more tasks, sorted, each once: cola+mnli"),
-        ("ties", "cola", "name two or more tasks"),
-        ("ties", "cola+cola", "name two or more tasks"),
+        ("ties", "mnli+cola", "name its tasks sorted, each once: cola+mnli"),
+        ("ties", "cola", "name two or more tasks of cola, mnli"),
+        ("ties", "cola+cola", "name two or more tasks of cola, mnli"),
     ],
 )
 def test_a_wrong_export_is_one_line(world, expert_folders, capsys, variant, subset, words):

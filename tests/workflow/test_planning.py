@@ -68,6 +68,16 @@ def test_where_nothing_learns_there_are_no_references_and_no_divergences(
     assert planned(tmp_path, benchmark)["references"] == len(base["tasks"])
 
 
+def test_what_is_on_the_hub_can_be_fetched_beforehand(tmp_path: Path) -> None:
+    # As README says it: Snakemake fails where `--until` names a rule and one that it needs.
+    how = ["--configfile", ROOT / "config/divmerge-generation.yaml", "--cores", "1"]
+    rules = projects.planned(*how, "--until", "base", "data", folder=tmp_path, root=ROOT)
+    assert rules == {"base": 1, "data": 4}
+    experts = [f"results/divmerge-generation/experts/{task}.json" for task in ("imdb", "qasc")]
+    rules = projects.planned(*how, "--", *experts, folder=tmp_path, root=ROOT)
+    assert rules == {"base": 1, "data": 2, "experts": 2}
+
+
 def test_an_exhibit_is_one_file(tmp_path: Path) -> None:
     project = tmp_path / "project"
     for name in ("src", "workflow", "config"):

@@ -3,7 +3,7 @@
 
 rule figures:
     input:
-        read_by,
+        read_by("figure", FIGURES),
         code_of_exhibit,
     output:
         f"{B}/figures/{{name}}.pdf",
@@ -13,7 +13,7 @@ rule figures:
     log:
         f"{B}/logs/figures/{{name}}.log",
     wildcard_constraints:
-        name=any_of(FIGURES),
+        name=r"\w+",  # another name than those is refused in one line
     params:
         code=lambda wildcards: texts_of(code_of_exhibit(wildcards)),
     message:

@@ -173,9 +173,16 @@ def parts_of_export(wildcards):
     ]
 
 
-def read_by(wildcards):
-    """The records that an exhibit reads."""
-    return [path for what in EXHIBITS[wildcards.name].reads for path in RECORDS[what]]
+def read_by(kind, names):
+    """The records that a table or figure reads, one of those that this benchmark makes."""
+
+    def read(wildcards):
+        if wildcards.name not in names:
+            said = f"unknown {kind} {wildcards.name!r} of {CONFIG.benchmark}, known: {', '.join(names)}"
+            refuse(UserError(said))
+        return [path for what in EXHIBITS[wildcards.name].reads for path in RECORDS[what]]
+
+    return read
 
 
 def code_of_exhibit(wildcards):

@@ -3,7 +3,7 @@
 
 rule tables:
     input:
-        read_by,
+        read_by("table", TABLES),
         code_of_exhibit,
     output:
         report(f"{B}/tables/{{name}}.csv", category="Tables", labels={"table": "{name}"}),
@@ -13,7 +13,7 @@ rule tables:
     log:
         f"{B}/logs/tables/{{name}}.log",
     wildcard_constraints:
-        name=any_of(TABLES),
+        name=r"\w+",  # another name than those is refused in one line
     params:
         code=lambda wildcards: texts_of(code_of_exhibit(wildcards)),
     message:

@@ -1,5 +1,6 @@
 """The configuration of a benchmark."""
 
+from remerge.config._schema import schema as schema
 from remerge.config.agreement import UNMERGED as UNMERGED
 from remerge.config.benchmark import RESULTS as RESULTS
 from remerge.config.benchmark import Config as Config

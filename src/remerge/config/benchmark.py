@@ -227,10 +227,10 @@ class Config(Section):
         """
         tasks = written.split("+")
         in_order = sorted({name for name in tasks if self.task(name)})
-        if tasks != in_order or len(tasks) < 2:
-            raise UserError(
-                f"subset {written!r}: name two or more tasks, sorted, each once: {'+'.join(in_order)}"
-            )
+        if len(in_order) < 2:
+            raise UserError(f"subset {written!r}: name two or more tasks of {', '.join(sorted(self.tasks))}")
+        if tasks != in_order:
+            raise UserError(f"subset {written!r}: name its tasks sorted, each once: {'+'.join(in_order)}")
         return tasks
 
     @field_validator("paper")

@@ -105,10 +105,15 @@ def _digested(named: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, 
     """Words and mappings, in place of the digests that a folder's name has of them."""
     given = {key: params[key] for key in named if key in params}
     words = {key: value for key, value in given.items() if isinstance(value, str)}
-    # A name for each expert would be too long; the digest tells two of them apart.
+    # A number for each name would be too long; the digest tells two mappings apart.
     return words | {
-        key: f"by task {named[key]}" for key, value in given.items() if isinstance(value, Mapping)
+        key: f"by {_keyed(value)} {named[key]}" for key, value in given.items() if isinstance(value, Mapping)
     }
+
+
+def _keyed(numbers: Mapping[str, Any]) -> str:
+    """Whether numbers are given for each task or for each layer: no task's name has a dot."""
+    return "layer" if any("." in name for name in numbers) else "task"
 
 
 def task_label(task: str) -> str:
