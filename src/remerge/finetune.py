@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import save_model
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Sampler
@@ -17,6 +18,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState, PrinterCallback
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from remerge.config import Finetune, Lora
 from remerge.deltas import finite
@@ -28,6 +30,12 @@ from remerge.tau_jp import Penalty
 
 CHECKPOINTS = 10
 """The number of checkpoints of a training without evaluations, from which it can resume."""
+
+SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+"""Trainer's names; its own `constant` has no warmup."""
+
+PARTS = ("*.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")
+"""The files of a checkpoint besides Trainer's own state."""
 
 
 class InOrder(Sampler[int]):
@@ -82,6 +90,29 @@ class AnswerTrainer(Trainer):
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
         return InOrder(lengths, batch, self.args.seed)
 
+    def _run_epoch(self, *given: Any, **named: Any) -> None:
+        """A pass over the examples; none if training had ended in the checkpoint that it resumes from."""
+        kept: Any = self.state.stateful_callbacks
+        if kept["TrainerControl"]["args"]["should_training_stop"]:
+            self.control.should_training_stop = True
+        else:
+            run: Callable[..., None] = super()._run_epoch
+            run(*given, **named)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Write the weights under the names by which Trainer loads them.
+
+        `save_pretrained` gives some architectures' weights other names, and what Trainer does not find in a
+        checkpoint, it leaves as it is.
+        """
+        model: Any = self.model
+        if isinstance(model, PeftModel) or output_dir is None:
+            save: Callable[..., None] = super()._save
+            save(output_dir, state_dict)
+        else:
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            save_model(model, str(Path(output_dir) / SAFE_WEIGHTS_NAME))
+
     def training_step(self, *given: Any, **named: Any) -> Tensor:
         """One step; training ends if the loss is not finite.
 
@@ -112,7 +143,8 @@ class AnswerTrainer(Trainer):
         loss = total / (len(batch.targets) if num_items_in_batch is None else num_items_in_batch)
         if self.penalty and model.training:
             at_step = self.penalty(network, self.state.global_step)
-            loss = loss + at_step / self.args.gradient_accumulation_steps
+            # The last step of a pass may have fewer parts.
+            loss = loss + at_step / self.current_gradient_accumulation_steps
         return (loss, {}) if return_outputs else loss
 
 
@@ -193,7 +225,7 @@ def _arguments(recipe: Finetune, seed: int, checkpoints: Path, device: torch.dev
         gradient_accumulation_steps=recipe.batch_size // recipe.at_once,
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
-        lr_scheduler_type=recipe.scheduler,
+        lr_scheduler_type=SCHEDULERS[recipe.scheduler],
         warmup_steps=int(recipe.warmup * recipe.steps),
         seed=seed,
         data_seed=seed,
@@ -225,16 +257,18 @@ def _arguments(recipe: Finetune, seed: int, checkpoints: Path, device: torch.dev
 
 
 def _last_whole(checkpoints: Path) -> str | None:
-    """The last complete checkpoint; an incomplete one is removed.
+    """The last complete checkpoint; one that is half written or half deleted is removed.
 
-    Trainer writes its own state last.
+    Trainer writes its own state last. What else is missing, it begins anew or refuses.
     """
     whole = []
     for folder in checkpoints.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         try:
             json.loads((folder / TRAINER_STATE_NAME).read_bytes())
+            for part in PARTS:
+                next(folder.glob(part))
             whole.append(folder)
-        except (OSError, ValueError):
+        except (OSError, ValueError, StopIteration):
             shutil.rmtree(folder)
     return str(max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]))) if whole else None
 
