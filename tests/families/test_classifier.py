@@ -16,8 +16,10 @@ from transformers import (
 )
 
 from remerge.checkpoints.models import state_of
+from remerge.config import Finetune
 from remerge.errors import UserError
 from remerge.families import Head, family
+from remerge.finetune import finetune
 from remerge.miniature.vocabulary import tokenizer as make_tokenizer
 
 CPU = torch.device("cpu")
@@ -103,6 +105,25 @@ def test_a_fresh_head_is_transformers_own_and_several_are_kept_beside(world, tmp
         [*classifier.examples("cola", PAIRS), *classifier.examples("mnli", PAIRS)], CPU
     )
     assert torch.equal(classifier.logits(both.eval(), batch), classifier.logits(again, batch))
+
+
+@pytest.mark.parametrize("lora", [None, {"targets": ["query_proj"]}])
+def test_tasks_may_have_the_names_of_attributes_of_a_module(bases, tmp_path, lora):
+    classifier = family("classifier", bases["deberta"])
+    heads = {"type": Head(None, ["a", "b"]), "values": Head(None, ["c", "d", "e"])}
+    model = classifier.load(bases["deberta"], torch.float32, CPU)
+    classifier.equip(model, heads)
+    examples = [e for task in heads for e in classifier.examples(task, PAIRS)]
+    recipe = Finetune(steps=2, batch_size=4, evaluations=2, patience=2, lora=lora)
+    trained, _ = finetune(classifier, model, examples, examples, recipe, 0, tmp_path / "kept")
+    whole = trained if lora is None else trained.get_base_model()
+    classifier.save(trained, tmp_path / "saved")
+    again = classifier.load(bases["deberta"], torch.float32, CPU)
+    classifier.equip(again, {task: Head(tmp_path / "saved", head.answers) for task, head in heads.items()})
+    ours = {n: t for n, t in again.state_dict().items() if n.startswith(("classifier.", "pooler."))}
+    theirs = {n.replace("modules_to_save.default.", ""): t for n, t in whole.state_dict().items()}
+    assert {n.split(".")[2] for n in ours} == {*heads}
+    assert all(torch.equal(theirs[name], tensor) for name, tensor in ours.items())
 
 
 def test_wrong_heads(world, tmp_path):
