@@ -83,7 +83,8 @@ def test_a_training_is_as_by_hand(family, model, examples, tmp_path, scheduler, 
     )
     given = examples("cola", 19)
     expected = by_hand(family, model, given, recipe, 3)
-    found, _ = finetune(family, copy.deepcopy(model), given, [], recipe, 3, tmp_path)
+    found, told = finetune(family, copy.deepcopy(model), given, [], recipe, 3, tmp_path)
+    assert told["examples"] == 4 * 19 + 2 * 8
     for name, theta in found.named_parameters():
         torch.testing.assert_close(theta, expected[name], atol=2e-5, rtol=1e-4)
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -210,8 +211,10 @@ def finetune(
         if not finite(theta):
             raise Diverged(f"step {steps}: {name} contains NaN or infinity: lower finetune.learning_rate")
     trained.eval()
-    loss = trainer.losses.total / steps
-    return trained, {"steps": steps, "examples": steps * recipe.batch_size, "loss": loss}
+    # The last step of a pass takes what is left of it.
+    passes, more = divmod(steps, ceil(len(train) / recipe.batch_size))
+    seen = passes * len(train) + more * recipe.batch_size
+    return trained, {"steps": steps, "examples": seen, "loss": trainer.losses.total / steps}
 
 
 def _arguments(recipe: Finetune, seed: int, checkpoints: Path, device: torch.device) -> TrainingArguments:
