@@ -134,12 +134,18 @@ class AnswerTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The mean over the answer tokens, or classes, of the whole step."""
+        """The mean over the answer tokens, or classes, of the whole step.
+
+        Raises:
+            UserError: nothing that is trained takes part in it.
+        """
         batch = inputs["batch"]
         network = model.get_base_model() if isinstance(model, PeftModel) else model
         # Trainer sets the precision in the forward pass of an adapter's wrapper, which is not called here.
         with self.accelerator.autocast():
             logits = self.family.logits(network, batch)
+        if model.training and not logits.requires_grad:
+            raise UserError("finetune.lora.targets: no answer depends on these layers: name others")
         total = cross_entropy(logits, batch.targets, reduction="sum")
         loss = total / (len(batch.targets) if num_items_in_batch is None else num_items_in_batch)
         if self.penalty and model.training:
@@ -177,7 +183,7 @@ def finetune(
 
     Raises:
         Diverged: the loss or a weight is NaN or infinite: the learning rate is too high.
-        UserError: an adapter finds no layers.
+        UserError: an adapter finds no layers, or only such as no answer depends on.
     """
     device = next(model.parameters()).device
     trained = model if recipe.lora is None else _adapted(model, family.heads(model), recipe.lora, seed)

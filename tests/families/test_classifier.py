@@ -15,7 +15,8 @@ from transformers import (
     XLMForSequenceClassification,
 )
 
-from remerge.checkpoints.models import state_of
+from remerge.checkpoints.adapters import add_adapter, read_adapter
+from remerge.checkpoints.models import held, state_of
 from remerge.config import Finetune
 from remerge.errors import UserError
 from remerge.families import Head, family
@@ -124,6 +125,26 @@ def test_tasks_may_have_the_names_of_attributes_of_a_module(bases, tmp_path, lor
     theirs = {n.replace("modules_to_save.default.", ""): t for n, t in whole.state_dict().items()}
     assert {n.split(".")[2] for n in ours} == {*heads}
     assert all(torch.equal(theirs[name], tensor) for name, tensor in ours.items())
+
+
+@pytest.mark.parametrize("tasks", [["cola"], [*ANSWERS]])
+def test_an_adapter_on_layers_that_heads_have_too_is_read_again(bases, tmp_path, tasks):
+    """A pooler's layer is called dense, as those of the body are; heads are trained in full."""
+    classifier = family("classifier", bases["deberta"])
+    model = classifier.load(bases["deberta"], torch.float32, CPU)
+    classifier.equip(model, {task: Head(None, ANSWERS[task]) for task in tasks})
+    examples = [e for task in tasks for e in classifier.examples(task, PAIRS)]
+    recipe = Finetune(steps=4, batch_size=4, learning_rate=1e-2, lora={"targets": ["dense"]})
+    trained, _ = finetune(classifier, model, examples, [], recipe, 0, tmp_path / "kept")
+    classifier.save(trained, tmp_path / "saved")
+    again = classifier.load(bases["deberta"], torch.float32, CPU)
+    add_adapter(again, read_adapter(tmp_path / "saved", held(again)).values)
+    classifier.equip(again, {task: Head(tmp_path / "saved", ANSWERS[task]) for task in tasks})
+    batch = classifier.collate(examples, CPU)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            classifier.logits(again, batch), classifier.logits(trained.get_base_model(), batch)
+        )
 
 
 def test_wrong_heads(world, tmp_path):
