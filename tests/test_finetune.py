@@ -10,6 +10,7 @@ from transformers import TrainingArguments
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from remerge.config import Finetune
+from remerge.errors import UserError
 from remerge.families import placed
 from remerge.finetune import AnswerTrainer, finetune
 
@@ -145,6 +146,13 @@ def test_a_checkpoint_that_is_half_deleted_is_no_checkpoint(family, model, examp
     found, retold = trained(family, model, examples, recipe, tmp_path)
     assert retold == told
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("target", ["q_projj", "proj", "out_proj"])
+def test_an_adapter_on_a_layer_that_is_not_there_is_refused(family, model, examples, tmp_path, target):
+    recipe = Finetune(steps=2, batch_size=2, lora={"targets": ["q_proj", target]})
+    with pytest.raises(UserError, match=f"the base has no {target}: name linear layers of it"):
+        finetune(family, model, examples("cola", 4), [], recipe, 0, tmp_path)
 
 
 @pytest.mark.parametrize("recipe", [RECIPES["plain"], RECIPES["lora"]], ids=["plain", "lora"])

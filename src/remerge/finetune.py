@@ -291,6 +291,11 @@ def _adapted(model: Any, heads: list[str], lora: Lora, seed: int) -> nn.Module:
         target_modules=lora.targets,
         modules_to_save=heads or None,
     )
+    layers = [name for name, _ in model.named_modules()]
+    for target in lora.targets:
+        # PEFT is content if one of them is there.
+        if not any(f".{layer}".endswith(f".{target}") for layer in layers):
+            raise UserError(f"finetune.lora.targets: the base has no {target}: name linear layers of it")
     torch.manual_seed(seed)
     try:
         adapted: nn.Module = get_peft_model(model, config)
