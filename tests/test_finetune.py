@@ -148,6 +148,16 @@ def test_a_checkpoint_that_is_half_deleted_is_no_checkpoint(family, model, examp
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+@pytest.mark.parametrize("recipe", [RECIPES["plain"], RECIPES["lora"]], ids=["plain", "lora"])
+def test_others_can_resume_what_the_user_lets_them_read(family, model, examples, tmp_path, recipe):
+    """Safetensors writes files for one user alone."""
+    trained(family, model, examples, recipe, tmp_path)
+    (tmp_path / "plain").touch()
+    mode = (tmp_path / "plain").stat().st_mode
+    written = [file for file in (tmp_path / "checkpoint-20").iterdir() if file.is_file()]
+    assert len(written) > 4 and all(file.stat().st_mode == mode for file in written)
+
+
 @pytest.mark.parametrize("target", ["q_projj", "proj", "out_proj"])
 def test_an_adapter_on_a_layer_that_is_not_there_is_refused(family, model, examples, tmp_path, target):
     recipe = Finetune(steps=2, batch_size=2, lora={"targets": ["q_proj", target]})

@@ -26,7 +26,7 @@ from remerge.deltas import finite
 from remerge.errors import Diverged, UserError, cause_of
 from remerge.families import Example, Family
 from remerge.families.linearised import Linearised
-from remerge.files import writing
+from remerge.files import write_folder, writing
 from remerge.tau_jp import Penalty
 
 CHECKPOINTS = 10
@@ -100,19 +100,21 @@ class AnswerTrainer(Trainer):
             run: Callable[..., None] = super()._run_epoch
             run(*given, **named)
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+    def _save(self, output_dir: Any = None, state_dict: Any = None) -> None:
         """Write the weights under the names by which Trainer loads them.
 
         `save_pretrained` gives some architectures' weights other names, and what Trainer does not find in a
         checkpoint, it leaves as it is.
         """
         model: Any = self.model
-        if isinstance(model, PeftModel) or output_dir is None:
-            save: Callable[..., None] = super()._save
-            save(output_dir, state_dict)
-        else:
-            Path(output_dir).mkdir(parents=True, exist_ok=True)
-            save_model(model, str(Path(output_dir) / SAFE_WEIGHTS_NAME))
+
+        def save(folder: Path) -> None:
+            if isinstance(model, PeftModel):
+                model.save_pretrained(str(folder))
+            else:
+                save_model(model, str(folder / SAFE_WEIGHTS_NAME))
+
+        write_folder(Path(output_dir), save)
 
     def training_step(self, *given: Any, **named: Any) -> Tensor:
         """One step; training ends if the loss is not finite.
