@@ -283,6 +283,17 @@ def test_images_are_kept_as_their_files(tmp_path, monkeypatch):
     assert kept == [(row["image"], row["label"]) for row in rows]
 
 
+def test_an_image_of_nothing_is_missing(tmp_path):
+    """As pandas writes an image that is missing."""
+    rows = [{"image": {"bytes": b"x" if i else None, "path": None}, "label": i % 2} for i in range(9)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")
+    every = dict.fromkeys(("train", "validation", "test"), "train")
+    sizes = {"train": 4, "validation": 2, "test": 2}
+    shown = task(tmp_path, prompt=None, image="image", splits=every, sizes=sizes, missing="drop")
+    made = make_splits("parity", shown, seed=1)
+    assert made.dropped == 1 and all(row["image"] == b"x" for rows in made.rows.values() for row in rows)
+
+
 def test_the_miniature_world_has_no_other_tasks(tmp_path):
     with pytest.raises(UserError, match=r"tasks\.colla: the miniature world has no such task, known: cola"):
         make_splits("colla", task(tmp_path, source="miniature"), seed=0)

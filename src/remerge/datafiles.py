@@ -7,7 +7,6 @@ import warnings
 import zlib
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -23,11 +22,16 @@ LOOKED_AT = 1000
 
 
 def columns_of(folder: Path, split: str) -> list[str] | None:
-    """The columns of a split of a local source, from its first lines; None if these do not show them."""
+    """The columns of a split of a local source, from its first lines; None if these do not show them.
+
+    Raises:
+        UserError: it has no file, or several.
+    """
     file, kind = _split_file(folder, split)
     try:
         if kind == "parquet":
-            return list(pq.read_schema(file).names)
+            with _opened(file) as data:
+                return list(pq.read_schema(data).names)
         if kind == "csv":
             return _heads(file)
         with _opened(file) as lines:
@@ -81,8 +85,7 @@ def _read_file(file: Path, kind: str) -> Any:
     Raises:
         UserError: it is incomplete or damaged, or not UTF-8 text.
     """
-    from datasets import Dataset, load_dataset
-    from datasets.exceptions import DatasetsError
+    from datasets import Dataset
 
     if kind != "parquet":
         _check_text(file)
@@ -91,12 +94,9 @@ def _read_file(file: Path, kind: str) -> Any:
     try:
         if kind == "csv":
             return Dataset(_read_csv(file))
-        # A cache that outlives this would take a file with the name and time of another for it.
-        with TemporaryDirectory() as cache:
-            return load_dataset(
-                kind, data_files=str(file), split="train", cache_dir=cache, keep_in_memory=True
-            )
-    except (DatasetsError, OSError, ValueError, RuntimeError, Warning, pa.ArrowException) as error:
+        with _opened(file) as data:
+            return Dataset(pq.read_table(data))
+    except (OSError, EOFError, zlib.error, ValueError, RuntimeError, Warning, pa.ArrowException) as error:
         cause = cause_of(error.__cause__ or error)
         raise UserError(f"{file}: incomplete or damaged ({cause}): correct the file") from None
 
@@ -220,9 +220,16 @@ def _opened(file: Path) -> BinaryIO | gzip.GzipFile:
 
 
 def _split_file(folder: Path, split: str) -> tuple[Path, str]:
-    """The file of a split, and its kind."""
+    """The file of a split, and its kind.
+
+    Raises:
+        UserError: there is none, or more than one, of which any may be the one that is meant.
+    """
     endings = [ending + gz for ending in READERS for gz in ("", ".gz")]
-    for ending in endings:
-        if (folder / f"{split}{ending}").is_file():
-            return folder / f"{split}{ending}", READERS[ending.removesuffix(".gz")]
-    raise UserError(f"{folder}: no file {split} ending in {', '.join(endings)}: add one")
+    there = [ending for ending in endings if (folder / f"{split}{ending}").is_file()]
+    if not there:
+        raise UserError(f"{folder}: no file {split} ending in {', '.join(endings)}: add one")
+    if len(there) > 1:
+        several = ", ".join(f"{split}{ending}" for ending in there)
+        raise UserError(f"{folder}: several files of one split, {several}: leave one there")
+    return folder / f"{split}{there[0]}", READERS[there[0].removesuffix(".gz")]

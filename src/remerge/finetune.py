@@ -4,11 +4,13 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import save_model
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Sampler
@@ -17,17 +19,24 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState, PrinterCallback
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from remerge.config import Finetune, Lora
 from remerge.deltas import finite
 from remerge.errors import Diverged, UserError, cause_of
 from remerge.families import Example, Family
 from remerge.families.linearised import Linearised
-from remerge.files import writing
+from remerge.files import write_folder, writing
 from remerge.tau_jp import Penalty
 
 CHECKPOINTS = 10
 """The number of checkpoints of a training without evaluations, from which it can resume."""
+
+SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+"""Trainer's names; its own `constant` has no warmup."""
+
+PARTS = ("*.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")
+"""The files of a checkpoint besides Trainer's own state."""
 
 
 class InOrder(Sampler[int]):
@@ -82,6 +91,31 @@ class AnswerTrainer(Trainer):
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
         return InOrder(lengths, batch, self.args.seed)
 
+    def _run_epoch(self, *given: Any, **named: Any) -> None:
+        """A pass over the examples; none if training had ended in the checkpoint that it resumes from."""
+        kept: Any = self.state.stateful_callbacks
+        if kept["TrainerControl"]["args"]["should_training_stop"]:
+            self.control.should_training_stop = True
+        else:
+            run: Callable[..., None] = super()._run_epoch
+            run(*given, **named)
+
+    def _save(self, output_dir: Any = None, state_dict: Any = None) -> None:
+        """Write the weights under the names by which Trainer loads them.
+
+        `save_pretrained` gives some architectures' weights other names, and what Trainer does not find in a
+        checkpoint, it leaves as it is.
+        """
+        model: Any = self.model
+
+        def save(folder: Path) -> None:
+            if isinstance(model, PeftModel):
+                model.save_pretrained(str(folder))
+            else:
+                save_model(model, str(folder / SAFE_WEIGHTS_NAME))
+
+        write_folder(Path(output_dir), save)
+
     def training_step(self, *given: Any, **named: Any) -> Tensor:
         """One step; training ends if the loss is not finite.
 
@@ -102,17 +136,24 @@ class AnswerTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The mean over the answer tokens, or classes, of the whole step."""
+        """The mean over the answer tokens, or classes, of the whole step.
+
+        Raises:
+            UserError: nothing that is trained takes part in it.
+        """
         batch = inputs["batch"]
         network = model.get_base_model() if isinstance(model, PeftModel) else model
         # Trainer sets the precision in the forward pass of an adapter's wrapper, which is not called here.
         with self.accelerator.autocast():
             logits = self.family.logits(network, batch)
+        if model.training and not logits.requires_grad:
+            raise UserError("finetune.lora.targets: no answer depends on these layers: name others")
         total = cross_entropy(logits, batch.targets, reduction="sum")
         loss = total / (len(batch.targets) if num_items_in_batch is None else num_items_in_batch)
         if self.penalty and model.training:
             at_step = self.penalty(network, self.state.global_step)
-            loss = loss + at_step / self.args.gradient_accumulation_steps
+            # The last step of a pass may have fewer parts.
+            loss = loss + at_step / self.current_gradient_accumulation_steps
         return (loss, {}) if return_outputs else loss
 
 
@@ -144,7 +185,7 @@ def finetune(
 
     Raises:
         Diverged: the loss or a weight is NaN or infinite: the learning rate is too high.
-        UserError: an adapter finds no layers.
+        UserError: an adapter finds no layers, or only such as no answer depends on.
     """
     device = next(model.parameters()).device
     trained = model if recipe.lora is None else _adapted(model, family.heads(model), recipe.lora, seed)
@@ -178,8 +219,10 @@ def finetune(
         if not finite(theta):
             raise Diverged(f"step {steps}: {name} contains NaN or infinity: lower finetune.learning_rate")
     trained.eval()
-    loss = trainer.losses.total / steps
-    return trained, {"steps": steps, "examples": steps * recipe.batch_size, "loss": loss}
+    # The last step of a pass takes what is left of it.
+    passes, more = divmod(steps, ceil(len(train) / recipe.batch_size))
+    seen = passes * len(train) + more * recipe.batch_size
+    return trained, {"steps": steps, "examples": seen, "loss": trainer.losses.total / steps}
 
 
 def _arguments(recipe: Finetune, seed: int, checkpoints: Path, device: torch.device) -> TrainingArguments:
@@ -193,7 +236,7 @@ def _arguments(recipe: Finetune, seed: int, checkpoints: Path, device: torch.dev
         gradient_accumulation_steps=recipe.batch_size // recipe.at_once,
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
-        lr_scheduler_type=recipe.scheduler,
+        lr_scheduler_type=SCHEDULERS[recipe.scheduler],
         warmup_steps=int(recipe.warmup * recipe.steps),
         seed=seed,
         data_seed=seed,
@@ -225,16 +268,18 @@ def _arguments(recipe: Finetune, seed: int, checkpoints: Path, device: torch.dev
 
 
 def _last_whole(checkpoints: Path) -> str | None:
-    """The last complete checkpoint; an incomplete one is removed.
+    """The last complete checkpoint; one that is half written or half deleted is removed.
 
-    Trainer writes its own state last.
+    Trainer writes its own state last. What else is missing, it begins anew or refuses.
     """
     whole = []
     for folder in checkpoints.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         try:
             json.loads((folder / TRAINER_STATE_NAME).read_bytes())
+            for part in PARTS:
+                next(folder.glob(part))
             whole.append(folder)
-        except (OSError, ValueError):
+        except (OSError, ValueError, StopIteration):
             shutil.rmtree(folder)
     return str(max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]))) if whole else None
 
@@ -248,6 +293,11 @@ def _adapted(model: Any, heads: list[str], lora: Lora, seed: int) -> nn.Module:
         target_modules=lora.targets,
         modules_to_save=heads or None,
     )
+    layers = [name for name, _ in model.named_modules()]
+    for target in lora.targets:
+        # PEFT is content if one of them is there.
+        if not any(f".{layer}".endswith(f".{target}") for layer in layers):
+            raise UserError(f"finetune.lora.targets: the base has no {target}: name linear layers of it")
     torch.manual_seed(seed)
     try:
         adapted: nn.Module = get_peft_model(model, config)

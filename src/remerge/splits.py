@@ -63,7 +63,10 @@ def make_splits(name: str, task: Task, seed: int) -> Made:
         cut = _cut_in_shares if task.splits.stratify else _cut
         taken[split], left[origin] = cut(left[origin], size, sources[origin], task, seed)
         if not taken[split]:
-            raise UserError(f"tasks.{name}: nothing left for {split} in split {origin!r} of {task.source}")
+            raise UserError(
+                f"tasks.{name}: nothing left for {split} in split {origin!r} of {task.source}: "
+                "give more examples, or lower sizes"
+            )
     rows: dict[Kind, list[Row]] = {}
     for split in SPLITS:
         origin = getattr(task.splits, split)

@@ -106,7 +106,7 @@ def _answer(task: Task, row: Row, speaks: bool) -> str | int:
 
 
 def label_of(task: Task, written: Any) -> int:
-    """The number of a label's answer; a file that has only texts, such as CSV, writes the label 1 as ``1``.
+    """The number of a label's answer; file and configuration may write a label as a number or as a text.
 
     Raises:
         ValueError: the label has no answer.
@@ -115,12 +115,14 @@ def label_of(task: Task, written: Any) -> int:
     if written in labels:
         return labels.index(written)
     words = [*map(str, labels)]
-    if isinstance(written, str):
-        # A column of numbers of which some are missing is often written 0.0, 1.0.
-        for text in (written, written.removesuffix(".0")):
-            if words.count(text) == 1:
-                return words.index(text)
-    raise ValueError(f"label {written!r} has no answer: give one answer per label, in the same order")
+    # A column of numbers of which some are missing is often written 0.0, 1.0.
+    for text in (str(written), str(written).removesuffix(".0")):
+        if words.count(text) == 1:
+            return words.index(text)
+    shown = ", ".join(words[:8]) + (", …" if len(words) > 8 else "")
+    raise ValueError(
+        f"label {written!r} has no answer, only {shown} have: list the answers' labels in labels"
+    )
 
 
 def fixed_answers(task: Task) -> list[str]:

@@ -54,9 +54,11 @@ def given(value: Any, field: str) -> Any:
     """A value that is not missing.
 
     Raises:
-        MissingError: it is None or NaN, or a list with one of these.
+        MissingError: it is None or NaN, a list with one of these, or a mapping to None alone.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
+        raise MissingError(field)
+    if isinstance(value, Mapping) and all(inner is None for inner in value.values()):
         raise MissingError(field)
     if isinstance(value, list):
         for item in value:

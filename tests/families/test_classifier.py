@@ -15,9 +15,12 @@ from transformers import (
     XLMForSequenceClassification,
 )
 
-from remerge.checkpoints.models import state_of
+from remerge.checkpoints.adapters import add_adapter, read_adapter
+from remerge.checkpoints.models import held, state_of
+from remerge.config import Finetune
 from remerge.errors import UserError
 from remerge.families import Head, family
+from remerge.finetune import finetune
 from remerge.miniature.vocabulary import tokenizer as make_tokenizer
 
 CPU = torch.device("cpu")
@@ -103,6 +106,45 @@ def test_a_fresh_head_is_transformers_own_and_several_are_kept_beside(world, tmp
         [*classifier.examples("cola", PAIRS), *classifier.examples("mnli", PAIRS)], CPU
     )
     assert torch.equal(classifier.logits(both.eval(), batch), classifier.logits(again, batch))
+
+
+@pytest.mark.parametrize("lora", [None, {"targets": ["query_proj"]}])
+def test_tasks_may_have_the_names_of_attributes_of_a_module(bases, tmp_path, lora):
+    classifier = family("classifier", bases["deberta"])
+    heads = {"type": Head(None, ["a", "b"]), "values": Head(None, ["c", "d", "e"])}
+    model = classifier.load(bases["deberta"], torch.float32, CPU)
+    classifier.equip(model, heads)
+    examples = [e for task in heads for e in classifier.examples(task, PAIRS)]
+    recipe = Finetune(steps=2, batch_size=4, evaluations=2, patience=2, lora=lora)
+    trained, _ = finetune(classifier, model, examples, examples, recipe, 0, tmp_path / "kept")
+    whole = trained if lora is None else trained.get_base_model()
+    classifier.save(trained, tmp_path / "saved")
+    again = classifier.load(bases["deberta"], torch.float32, CPU)
+    classifier.equip(again, {task: Head(tmp_path / "saved", head.answers) for task, head in heads.items()})
+    ours = {n: t for n, t in again.state_dict().items() if n.startswith(("classifier.", "pooler."))}
+    theirs = {n.replace("modules_to_save.default.", ""): t for n, t in whole.state_dict().items()}
+    assert {n.split(".")[2] for n in ours} == {*heads}
+    assert all(torch.equal(theirs[name], tensor) for name, tensor in ours.items())
+
+
+@pytest.mark.parametrize("tasks", [["cola"], [*ANSWERS]])
+def test_an_adapter_on_layers_that_heads_have_too_is_read_again(bases, tmp_path, tasks):
+    """A pooler's layer is called dense, as those of the body are; heads are trained in full."""
+    classifier = family("classifier", bases["deberta"])
+    model = classifier.load(bases["deberta"], torch.float32, CPU)
+    classifier.equip(model, {task: Head(None, ANSWERS[task]) for task in tasks})
+    examples = [e for task in tasks for e in classifier.examples(task, PAIRS)]
+    recipe = Finetune(steps=4, batch_size=4, learning_rate=1e-2, lora={"targets": ["dense"]})
+    trained, _ = finetune(classifier, model, examples, [], recipe, 0, tmp_path / "kept")
+    classifier.save(trained, tmp_path / "saved")
+    again = classifier.load(bases["deberta"], torch.float32, CPU)
+    add_adapter(again, read_adapter(tmp_path / "saved", held(again)).values)
+    classifier.equip(again, {task: Head(tmp_path / "saved", ANSWERS[task]) for task in tasks})
+    batch = classifier.collate(examples, CPU)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            classifier.logits(again, batch), classifier.logits(trained.get_base_model(), batch)
+        )
 
 
 def test_wrong_heads(world, tmp_path):

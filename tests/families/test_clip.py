@@ -264,6 +264,25 @@ def test_a_training_can_be_watched(made, model, mixed, tmp_path):
     assert told["steps"] == 2
 
 
+def test_a_training_resumes_from_its_weights_and_keeps_the_best(base, made, model, mixed, tmp_path):
+    """`save_pretrained` gives them other names than they have in the model."""
+
+    def train(folder):
+        torch.manual_seed(0)
+        fresh = made.load(base, torch.float32, CPU)
+        made.equip(fresh, HEADS)
+        return state_of(finetune(made, fresh, mixed, mixed, recipe, 0, folder)[0])
+
+    recipe = Finetune(steps=6, batch_size=2, evaluations=3, patience=1, learning_rate=1.0)
+    whole = train(tmp_path / "whole")
+    (best,) = (tmp_path / "whole").glob("checkpoint-*/model.safetensors")
+    stored = load_file(best)
+    assert all(torch.equal(stored[name], theta) for name, theta in whole.items())
+    shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
+    resumed = train(tmp_path / "resumed")
+    assert all(torch.equal(resumed[name], theta) for name, theta in whole.items())
+
+
 def test_lower_precision_is_answered_in_float32(base, made, mixed):
     model = made.load(base, torch.bfloat16, CPU)
     made.equip(model, HEADS)

@@ -5,8 +5,10 @@ import shutil
 import pytest
 import torch
 
+from remerge.config import Finetune
 from remerge.errors import UserError
 from remerge.families import Example, family
+from remerge.finetune import finetune
 from remerge.measures.references import divergences, make_reference
 from remerge.measures.score import Split, accuracy, score
 from remerge.measures.words import WordHead
@@ -60,6 +62,15 @@ def test_teacher_forcing_is_exact_match(t5):
     mixed = [own[0], examples[1], own[2], examples[3]]
     for size in (1, 4):
         assert accuracy(seq2seq, model, mixed, None, size)["value"] == 0.5
+
+
+def test_an_adapter_on_what_no_answer_depends_on_is_refused(bases, t5, tmp_path):
+    """Encoder and decoder read their own names of the shared embeddings."""
+    seq2seq, _ = t5
+    model = seq2seq.load(bases["t5"], torch.float32, CPU)
+    recipe = Finetune(steps=2, batch_size=2, lora={"targets": ["shared"]})
+    with pytest.raises(UserError, match=r"lora\.targets: no answer depends on these layers"):
+        finetune(seq2seq, model, seq2seq.examples("squad", PAIRS), [], recipe, 0, tmp_path)
 
 
 def f_measure(a, b, n):

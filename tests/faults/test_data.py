@@ -38,9 +38,9 @@ def cells(*last: str, head: str = "text,label", encoding: str = "utf-8") -> byte
     return "\n".join([head, *CELLS[: N - len(last)], *last, ""]).encode(encoding)
 
 
-def parquet(rows: list[Row]) -> bytes:
+def parquet(rows: list[Row], schema: pa.Schema | None = None) -> bytes:
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows), sink)
+    pq.write_table(pa.Table.from_pylist(rows, schema), sink)
     return bytes(sink.getvalue())
 
 
@@ -76,6 +76,7 @@ READ: dict[str, tuple[str, bytes, str]] = {
     "an empty first line": (".csv", b"\r\n" + cells("NA,1"), "NA"),
     "a line end in the head": (".csv", cells("007,1", head='text,label,"more\nof it"'), "007"),
     "packed": (".csv.gz", gzip.compress(cells("007,1")), "007"),
+    "packed parquet": (".parquet.gz", gzip.compress(parquet(ROWS)), "number 3"),
 }
 
 REFUSED: dict[str, tuple[str, bytes, str]] = {
@@ -127,6 +128,16 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
         "example 4 has nothing in label",
     ),
     "parquet cut short": (".parquet", parquet(ROWS)[:60], "train.parquet: incomplete or damaged"),
+    "packed parquet cut short": (
+        ".parquet.gz",
+        gzip.compress(parquet(ROWS))[:-20],
+        "train.parquet.gz: incomplete or damaged",
+    ),
+    "parquet without rows": (
+        ".parquet",
+        parquet([], pa.schema({"text": pa.string(), "label": pa.int64()})),
+        "nothing left for test in split 'train'",
+    ),
     "bytes as a text": (
         ".parquet",
         parquet(every(lambda row: row["text"].encode())),
@@ -175,3 +186,29 @@ def test_or_left_out_where_the_task_says_so(
     assert made.dropped == 1
     texts = {row["text"] for rows in made.rows.values() for row in rows}
     assert len(texts) == N - 1 and None not in texts
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_a_split_of_two_files_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    task = asked(tmp_path, monkeypatch, ".jsonl", lines(ROWS))
+    (tmp_path / f"train{ending}").write_bytes(cells() if ending == ".csv" else parquet(ROWS))
+    with pytest.raises(
+        UserError, match=rf"several files of one split, train.jsonl, train{ending}: leave one"
+    ):
+        make_splits("t", task, 0)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("kind", [int, bool, str])
+def test_labels_are_the_same_as_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, kind: type
+) -> None:
+    rows = every(lambda row: kind(row["label"]), "label")
+    csv = "\n".join(["text,label", *(f"{row['text']},{row['label']}" for row in rows)]).encode()
+    data = {".csv": csv, ".jsonl": lines(rows), ".parquet": parquet(rows)}[ending]
+    task = asked(tmp_path, monkeypatch, ending, data, labels=[str(kind(1)), str(kind(0))])
+    made = make_splits("t", task, 0).rows["train"]
+    said = [answer for _, answer in pairs("t", task, made, speaks=True)]
+    assert said == ["no" if int(row["text"].split()[1]) % 2 else "yes" for row in made]

@@ -74,7 +74,8 @@ def read_adapter(folder: Path, base: Checkpoint) -> Adapter:
     tensors = {name: tensor for name, tensor in tensors.items() if not _is_copy(name, tensors)}
     must_be_numbers(folder, tensors)
     if (folder / "heads").is_dir():
-        # Heads of several tasks, as the pipeline writes them, are read from there.
+        # Heads of several tasks, as the pipeline writes them, are read from there, and have no factors.
+        config.exclude_modules = rf"(.*\.)?({'|'.join(config.modules_to_save or [])})(\..*)?"
         config.modules_to_save = None
         tensors = {name: tensor for name, tensor in tensors.items() if ".heads." not in name}
     refusals = []

@@ -117,7 +117,9 @@ class Finetune(Section):
         0.06, description="share of the steps used for warmup"
     )
     evaluations: Annotated[int, Field(ge=0, le=10**9)] = Field(
-        0, description="how often the validation loss is measured; 0: never, and the last step is kept"
+        0,
+        description="how often the validation loss is measured, at least; 0: never. Without `patience`, the "
+        "last step is kept all the same",
     )
     patience: Count | None = Field(
         None, description="stop after this many evaluations without progress, and keep the best step"

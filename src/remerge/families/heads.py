@@ -15,6 +15,13 @@ ABSENT = -1e4
 zero, but its logarithm is finite."""
 
 
+class ByTask(nn.ModuleDict):
+    """Modules by the names of tasks; its parent refuses those of its own attributes, such as `type`."""
+
+    def __setitem__(self, task: str, module: nn.Module) -> None:
+        self._modules[task] = module
+
+
 class Heads(nn.Module):
     """The heads of several tasks, in place of a single head.
 
@@ -25,7 +32,7 @@ class Heads(nn.Module):
 
     def __init__(self, template: nn.Module) -> None:
         super().__init__()
-        self.heads = nn.ModuleDict()
+        self.heads = ByTask()
         self.route: list[str] = []
         # Inside a tuple it is not a submodule, so its weights are not among the parameters.
         self._template = (template,)
