@@ -16,6 +16,8 @@ from transformers import (
     GPT2LMHeadModel,
     GraniteConfig,
     GraniteForCausalLM,
+    Llama4ForCausalLM,
+    Llama4TextConfig,
     MambaConfig,
     MambaForCausalLM,
     MixtralConfig,
@@ -46,6 +48,10 @@ DECODERS = {
     "cohere": (CohereForCausalLM, CohereConfig(**SHAPE, **WORDS, logit_scale=0.0625)),
     "granite": (GraniteForCausalLM, GraniteConfig(**SHAPE, **WORDS, logits_scaling=8.0)),
     "gpt2": (GPT2LMHeadModel, GPT2Config(n_embd=16, n_layer=2, n_head=2, **WORDS)),
+    "llama4": (
+        Llama4ForCausalLM,
+        Llama4TextConfig(**SHAPE, **WORDS, head_dim=8, intermediate_size_mlp=24, num_local_experts=2),
+    ),
     "mamba": (MambaForCausalLM, MambaConfig(**MAMBA_SHAPE, **WORDS)),
     "mixtral": (MixtralForCausalLM, MixtralConfig(**SHAPE, **WORDS, num_local_experts=3)),
     "modernbert": (

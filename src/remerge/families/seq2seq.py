@@ -26,9 +26,16 @@ class Seq2Seq(Text):
 
     def __init__(self, base: Path) -> None:
         super().__init__(base)
+        if not self.config.is_encoder_decoder:
+            raise UserError(f"{base}/config.json: no encoder-decoder: set base.family to causal_lm")
+        self.must_speak_plainly(base)
         start = getattr(self.config, "decoder_start_token_id", None)
+        if start is None and "decoder" in self.config.sub_configs:  # as in T5Gemma
+            start = self.config.decoder.bos_token_id
         if start is None:
-            raise UserError(f"{base}/config.json: no decoder_start_token_id: give an encoder-decoder")
+            raise UserError(
+                f"{base}/config.json: no decoder_start_token_id: set the token that answers begin with"
+            )
         self.start = int(start)
 
     def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
@@ -65,4 +72,4 @@ class Seq2Seq(Text):
 
     def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
         """Each prompt's greedy answer, with its end token."""
-        return decode(self, model, examples, left=False, longest=ANSWER_TOKENS)
+        return decode(self, model, examples, start=self.start, longest=ANSWER_TOKENS)
