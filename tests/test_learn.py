@@ -509,3 +509,27 @@ def test_low_rank_layers_start_from_the_base_whatever_the_module_holds(stored):
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert torch.allclose(found.sum(dim=1, keepdim=True), gradient, rtol=1e-4)
     assert all(p.grad is None for n, p in model.named_parameters() if n in tau)
+
+
+def test_a_padding_row_that_is_read_has_its_part():
+    """Torch gives it no gradient; PegasusX begins its answers with it, and a prompt may contain it."""
+
+    class Padded(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.out = torch.nn.Embedding(5, 3, padding_idx=0), torch.nn.Linear(3, 2)
+
+        def forward(self, ids):
+            return self.out(self.words(ids)).tanh().sum()
+
+    torch.manual_seed(0)
+    model = Padded()
+    base = {n: torch.randn(p.shape) for n, p in model.named_parameters()}
+    tau = {n: torch.randn(2, *theta.shape) for n, theta in base.items()}
+    lam, ids = torch.tensor([[0.3], [0.5]], requires_grad=True), torch.tensor([0, 2, 0])
+    theta = {n: base[n] + torch.tensordot(lam[:, 0], tau[n], dims=1) for n in base}
+    x = theta["words.weight"][ids] @ theta["out.weight"].T + theta["out.bias"]
+    (expected,) = torch.autograd.grad(x.tanh().sum(), lam)
+    _, found = Blend(model, base, tau).gradient(lam.detach(), lambda: model(ids))
+    torch.testing.assert_close(found, expected)
+    assert model.words.padding_idx == 0

@@ -111,6 +111,14 @@ def test_a_tied_head_has_no_gram_and_one_information():
     assert set(fisher(model, [ids], lambda m, b: m(b)[0])) == {"embed.weight", "inner.weight", "inner.bias"}
 
 
+def test_a_padding_row_that_is_read_informs():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(5, 4, padding_idx=0), nn.Linear(4, 3))
+    found = fisher(model, [torch.tensor([0, 2])], logits)["0.weight"]
+    assert found.bool().any(dim=1).tolist() == [True, False, True, False, False]
+    assert model[0].padding_idx == 0
+
+
 class Mixture(nn.Module):
     def __init__(self):
         super().__init__()

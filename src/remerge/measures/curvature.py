@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from remerge.errors import UserError
+from remerge.passes import every_row_learns
 
 Logits = Callable[[nn.Module, Any], Tensor]
 """The model's logits at the answer positions of a batch, ``[N, V]``."""
@@ -54,7 +55,8 @@ def fisher(
     was_training = model.training
     model.eval()
     for example in examples:
-        log_pi = logits(model, example).float().log_softmax(dim=-1)
+        with every_row_learns(model):
+            log_pi = logits(model, example).float().log_softmax(dim=-1)
         pi = log_pi.detach().exp()
         if labels == "sampled":
             y = torch.multinomial(pi.cpu(), 1, generator=generator).to(pi.device)
