@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from remerge.deltas import Deltas
 from remerge.errors import UserError
@@ -146,9 +147,17 @@ def test_an_expert_of_a_mixture_that_no_input_chose_weighs_nothing():
 
 
 def test_an_architecture_without_linear_layers():
-    """GPT-2's are of another type, whose matrices are transposed."""
-    with pytest.raises(UserError, match=r"statistics: Conv1d has no nn\.Linear that is merged"):
+    with pytest.raises(UserError, match=r"statistics: Conv1d is not made of nn\.Linear"):
         grams(nn.Conv1d(3, 3, 1), [torch.ones(1, 3, 1)], logits, lambda batch: [])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_gpt2_is_refused_even_if_its_head_is_a_linear_layer(tied):
+    """Its others are of another type, whose matrices are transposed: all of them would be averaged."""
+    shape = {"n_embd": 8, "n_layer": 1, "n_head": 2, "vocab_size": 9, "tie_word_embeddings": tied}
+    gpt2 = GPT2LMHeadModel(GPT2Config(**shape))
+    with pytest.raises(UserError, match=r"statistics: GPT2LMHeadModel is not made of nn\.Linear"):
+        grams(gpt2, [torch.tensor([[1, 2]])], lambda m, b: m(b).logits, lambda batch: [])
 
 
 def test_no_inputs(model):

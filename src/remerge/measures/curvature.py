@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from remerge.errors import UserError
 from remerge.passes import every_row_learns
@@ -95,12 +96,13 @@ def grams(model: nn.Module, batches: Iterable[Any], logits: Logits, masks: Masks
         as in experts of a mixture that were never chosen.
 
     Raises:
-        UserError: there are no batches, or the architecture has no linear layer.
+        UserError: there are no batches, or the architecture has no linear layer, or GPT-2's in their place.
     """
     layers = _linear_layers(model)
-    if not layers:
+    # Their matrices are transposed. An output head of its own would be the only layer that is not averaged.
+    if not layers or any(isinstance(module, Conv1D) for module in model.modules()):
         what = type(model).__name__
-        raise UserError(f"statistics: {what} has no nn.Linear that is merged, as regmean needs: leave it out")
+        raise UserError(f"statistics: {what} is not made of nn.Linear, as regmean needs: leave it out")
     sums: dict[str, Tensor] = {}
 
     def add(name: str, rows: Tensor) -> None:
