@@ -101,14 +101,6 @@ def test_the_reference_is_at_no_divergence_from_itself(t5):
     assert divergences(seq2seq, model, reference, 3)["kl"] == pytest.approx(0, abs=1e-5)
 
 
-def test_masks_leave_padding_out(t5):
-    seq2seq, _ = t5
-    examples = seq2seq.examples("squad", PAIRS)
-    encoder, decoder = seq2seq.masks(seq2seq.collate(examples, CPU))
-    assert encoder.sum(1).tolist() == [len(e.prompt) for e in examples]
-    assert decoder.sum(1).tolist() == [len(e.answer) for e in examples]
-
-
 def test_a_prompt_without_tokens_is_refused(bases, tmp_path):
     """Of padding alone, an encoder says what the length of its batch makes of it."""
     shutil.copytree(bases["t5"], tmp_path, dirs_exist_ok=True)

@@ -232,10 +232,6 @@ class Text:
             logits: Tensor = whole.forward(**inputs, use_cache=False).logits
         return logits.squeeze(0).float()
 
-    def masks(self, batch: Batch) -> Sequence[Tensor]:
-        """The masks that exclude padding."""
-        return [mask for name, mask in batch.inputs.items() if name.endswith("attention_mask")]
-
 
 class _States(BaseModelOutputWithPastAndCrossAttentions):
     """A decoder's states; whatever else its own output has, such as a mixture's routers, is None."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoModelForSeq2SeqLM
 
 from remerge.errors import UserError
@@ -63,12 +63,6 @@ class Seq2Seq(Text):
         inputs = {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": decoder}
         targets = torch.tensor([t for e in examples for t in e.answer])
         return Batch(inputs, (rows, columns), targets, rows, [e.task for e in examples]).to(device)
-
-    def masks(self, batch: Batch) -> Sequence[Tensor]:
-        """The masks of the encoder's inputs and of the decoder's, where every real token is judged."""
-        decoder = torch.zeros_like(batch.inputs["decoder_input_ids"])
-        decoder[batch.positions] = 1
-        return [batch.inputs["attention_mask"], decoder]
 
     def greedy(self, model: nn.Module, examples: Sequence[Example]) -> list[list[int]]:
         """Each prompt's greedy answer, with its end token."""
