@@ -6,6 +6,7 @@ import pytest
 import torch
 from recording import Kept, OnACpu, Waits, on_a_cpu
 from torch.func import functional_call
+from transformers import CanineConfig, CanineModel
 
 from remerge import blend, learn, step
 from remerge.amounts import POINTS
@@ -533,3 +534,13 @@ def test_a_padding_row_that_is_read_has_its_part():
     _, found = Blend(model, base, tau).gradient(lam.detach(), lambda: model(ids))
     torch.testing.assert_close(found, expected)
     assert model.words.padding_idx == 0
+
+
+def test_a_model_without_one_table_of_words():
+    shape = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    canine = CanineModel(CanineConfig(**shape, num_hash_buckets=16, num_hash_functions=2)).eval()
+    base = {name: p.detach().clone() for name, p in canine.named_parameters()}
+    at = Blend(canine, base, {name: torch.ones(1, *theta.shape) for name, theta in base.items()})
+    ids = torch.tensor([[97, 98, 99, 100]])
+    _, found = at.gradient(torch.ones(1, 1), lambda: canine(ids).last_hidden_state[0, 0, 0])
+    assert found.isfinite().all() and found.any()
