@@ -10,6 +10,8 @@ from transformers import (
     BertLMHeadModel,
     CohereConfig,
     CohereForCausalLM,
+    EncoderDecoderConfig,
+    EncoderDecoderModel,
     Gemma2Config,
     Gemma2ForCausalLM,
     GPT2Config,
@@ -65,7 +67,17 @@ START = {"decoder_start_token_id": 0, **WORDS}
 T5_SHAPE = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2}
 BART_SHAPE = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 24}
 BART_HEADS = {"decoder_ffn_dim": 24, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+BERT = {**BERT_SHAPE, **WORDS, "model_type": "bert"}
 ENCODER_DECODERS = {
+    "bert twice": (
+        EncoderDecoderModel,
+        EncoderDecoderConfig(
+            encoder=BERT,
+            decoder=BERT | {"is_decoder": True, "add_cross_attention": True},
+            tie_word_embeddings=False,
+            **START,
+        ),
+    ),
     "bart": (BartForConditionalGeneration, BartConfig(**BART_SHAPE, **BART_HEADS, **START)),
     "switch": (
         SwitchTransformersForConditionalGeneration,

@@ -242,11 +242,14 @@ class _States(BaseModelOutputWithPastAndCrossAttentions):
 
 def _decoder(model: Any) -> nn.Module:
     """The module whose output becomes words."""
-    found: nn.Module = model.get_decoder()
-    if found not in (model, model.get_output_embeddings()):
-        return found
-    # ModernBERT gives this name to its output head, and Llama 4 looks for its decoder under another.
-    return next(child for child in model.children() if isinstance(child, PreTrainedModel))
+    found: Any = model.get_decoder()
+    if found in (model, model.get_output_embeddings()):
+        # ModernBERT gives this name to its output head, and Llama 4 looks for its decoder under another.
+        found = next(child for child in model.children() if isinstance(child, PreTrainedModel))
+    # A BERT that is the decoder of another model has an output head inside.
+    head = getattr(found, "get_output_embeddings", lambda: None)()
+    decoder: nn.Module = found if head is None else _decoder(found)
+    return decoder
 
 
 def _tokenizer(folder: Path) -> Any:
