@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import remerge
 from remerge import deltas as module
 from remerge.deltas import PIECE, Deltas, LowRank, aliases, layer_of, merge_state, rounded
 from remerge.errors import UserError
+from remerge.folders.standalone import merge_folders
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -84,6 +86,26 @@ def test_float64_keeps_what_float32_would_cancel():
     merged = merge_state(base, Deltas(base, {"x": expert}).entrywise(lambda tau, name, where: tau[0]))
     assert merged["w"].dtype == torch.float64
     assert float(merged["w"][0] - 1) == pytest.approx(1e-12, rel=1e-3)
+
+
+@pytest.mark.parametrize("method", ["ties", "task_arithmetic", "tsv_m", "iso_c", "karcher", "slerp"])
+def test_a_base_in_float64_is_not_rounded(method):
+    """Whether a method merges entries, whole tensors or vectors of low rank."""
+    torch.manual_seed(0)
+    base = {"w": torch.randn(6, 5, dtype=torch.float64)}
+    experts = [{"w": base["w"] + 1e-9 * torch.randn(6, 5)} for _ in range(2)]
+    merged = remerge.merge(method, base, experts)["w"]
+    assert float((merged - base["w"]).abs().max()) < 1e-8
+
+
+def test_float64_folders_are_not_rounded(tmp_path):
+    base, out = {"w": torch.randn(6, 5, dtype=torch.float64)}, tmp_path / "out"
+    for name in ("base", "a", "b"):
+        (tmp_path / name).mkdir()
+        save_file(base, tmp_path / name / "model.safetensors")
+    folders = [str(tmp_path / name) for name in ("base", "a", "b")]
+    merge_folders("average", folders[0], folders[1:], out)
+    assert torch.equal(load_file(out / "model.safetensors")["w"], base["w"])
 
 
 def test_inputs_stay_as_they_are(world):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from recording import Kept, OnACpu, Waits, on_a_cpu
 from torch.func import functional_call
+from transformers import CanineConfig, CanineModel
 
 from remerge import blend, learn, step
 from remerge.amounts import POINTS
@@ -509,3 +510,37 @@ def test_low_rank_layers_start_from_the_base_whatever_the_module_holds(stored):
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert torch.allclose(found.sum(dim=1, keepdim=True), gradient, rtol=1e-4)
     assert all(p.grad is None for n, p in model.named_parameters() if n in tau)
+
+
+def test_a_padding_row_that_is_read_has_its_part():
+    """Torch gives it no gradient; PegasusX begins its answers with it, and a prompt may contain it."""
+
+    class Padded(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.out = torch.nn.Embedding(5, 3, padding_idx=0), torch.nn.Linear(3, 2)
+
+        def forward(self, ids):
+            return self.out(self.words(ids)).tanh().sum()
+
+    torch.manual_seed(0)
+    model = Padded()
+    base = {n: torch.randn(p.shape) for n, p in model.named_parameters()}
+    tau = {n: torch.randn(2, *theta.shape) for n, theta in base.items()}
+    lam, ids = torch.tensor([[0.3], [0.5]], requires_grad=True), torch.tensor([0, 2, 0])
+    theta = {n: base[n] + torch.tensordot(lam[:, 0], tau[n], dims=1) for n in base}
+    x = theta["words.weight"][ids] @ theta["out.weight"].T + theta["out.bias"]
+    (expected,) = torch.autograd.grad(x.tanh().sum(), lam)
+    _, found = Blend(model, base, tau).gradient(lam.detach(), lambda: model(ids))
+    torch.testing.assert_close(found, expected)
+    assert model.words.padding_idx == 0
+
+
+def test_a_model_without_one_table_of_words():
+    shape = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    canine = CanineModel(CanineConfig(**shape, num_hash_buckets=16, num_hash_functions=2)).eval()
+    base = {name: p.detach().clone() for name, p in canine.named_parameters()}
+    at = Blend(canine, base, {name: torch.ones(1, *theta.shape) for name, theta in base.items()})
+    ids = torch.tensor([[97, 98, 99, 100]])
+    _, found = at.gradient(torch.ones(1, 1), lambda: canine(ids).last_hidden_state[0, 0, 0])
+    assert found.isfinite().all() and found.any()

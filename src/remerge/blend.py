@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from remerge.deltas import PIECE, State, layer_of
 from remerge.errors import UserError
+from remerge.passes import every_row_learns
 from remerge.readers import readers_of, replaced
 from remerge.tau import Dense, Factors, Tau, Weights, joined, merged, some_of
 
@@ -34,6 +35,7 @@ class Blend:
     """
 
     def __init__(self, model: nn.Module, base: State, tau: Mapping[str, Tau]) -> None:
+        self.model = model
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in tau)
         self.parameters = {name: p for name, p in model.named_parameters() if name in tau}
@@ -87,6 +89,7 @@ class Blend:
         found = torch.zeros(len(self.layers), self.experts, device=lam.device)
         of_layer, found_of = lam.expand(-1, len(self.layers)).unbind(dim=1), found.unbind()
         with ExitStack() as step:
+            step.enter_context(every_row_learns(self.model))
             for some in self.tensors:
                 step.enter_context(some.used(of_layer[some.column], found_of[some.column]))
             value = loss()

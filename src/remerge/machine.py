@@ -179,9 +179,8 @@ class Machine:
         return self._single(unit, partial(curvature.fisher, logits=self.family.logits))
 
     def _grams(self, unit: Unit) -> float:
-        family = at_the_base(self.family)
-        read = {"logits": family.logits, "masks": family.masks}
-        return self._single(unit, partial(getattr(curvature, unit.kind), **read))
+        logits = at_the_base(self.family).logits
+        return self._single(unit, partial(getattr(curvature, unit.kind), logits=logits))
 
     _scatters = _grams
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from torch import nn
+
 MADE = [0]
 
 
@@ -28,3 +30,16 @@ def instead(module: Any, forward: Callable[..., Any]) -> Iterator[None]:
         del module.forward  # so that the class's own method is found again
         if before is not None:
             module.forward = before
+
+
+@contextmanager
+def every_row_learns(model: nn.Module) -> Iterator[None]:
+    """Give each row of embeddings a gradient: torch gives none to the padding token's, even if read."""
+    left_out = {module: module.padding_idx for module in model.modules() if isinstance(module, nn.Embedding)}
+    for module in left_out:
+        module.padding_idx = None
+    try:
+        yield
+    finally:
+        for module, row in left_out.items():
+            module.padding_idx = row

@@ -25,7 +25,10 @@ def readers_of(model: nn.Module, tau: Mapping[str, Tau]) -> dict[str, list[nn.Mo
     These are embeddings that look up words, output heads, and layers that multiply by a low-rank change.
     """
     whole: Any = model if isinstance(model, PreTrainedModel) else None
-    words = [whole.get_input_embeddings(), whole.get_output_embeddings()] if whole else []
+    try:
+        words = [whole.get_input_embeddings(), whole.get_output_embeddings()] if whole else []
+    except NotImplementedError:  # CANINE looks a character up in several tables
+        words = []
     tables = {id(parameter) for module in words if module for parameter in module.parameters(recurse=False)}
     readers: dict[int, list[nn.Module]] = {}
     for module in model.modules():

@@ -6,6 +6,8 @@ import json
 import pytest
 import torch
 from transformers import (
+    BartConfig,
+    BartForCausalLM,
     BertConfig,
     BertLMHeadModel,
     GPT2Config,
@@ -13,6 +15,12 @@ from transformers import (
     GPTNeoXConfig,
     MixtralConfig,
     MixtralForCausalLM,
+    RecurrentGemmaConfig,
+    RecurrentGemmaForCausalLM,
+    RobertaConfig,
+    RoFormerConfig,
+    RoFormerForCausalLM,
+    RwkvConfig,
     T5Config,
 )
 
@@ -59,6 +67,43 @@ def test_answers_end_where_the_model_reads_no_more(gpt2):
         assert answer == out[0, len(example.prompt) :].tolist()
     reference = make_reference(causal, model, examples, 3, WordHead((model.lm_head.weight, None)))
     assert divergences(causal, model, reference, 3)["kl"] == pytest.approx(0, abs=1e-6)
+
+
+RECURRENT = {"block_types": ["recurrent", "attention"], "attention_window_size": 8, "num_attention_heads": 2}
+BART = {"d_model": 16, "decoder_layers": 2, "decoder_attention_heads": 2, "decoder_ffn_dim": 24}
+ROFORMER = {"num_attention_heads": 2, "is_decoder": True}
+READ_PADDING = {
+    "bart": (BartForCausalLM, BartConfig, {**BART, "init_std": 0.3}),
+    "recurrentgemma": (
+        RecurrentGemmaForCausalLM,
+        RecurrentGemmaConfig,
+        {**RECURRENT, "w_init_variance_scale": 3.0},
+    ),
+    "roformer": (RoFormerForCausalLM, RoFormerConfig, {**ROFORMER, "initializer_range": 0.3}),
+}
+
+
+@pytest.mark.parametrize("name", READ_PADDING)
+def test_answers_are_those_of_each_prompt_alone(gpt2, tmp_path, name):
+    """Padding would move the positions of a BART, and enter the state of a RecurrentGemma."""
+    words = gpt2[0].processor
+    words.save_pretrained(tmp_path)
+    made, config, own = READ_PADDING[name]
+    marks = {"pad_token_id": words.pad_token_id, "eos_token_id": words.eos_token_id}
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+    torch.manual_seed(0)
+    decoder = made(config(vocab_size=len(words), **(own if name == "bart" else {**shape, **own}), **marks))
+    for parameter in decoder.parameters():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    decoder.save_pretrained(tmp_path)
+    causal = family("causal_lm", tmp_path)
+    model = causal.load(tmp_path, torch.float32, CPU)
+    prompts = ["the cat sleeps near a house :", "every dog :", "a dog and the cat sleeps near a man :"]
+    prompts += ["every house :", "the woman :"]
+    examples = causal.examples("cola", [(prompt, "no") for prompt in prompts])
+    alone = [causal.greedy(model, [example])[0] for example in examples]
+    assert len(set(map(tuple, alone))) > 1
+    assert causal.greedy(model, examples) == alone
 
 
 @pytest.mark.parametrize(
@@ -139,6 +184,12 @@ def test_what_is_no_decoder_is_refused(tmp_path):
     first = causal.logits(model, causal.collate([example], CPU))[0]
     alone = model(torch.tensor([example.prompt])).logits[0, -1]
     assert torch.allclose(first, alone, atol=1e-5)
+    for odd in (RwkvConfig(), RobertaConfig(is_decoder=True)):
+        odd.save_pretrained(tmp_path)
+        with pytest.raises(
+            UserError, match=rf"json: {odd.model_type} decodes otherwise than it judges words"
+        ):
+            family("causal_lm", tmp_path)
     T5Config().save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"an encoder-decoder: set base\.family to seq2seq"):
         family("causal_lm", tmp_path)

@@ -10,12 +10,16 @@ from transformers import (
     BertLMHeadModel,
     CohereConfig,
     CohereForCausalLM,
+    EncoderDecoderConfig,
+    EncoderDecoderModel,
     Gemma2Config,
     Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     GraniteConfig,
     GraniteForCausalLM,
+    Llama4ForCausalLM,
+    Llama4TextConfig,
     MambaConfig,
     MambaForCausalLM,
     MixtralConfig,
@@ -46,6 +50,10 @@ DECODERS = {
     "cohere": (CohereForCausalLM, CohereConfig(**SHAPE, **WORDS, logit_scale=0.0625)),
     "granite": (GraniteForCausalLM, GraniteConfig(**SHAPE, **WORDS, logits_scaling=8.0)),
     "gpt2": (GPT2LMHeadModel, GPT2Config(n_embd=16, n_layer=2, n_head=2, **WORDS)),
+    "llama4": (
+        Llama4ForCausalLM,
+        Llama4TextConfig(**SHAPE, **WORDS, head_dim=8, intermediate_size_mlp=24, num_local_experts=2),
+    ),
     "mamba": (MambaForCausalLM, MambaConfig(**MAMBA_SHAPE, **WORDS)),
     "mixtral": (MixtralForCausalLM, MixtralConfig(**SHAPE, **WORDS, num_local_experts=3)),
     "modernbert": (
@@ -59,7 +67,17 @@ START = {"decoder_start_token_id": 0, **WORDS}
 T5_SHAPE = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2}
 BART_SHAPE = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 24}
 BART_HEADS = {"decoder_ffn_dim": 24, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+BERT = {**BERT_SHAPE, **WORDS, "model_type": "bert"}
 ENCODER_DECODERS = {
+    "bert twice": (
+        EncoderDecoderModel,
+        EncoderDecoderConfig(
+            encoder=BERT,
+            decoder=BERT | {"is_decoder": True, "add_cross_attention": True},
+            tie_word_embeddings=False,
+            **START,
+        ),
+    ),
     "bart": (BartForConditionalGeneration, BartConfig(**BART_SHAPE, **BART_HEADS, **START)),
     "switch": (
         SwitchTransformersForConditionalGeneration,

@@ -4,6 +4,15 @@ import shutil
 
 import pytest
 import torch
+from transformers import (
+    FSMTConfig,
+    LlamaConfig,
+    ProphetNetConfig,
+    T5Config,
+    T5GemmaConfig,
+    T5GemmaForConditionalGeneration,
+    T5GemmaModuleConfig,
+)
 
 from remerge.config import Finetune
 from remerge.errors import UserError
@@ -103,17 +112,46 @@ def test_the_reference_is_at_no_divergence_from_itself(t5):
     assert divergences(seq2seq, model, reference, 3)["kl"] == pytest.approx(0, abs=1e-5)
 
 
-def test_masks_leave_padding_out(t5):
-    seq2seq, _ = t5
-    examples = seq2seq.examples("squad", PAIRS)
-    encoder, decoder = seq2seq.masks(seq2seq.collate(examples, CPU))
-    assert encoder.sum(1).tolist() == [len(e.prompt) for e in examples]
-    assert decoder.sum(1).tolist() == [len(e.answer) for e in examples]
-
-
 def test_a_prompt_without_tokens_is_refused(bases, tmp_path):
     """Of padding alone, an encoder says what the length of its batch makes of it."""
     shutil.copytree(bases["t5"], tmp_path, dirs_exist_ok=True)
     make_tokenizer("llama").save_pretrained(tmp_path)  # which adds no end token
     with pytest.raises(UserError, match="prompt '': no token for the model to read: write words into the"):
         family("seq2seq", tmp_path).examples("squad", [*PAIRS, ("", "no")])
+
+
+def test_a_decoder_may_say_itself_what_its_answers_begin_with(tmp_path):
+    """As in T5Gemma, whose configuration has no decoder_start_token_id."""
+    words = make_tokenizer("t5")
+    words.save_pretrained(tmp_path)
+    marks = {"pad_token_id": words.pad_token_id, "eos_token_id": words.eos_token_id, "bos_token_id": 5}
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "head_dim": 8}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": len(words)}
+    half = T5GemmaModuleConfig(**shape, **heads, **marks)
+    torch.manual_seed(0)
+    config = T5GemmaConfig(encoder=half, decoder=half, vocab_size=len(words), initializer_range=0.5, **marks)
+    T5GemmaForConditionalGeneration(config).save_pretrained(tmp_path)
+    seq2seq = family("seq2seq", tmp_path)
+    assert seq2seq.start == 5
+    model = seq2seq.load(tmp_path, torch.float32, CPU)
+    examples = seq2seq.examples("squad", PAIRS)
+    spoken = seq2seq.greedy(model, examples)
+    assert spoken == [said(model, seq2seq, e.prompt) for e in examples]
+    own = [Example(e.prompt, answer) for e, answer in zip(examples, spoken, strict=True)]
+    assert accuracy(seq2seq, model, own, None, 4)["value"] == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (FSMTConfig(langs=["en", "de"]), "fsmt decodes otherwise than it judges words"),
+        (LlamaConfig(), r"no encoder-decoder: set base\.family to causal_lm"),
+        (T5Config(), "no decoder_start_token_id: set the token that answers begin with"),
+        (ProphetNetConfig(), "prophetnet decodes otherwise than it judges words"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(tmp_path, config, words):
+    make_tokenizer("t5").save_pretrained(tmp_path)
+    config.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=f"config.json: {words}"):
+        family("seq2seq", tmp_path)

@@ -179,6 +179,7 @@ def test_factors_are_stored_in_the_dtype_asked_for(here, folder, capsys):
     ("method", "experts", "targets"),
     [
         ("ties", ["lora1", "lora2"], ["q_proj"]),
+        ("wudi", ["lora1", "lora2"], ["q_proj"]),
         ("average", PAIR, ["q_proj"]),
         ("average", ["lora1", PAIR[0]], ["q_proj"]),
         ("knots", ["lora1", "lora2"], ["embed_tokens"]),
@@ -191,7 +192,9 @@ def test_what_is_no_adapter_is_not_written_as_one(
     for task in PAIR:
         AutoModelForCausalLM.from_pretrained(task, tie_word_embeddings=False).save_pretrained(task)
     assert merge("--adapter", experts=experts, method=method) == 2
-    assert f"--adapter: {method} of these experts is no adapter of the base" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"--adapter: {method} of these experts is no adapter of the base" in said
+    assert "by a linear method or a decomposition other than wudi" in said
     assert not Path("merged").exists()
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from remerge.deltas import Deltas
 from remerge.errors import UserError
@@ -58,19 +59,16 @@ def test_sampled_fisher_tends_to_the_weighted(model, inputs):
 def test_statistics_leave_the_model_as_it_was(model, inputs):
     model.train()
     fisher(model, inputs, logits)
-    grams(model, inputs, logits, lambda batch: [])
+    grams(model, inputs, logits)
     assert model.training
     assert all(p.grad is None for p in model.parameters())
     assert not any(m._forward_pre_hooks for m in model.modules())
 
 
-def test_grams_leave_padding_out(model):
+def test_grams_are_sums_over_tokens(model):
     x = torch.randn(2, 7, 4, generator=torch.Generator().manual_seed(0))
-    mask = torch.ones(2, 7, dtype=torch.int64)
-    mask[1, 3:] = 0
     model.eval()
-    found = grams(model, [(x, mask), (x[:1], mask[:1])], lambda m, b: m(b[0]), lambda b: [b[1]])
-    seen = torch.cat([x[mask.bool()], x[0]])
+    found, seen = grams(model, [x[:1], x[1:, :3]], logits), torch.cat([x[0], x[1, :3]])
     torch.testing.assert_close(found["0.weight"], seen.T @ seen)
     hidden = model[:3](seen)
     torch.testing.assert_close(found["3.weight"], hidden.T @ hidden)
@@ -78,20 +76,11 @@ def test_grams_leave_padding_out(model):
 
 def test_scatters_are_centred(model):
     x = 5 + torch.randn(2, 7, 4, generator=torch.Generator().manual_seed(0))
-    mask = torch.ones(2, 7, dtype=torch.int64)
-    mask[1, 3:] = 0
     model.eval()
-    found = scatters(model, [(x, mask), (x[:1], mask[:1])], lambda m, b: m(b[0]), lambda b: [b[1]])
-    seen = torch.cat([x[mask.bool()], x[0]])
+    found, seen = scatters(model, [x[:1], x[1:, :3]], logits), torch.cat([x[0], x[1, :3]])
     for name, features in (("0.weight", seen), ("3.weight", model[:3](seen).detach())):
         centred = (features - features.double().mean(dim=0)).double()
         torch.testing.assert_close(found[name], centred.T @ centred, rtol=1e-6, atol=1e-6)
-
-
-def test_inputs_that_no_mask_fits_count_whole(model):
-    x = torch.randn(3, 4)
-    found = grams(model, [x], logits, lambda batch: [torch.zeros(2, 7)])
-    torch.testing.assert_close(found["0.weight"], x.T @ x)
 
 
 class Tied(nn.Module):
@@ -106,9 +95,17 @@ class Tied(nn.Module):
 
 def test_a_tied_head_has_no_gram_and_one_information():
     model, ids = Tied(), torch.tensor([[1, 2, 3]])
-    found = grams(model, [ids], lambda m, b: m(b)[0], lambda b: [torch.ones(1, 3)])
+    found = grams(model, [ids], lambda m, b: m(b)[0])
     assert list(found) == ["inner.weight"]
     assert set(fisher(model, [ids], lambda m, b: m(b)[0])) == {"embed.weight", "inner.weight", "inner.bias"}
+
+
+def test_a_padding_row_that_is_read_informs():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(5, 4, padding_idx=0), nn.Linear(4, 3))
+    found = fisher(model, [torch.tensor([0, 2])], logits)["0.weight"]
+    assert found.bool().any(dim=1).tolist() == [True, False, True, False, False]
+    assert model[0].padding_idx == 0
 
 
 class Mixture(nn.Module):
@@ -127,7 +124,7 @@ def test_an_expert_of_a_mixture_that_no_input_chose_weighs_nothing():
     for name, sign in (("a", 1), ("b", -1)):
         model = Mixture()
         x = sign * torch.rand(9, 4)
-        found[name] = grams(model, [x], logits, lambda batch: [])
+        found[name] = grams(model, [x], logits)
         states[name] = {n: p.detach() for n, p in model.named_parameters()}
     assert list(found["a"]) == ["experts.0.weight", "experts.1.weight"]
     assert not found["a"]["experts.0.weight"].any() and found["a"]["experts.1.weight"].all()
@@ -138,13 +135,21 @@ def test_an_expert_of_a_mixture_that_no_input_chose_weighs_nothing():
 
 
 def test_an_architecture_without_linear_layers():
-    """GPT-2's are of another type, whose matrices are transposed."""
-    with pytest.raises(UserError, match=r"statistics: Conv1d has no nn\.Linear that is merged"):
-        grams(nn.Conv1d(3, 3, 1), [torch.ones(1, 3, 1)], logits, lambda batch: [])
+    with pytest.raises(UserError, match=r"statistics: Conv1d is not made of nn\.Linear"):
+        grams(nn.Conv1d(3, 3, 1), [torch.ones(1, 3, 1)], logits)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_gpt2_is_refused_even_if_its_head_is_a_linear_layer(tied):
+    """Its others are of another type, whose matrices are transposed: all of them would be averaged."""
+    shape = {"n_embd": 8, "n_layer": 1, "n_head": 2, "vocab_size": 9, "tie_word_embeddings": tied}
+    gpt2 = GPT2LMHeadModel(GPT2Config(**shape))
+    with pytest.raises(UserError, match=r"statistics: GPT2LMHeadModel is not made of nn\.Linear"):
+        grams(gpt2, [torch.tensor([[1, 2]])], lambda m, b: m(b).logits)
 
 
 def test_no_inputs(model):
     with pytest.raises(UserError, match="no examples"):
         fisher(model, [], logits)
     with pytest.raises(UserError, match="no inputs reached a linear layer"):
-        grams(model, [], logits, lambda batch: [])
+        grams(model, [], logits)

@@ -6,9 +6,9 @@ from mergekit.merge_methods import merge_state_dicts
 from oracles import added, close, taus
 
 import remerge
-from remerge.deltas import Deltas
+from remerge.deltas import Deltas, LowRank
 from remerge.errors import UserError
-from remerge.methods import prepare
+from remerge.methods import find, prepare
 
 
 def test_average_is_mergekit_linear(base, experts):
@@ -68,6 +68,14 @@ def test_lines_counts_the_layers_of_each_stack():
     assert list(found.values()) == pytest.approx(expected)
 
 
+def test_lines_counts_no_layers_of_a_head():
+    """The first and third modules of a classifier that is an MLP are not the shallowest and the deepest."""
+    names = [f"model.layers.{k}.w" for k in range(3)] + [f"classifier.{k}.weight" for k in (0, 2)]
+    base = {name: torch.zeros(2) for name in names}
+    merged = remerge.merge("lines", base, [{name: torch.ones(2) for name in names}], alpha=0.2, beta=1.0)
+    assert [float(theta[0]) for theta in merged.values()] == pytest.approx([0.2, 0.7, 1.2, 0.2, 0.2])
+
+
 def test_lines_of_experts_that_are_the_base_is_the_base(base):
     merged = remerge.merge("lines", base, [base, base], over="ties")
     assert all(torch.equal(merged[name], base[name]) for name in base)
@@ -84,6 +92,14 @@ def test_lines_of_experts_that_are_the_base_is_the_base(base):
 def test_layerwise_wants_every_layer(base, experts, scale, message):
     with pytest.raises(UserError, match=message):
         remerge.merge("layerwise", base, experts, scale=scale)
+
+
+def test_layerwise_names_a_layer_that_no_adapter_changes():
+    adapter = {"layers.0.w": LowRank(torch.ones(3, 1), torch.ones(1, 2))}
+    names = [f"layers.{k}.w" for k in range(2)]
+    deltas = Deltas({"layers.0.w": torch.zeros(3, 2)}, {"a": adapter}, names)
+    with pytest.raises(UserError, match=r"layers\.1 is changed by no expert: name the layers layers\.0$"):
+        dict(find("layerwise").function(deltas, scale={"layers.0": 1.0, "layers.1": 1.0}))
 
 
 def test_layerwise_wants_its_scale(base, experts):

@@ -11,6 +11,7 @@ from remerge.deltas.tensors import LowRank as LowRank
 from remerge.deltas.tensors import Scratch as Scratch
 from remerge.deltas.tensors import State as State
 from remerge.deltas.tensors import Value as Value
+from remerge.deltas.tensors import added as added
 from remerge.deltas.tensors import aliases as aliases
 from remerge.deltas.tensors import dtype_name as dtype_name
 from remerge.deltas.tensors import finite as finite

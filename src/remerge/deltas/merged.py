@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from remerge.deltas.tensors import LowRank, Scratch, State, Value, aliases, finite, places, rounded
+from remerge.deltas.tensors import LowRank, Scratch, State, Value, added, aliases, finite, places, rounded
 
 if TYPE_CHECKING:
     from remerge.deltas.experts import Deltas
@@ -143,7 +143,7 @@ class Combined(Pieces):
         theta_0 = self.deltas.base[name].reshape(-1)
         formed = self.deltas.formed(name)
         if formed is not None:
-            merged.copy_(rounded(name, self._whole(name, formed).view(-1).add_(theta_0), merged.dtype))
+            merged.copy_(rounded(name, added(theta_0, self._whole(name, formed).view(-1)), merged.dtype))
             return
         theta = self.deltas.weights(name)
         if theta is None:
@@ -189,7 +189,7 @@ def merge_state(base: State, merged: Merged) -> dict[str, Tensor]:
         merged.write(theta)
     else:
         for name, delta in merged:
-            theta[name] = rounded(name, delta.add_(base[name]), base[name].dtype)
+            theta[name] = rounded(name, added(base[name], delta), base[name].dtype)
     for name, alias in aliases(base).items():
         theta[name] = theta[alias]
     return theta

@@ -114,6 +114,11 @@ def finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(tensor.sum(dtype=torch.float32))) or bool(torch.isfinite(tensor).all())
 
 
+def added(theta_0: Tensor, delta: Tensor) -> Tensor:
+    """theta_0 plus a delta, which may be overwritten: float32, or float64 where theta_0 is."""
+    return delta.to(torch.promote_types(delta.dtype, theta_0.dtype)).add_(theta_0)
+
+
 def rounded(name: str, theta: Tensor, dtype: torch.dtype) -> Tensor:
     """A tensor in the dtype in which it is written.
 

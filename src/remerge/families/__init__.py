@@ -123,9 +123,6 @@ class Family(Protocol):
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """The logits at the judged positions, float32 ``[N, V]``."""
 
-    def masks(self, batch: Batch) -> Sequence[Tensor]:
-        """The masks that exclude padding, ``[B, L]`` for each sequence that the model reads."""
-
     def greedy(
         self, model: nn.Module, examples: Sequence[Example], longest: int | None = None
     ) -> list[list[int]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def decode(
-    text: "Text", model: nn.Module, examples: Sequence[Example], left: bool, longest: int
+    text: "Text", model: nn.Module, examples: Sequence[Example], start: int | None, longest: int
 ) -> list[list[int]]:
     """Greedy answers with their end token, decoded with a KV cache, batched by length.
 
@@ -24,28 +25,40 @@ def decode(
         text: the family.
         model: the model that answers.
         examples: the prompts.
-        left: whether to pad on the left, because the answer continues the prompt.
+        start: the token that a decoder's words begin with; None if they continue the prompt.
         longest: the most tokens to decode, unless the longest gold answer has more; fewer where the model
             reads no more.
     """
-    longest = max([longest, *(len(e.answer) for e in examples)])
+    longest, left = max([longest, *(len(e.answer) for e in examples)]), start is None
     # The last token is not read again, and an encoder's prompt takes no place in the decoder.
     rooms = [min(longest, text.limit + 1 - (len(e.prompt) if left else 1)) for e in examples]
+    whole = left and _reads_padding(model)
+    kinds = [(room, len(e.prompt) if whole else 0) for room, e in zip(rooms, examples, strict=True)]
     answers: dict[int, list[int]] = {}
     with _nothing_else(model):
-        for room in set(rooms):
-            alike = [i for i, found in enumerate(rooms) if found == room]
+        for room, length in set(kinds):
+            alike = [i for i, kind in enumerate(kinds) if kind == (room, length)]
             for some in by_length([examples[i] for i in alike], ANSWERS_AT_ONCE):
                 chunk = [alike[k] for k in some]
-                said = _decoded(text, model, [list(examples[i].prompt) for i in chunk], left, room)
+                said = _decoded(text, model, [list(examples[i].prompt) for i in chunk], start, room)
                 answers |= dict(zip(chunk, said, strict=True))
     return [answers[i] for i in range(len(examples))]
 
 
-def _decoded(text: "Text", model: Any, prompts: list[list[int]], left: bool, longest: int) -> list[list[int]]:
-    """The greedy answers of one batch."""
+def _reads_padding(decoder: Any) -> bool:
+    """Whether padding on the left may change a decoder's answers: then a batch has prompts of one length.
+
+    A model that is not told positions counts them from the padding; a recurrent one may remember it.
+    """
+    return "position_ids" not in signature(decoder.forward).parameters or bool(decoder._is_stateful)
+
+
+def _decoded(
+    text: "Text", model: Any, prompts: list[list[int]], start: int | None, longest: int
+) -> list[list[int]]:
+    """The greedy answers of one batch, padded on the left if they continue the prompts."""
+    left = start is None
     limits = {"max_new_tokens": longest, "eos_token_id": text.eos, "pad_token_id": text.fill}
-    start = getattr(model.config, "decoder_start_token_id", None)
     how = GenerationConfig(do_sample=False, decoder_start_token_id=start, **limits)  # type: ignore[no-untyped-call]
     device = next(model.parameters()).device
     width = max(map(len, prompts))

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from remerge.checkpoints.architecture import AS_DATA
@@ -46,6 +46,10 @@ BEHIND_PADDING = (
 )
 """The architectures that number positions from the padding token's number plus 1."""
 
+ODD = ("cpmant", "fsmt", "moshi", "prophetnet", "rwkv", "xlm", "xlnet", *BEHIND_PADDING)
+"""The architectures that in transformers decode other words than they find likely when these are fed in, or
+have no output head that makes a word of each state."""
+
 
 class Text:
     """A family that reads tokens."""
@@ -74,6 +78,14 @@ class Text:
             if self.config.model_type in BEHIND_PADDING:
                 positions -= self.config.pad_token_id + 1
             self.processor.model_max_length = min(self.processor.model_max_length, positions)
+
+    def must_speak_plainly(self, base: Path) -> None:
+        """Refuse an architecture whose answers cannot be judged by feeding them in (`ODD`)."""
+        if self.config.model_type in ODD:
+            raise UserError(
+                f"{base}/config.json: {self.config.model_type} decodes otherwise than it judges words that "
+                "are fed in: give another architecture"
+            )
 
     @property
     def eos(self) -> int:
@@ -220,10 +232,6 @@ class Text:
             logits: Tensor = whole.forward(**inputs, use_cache=False).logits
         return logits.squeeze(0).float()
 
-    def masks(self, batch: Batch) -> Sequence[Tensor]:
-        """The masks that exclude padding."""
-        return [mask for name, mask in batch.inputs.items() if name.endswith("attention_mask")]
-
 
 class _States(BaseModelOutputWithPastAndCrossAttentions):
     """A decoder's states; whatever else its own output has, such as a mixture's routers, is None."""
@@ -234,9 +242,14 @@ class _States(BaseModelOutputWithPastAndCrossAttentions):
 
 def _decoder(model: Any) -> nn.Module:
     """The module whose output becomes words."""
-    found: nn.Module = model.get_decoder()
-    # Some models give this name to their output head.
-    return model.base_model if found is model.get_output_embeddings() else found
+    found: Any = model.get_decoder()
+    if found in (model, model.get_output_embeddings()):
+        # ModernBERT gives this name to its output head, and Llama 4 looks for its decoder under another.
+        found = next(child for child in model.children() if isinstance(child, PreTrainedModel))
+    # A BERT that is the decoder of another model has an output head inside.
+    head = getattr(found, "get_output_embeddings", lambda: None)()
+    decoder: nn.Module = found if head is None else _decoder(found)
+    return decoder
 
 
 def _tokenizer(folder: Path) -> Any:

@@ -36,6 +36,7 @@ class CausalLM(Text):
         says = "is_decoder" in signature(type(self.config)).parameters
         if says and not self.config.is_decoder and self.config.model_type not in UNTOLD:
             raise UserError(f"{base}/config.json: is_decoder is false: set base.family to classifier")
+        self.must_speak_plainly(base)
 
     def tokens(self, prompts: Sequence[str]) -> list[list[int]]:
         """The prompts' tokens, not truncated, without the end token that some tokenizers add."""
@@ -98,4 +99,4 @@ class CausalLM(Text):
         self, model: nn.Module, examples: Sequence[Example], longest: int | None = None
     ) -> list[list[int]]:
         """Each prompt's greedy answer, with its end token."""
-        return decode(self, model, examples, left=True, longest=longest or ANSWER_TOKENS)
+        return decode(self, model, examples, start=None, longest=longest or ANSWER_TOKENS)

@@ -156,10 +156,6 @@ class Clip:
     def labels(self, prompt: Any, answers: Sequence[str]) -> None:
         """None: a head has no answers other than the task's."""
 
-    def masks(self, batch: Batch) -> Sequence[Tensor]:
-        """No masks: images have no padding."""
-        return ()
-
     def collate(self, examples: Sequence[Example], device: torch.device, multiple: int = 1) -> Batch:
         """Images of the model's size, with one judged position each.
 

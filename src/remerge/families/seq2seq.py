@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoModelForSeq2SeqLM
 
 from remerge.errors import UserError
@@ -26,9 +26,16 @@ class Seq2Seq(Text):
 
     def __init__(self, base: Path) -> None:
         super().__init__(base)
+        if not self.config.is_encoder_decoder:
+            raise UserError(f"{base}/config.json: no encoder-decoder: set base.family to causal_lm")
+        self.must_speak_plainly(base)
         start = getattr(self.config, "decoder_start_token_id", None)
+        if start is None and "decoder" in self.config.sub_configs:  # as in T5Gemma
+            start = self.config.decoder.bos_token_id
         if start is None:
-            raise UserError(f"{base}/config.json: no decoder_start_token_id: give an encoder-decoder")
+            raise UserError(
+                f"{base}/config.json: no decoder_start_token_id: set the token that answers begin with"
+            )
         self.start = int(start)
 
     def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
@@ -57,14 +64,8 @@ class Seq2Seq(Text):
         targets = torch.tensor([t for e in examples for t in e.answer])
         return Batch(inputs, (rows, columns), targets, rows, [e.task for e in examples]).to(device)
 
-    def masks(self, batch: Batch) -> Sequence[Tensor]:
-        """The masks of the encoder's inputs and of the decoder's, where every real token is judged."""
-        decoder = torch.zeros_like(batch.inputs["decoder_input_ids"])
-        decoder[batch.positions] = 1
-        return [batch.inputs["attention_mask"], decoder]
-
     def greedy(
         self, model: nn.Module, examples: Sequence[Example], longest: int | None = None
     ) -> list[list[int]]:
         """Each prompt's greedy answer, with its end token."""
-        return decode(self, model, examples, left=False, longest=longest or ANSWER_TOKENS)
+        return decode(self, model, examples, start=self.start, longest=longest or ANSWER_TOKENS)

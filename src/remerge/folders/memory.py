@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from remerge.checkpoints.adapters import read_adapter
 from remerge.checkpoints.models import held
 from remerge.checkpoints.reading import Checkpoint
-from remerge.deltas import rounded
+from remerge.deltas import added, rounded
 from remerge.errors import UserError
 from remerge.folders.experts import Expert, deltas_of, fitted, kept
 from remerge.methods import find
@@ -60,7 +60,7 @@ def merge_models(
     places = {**dict(made.named_parameters()), **dict(made.named_buffers())}
     for tensor, delta in chosen.function(weights, **settings):
         theta = places[tensor]
-        theta.copy_(rounded(tensor, delta.add_(weights.base[tensor]), theta.dtype))
+        theta.copy_(rounded(tensor, added(weights.base[tensor], delta), theta.dtype))
     merged: PreTrainedModel = made.eval()
     return merged
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from remerge.checkpoints.models import device_of, locate
 from remerge.checkpoints.reading import Checkpoint
-from remerge.deltas import Deltas, LowRank, Merged, State, dtype_name, rounded
+from remerge.deltas import Deltas, LowRank, Merged, State, added, dtype_name, rounded
 from remerge.errors import UserError
 from remerge.files import read_json, write_folder
 from remerge.folders.adapter import HINT as ADAPTER_HINT
@@ -160,7 +160,7 @@ def _factors(
     if factors is None:
         raise UserError(
             f"--adapter: {method} of these experts is no adapter of the base: leave it out, or merge "
-            "adapters, of tensors that are not tied, by a linear method or a decomposition"
+            "adapters, of tensors that are not tied, by a linear method or a decomposition other than wudi"
         )
     made: torch.dtype = getattr(torch, dtype)
     return {name: LowRank(rounded(name, f.B, made), rounded(name, f.A, made)) for name, f in factors.items()}
@@ -231,5 +231,5 @@ def _head(expert: str) -> Path:
 def _added(base: State, merged: Merged, weights: Deltas, dtype: str | None) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of the merged model, made one at a time, in the order of the base."""
     for name, theta in tqdm(base.items(), desc="merge", mininterval=1):
-        made = next(merged)[1].add_(weights.base[name]) if name in weights.base else theta
+        made = added(weights.base[name], next(merged)[1]) if name in weights.base else theta
         yield name, rounded(name, made, stored_dtype(theta, dtype)).cpu().contiguous()

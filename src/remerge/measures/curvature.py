@@ -4,20 +4,19 @@ Both run the model with ``logits(model, batch) -> [N, V]``, for the N answer pos
 and return tensors by the names of the weights, float32 on the CPU.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from remerge.errors import UserError
+from remerge.passes import every_row_learns
 
 Logits = Callable[[nn.Module, Any], Tensor]
 """The model's logits at the answer positions of a batch, ``[N, V]``."""
-
-Masks = Callable[[Any], Sequence[Tensor]]
-"""The masks ``[B, L]`` of a batch, true where a token is not padding: for example of encoder and decoder."""
 
 
 def fisher(
@@ -54,7 +53,8 @@ def fisher(
     was_training = model.training
     model.eval()
     for example in examples:
-        log_pi = logits(model, example).float().log_softmax(dim=-1)
+        with every_row_learns(model):
+            log_pi = logits(model, example).float().log_softmax(dim=-1)
         pi = log_pi.detach().exp()
         if labels == "sampled":
             y = torch.multinomial(pi.cpu(), 1, generator=generator).to(pi.device)
@@ -75,43 +75,42 @@ def fisher(
     return {name: squares.div_(count).cpu() for name, squares in total.items()}
 
 
-def grams(model: nn.Module, batches: Iterable[Any], logits: Logits, masks: Masks) -> dict[str, Tensor]:
-    """The Gram matrices G = X^T X of every linear layer's inputs, padding excluded.
+def grams(model: nn.Module, examples: Iterable[Any], logits: Logits) -> dict[str, Tensor]:
+    """The Gram matrices G = X^T X of every linear layer's inputs.
 
     A head that is tied to the embedding has no matrix, since an embedding is not a linear layer. A
     frozen layer, such as a task's own head, has none either, since it is not merged.
 
     Args:
         model: the expert.
-        batches: batches of inputs.
+        examples: batches of one input each, so that no layer reads padding.
         logits: how the model is run; the result is not used.
-        masks: the parts of a batch that are not padding. A layer's inputs ``[B, L, m]`` take the first mask
-            of shape ``[B, L]``; inputs that fit no mask, such as a pooled ``[B, m]``, count in full.
 
     Returns:
         For the weight of each linear layer, by its first name, a matrix ``[m, m]``: zero where no input went,
         as in experts of a mixture that were never chosen.
 
     Raises:
-        UserError: there are no batches, or the architecture has no linear layer.
+        UserError: there are no examples, or the architecture has no linear layer, or GPT-2's in their place.
     """
     layers = _linear_layers(model)
-    if not layers:
+    # Their matrices are transposed. An output head of its own would be the only layer that is not averaged.
+    if not layers or any(isinstance(module, Conv1D) for module in model.modules()):
         what = type(model).__name__
-        raise UserError(f"statistics: {what} has no nn.Linear that is merged, as regmean needs: leave it out")
+        raise UserError(f"statistics: {what} is not made of nn.Linear, as regmean needs: leave it out")
     sums: dict[str, Tensor] = {}
 
     def add(name: str, rows: Tensor) -> None:
         sums[name] = torch.addmm(sums[name], rows.T, rows) if name in sums else rows.T @ rows
 
-    _each_input(model, batches, logits, masks, add)
+    _each_input(model, examples, logits, add)
     if not sums:
         raise UserError("statistics: no inputs reached a linear layer: give some inputs of the expert's task")
     widths = {name: layer.in_features for name, layer in layers}
     return {name: sums[name].cpu() if name in sums else torch.zeros(m, m) for name, m in widths.items()}
 
 
-def scatters(model: nn.Module, batches: Iterable[Any], logits: Logits, masks: Masks) -> dict[str, Tensor]:
+def scatters(model: nn.Module, examples: Iterable[Any], logits: Logits) -> dict[str, Tensor]:
     """S = (X - mean)^T (X - mean) of the inputs of `grams`, float64 ``[m, m]`` on the model's device."""
     moments: dict[str, Tensor] = {}
 
@@ -120,34 +119,25 @@ def scatters(model: nn.Module, batches: Iterable[Any], logits: Logits, masks: Ma
         wide = torch.nn.functional.pad(rows.double(), (0, 1), value=1.0)
         moments[name] = torch.addmm(moments[name], wide.T, wide) if name in moments else wide.T @ wide
 
-    _each_input(model, batches, logits, masks, add)
+    _each_input(model, examples, logits, add)
     return {name: M[:-1, :-1] - M[:-1, -1:] @ M[-1:, :-1] / M[-1, -1] for name, M in moments.items()}
 
 
 def _each_input(
-    model: nn.Module,
-    batches: Iterable[Any],
-    logits: Logits,
-    masks: Masks,
-    take: Callable[[str, Tensor], None],
+    model: nn.Module, examples: Iterable[Any], logits: Logits, take: Callable[[str, Tensor], None]
 ) -> None:
-    """Pass on the inputs of every linear layer, float32 ``[N, m]``, batch by batch; see `grams`."""
-    current: list[Tensor] = []
+    """Pass on the inputs of every linear layer, float32 ``[N, m]``, example by example; see `grams`."""
 
     def record(name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        x = inputs[0].detach()
-        mask = next((mask for mask in current if mask.shape == x.shape[:-1]), None)
-        rows = (x.flatten(0, -2) if mask is None else x[mask.to(x.device).bool()]).float()
-        take(name, rows)
+        take(name, inputs[0].detach().flatten(0, -2).float())
 
     hooks = [layer.register_forward_pre_hook(partial(record, name)) for name, layer in _linear_layers(model)]
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            for batch in batches:
-                current[:] = masks(batch)
-                logits(model, batch)
+            for example in examples:
+                logits(model, example)
     finally:
         for hook in hooks:
             hook.remove()

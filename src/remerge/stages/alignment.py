@@ -74,7 +74,7 @@ def _scatters(bench: Bench) -> dict[str, Tensor]:
     examples = [e for task in tasks for e in bench.space.split(task, "validation").examples[:ALIGNED]]
     # One input per batch: nothing is padded.
     batches = (family.collate([example], bench.space.device) for example in examples)
-    return scatters(bench.model, batches, family.logits, family.masks)
+    return scatters(bench.model, batches, family.logits)
 
 
 def _features(deltas: Deltas, name: str) -> Mapping[str, Tensor]:

@@ -28,7 +28,7 @@ def run(config: Config, task: str, kind: str) -> None:
     if kind == "fisher":
         found = curvature.fisher(model, batches, space.family.logits, seed=config.seed)
     else:
-        found = curvature.grams(model, batches, space.family.logits, space.family.masks)
+        found = curvature.grams(model, batches, space.family.logits)
     tensors = {name: tensor.contiguous() for name, tensor in found.items()}
 
     def write(file: Path) -> None:

@@ -34,13 +34,15 @@ def layerwise(deltas: Deltas, *, scale: Mapping[str, Scales]) -> Merged:
             each, or by their names.
 
     Raises:
-        UserError: a layer without coefficients, or coefficients of a layer that the model does not have.
+        UserError: a layer without coefficients, or coefficients of a layer that the model does not have or
+            no expert changes.
 
     Cost: one pass over the T·d weights.
     """
-    layers = dict.fromkeys(map(layer_of, deltas))
+    layers, of_model = dict.fromkeys(map(layer_of, deltas)), set(map(layer_of, deltas.model))
     for layer in layers.keys() ^ scale.keys():
-        lacks = "has no coefficients" if layer in layers else "is not a layer of the model"
+        idle = "is changed by no expert" if layer in of_model else "is not a layer of the model"
+        lacks = "has no coefficients" if layer in layers else idle
         raise UserError(f"layerwise: scale: {layer} {lacks}: name the layers {', '.join(layers)}")
     lam = {at: per_expert(scale[at], deltas.experts, f"layerwise: scale: {at}") for at in layers}
     return deltas.combine({name: lam[layer_of(name)] for name in deltas})

@@ -8,14 +8,18 @@ import torch
 from remerge.deltas import Combined, Deltas, layer_of
 from remerge.methods import Scale, method, prepare
 
+HEADS = {"classification_head", "classifier", "head", "score"}
+"""Parts of a model whose numbered layers, such as those of an MLP, are none of its depth."""
+
 
 @method(label="LiNeS", citation="Wang et al., 2025, arXiv:2410.17146")
 def lines(deltas: Deltas, *, over: str = "none", alpha: Scale | None = None, beta: Scale = 0.5) -> Combined:
     """theta_0^l + (alpha + beta (l − 1) / (L − 1)) · sum_t tau'_t^l, l the layer's number of L.
 
     Shallow layers, whose features serve all tasks, stay nearer to theta_0. The tau'_t are the task vectors,
-    or what another method prepares of them. Tensors outside of layers take alpha, as does a layer that is
-    the only one. An encoder's and a decoder's layers are counted separately, which the paper leaves open.
+    or what another method prepares of them. Tensors outside of layers take alpha, as do a head's and those of
+    a layer that is the only one. An encoder's and a decoder's layers are counted separately, which the paper
+    leaves open.
 
     Args:
         deltas: the task vectors tau_t.
@@ -42,12 +46,14 @@ def length(deltas: Deltas) -> float:
 
 
 def depths(names: Iterable[str]) -> dict[str, float]:
-    """(l − 1) / (L − 1) of every layer of these tensors; 0 for ``other``."""
-    stacks = defaultdict(list)
+    """(l − 1) / (L − 1) of every layer of these tensors; 0 for ``other`` and the layers of a head."""
+    found, stacks = {"other": 0.0}, defaultdict(list)
     for layer in {layer_of(name) for name in names} - {"other"}:
         stack, _, number = layer.rpartition(".")
-        stacks[stack].append((int(number), layer))
-    found = {"other": 0.0}
+        if HEADS.isdisjoint(stack.split(".")):
+            stacks[stack].append((int(number), layer))
+        else:
+            found[layer] = 0.0
     for layers in stacks.values():
         last = max(len(layers) - 1, 1)
         found |= {layer: above / last for above, (_, layer) in enumerate(sorted(layers))}
