@@ -265,7 +265,11 @@ def _add_merges(known: _Commands) -> None:
     merge.add_argument("--method", required=True, help="a name listed by `remerge methods`")
     merge.add_argument("--base", required=True, help="a folder or hub id")
     merge.add_argument(
-        "--expert", required=True, action="append", help="a folder or hub id; repeat for each expert"
+        "--expert",
+        required=True,
+        action="append",
+        metavar="[NAME=]FOLDER",
+        help="a folder or hub id; repeat for each expert",
     )
     merge.add_argument(
         "--param",

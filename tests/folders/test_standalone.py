@@ -56,6 +56,16 @@ def test_a_merge_of_folders(here, expert_folders, base, method, params):
     assert not [path for path in Path().iterdir() if path.name.startswith(".")]
 
 
+def test_experts_have_the_names_that_they_are_given(here, expert_folders):
+    """By which numbers are given for each; a folder may have an = in its name."""
+    shutil.copytree("mnli", "x=1")
+    ways = {"merged": (("a=cola", "x=1"), "{'a': 0.2, 'x=1': 0.7}"), "other": (("cola", "x=1"), "[0.2, 0.7]")}
+    for out, (experts, scale) in ways.items():
+        assert merge("--param", f"scale={scale}", experts=experts, out=out, method="task_arithmetic") == 0
+    close(loaded("merged"), loaded("other"))
+    assert "--expert a=cola" in Path("merged/README.md").read_text()
+
+
 def test_shards_go_in_and_out(here, expert_folders, base, folder, monkeypatch):
     AutoModelForCausalLM.from_pretrained(folder).save_pretrained("sharded", max_shard_size="5KB")
     assert len(list(Path("sharded").glob("*.safetensors"))) > 2
@@ -293,6 +303,8 @@ def cut(path):
         ({"method": "average"}, ["--param", "weights=[1,-2]"], "one float in [0, 1e+09] per expert or one"),
         ({"experts": ["cola", "cola"]}, [], "given twice"),
         ({"experts": ["cola", "./model/../cola/"]}, [], "given twice"),
+        ({"experts": ["cola", "a=./cola"]}, [], "given twice"),
+        ({"experts": ["a=cola", "a=sst2"]}, [], "--expert: a is the name of two: give another one"),
         ({"experts": ["cola", "./missing"]}, [], "./missing: no such folder"),
         (
             {"experts": ["cola", "narrow"]},

@@ -166,7 +166,7 @@ def test_half_precision_and_added_tokens(capsys):
         ({"experts": ["first", "wide"]}, "expert wide: "),
         ({"experts": ["first", "first=second"]}, "first is already in use"),
         ({"experts": ["first", "base=second"]}, "base is the name of a reference model"),
-        ({"experts": ["first", "a b=second"]}, "a task's name has only letters"),
+        ({"experts": ["first", "a b=second"]}, "name has only letters"),
         ({"experts": ["first", "second"], "base": "empty"}, "empty: no model.safetensors"),
         ({"experts": ["first", "second"], "out": "there.yaml"}, "there.yaml exists"),
         ({"experts": ["first", "second"], "out": "no folder"}, "no folder: its name becomes the benchmark's"),

@@ -1,5 +1,6 @@
 """The inputs of a merge of folders: the base, and each expert under the base's names."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,24 @@ class Expert:
     values: Mapping[str, Value]
     own: Mapping[str, Tensor]
     whole: bool = True
+
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+"""A name that an expert is given: it becomes part of file names."""
+
+
+def name_in(written: str) -> tuple[str, str]:
+    """The name and the folder of an expert: ``name=folder``, or a folder, in whose name may be an = too.
+
+    Raises:
+        UserError: the name has other letters.
+    """
+    name, equals, source = written.partition("=")
+    if not equals or "/" in name or Path(written).is_dir():
+        return "", written
+    if not NAME.fullmatch(name):
+        raise UserError(f"--expert {written}: a name has only letters, digits, _ and -: write name=folder")
+    return name, source
 
 
 def read_base(source: str) -> Checkpoint:

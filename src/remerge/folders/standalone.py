@@ -19,7 +19,16 @@ from remerge.files import read_json, write_folder
 from remerge.folders.adapter import HINT as ADAPTER_HINT
 from remerge.folders.adapter import adapter_of, low_rank
 from remerge.folders.card import model_card, shown
-from remerge.folders.experts import Expert, apart, deltas_of, kept, read_base, read_expert, tied_by_value
+from remerge.folders.experts import (
+    Expert,
+    apart,
+    deltas_of,
+    kept,
+    name_in,
+    read_base,
+    read_expert,
+    tied_by_value,
+)
 from remerge.folders.mergekit import read_recipe
 from remerge.folders.output import copied, copy, stored_dtype, write_weights
 from remerge.folders.recipe import HINT, RECIPE, recipe_of
@@ -46,7 +55,7 @@ def merge_folders(
     Args:
         method: a method that needs only the weights.
         base: a folder of safetensors, or a hub id.
-        experts: the same for each expert; they may be LoRA adapters.
+        experts: the same for each expert, alone or as ``name=folder``; they may be LoRA adapters.
         out: a folder that does not exist, or is empty.
         params: the method's parameters, each as ``name=value``.
         dtype: the dtype of the merged weights; the base's if not given.
@@ -140,12 +149,17 @@ def _parameters(params: Sequence[str]) -> dict[str, Any]:
 
 
 def _named(experts: Sequence[str]) -> dict[str, str]:
-    """The experts by the last part of their names, on which random masks depend, if these differ."""
-    places = {Path(expert).resolve() if Path(expert).is_dir() else expert for expert in experts}
-    if len(places) < len(experts):
+    """The experts by name, on which random masks depend; by default, the last parts of their folders."""
+    given = [name_in(expert) for expert in experts]
+    sources = [source for _, source in given]
+    if len({Path(source).resolve() if Path(source).is_dir() else source for source in sources}) < len(given):
         raise UserError("an expert is given twice: weight it by --param instead")
-    short = [Path(expert).name for expert in experts]
-    return dict(zip(short if len(set(short)) == len(short) else experts, experts, strict=True))
+    short = [name or Path(source).name for name, source in given]
+    long = [name or source for name, source in given]
+    names = short if len(set(short)) == len(short) else long
+    if twice := next((name for k, name in enumerate(names) if name in names[:k]), None):
+        raise UserError(f"--expert: {twice} is the name of two: give another one")
+    return dict(zip(names, sources, strict=True))
 
 
 def _factors(
@@ -180,7 +194,8 @@ def _command(
 ) -> str:
     """The command that makes the merge again, for other readers."""
     words = ["remerge merge", f"--method {method}", f"--base {quote(shown(base))}"]
-    words += [f"--expert {quote(shown(expert))}" for expert in experts]
+    for name, source in map(name_in, experts):
+        words.append(f"--expert {quote(f'{name}={shown(source)}' if name else shown(source))}")
     words += [f"--param {quote(param)}" for param in params]
     words += [*([f"--dtype {dtype}"] if dtype else []), *(["--adapter"] if adapter else []), "--out …"]
     return "```sh\n" + " \\\n  ".join(words) + "\n```"

@@ -23,7 +23,7 @@ from remerge.checkpoints.stored import is_adapter
 from remerge.errors import UserError
 from remerge.families import Family, family
 from remerge.files import read_json, write_text
-from remerge.folders.experts import Expert, read_base, read_expert
+from remerge.folders.experts import NAME, Expert, name_in, read_base, read_expert
 
 ARCHITECTURES = {
     "classifier": MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
@@ -34,9 +34,6 @@ ARCHITECTURES = {
 
 TASK_TYPES = {"SEQ_CLS": "classifier", "SEQ_2_SEQ_LM": "seq2seq", "CAUSAL_LM": "causal_lm"}
 """The families of adapters, by the task type that PEFT stores."""
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-"""A task's name: it becomes part of file names."""
 
 
 @dataclass(frozen=True)
@@ -115,9 +112,8 @@ def _named(experts: Sequence[str]) -> dict[str, str]:
     """The experts' folders under the names of their tasks."""
     named: dict[str, str] = {}
     for written in experts:
-        name, equals, source = written.partition("=")
-        if not equals:
-            name, source = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(written).name).strip("-"), written
+        name, source = name_in(written)
+        name = name or re.sub(r"[^A-Za-z0-9_-]+", "-", Path(source).name).strip("-")
         if not NAME.fullmatch(name):
             raise UserError(
                 f"--expert {written}: a task's name has only letters, digits, _ and -: write name=folder"
