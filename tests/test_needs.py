@@ -265,3 +265,25 @@ def test_the_folder_of_methods_is_read_once_a_configuration(monkeypatch: pytest.
     for batch in batches(config).values():
         Needs(config, gpu=False).batch(batch)
     assert len(reads) == 1
+
+
+def test_answers_that_are_decoded_take_their_keys_and_values() -> None:
+    """Of Qwen2.5-0.5B's size: two numbers for each unit of each layer's width, of 64 inputs and answers."""
+    config = released("divmerge-glue")
+    few, many = (Needs(decoding(config, tokens), gpu=False) for tokens in (100, 1000))
+    of_layers = (16 / 3 * 494e6) ** (2 / 3) / 64
+    held = 2 * 64 * 900 * of_layers * 4 / 1e6
+    states = 500 * 900 * (16 / 3 * 494e6) ** (1 / 3) * 4 / 1e6  # what a reference keeps of each answer
+    for stage in ("references", "scores"):
+        more = many.stage(stage).memory - few.stage(stage).memory
+        assert more == pytest.approx(held + states, rel=0.02)
+    # Words of 64 answers at once.
+    more = many.stage("divergences").memory - few.stage("divergences").memory
+    assert more > 2 * 64 * 900 * 152_000 * 4 / 1e6
+    assert many.stage("references").minutes > few.stage("references").minutes
+
+
+def decoding(config: Config, tokens: int) -> Config:
+    """A benchmark with one task whose answers are free, of at most so many tokens."""
+    free = config.tasks["cola"].model_copy(update={"metric": "token_f1", "answer_tokens": tokens})
+    return config.model_copy(update={"tasks": {**config.tasks, "cola": free}})

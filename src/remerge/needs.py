@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from remerge.amounts import ANSWERS_AT_ONCE
 from remerge.batches import Batch, batch_of
 from remerge.config import Config, Variant
 from remerge.headers import weights
 from remerge.plans import Case
 from remerge.size import FLOAT32, SINGLE, dtypes_of, size_of, width_of
 from remerge.training import existing
-from remerge.units import NOTHING, Unit, Work
+from remerge.units import ANSWER, NOTHING, Unit, Work
 from remerge.variants import UNPREPARED, parse
 from remerge.work import Jobs
 
@@ -173,7 +174,12 @@ class Needs:
             return self._need(held + self._forward(), 0, longest)
         # A model is in the machine's memory twice while it is loaded.
         held = self.module + (self._head() if self.gpu else self.whole)
-        return self._need(held + self._forward(), self._reference(), longest)
+        passing = self._forward()
+        if name == "references":
+            passing = max(passing, self._decoding())
+        if name == "divergences":
+            passing += 2 * self._logits(config.evaluation.batch_size, self.answer)
+        return self._need(held + passing, self._reference(), longest)
 
     def _made(self, batch: Batch) -> Iterator[tuple[Variant, Case]]:
         """The merges of one process."""
@@ -239,15 +245,23 @@ class Needs:
 
     def _backward(self, inputs: int) -> float:
         """A forward and backward pass."""
-        return inputs * TOKENS * self.size.layers * KEPT * self.width + 3 * self._logits(inputs)
+        return inputs * TOKENS * self.size.layers * KEPT * self.width + 3 * self._logits(inputs, self.answer)
 
     def _forward(self) -> float:
-        """A forward pass of scoring."""
+        """A forward pass of scoring, or the answers that are scored if they are free."""
         inputs = self.config.evaluation.batch_size
-        return inputs * TOKENS * self.size.hidden * KEPT * self.width + 2 * self._logits(inputs)
+        judged = inputs * TOKENS * self.size.hidden * KEPT * self.width + 2 * self._logits(inputs, ANSWER)
+        free = any(task.metric != "accuracy" for task in self.config.tasks.values())
+        return max(judged, self._decoding() if free else 0)
 
-    def _logits(self, inputs: int) -> float:
-        return inputs * self.answer * self.size.words * FLOAT32 if self.config.base.speaks else 0
+    def _decoding(self) -> float:
+        """The keys and values of answers that are decoded together; most models share some among heads."""
+        tokens = ANSWERS_AT_ONCE * (TOKENS + self.answer)
+        return 2 * tokens * self.size.layers * self.width if self.config.base.speaks else 0
+
+    def _logits(self, inputs: int, tokens: int) -> float:
+        """The logits of answers of so many tokens."""
+        return inputs * tokens * self.size.words * FLOAT32 if self.config.base.speaks else 0
 
     def _reference(self) -> float:
         """The states that one expert's reference keeps, float32; for classes, next to nothing."""
@@ -263,7 +277,10 @@ class Needs:
         threads = 1 if self.gpu else self.config.threads
         speed, total = SPEED[self.device] * threads, 0.0
         for unit, count in work.items():
-            operations = (3 if unit.backward else 1) * 2 * self.size.parameters * TOKENS * unit.inputs
+            tokens = (3 if unit.backward else 1) * TOKENS * unit.inputs
+            if unit.kind == "answer":  # of which each pass makes one token
+                tokens += ANSWERS_AT_ONCE * unit.passes
+            operations = 2 * self.size.parameters * tokens
             passing = PASS * unit.passes * (2 if unit.backward else 1)
             beside = self.whole / DISK if unit.kind == "load" else 0
             if unit.kind == "merge":
