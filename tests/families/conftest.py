@@ -12,6 +12,9 @@ from transformers import (
     LlamaForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessorPil,
 )
 
 from remerge.miniature.clip import tokenizer as make_clip_tokenizer
@@ -56,6 +59,11 @@ def clip(words):
     return CLIPModel(CLIPConfig(**towers, projection_dim=14))
 
 
+def vit():
+    sizes = {"image_size": 8, "patch_size": 4, "initializer_range": 0.3}
+    return ViTForImageClassification(ViTConfig(**SHARED, **sizes, num_labels=5))
+
+
 def ids(words):
     return {
         "vocab_size": len(words),
@@ -95,4 +103,8 @@ def bases(tmp_path_factory):
     words.save_pretrained(made["clip"])
     size = {"height": 8, "width": 8}
     CLIPImageProcessorPil(size={"shortest_edge": 8}, crop_size=size).save_pretrained(made["clip"])
+    torch.manual_seed(0)
+    made["vit"] = tmp_path_factory.mktemp("vit")
+    vit().eval().save_pretrained(made["vit"])
+    ViTImageProcessorPil(size={"height": 8, "width": 8}).save_pretrained(made["vit"])
     return made

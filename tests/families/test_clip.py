@@ -16,7 +16,7 @@ from transformers import AutoImageProcessor, CLIPImageProcessorPil, CLIPModel, C
 from remerge.checkpoints.models import state_of
 from remerge.config import Finetune
 from remerge.errors import UserError
-from remerge.families import Family, Head, clip, family
+from remerge.families import Family, Head, clip, family, images
 from remerge.families.clip import Clip
 from remerge.finetune import finetune
 from remerge.measures.joint import right
@@ -198,11 +198,9 @@ def test_images_of_16_bits_per_pixel_are_refused(made):
 
 @pytest.mark.parametrize("limit", [0, 2000, 2**31])
 def test_images_are_kept_up_to_a_limit(base, mixed, monkeypatch, limit):
-    monkeypatch.setattr(clip, "REMEMBERED", limit)
-    made, seen = Clip(base), []
-    monkeypatch.setattr(
-        clip, "preprocess", lambda images, p, f=clip.preprocess: seen.append(len(images)) or f(images, p)
-    )
+    made, seen, plain = Clip(base), [], images.preprocess
+    monkeypatch.setattr(images, "REMEMBERED", limit)
+    monkeypatch.setattr(images, "preprocess", lambda some, p: seen.append(len(some)) or plain(some, p))
     first = made.collate(mixed[:4], CPU).inputs["pixel_values"]
     whole = made.collate([*mixed, mixed[0]], CPU).inputs["pixel_values"]
     assert torch.equal(whole[:4], first) and torch.equal(whole[7], whole[0])

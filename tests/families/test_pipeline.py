@@ -63,6 +63,7 @@ IMAGES = {
     "parity": {"image": "image", "answers": ["even", "odd"], "captions": ["the {answer} digit"]},
     "turned": {"image": "image", "answers": ["upright", "left", "over", "right"]},
 }
+PICTURES = {name: {"image": "image", "answers": task["answers"]} for name, task in IMAGES.items()}
 LORA = {"rank": 2, "alpha": 4, "targets": ["q_proj", "v_proj"]}
 WORLDS = {
     "t5": ("seq2seq", WORDS, "divmerge", {}),
@@ -70,6 +71,7 @@ WORLDS = {
     "deberta": ("classifier", CLASSES, None, {}),
     "clip": ("clip", IMAGES, None, {}),
     "chat": ("chat", FREE, None, {}),
+    "vit": ("image_classifier", PICTURES, None, {}),
 }
 GRID = {"inputs": 4, "epochs": 1, "learning_rate": {"tune": [0.01]}}
 VARIANTS = [

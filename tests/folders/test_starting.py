@@ -18,6 +18,9 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     CLIPVisionModel,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessorPil,
 )
 
 from remerge import config as configuration
@@ -66,6 +69,19 @@ def checked(capsys, out="mine.yaml"):
     status = main(["check", out])
     assert status == 0, capsys.readouterr().err
     return configuration.load(Path(out))
+
+
+def draw_images(tasks):
+    """Put images in the place of texts."""
+    for task in tasks:
+        for number, split in enumerate(("train", "validation", "test")):
+            files = []
+            for i in range(24):
+                file = BytesIO()
+                Image.new("RGB", (8, 8), (10 * i, 80 * number, 0)).save(file, "png")
+                files.append({"bytes": file.getvalue(), "path": None})
+            Path(f"data/{task}/{split}.jsonl").unlink()
+            pd.DataFrame({"image": files, "label": ROWS["label"]}).to_parquet(f"data/{task}/{split}.parquet")
 
 
 @pytest.mark.parametrize(
@@ -120,20 +136,35 @@ def test_adapters_with_heads(capsys):
     assert "knots" in [variant.name for variant in config.merge.variants]
 
 
+def test_images_with_heads(capsys):
+    """Of a model, or of an adapter, whose own configuration does not say what it was trained for."""
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    for seed, (name, classes) in enumerate({"base": 9, "first": 2, "second": 3}.items()):
+        torch.manual_seed(seed)
+        config = ViTConfig(image_size=8, patch_size=4, num_labels=classes, **shape)
+        ViTForImageClassification(config).save_pretrained(name)
+    ViTImageProcessorPil(size={"height": 8, "width": 8}).save_pretrained("base")
+    model = ViTForImageClassification.from_pretrained("base", num_labels=2, ignore_mismatched_sizes=True)
+    lora = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["classifier"])
+    get_peft_model(model, lora).save_pretrained("third")
+    assert new("first", "second", "third", base="base") == 0
+    written = Path("mine.yaml").read_text()
+    assert "family: image_classifier" in written and "captions" not in written and "prompt" not in written
+    for classes in (2, 3, 2):
+        answers = [*"xyz"[:classes]]
+        written = written.replace(f"[] # the {classes} classes of its head", f"{answers} # of its head", 1)
+    Path("mine.yaml").write_text(written)
+    fill_in(**{"IMAGE": "image"})
+    draw_images(("first", "second", "third"))
+    assert checked(capsys).base.family == "image_classifier"
+
+
 def test_towers_of_images(capsys):
     for seed, name in enumerate(("first", "second")):
         expert(CLIPVisionModel, "clip", name, seed)
     assert new("first", "second", base=MODELS / "miniature-clip") == 0
     fill_in(**{"answers: []": "answers: [x, y]", "IMAGE": "image"})
-    for task in ("first", "second"):
-        for number, split in enumerate(("train", "validation", "test")):
-            files = []
-            for i in range(24):
-                file = BytesIO()
-                Image.new("RGB", (8, 8), (10 * i, 80 * number, 0)).save(file, "png")
-                files.append({"bytes": file.getvalue(), "path": None})
-            Path(f"data/{task}/{split}.jsonl").unlink()
-            pd.DataFrame({"image": files, "label": ROWS["label"]}).to_parquet(f"data/{task}/{split}.parquet")
+    draw_images(("first", "second"))
     assert checked(capsys).base.family == "clip"
 
 

@@ -46,6 +46,10 @@ def _check_tasks(config: "Config") -> None:
         if (asked.image is None) == (base.reads == "image"):
             key = "image" if base.reads == "image" else "prompt"
             raise ValueError(f"tasks.{name}: {base.family} reads {base.reads}: give {key}")
+        if asked.captions and not base.fixed_heads:
+            raise ValueError(
+                f"tasks.{name}: captions make fixed heads, and {base.family} trains its own: leave them out"
+            )
         free = asked.metric != "accuracy" or asked.answer_tokens
         if not base.speaks and (not asked.answers or free):
             raise ValueError(

@@ -8,7 +8,13 @@ from remerge import sources
 from remerge.config._section import Count, Name, Rate, Section, Text
 from remerge.errors import unknown
 
-MINIATURES = {"causal_lm": ("qwen2", "llama"), "chat": (), "seq2seq": ("t5",), "clip": ()}
+MINIATURES = {
+    "causal_lm": ("qwen2", "llama"),
+    "chat": (),
+    "seq2seq": ("t5",),
+    "clip": (),
+    "image_classifier": (),
+}
 """The architectures of miniature bases that a family reads, where it does not read all of them."""
 
 
@@ -31,7 +37,8 @@ class Base(Section):
 
     family: Name = Field(
         "causal_lm",
-        description="how answers are given: in words, or by one head per task (classifier, clip)",
+        description="how answers are given: in words, or by one head per task (classifier, "
+        "image_classifier, clip)",
     )
     source: Text = Field(description="a hub id, a local folder, or `miniature`, trained here")
     revision: Text | None = Field(None, description="commit or tag on the hub")

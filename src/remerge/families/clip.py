@@ -14,16 +14,13 @@ from remerge.checkpoints.models import load_whole
 from remerge.errors import UserError, cause_of
 from remerge.families import Batch, Example, Head, most_likely
 from remerge.families.heads import Heads, route
-from remerge.families.images import image_processor, preprocess
+from remerge.families.images import Images, image_processor
 
 CAPTION = "a photo of a {answer}."
 """The caption of an image of a class if the task gives none."""
 
 AT_ONCE = 256
 """The number of captions that are read in one batch."""
-
-REMEMBERED = 2**31
-"""The most bytes of preprocessed images that are kept: every model needs them again."""
 
 
 class ZeroShot(nn.Module):
@@ -49,7 +46,7 @@ class ZeroShot(nn.Module):
         return self.scale * normalize(image, dim=-1) @ self.directions.T
 
 
-class Clip:
+class Clip(Images):
     """A vision tower with a zero-shot head for each task, in the order of the task's answers."""
 
     reads = "image"
@@ -66,13 +63,11 @@ class Clip:
             self.tokenizer = AutoTokenizer.from_pretrained(base, **AS_DATA)
         except Exception as error:  # the tokenizers library raises no narrower exception
             raise UserError(f"{base}: no tokenizer ({cause_of(error)}): save it again") from None
-        self.processor = image_processor(base)
+        super().__init__(image_processor(base))
         self.base = base
         self.image_size = config.vision_config.image_size
         self.longest = config.text_config.max_position_embeddings
         self._heads: dict[tuple[tuple[str, ...], tuple[str, ...]], ZeroShot] = {}
-        self._pixels: dict[Sequence[int], Tensor] = {}
-        self._bytes = 0
 
     def load(self, folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
         """A folder's vision tower, stored alone or as part of a whole CLIP.
@@ -91,10 +86,6 @@ class Clip:
         model.heads = Heads(nn.Identity())
         whole: nn.Module = model.to(device)
         return whole
-
-    def added(self, folder: Path) -> list[str]:
-        """An empty list: experts use the base's captions."""
-        return []
 
     def equip(self, model: nn.Module, heads: Mapping[str, Head]) -> None:
         """Give the model these tasks' zero-shot heads, all made by the base's text tower.
@@ -145,38 +136,8 @@ class Clip:
         whole.save_pretrained(folder)
         self.processor.save_pretrained(folder)
 
-    def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
-        """The image file, and the number of the class."""
-        return [Example(image, [label], task) for image, label in pairs]
-
-    def lengths(self, prompts: Sequence[Any]) -> list[int]:
-        """1 for every image."""
-        return [1] * len(prompts)
-
     def labels(self, prompt: Any, answers: Sequence[str]) -> None:
         """None: a head has no answers other than the task's."""
-
-    def collate(self, examples: Sequence[Example], device: torch.device, multiple: int = 1) -> Batch:
-        """Images of the model's size, with one judged position each.
-
-        Raises:
-            UserError: an image cannot be decoded.
-        """
-        rows = torch.arange(len(examples))
-        targets = torch.tensor([e.answer[0] for e in examples])
-        inputs = {"pixel_values": self._preprocessed([e.prompt for e in examples])}
-        return Batch(inputs, (rows,), targets, rows, [e.task for e in examples]).to(device)
-
-    def _preprocessed(self, images: Sequence[Any]) -> Tensor:
-        """The pixels of image files; those of earlier batches come from memory."""
-        new = [image for image in dict.fromkeys(images) if image not in self._pixels]
-        made = dict(zip(new, preprocess(new, self.processor), strict=True)) if new else {}
-        pixels = torch.stack([made[i] if i in made else self._pixels[i] for i in images])
-        # Early images are kept: if the oldest were dropped, passes over more images than fit would find none.
-        if self._bytes < REMEMBERED:
-            self._pixels |= made
-            self._bytes += sum(tensor.nbytes for tensor in made.values())
-        return pixels
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """The logits of the classes, float32 ``[B, C]``, where the widest head has C classes."""

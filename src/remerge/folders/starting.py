@@ -12,6 +12,7 @@ import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
 )
@@ -24,13 +25,15 @@ from remerge.errors import UserError
 from remerge.families import Family, family
 from remerge.files import read_json, write_text
 from remerge.folders.experts import NAME, Expert, name_in, read_base, read_expert
+from remerge.sources import families
 
-ARCHITECTURES = {
+ARCHITECTURES: dict[str, Mapping[str, Any]] = {
     "classifier": MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
     "seq2seq": MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     "causal_lm": MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    "image_classifier": MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
 }
-"""The architectures that each text family reads, from transformers' own lists."""
+"""The architectures that each family reads, from transformers' own lists."""
 
 TASK_TYPES = {"SEQ_CLS": "classifier", "SEQ_2_SEQ_LM": "seq2seq", "CAUSAL_LM": "causal_lm"}
 """The families of adapters, by the task type that PEFT stores."""
@@ -90,6 +93,7 @@ def write_configuration(out: Path, base: str, experts: Sequence[str]) -> None:
         "family": kind,
         "reads": reader.reads,
         "speaks": reader.speaks,
+        "fixed_heads": families()[kind].fixed_heads,
         "chats": kind == "causal_lm" and reader.processor.chat_template is not None,
         "base": _written(base, out),
         "dtype": _dtype(whole),
@@ -133,11 +137,11 @@ def _family(base: Checkpoint, folders: Mapping[str, Path]) -> str:
     Raises:
         UserError: they belong to several families, or to none.
     """
-    config: Any = base.model.config if base.model is not None else None
-    if config.model_type.startswith("clip"):
+    whole: Any = base.model
+    if whole.config.model_type.startswith("clip"):
         return "clip"
-    own = _kind(type(base.model).__name__)
-    kinds = {expert: _trained_for(folder) or own for expert, folder in folders.items()}
+    own, sees = _kind(type(whole).__name__), whole.main_input_name == "pixel_values"
+    kinds = {expert: _trained_for(folder, sees) or own for expert, folder in folders.items()}
     for expert, kind in kinds.items():
         if kind is None:
             made = type(base.model).__name__
@@ -154,12 +158,13 @@ def _family(base: Checkpoint, folders: Mapping[str, Path]) -> str:
     return str(kinds[first])
 
 
-def _trained_for(folder: Path) -> str | None:
-    """The family that a checkpoint itself names."""
+def _trained_for(folder: Path, sees: bool) -> str | None:
+    """The family that a checkpoint itself names, of a base that reads text or sees images."""
     if is_adapter(folder):
         given = read_json(folder / "adapter_config.json")
         headed = {*(given.get("modules_to_save") or ())} & {*HEADS}
-        return TASK_TYPES.get(str(given.get("task_type"))) or ("classifier" if headed else None)
+        own_head = "image_classifier" if sees else "classifier"
+        return TASK_TYPES.get(str(given.get("task_type"))) or (own_head if headed else None)
     names = read_json(folder / "config.json").get("architectures") or [""]
     return _kind(str(names[0]))
 
@@ -192,7 +197,7 @@ def _must_fit(expert: str, read: Expert, base: Checkpoint, reader: Family, added
 
 def _head(expert: str, folder: Path, kind: str) -> tuple[Sequence[str], int]:
     """The classes of an expert's own head: their names, if it has any, and their number."""
-    if kind != "classifier":
+    if kind not in ("classifier", "image_classifier"):
         return (), 0
     classes = head_width(head_tensors(folder, expert, HEADS))
     config = folder / "config.json"

@@ -19,8 +19,7 @@ READS = ("merges",)
 def applies(config: Config) -> bool:
     """Whether tasks are of language, and there are DRM-H and averaging."""
     names = {variant.name for variant in config.makers(max(config.sizes))}
-    kind = config.base.family != "clip"
-    return kind and {"drm_h", "average"} <= names
+    return config.base.reads == "text" and {"drm_h", "average"} <= names
 
 
 def build(run: Run) -> Table:
