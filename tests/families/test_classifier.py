@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     Gemma3Config,
     Gemma3ForSequenceClassification,
@@ -19,7 +20,7 @@ from remerge.checkpoints.adapters import add_adapter, read_adapter
 from remerge.checkpoints.models import held, state_of
 from remerge.config import Finetune
 from remerge.errors import UserError
-from remerge.families import Head, family
+from remerge.families import Head, classifier, family
 from remerge.finetune import finetune
 from remerge.miniature.vocabulary import tokenizer as make_tokenizer
 
@@ -43,6 +44,36 @@ def world(request, bases, tmp_path_factory):
         expert.save_pretrained(folders[task])
         found.processor.save_pretrained(folders[task])
     return found, base, folders
+
+
+SMALL = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "initializer_range": 0.3,
+    "pad_token_id": 0,
+}
+
+
+@pytest.mark.parametrize("name", classifier.UNMASKED)
+def test_a_model_that_reads_its_batch_s_padding_is_refused(name, tmp_path):
+    """Its scores would depend on the other texts of a batch."""
+    more = {"vocab_size": 40} | ({"embedding_size": 16, "head_ratio": 1} if name == "convbert" else {})
+    config = AutoConfig.for_model(name, **SMALL, **more)
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    ids = torch.randint(3, 40, (1, 7))
+    masks = [torch.ones_like(ids), torch.tensor([[1] * 7 + [0] * 5])]
+    inputs = [ids, torch.cat([ids, torch.zeros(1, 5, dtype=ids.dtype)], dim=1)]
+    with torch.no_grad():
+        told = [{} if name == "fnet" else {"attention_mask": mask} for mask in masks]
+        alone, padded = (model(x, **more).logits for x, more in zip(inputs, told, strict=True))
+    assert (alone - padded).abs().max() > 1e-3
+    config.save_pretrained(tmp_path)
+    make_tokenizer("deberta").save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=f"a {name} reads the padding of its batch"):
+        family("classifier", tmp_path)
 
 
 def heads(folders):

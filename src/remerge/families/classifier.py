@@ -13,6 +13,9 @@ from remerge.families import Batch, Example, pad
 from remerge.families._headed import Headed
 from remerge.families._text import Text
 
+UNMASKED = ("canine", "convbert", "fnet", "nystromformer", "yoso")
+"""The architectures whose bodies read the padding of a batch, whatever its mask says."""
+
 
 class Classifier(Headed, Text):
     """A body with a head for each task; classes are numbered in the order of the task's answers."""
@@ -20,6 +23,14 @@ class Classifier(Headed, Text):
     auto = AutoModelForSequenceClassification
     reads = "text"
     speaks = False
+
+    def __init__(self, base: Path) -> None:
+        super().__init__(base)
+        if self.config.model_type in UNMASKED:
+            raise UserError(
+                f"{base}/config.json: a {self.config.model_type} reads the padding of its batch, so that "
+                "scores would depend on it: give another architecture"
+            )
 
     @property
     def has_segments(self) -> bool:
