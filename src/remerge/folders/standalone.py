@@ -15,7 +15,7 @@ from remerge.checkpoints.models import device_of, locate
 from remerge.checkpoints.reading import Checkpoint
 from remerge.deltas import Deltas, LowRank, Merged, State, added, dtype_name, rounded
 from remerge.errors import UserError
-from remerge.files import read_json, write_folder
+from remerge.files import read_settings, write_folder
 from remerge.folders.adapter import HINT as ADAPTER_HINT
 from remerge.folders.adapter import adapter_of, low_rank
 from remerge.folders.card import model_card, shown
@@ -170,7 +170,7 @@ def _task_type(sources: Mapping[str, str], experts: Mapping[str, Expert]) -> str
     """PEFT's name for what adapters are for, if it is the same for all, and none has a head of its own."""
     if any(expert.own for expert in experts.values()):
         return None
-    configs = [read_json(locate(source) / "adapter_config.json") for source in sources.values()]
+    configs = [read_settings(locate(source) / "adapter_config.json") for source in sources.values()]
     types = {config.get("task_type") for config in configs}
     return types.pop() if len(types) == 1 else None
 
