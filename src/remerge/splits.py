@@ -7,7 +7,7 @@ from typing import Any
 
 from remerge.config import SPLITS, Kind, Task
 from remerge.datafiles import read_source
-from remerge.errors import UserError
+from remerge.errors import UserError, unknown
 from remerge.files import DATA, check_folder
 from remerge.miniature import TASKS as MINIATURE
 from remerge.miniature import examples
@@ -40,8 +40,7 @@ def make_splits(name: str, task: Task, seed: int) -> Made:
     """
     if task.source == "miniature":
         if name not in MINIATURE:
-            known = ", ".join(MINIATURE)
-            raise UserError(f"tasks.{name}: the miniature world has no such task, known: {known}")
+            raise UserError(f"tasks.{name}: {unknown('miniature task', name, MINIATURE)}")
         sizes = task.sizes.model_dump()
         return Made({split: examples(name, split, sizes[split], seed) for split in SPLITS})
     check_folder(f"tasks.{name}.source", task.source, DATA)

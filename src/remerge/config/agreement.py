@@ -119,7 +119,7 @@ def _check_plans(config: "Config") -> None:
     for name, plan in config.planned.items():
         for variant in plan.variants or []:
             if variant not in variants:
-                raise ValueError(f"plans.{name}: {unknown('variant', variant, [*variants])}")
+                raise ValueError(f"plans.{name}: {unknown('variant', variant, variants)}")
             if name not in config.groups(variants[variant]).values():
                 raise ValueError(f"plans.{name}: {variant} can make none of its merges: leave it out")
 
