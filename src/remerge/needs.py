@@ -235,11 +235,11 @@ class Needs:
         """One adapter, float32: h r numbers on either side of each adapted linear layer."""
         lora = self.config.finetune.lora
         assert lora is not None
-        return 2 * lora.rank * len(lora.targets) * self.size.layers * FLOAT32
+        return 2 * lora.rank * len(lora.targets) * self.size.widths * FLOAT32
 
     def _backward(self, inputs: int) -> float:
         """A forward and backward pass."""
-        return inputs * TOKENS * self.size.layers * KEPT * self.width + 3 * self._logits(inputs)
+        return inputs * TOKENS * self.size.widths * KEPT * self.width + 3 * self._logits(inputs)
 
     def _forward(self) -> float:
         """A forward pass of scoring."""
