@@ -14,7 +14,10 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 """The floating-point dtypes, by their names in headers."""
 
 WHOLE = ("model.safetensors", "adapter_model.safetensors", "linearised.safetensors")
+"""The files of which each has all weights of a model or adapter."""
+
 INDEX = "model.safetensors.index.json"
+"""The file that names the shards of a model, and the tensors in each."""
 
 
 @cache

@@ -23,6 +23,7 @@ from remerge.errors import UserError, cause_of
 from remerge.files import AGAIN
 
 PREFIX = "base_model.model."
+"""What PEFT puts before the name of a base's tensor or module."""
 
 AUTO = {
     "CAUSAL_LM": "AutoModelForCausalLM",
