@@ -79,8 +79,8 @@ def source_of_base(wildcards):
 
 def source_of_expert(wildcards):
     """The same for an existing expert."""
-    known = CONFIG.tasks.get(wildcards.task)
-    return made.content_of(CONFIG.folder, wildcards.task, known and known.expert)
+    source = training.existing(CONFIG, wildcards.task)
+    return made.content_of(CONFIG.folder, wildcards.task, source)
 
 
 def tasks_of_expert(wildcards):
