@@ -121,6 +121,11 @@ def _settle(file: Path, mode: int) -> None:
         file.chmod(stat.S_IMODE(mode) & 0o666)
 
 
+def nearest(folder: Path) -> Path:
+    """The folder, or the nearest above it that exists."""
+    return next(place for place in (folder, *folder.absolute().parents) if place.exists())
+
+
 def check_writable(folder: Path) -> None:
     """Refuse a folder that cannot be written, before hours are spent on its contents.
 
@@ -128,9 +133,8 @@ def check_writable(folder: Path) -> None:
         UserError: it is read-only, or part of its path is not a folder.
     """
     # Nothing is created yet: a stage that fails leaves nothing behind.
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=nearest(folder)):
             pass
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror or error}") from error

@@ -59,8 +59,10 @@ def make_splits(name: str, task: Task, seed: int) -> Made:
                 dropped += len(left[origin]) - len(whole)
                 left[origin] = [index for index in left[origin] if index in whole]
         size = getattr(task.sizes, split)
-        cut = _cut_in_shares if task.splits.stratify else _cut
-        taken[split], left[origin] = cut(left[origin], size, sources[origin], task, seed)
+        if task.splits.stratify:
+            taken[split], left[origin] = _cut_in_shares(left[origin], size, sources[origin], task, seed)
+        else:
+            taken[split], left[origin] = left[origin][:size], left[origin][size:]
         if not taken[split]:
             raise UserError(
                 f"tasks.{name}: nothing left for {split} in split {origin!r} of {task.source}: "
@@ -78,11 +80,6 @@ def make_splits(name: str, task: Task, seed: int) -> Made:
 def _whole(source: Any, task: Task) -> set[int]:
     """The examples of a source in which nothing is missing."""
     return {index for index, row in enumerate(source) if not lacks(task, row)}
-
-
-def _cut(left: list[int], size: int, source: Any, task: Task, seed: int) -> tuple[list[int], list[int]]:
-    """The first ``size`` indices, and the rest."""
-    return left[:size], left[size:]
 
 
 def _cut_in_shares(

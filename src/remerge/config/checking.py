@@ -10,7 +10,7 @@ from remerge.config.benchmark import Config
 from remerge.config.merging import Variant
 from remerge.config.tasks import Task
 from remerge.errors import UserError
-from remerge.files import DATA, MODEL, check_folder, is_place, read_settings
+from remerge.files import DATA, MODEL, check_folder, is_place, nearest, read_settings
 from remerge.templates import columns
 from remerge.variants import Grid
 
@@ -203,7 +203,7 @@ def _check_room(config: Config) -> None:
     missing = [name for name in trained if not (config.folder / "experts" / name).is_dir()]
     # Experts are stored in float32.
     needed = len(missing) * weights * (2 if _is_half(folder) else 1)
-    place = next(p for p in [config.folder, *config.folder.absolute().parents] if p.exists())
+    place = nearest(config.folder)
     free = shutil.disk_usage(place).free
     if needed > free:
         raise UserError(
