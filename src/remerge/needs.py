@@ -77,6 +77,14 @@ class Needs:
     Args:
         config: the benchmark.
         gpu: whether jobs use a GPU.
+
+    Attributes:
+        whole: the base's weights, in float32.
+        width: a weight as models compute with it.
+        network: a model in training, without gradients: a linearised one also has theta_0 and its difference.
+        module: the same as models compute with it.
+        share: the part of the weights that experts change.
+        answer: the number of tokens of the longest answer.
     """
 
     def __init__(self, config: Config, gpu: bool) -> None:
@@ -84,7 +92,6 @@ class Needs:
         self.device = "gpu" if gpu else "cpu"
         self.whole = self.size.parameters * FLOAT32
         self.width = FLOAT32 // 2 if gpu and config.base.dtype == "bfloat16" else FLOAT32
-        # A linearised model comes with the base and its difference from the base.
         beside = 2 * self.whole if config.finetune.linear else 0
         self.network, self.module = self.whole + beside, self.size.parameters * self.width + beside
         # Adapters change some of the shape's 12 matrices of h² in a layer; experts change all.
@@ -160,6 +167,7 @@ class Needs:
         """For a stage that neither trains experts nor merges."""
         config, tasks = self.config, list(self.config.tasks)
         if name in ("data", "lengths", "records", "tables", "figures", "report", "compare"):
+            # No model runs in them, and an hour is enough for a download, too.
             return Need(2 * LIBRARIES, 0, 60)
         # Downloading a base and decomposing weights are not passes, and take no longer than all scores.
         beside = self.jobs.stage("scores") if name in ("base", "weights", "alignment") else []
