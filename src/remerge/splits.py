@@ -16,7 +16,7 @@ from remerge.tasks import Row, lacks, pairs
 
 
 @dataclass(frozen=True)
-class Made:
+class Drawn:
     """A task's examples.
 
     Attributes:
@@ -28,7 +28,7 @@ class Made:
     dropped: int = 0
 
 
-def make_splits(name: str, task: Task, seed: int) -> Made:
+def make_splits(name: str, task: Task, seed: int) -> Drawn:
     """The train, validation and test examples of a task, no example in two of them.
 
     If one split of the source serves several of ours, it is shuffled by the seed and cut: test first, then
@@ -42,7 +42,7 @@ def make_splits(name: str, task: Task, seed: int) -> Made:
         if name not in MINIATURE:
             raise UserError(f"tasks.{name}: {unknown('miniature task', name, MINIATURE)}")
         sizes = task.sizes.model_dump()
-        return Made({split: examples(name, split, sizes[split], seed) for split in SPLITS})
+        return Drawn({split: examples(name, split, sizes[split], seed) for split in SPLITS})
     check_folder(f"tasks.{name}.source", task.source, DATA)
     sources: dict[str, Any] = {}
     left: dict[str, list[int]] = {}
@@ -74,7 +74,7 @@ def make_splits(name: str, task: Task, seed: int) -> Made:
         rows[split] = _rows(sources[origin], taken[split], task)
         where = f"tasks.{name}: split {origin!r} of {task.source}"
         pairs(where, task, rows[split], speaks=True, numbers=taken[split])
-    return Made(rows, dropped)
+    return Drawn(rows, dropped)
 
 
 def _whole(source: Any, task: Task) -> set[int]:
@@ -131,17 +131,17 @@ def _bytes(image: Any, source: str) -> bytes | None:
     return found
 
 
-def described(name: str, task: Task, made: Made) -> Data:
+def described(name: str, task: Task, drawn: Drawn) -> Data:
     """Findings in a task's examples: repeated inputs, and labels that a split lacks.
 
     Args:
         name: the task's name.
         task: the task, with prompt and answers.
-        made: the examples.
+        drawn: the examples.
     """
     splits: dict[str, Examples] = {}
     before: set[Any] = set()
-    for split, rows in made.rows.items():
+    for split, rows in drawn.rows.items():
         asked = pairs(f"tasks.{name}: {split}", task, rows, speaks=not task.answers)
         inputs = [read for read, _ in asked]
         used = {answer for _, answer in asked}
@@ -154,4 +154,4 @@ def described(name: str, task: Task, made: Made) -> Data:
             ],
         )
         before |= set(inputs)
-    return Data(task=name, dropped=made.dropped, splits=splits)
+    return Data(task=name, dropped=drawn.dropped, splits=splits)
