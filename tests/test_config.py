@@ -446,6 +446,10 @@ def test_heads_of_local_experts_are_checked_before_work(tmp_path):
     base = config.base.model_copy(update={"family": "classifier"})
     with pytest.raises(UserError, match=r"the head of one has 3 classes, and tasks\.one\.answers names 2"):
         configuration.check(config.model_copy(update={"base": base}))
+    for damaged in ("[]", '{"id2label": '):
+        (tmp_path / "expert/config.json").write_text(damaged)
+        with pytest.raises(UserError, match=r"expert/config\.json.*: download or save it again"):
+            configuration.check(config.model_copy(update={"base": base}))
 
 
 def test_the_disk_must_have_room_for_the_experts(tmp_path, monkeypatch):

@@ -295,7 +295,7 @@ def test_an_image_of_nothing_is_missing(tmp_path):
 
 
 def test_the_miniature_world_has_no_other_tasks(tmp_path):
-    with pytest.raises(UserError, match=r"tasks\.colla: the miniature world has no such task, known: cola"):
+    with pytest.raises(UserError, match=r"tasks\.colla: unknown miniature task 'colla', did you mean cola\?"):
         make_splits("colla", task(tmp_path, source="miniature"), seed=0)
 
 

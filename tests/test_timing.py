@@ -4,13 +4,14 @@ import re
 from pathlib import Path
 
 import pytest
+from counting import passes
 from projects import settings
 
 from remerge import config as configuration
 from remerge.batches import batches
 from remerge.config import Config
 from remerge.timing import PAGE, table
-from remerge.units import Extent, passes
+from remerge.units import Extent
 from remerge.work import Jobs
 
 ROOT = Path(__file__).parent.parent

@@ -1,6 +1,6 @@
 """How much is done at once or at most, where no configuration says so.
 
-What does it reads these, and so does what foretells the work, for which torch would take seconds to import.
+The code that does the work reads these, and so does the code that foretells it, which must not import torch.
 """
 
 ANSWERS_AT_ONCE = 64

@@ -101,7 +101,7 @@ def batch_of(config: Config, name: str) -> Batch:
     """
     known = batches(config)
     if name not in known:
-        raise UserError(unknown("batch", name, list(known)))
+        raise UserError(unknown("batch", name, known))
     return known[name]
 
 

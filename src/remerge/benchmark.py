@@ -12,7 +12,7 @@ from remerge.config import Config
 from remerge.errors import UserError
 from remerge.exhibits import Exhibit
 from remerge.files import read_bytes
-from remerge.records import Score
+from remerge.records import Merge, Score
 from remerge.report.figure import Figure, look
 from remerge.report.run import Run, in_place
 from remerge.report.table import Table
@@ -67,16 +67,19 @@ class Benchmark:
         """One row per merge, of all plans.
 
         Columns: variant, label (for display), method, plan, case (``cola+mnli``), tasks (a tuple, sorted),
-            size,
-        seed, anp and anp_restricted (NaN where they are not defined), merge, fit and evaluate (seconds),
-        memory (the peak while it was made), params (a dict of those actually used).
+        size, seed, anp and anp_restricted (NaN where they are not defined), merge, fit and evaluate
+        (seconds), memory (the peak while it was made), params (a dict of those actually used).
 
         Raises:
             UserError: a record is missing or broken.
         """
+        labels = {variant.name: variant.label for variant in self.run.variants}
         return pd.DataFrame(
             {
-                **self._named(merge.variant, merge.method, plan),
+                "variant": merge.variant,
+                "label": labels[merge.variant],
+                "method": merge.method,
+                "plan": plan,
                 "case": merge.case,
                 "tasks": tuple(merge.tasks),
                 "size": merge.size,
@@ -107,10 +110,15 @@ class Benchmark:
             for task, score in self.run.scores(model).items()
         ]
         rows += [
-            {"model": "merge", "variant": merge.variant, "case": merge.case, "seed": merge.seed, **known}
+            {
+                "model": "merge",
+                "variant": merge.variant,
+                "case": merge.case,
+                "seed": merge.seed,
+                **self._score(task, score),
+            }
             for _, merge in self._every_merge()
             for task, score in {**merge.scores, **merge.others}.items()
-            if (known := self._score(task, score))
         ]
         return pd.DataFrame(rows)
 
@@ -151,11 +159,12 @@ class Benchmark:
             UserError: an unknown task or subset, or records without outcomes of single examples.
         """
         self.config.task(task)
-        if task not in self.config.subset(case):
+        tasks = self.config.subset(case)
+        if task not in tasks:
             raise UserError(f"{task} is not merged in {case}: name one of its tasks")
         columns = {"expert": self.run.unmerged_outcomes(task, task)}
         for variant in self.run.variants:
-            for merge in self.run.merges(variant.name, case.count("+") + 1):
+            for merge in self.run.merges(variant.name, len(tasks)):
                 if merge.case == case:
                     columns.setdefault(variant.name, self.run.outcomes(variant.name, merge)[task])
         if len(columns) == 1:
@@ -233,16 +242,12 @@ class Benchmark:
         with look():
             return mine[name], mine[name].build(self.run)
 
-    def _every_merge(self) -> Iterator[tuple[str, Any]]:
+    def _every_merge(self) -> Iterator[tuple[str, Merge]]:
         """All merges, each with its plan."""
         for variant in self.config.merge.variants:
             for group, plan in self.config.groups(variant).items():
                 for merge in self.run.merges(variant.name, group):
                     yield plan, merge
-
-    def _named(self, variant: str, method: str, plan: str) -> dict[str, str]:
-        label = next(known.label for known in self.run.variants if known.name == variant)
-        return {"variant": variant, "label": label, "method": method, "plan": plan}
 
     def _score(self, task: str, score: Score) -> dict[str, Any]:
         own = self.run.own[task].value

@@ -43,7 +43,7 @@ class Blend:
         self.layers = sorted({layer_of(name) for name in tau}, key=_natural)
         self.column = {name: self.layers.index(layer_of(name)) for name in tau}
         first = next(iter(tau.values()))
-        self.experts = len(first.theta if isinstance(first, Weights) else first)
+        self.T = len(first.theta if isinstance(first, Weights) else first)
         readers = readers_of(model, tau)
         self.in_parts = {
             name: _InParts(name, self.parameters[name], base[name], tau[name], self.column[name], modules)
@@ -86,7 +86,7 @@ class Blend:
             UserError: code of the architecture reads a weight that is merged where its module is called.
         """
         self.put_back()
-        found = torch.zeros(len(self.layers), self.experts, device=lam.device)
+        found = torch.zeros(len(self.layers), self.T, device=lam.device)
         of_layer, found_of = lam.expand(-1, len(self.layers)).unbind(dim=1), found.unbind()
         with ExitStack() as step:
             step.enter_context(every_row_learns(self.model))

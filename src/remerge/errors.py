@@ -1,6 +1,7 @@
 """The exceptions for wrong input."""
 
 import difflib
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -18,10 +19,11 @@ class Stale(UserError):
     """A file that is intact but would be made differently today."""
 
 
-def unknown(kind: str, name: str, known: list[str]) -> str:
-    """One line about an unknown name: the nearest known name, or all of them."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """One line about an unknown name: the nearest known name, or all of them if none is near."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
     return f"unknown {kind} {name!r}, {hint}"
 
 

@@ -121,6 +121,11 @@ def _settle(file: Path, mode: int) -> None:
         file.chmod(stat.S_IMODE(mode) & 0o666)
 
 
+def nearest(folder: Path) -> Path:
+    """The folder, or the nearest above it that exists."""
+    return next(place for place in (folder, *folder.absolute().parents) if place.exists())
+
+
 def check_writable(folder: Path) -> None:
     """Refuse a folder that cannot be written, before hours are spent on its contents.
 
@@ -128,9 +133,8 @@ def check_writable(folder: Path) -> None:
         UserError: it is read-only, or part of its path is not a folder.
     """
     # Nothing is created yet: a stage that fails leaves nothing behind.
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=nearest(folder)):
             pass
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror or error}") from error
@@ -179,25 +183,27 @@ def read_bytes(path: Path) -> bytes:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
 
 
-def read_json(path: Path, remedy: str = "delete it and run again") -> Any:
-    """Read one JSON document; ``remedy`` is what to do if it is damaged.
+def read_json(path: Path) -> Any:
+    """Read a JSON file that came with a model.
 
     Raises:
-        UserError: the file is missing or is not JSON.
+        UserError: the file is missing, cannot be read, or is not JSON.
     """
     try:
-        return json.loads(read_bytes(path).decode())
+        return json.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}: {AGAIN}") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON ({error}): {remedy}") from None
+        raise UserError(f"{path} is not JSON ({error}): {AGAIN}") from None
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Read a JSON file that came with a model: settings by name.
+    """Read a JSON file that came with a model, of settings by name.
 
     Raises:
         UserError: the file is missing, is not JSON, or is something else than settings.
     """
-    given = read_json(path, AGAIN)
+    given = read_json(path)
     if not isinstance(given, dict):
         raise UserError(f"{path}: no settings by name: {AGAIN}")
     return given

@@ -8,13 +8,16 @@ from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
 
 from remerge.errors import UserError
-from remerge.files import is_place, read_settings
+from remerge.files import AGAIN, is_place, read_settings
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 """The floating-point dtypes, by their names in headers."""
 
 WHOLE = ("model.safetensors", "adapter_model.safetensors", "linearised.safetensors")
+"""The files of which each has all weights of a model or adapter."""
+
 INDEX = "model.safetensors.index.json"
+"""The file that names the shards of a model, and the tensors in each."""
 
 
 @cache
@@ -42,7 +45,7 @@ def weights(source: str, revision: str | None = None) -> dict[str, tuple[int, st
 
 def damaged(file: Path, error: Exception) -> UserError:
     """The error about a file of weights that cannot be read."""
-    return UserError(f"{file}: incomplete or damaged ({error}): download or save it again")
+    return UserError(f"{file}: incomplete or damaged ({error}): {AGAIN}")
 
 
 def shards(index: Path) -> dict[str, str]:
@@ -53,12 +56,10 @@ def shards(index: Path) -> dict[str, str]:
     """
     places = read_settings(index).get("weight_map")
     if not isinstance(places, dict) or not places:
-        raise UserError(f"{index}: no weight_map: download or save it again")
+        raise UserError(f"{index}: no weight_map: {AGAIN}")
     for place in places.values():
         if not isinstance(place, str) or Path(place).name != place or not place.endswith(".safetensors"):
-            raise UserError(
-                f"{index}: {place!r} is not a safetensors file beside it: download or save it again"
-            )
+            raise UserError(f"{index}: {place!r} is not a safetensors file beside it: {AGAIN}")
     return {str(name): str(place) for name, place in places.items()}
 
 

@@ -32,7 +32,7 @@ from remerge.measures import curvature
 from remerge.measures.references import Reference, kept
 from remerge.measures.score import accuracy
 from remerge.measures.words import WordHead, word_head
-from remerge.methods import find
+from remerge.methods import Method, find
 from remerge.units import Unit, Work
 from remerge.warm import suits
 
@@ -190,8 +190,8 @@ class Machine:
         collate, device = self.family.collate, self.space.device
         return _step(lambda n: take(self.model, [collate([e], device) for e in islice(cycle(examples), n)]))
 
-    def _method(self, name: str) -> Any:
-        """A method with the settings of its first variant; an average if those settings name layers."""
+    def _method(self, name: str) -> tuple[Method, dict[str, Any]]:
+        """A method and the settings of its first variant; an average if those settings name layers."""
         method, config = find(name), self.config
         if any(parameter.required for parameter in method.parameters.values()):
             method = find("average")

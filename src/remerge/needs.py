@@ -78,6 +78,14 @@ class Needs:
     Args:
         config: the benchmark.
         gpu: whether jobs use a GPU.
+
+    Attributes:
+        whole: the base's weights, in float32.
+        width: a weight as models compute with it.
+        network: a model in training, without gradients: a linearised one also has theta_0 and its difference.
+        module: the same as models compute with it.
+        share: the part of the weights that experts change.
+        answer: the number of tokens of the longest answer.
     """
 
     def __init__(self, config: Config, gpu: bool) -> None:
@@ -85,7 +93,6 @@ class Needs:
         self.device = "gpu" if gpu else "cpu"
         self.whole = self.size.parameters * FLOAT32
         self.width = FLOAT32 // 2 if gpu and config.base.dtype == "bfloat16" else FLOAT32
-        # A linearised model comes with the base and its difference from the base.
         beside = 2 * self.whole if config.finetune.linear else 0
         self.network, self.module = self.whole + beside, self.size.parameters * self.width + beside
         # Adapters change some of the shape's 12 matrices of h² in a layer; experts change all.
@@ -161,6 +168,7 @@ class Needs:
         """For a stage that neither trains experts nor merges."""
         config, tasks = self.config, list(self.config.tasks)
         if name in ("data", "lengths", "records", "tables", "figures", "report", "compare"):
+            # No model runs in them, and an hour is enough for a download, too.
             return Need(2 * LIBRARIES, 0, 60)
         # Downloading a base and decomposing weights are not passes, and take no longer than all scores.
         beside = self.jobs.stage("scores") if name in ("base", "weights", "alignment") else []
@@ -241,11 +249,11 @@ class Needs:
         """One adapter, float32: h r numbers on either side of each adapted linear layer."""
         lora = self.config.finetune.lora
         assert lora is not None
-        return 2 * lora.rank * len(lora.targets) * self.size.layers * FLOAT32
+        return 2 * lora.rank * len(lora.targets) * self.size.widths * FLOAT32
 
     def _backward(self, inputs: int) -> float:
         """A forward and backward pass."""
-        return inputs * TOKENS * self.size.layers * KEPT * self.width + 3 * self._logits(inputs, self.answer)
+        return inputs * TOKENS * self.size.widths * KEPT * self.width + 3 * self._logits(inputs, self.answer)
 
     def _forward(self) -> float:
         """A forward pass of scoring, or the answers that are scored if they are free."""
@@ -257,7 +265,7 @@ class Needs:
     def _decoding(self) -> float:
         """The keys and values of answers that are decoded together; most models share some among heads."""
         tokens = ANSWERS_AT_ONCE * (TOKENS + self.answer)
-        return 2 * tokens * self.size.layers * self.width if self.config.base.speaks else 0
+        return 2 * tokens * self.size.widths * self.width if self.config.base.speaks else 0
 
     def _logits(self, inputs: int, tokens: int) -> float:
         """The logits of answers of so many tokens."""

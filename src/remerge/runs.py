@@ -84,7 +84,7 @@ def _wait(held: int) -> None:
 def sweep(folder: Path) -> None:
     """Remove files and folders that a process was writing when it was killed.
 
-    Processes of other machines cannot be checked: their files are removed after a day.
+    Processes of other machines cannot be checked. Whatever nobody has written to for a day is removed, too.
     """
     for path in [*folder.rglob(f"{PARTIAL}*")]:
         host, pid, _ = path.name.removeprefix(PARTIAL).split("~", 2)
@@ -92,7 +92,7 @@ def sweep(folder: Path) -> None:
             old = time.time() - path.stat().st_mtime > DAY
         except FileNotFoundError:
             continue  # it was finished, or its folder was removed
-        if (not psutil.pid_exists(int(pid)) if host == socket.gethostname() else old) or old:
+        if old or (host == socket.gethostname() and not psutil.pid_exists(int(pid))):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 

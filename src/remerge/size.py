@@ -48,8 +48,8 @@ class Size:
         return math.cbrt(16 * self.parameters / 3)
 
     @property
-    def layers(self) -> float:
-        """Depth times width, L h."""
+    def widths(self) -> float:
+        """The widths of all layers together, L h."""
         return self.hidden**2 / 64
 
     @property

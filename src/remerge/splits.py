@@ -7,7 +7,7 @@ from typing import Any
 
 from remerge.config import SPLITS, Kind, Task
 from remerge.datafiles import read_source
-from remerge.errors import UserError
+from remerge.errors import UserError, unknown
 from remerge.files import DATA, check_folder
 from remerge.miniature import TASKS as MINIATURE
 from remerge.miniature import examples
@@ -16,7 +16,7 @@ from remerge.tasks import Row, lacks, pairs
 
 
 @dataclass(frozen=True)
-class Made:
+class Drawn:
     """A task's examples.
 
     Attributes:
@@ -28,7 +28,7 @@ class Made:
     dropped: int = 0
 
 
-def make_splits(name: str, task: Task, seed: int) -> Made:
+def make_splits(name: str, task: Task, seed: int) -> Drawn:
     """The train, validation and test examples of a task, no example in two of them.
 
     If one split of the source serves several of ours, it is shuffled by the seed and cut: test first, then
@@ -40,10 +40,9 @@ def make_splits(name: str, task: Task, seed: int) -> Made:
     """
     if task.source == "miniature":
         if name not in MINIATURE:
-            known = ", ".join(MINIATURE)
-            raise UserError(f"tasks.{name}: the miniature world has no such task, known: {known}")
+            raise UserError(f"tasks.{name}: {unknown('miniature task', name, MINIATURE)}")
         sizes = task.sizes.model_dump()
-        return Made({split: examples(name, split, sizes[split], seed) for split in SPLITS})
+        return Drawn({split: examples(name, split, sizes[split], seed) for split in SPLITS})
     check_folder(f"tasks.{name}.source", task.source, DATA)
     sources: dict[str, Any] = {}
     left: dict[str, list[int]] = {}
@@ -60,8 +59,10 @@ def make_splits(name: str, task: Task, seed: int) -> Made:
                 dropped += len(left[origin]) - len(whole)
                 left[origin] = [index for index in left[origin] if index in whole]
         size = getattr(task.sizes, split)
-        cut = _cut_in_shares if task.splits.stratify else _cut
-        taken[split], left[origin] = cut(left[origin], size, sources[origin], task, seed)
+        if task.splits.stratify:
+            taken[split], left[origin] = _cut_in_shares(left[origin], size, sources[origin], task, seed)
+        else:
+            taken[split], left[origin] = left[origin][:size], left[origin][size:]
         if not taken[split]:
             raise UserError(
                 f"tasks.{name}: nothing left for {split} in split {origin!r} of {task.source}: "
@@ -73,17 +74,12 @@ def make_splits(name: str, task: Task, seed: int) -> Made:
         rows[split] = _rows(sources[origin], taken[split], task)
         where = f"tasks.{name}: split {origin!r} of {task.source}"
         pairs(where, task, rows[split], speaks=True, numbers=taken[split])
-    return Made(rows, dropped)
+    return Drawn(rows, dropped)
 
 
 def _whole(source: Any, task: Task) -> set[int]:
     """The examples of a source in which nothing is missing."""
     return {index for index, row in enumerate(source) if not lacks(task, row)}
-
-
-def _cut(left: list[int], size: int, source: Any, task: Task, seed: int) -> tuple[list[int], list[int]]:
-    """The first ``size`` indices, and the rest."""
-    return left[:size], left[size:]
 
 
 def _cut_in_shares(
@@ -135,17 +131,17 @@ def _bytes(image: Any, source: str) -> bytes | None:
     return found
 
 
-def described(name: str, task: Task, made: Made) -> Data:
+def described(name: str, task: Task, drawn: Drawn) -> Data:
     """Findings in a task's examples: repeated inputs, and labels that a split lacks.
 
     Args:
         name: the task's name.
         task: the task, with prompt and answers.
-        made: the examples.
+        drawn: the examples.
     """
     splits: dict[str, Examples] = {}
     before: set[Any] = set()
-    for split, rows in made.rows.items():
+    for split, rows in drawn.rows.items():
         asked = pairs(f"tasks.{name}: {split}", task, rows, speaks=not task.answers)
         inputs = [read for read, _ in asked]
         used = {answer for _, answer in asked}
@@ -158,4 +154,4 @@ def described(name: str, task: Task, made: Made) -> Data:
             ],
         )
         before |= set(inputs)
-    return Data(task=name, dropped=made.dropped, splits=splits)
+    return Data(task=name, dropped=drawn.dropped, splits=splits)

@@ -39,12 +39,6 @@ NOTHING = Work()
 LOAD = Unit("load")
 """Loading a model from its files."""
 
-
-def passes(work: Work) -> int:
-    """The forward passes of some work."""
-    return sum(unit.passes * count for unit, count in work.items())
-
-
 ANSWER = 8
 """Tokens that an answer in words is assumed to have."""
 

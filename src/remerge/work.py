@@ -55,7 +55,7 @@ class Jobs:
         everywhere = Work({LOAD: 1 + len(tasks)})
         if name == "base":
             made = config.base.miniature
-            step = Unit("pretrain", "base", 0, made.batch_size, 0, True)
+            step = Unit("pretrain", "base", inputs=made.batch_size, backward=True)
             return [Work({LOAD: 1, step: made.steps if config.base.source == "miniature" else 0})]
         if name == "data":
             return [self._read([task], *SPLITS) for task in tasks]
@@ -79,11 +79,12 @@ class Jobs:
         if name == "alignment":
             inputs = sum(min(ALIGNED, self.extents[task].validation) for task in tasks)
             # It uses the joint spaces of KnOTS.
-            aligned = {Unit("scatters", tasks[0], 0, 1, 1): inputs, Unit("merge", "knots", len(tasks)): 1}
-            return [everywhere + Work(aligned) + self._read(tasks, "validation")]
+            aligned = {Unit("scatters", tasks[0], inputs=1, passes=1): inputs}
+            joined = {Unit("merge", "knots", experts=len(tasks)): 1}
+            return [everywhere + Work({**aligned, **joined}) + self._read(tasks, "validation")]
         if name == "weights":
             # Signs are compared in the spaces in which DRM merges.
-            return [everywhere + Work({Unit("merge", f"drm_{side}", len(tasks)): 1 for side in "hv"})]
+            return [everywhere + Work({Unit("merge", f"drm_{side}", experts=len(tasks)): 1 for side in "hv"})]
         if name == "exports":
             largest = [cases[-1:] for cases in config.cases("subsets").values()][-1]
             return [everywhere + self._merged(variant, largest) for variant in config.merge.variants]
@@ -98,12 +99,12 @@ class Jobs:
         parts = recipe.batch_size // recipe.at_once
         # The penalty on the other tasks' inputs takes a pass of its own.
         taken = recipe.batch_size + parts * len(others) * recipe.penalty_inputs
-        step = Unit("train", "", 0, taken, 2 * parts if others else parts, True)
+        step = Unit("train", inputs=taken, passes=2 * parts if others else parts, backward=True)
         work = Work({LOAD: 2, step: recipe.steps})
         if recipe.evaluations:
             inputs = sum(self.extents[name].validation for name in of)
             watched = recipe.steps // max(1, recipe.steps // recipe.evaluations)
-            work[Unit("score", of[0], 0, inputs, math.ceil(inputs / recipe.at_once))] += watched
+            work[Unit("score", of[0], inputs=inputs, passes=math.ceil(inputs / recipe.at_once))] += watched
         return work + self._read(of, "train", "validation")
 
     def batch(self, batch: Batch) -> Work:
@@ -123,7 +124,9 @@ class Jobs:
         choices: Sequence[tuple[str, Variant, slice]],
         merges: Sequence[tuple[Variant, str, slice]],
     ) -> Work:
+        """The work of one process: some of the trials of choices, and some of the merges of groups."""
         config, work = self.config, Work({LOAD: 1})
+        # The merges on which each plan's choice of a variant was made in this process.
         tried = dict[tuple[str, str], set[str]]()
         for plan, variant, part in choices:
             work += self._chosen(plan, variant, part)
@@ -160,7 +163,7 @@ class Jobs:
         controls = {t for case in cases for t in case.judged if t not in case.tasks}
         compared = Counter([*own, *(controls if plan == "negation" else ())])
         work += self._scored(compared, "validation")
-        return work + Work({Unit("merge", "average", 1): len(own)}) + self._experts(variant, cases)
+        return work + Work({Unit("merge", "average", experts=1): len(own)}) + self._experts(variant, cases)
 
     def _merged(self, variant: Variant, cases: Sequence[Case], tried: Collection[str] = ()) -> Work:
         """Merges of a group; if parameters are not yet chosen, the slowest are assumed.
@@ -194,14 +197,15 @@ class Jobs:
         if variant.name in config.external:
             return work + Work({LOAD: len(cases)})
         sizes = Counter(len(case.signs) for case in cases)
-        return work + Work({Unit("merge", variant.method, size): n for size, n in sizes.items()})
+        return work + Work({Unit("merge", variant.method, experts=size): n for size, n in sizes.items()})
 
     def _fits(self, variant: Variant, cases: Sequence[Case], fitting: tuple[int, int]) -> Work:
         """Learning the coefficients of merges."""
         work = Work()
         for case in cases:
             count = len(case.tasks)
-            step = Unit("fit", variant.method, count, count * self.config.learning.batch_size, 1, True)
+            inputs = count * self.config.learning.batch_size
+            step = Unit("fit", variant.method, experts=count, inputs=inputs, passes=1, backward=True)
             work[step] += self._steps(case, fitting)
         return work
 
@@ -215,11 +219,8 @@ class Jobs:
         if variant.name not in self.learned:
             return {**self.config.params(variant), **point}
         given = {**self.config.methods[variant.method].defaults, **self.config.params(variant), **point}
-        inputs, start = (
-            inputs_of(given["inputs"], given["level"]),
-            start_of(given["initial"], len(case.tasks)),
-        )
-        return {**given, "inputs": inputs, "initial": start}
+        inputs = inputs_of(given["inputs"], given["level"])
+        return {**given, "inputs": inputs, "initial": start_of(given["initial"], len(case.tasks))}
 
     def _fitting(self, variant: Variant, used: Mapping[str, Any]) -> tuple[int, int]:
         """The inputs of each task from which coefficients are learned, and the passes over them."""
@@ -239,7 +240,7 @@ class Jobs:
 
     def _statistics(self, task: str, kind: str) -> Work:
         inputs = min(self.config.statistics.inputs, self.extents[task].train)
-        taken = Work({LOAD: 1, Unit(kind, task, 0, 1, 1, kind == "fisher"): inputs})
+        taken = Work({LOAD: 1, Unit(kind, task, inputs=1, passes=1, backward=kind == "fisher"): inputs})
         return taken + self._read([task], "train")
 
     def _read(self, tasks: Sequence[str], *splits: str) -> Work:
@@ -260,13 +261,13 @@ class Jobs:
         return work
 
     def _pass(self, task: str, inputs: int) -> Unit:
-        return Unit("score", task, 0, inputs, math.ceil(inputs / self.config.evaluation.batch_size))
+        passes = math.ceil(inputs / self.config.evaluation.batch_size)
+        return Unit("score", task, inputs=inputs, passes=passes)
 
     def _answers(self, task: str, inputs: int) -> Unit:
         """Answering inputs: when decoding, each pass makes one token of every answer."""
-        return Unit(
-            "answer", task, 0, inputs, self.extents[task].answer * math.ceil(inputs / ANSWERS_AT_ONCE)
-        )
+        passes = self.extents[task].answer * math.ceil(inputs / ANSWERS_AT_ONCE)
+        return Unit("answer", task, inputs=inputs, passes=passes)
 
     def _referred(self, task: str) -> int:
         """The number of a task's inputs for which its expert's answers are kept."""

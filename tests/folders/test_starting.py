@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from io import BytesIO
 from pathlib import Path
 
@@ -202,6 +203,7 @@ def test_half_precision_and_added_tokens(capsys):
         ({"experts": ["first", "second"], "out": "there.yaml"}, "there.yaml exists"),
         ({"experts": ["first", "second"], "out": "no folder"}, "no folder: its name becomes the benchmark's"),
         ({"experts": ["first", "headed"]}, "first is a causal_lm, headed a classifier"),
+        ({"experts": ["first", "bare"]}, "bare/config.json: No such file or directory: download or save"),
     ],
 )
 def test_what_is_no_checkpoint_of_the_base(monkeypatch, capsys, given, words):
@@ -215,6 +217,8 @@ def test_what_is_no_checkpoint_of_the_base(monkeypatch, capsys, given, words):
     wide.resize_token_embeddings(wide.config.vocab_size + 3)
     wide.save_pretrained("wide")
     Path("empty").mkdir()
+    Path("bare").mkdir()
+    shutil.copy("second/model.safetensors", "bare")
     Path("there.yaml").write_text("benchmark: there\n")
     before = sorted(Path().iterdir())
     capsys.readouterr()

@@ -87,10 +87,6 @@ def test_examples_depend_on_the_seed_alone(task):
     assert examples(task, "validation", 200, 3) == one[:200]
 
 
-def test_sizes_are_those_of_the_module():
-    assert {split: len(examples("parity", split)) for split in SPLITS} == digits.SIZES
-
-
 # --- labels follow from the pixels ---------------------------------------------------------------
 
 

@@ -171,9 +171,9 @@ def test_a_merge_that_was_tried_is_not_learned_again_and_others_are_not_kept(ben
     monkeypatch.setattr(learn, "fit", lambda *given, **how: (fitted.append(how), fit(*given, **how))[1])
     selection.choose(made, variant, "subsets")
     tried = len(fitted)
-    assert tried == len(made._made) > 0
+    assert tried == len(made._remembered) > 0
     merges.make(made, variant, "2")
-    assert len(fitted) == tried + len(alone) - 1 and len(made._made) == tried
+    assert len(fitted) == tried + len(alone) - 1 and len(made._remembered) == tried
     for line, expected in zip(records(bench, variant.name, 2), alone, strict=True):
         same = ("scores", "coefficients", "trace", "course")
         assert {key: line[key] for key in same} == {key: expected[key] for key in same}

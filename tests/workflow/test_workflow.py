@@ -19,13 +19,13 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import yaml
+from counting import passes
 from projects import Project, asked, settings
 
 from remerge import config as configuration
 from remerge.batches import batches
 from remerge.files import PARTIAL
 from remerge.records import Cost
-from remerge.units import passes
 from remerge.work import Jobs
 
 ROOT = Path(__file__).parent.parent.parent

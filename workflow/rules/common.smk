@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from remerge import config as configuration
-from remerge import contents, dependence, invocation, made, runs, sources, warm
+from remerge import contents, dependence, invocation, made, runs, sources, training, warm
 from remerge.batches import by_rule
 from remerge.errors import UserError
 from remerge.files import write_text

@@ -5,7 +5,7 @@ RECORDS["data"] = expand(f"{B}/data/{{task}}.json", task=TASKS)
 
 rule data:
     output:
-        noted(*expand(f"{B}/data/{{{{task}}}}/{{split}}.parquet", split=["train", "validation", "test"])),
+        noted(*expand(f"{B}/data/{{{{task}}}}/{{split}}.parquet", split=configuration.SPLITS)),
         f"{B}/data/{{task}}.json",
     log:
         f"{B}/logs/data/{{task}}.log",

@@ -79,17 +79,18 @@ def source_of_base(wildcards):
 
 def source_of_expert(wildcards):
     """The same for an existing expert."""
-    known = CONFIG.tasks.get(wildcards.task)
-    return made.content_of(CONFIG.folder, wildcards.task, known and known.expert)
+    source = training.existing(CONFIG, wildcards.task)
+    return made.content_of(CONFIG.folder, wildcards.task, source)
 
 
 def tasks_of_expert(wildcards):
     """The tasks whose inputs an expert is trained on; tau_jp's penalty uses those of all others."""
-    every = wildcards.task == "multitask" or CONFIG.finetune.recipe == "tau_jp"
-    return TASKS if every else [wildcards.task]
+    read = {*training.tasks_of(CONFIG, wildcards.task), *training.others_of(CONFIG, wildcards.task)}
+    return [task for task in TASKS if task in read]
 
 
 def settings_of_expert(wildcards):
+    """A digest of everything that an expert depends on, besides its inputs."""
     parts = [CONFIG.finetune, CONFIG.seed, CONFIG.threads, CONFIG.base]
     return configuration.digest(parts, [CONFIG.tasks[task] for task in tasks_of_expert(wildcards)])
 
@@ -101,6 +102,7 @@ def inputs_of_references(wildcards):
 
 
 def data_of_expert(wildcards):
+    """The splits on which an expert is trained, and its training is watched."""
     tasks, splits = tasks_of_expert(wildcards), ["train", "validation"]
     return noted(*expand(f"{B}/data/{{task}}/{{split}}.parquet", task=tasks, split=splits))
 

@@ -7,7 +7,7 @@ CODE["lengths"] = files_of(*SCORING, sources.PACKAGE / "stages/lengths.py")
 rule lengths:
     input:
         f"{B}/base.json",
-        expand(f"{B}/data/{{task}}/{{split}}.parquet", task=TASKS, split=["train", "validation", "test"]),
+        expand(f"{B}/data/{{task}}/{{split}}.parquet", task=TASKS, split=configuration.SPLITS),
         CODE["lengths"],
     output:
         f"{B}/lengths.json",

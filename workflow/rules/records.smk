@@ -26,9 +26,7 @@ PAGES = [
 """What pages are made of, besides code."""
 
 WORKED_FROM = {
-    *noted(
-        *expand(f"{B}/data/{{task}}/{{split}}.parquet", task=TASKS, split=["train", "validation", "test"])
-    ),
+    *noted(*expand(f"{B}/data/{{task}}/{{split}}.parquet", task=TASKS, split=configuration.SPLITS)),
     *(path for batch in BATCHES.values() for path in read_for(batch)),
 }
 """What merges are made from; if it is deleted, Snakemake makes it again only if it is asked for by itself."""

@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 DRAWS = 10_000
+"""Draws for intervals, and for the p-values of few methods."""
+
 MOST = 100_000
-"""Draws for the p-values of many methods."""
+"""The most draws for the p-values of many methods."""
+
 BLOCK = 250
 """Draws made at once, to bound the memory."""
 

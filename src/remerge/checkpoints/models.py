@@ -26,7 +26,7 @@ from remerge.checkpoints.stored import (
 from remerge.contents import BESIDE, digest_of
 from remerge.errors import UserError, cause_of
 from remerge.families.heads import Heads
-from remerge.files import MODEL, is_place
+from remerge.files import AGAIN, MODEL, is_place
 
 # Everything that a model is loaded from, and its licence, but no weights in pickles.
 FILES = [*BESIDE, "*.safetensors", "*.py", "LICENSE*"]
@@ -96,7 +96,7 @@ def load_whole(auto: Any, folder: Path, dtype: torch.dtype, may_lack: Sequence[s
         )
     except Exception as error:  # each configuration refuses its values in its own way
         cause = cause_of(error)
-        raise UserError(f"{folder}: cannot be loaded ({cause}): download or save it again") from None
+        raise UserError(f"{folder}: cannot be loaded ({cause}): {AGAIN}") from None
     for what in ("missing_keys", "mismatched_keys"):
         names = [str(key[0] if isinstance(key, tuple) else key) for key in info[what]]
         broken = sorted(name for name in names if name.split(".")[0] not in may_lack)

@@ -11,7 +11,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from remerge.deltas import dtype_name, finite
 from remerge.errors import UserError
-from remerge.files import MODEL, is_place, read_settings
+from remerge.files import AGAIN, MODEL, is_place, read_settings
 from remerge.headers import damaged, shards
 
 ADAPTER = "adapter_model.safetensors"
@@ -77,7 +77,7 @@ def weight_files(folder: Path) -> list[Path]:
     files = [folder / name for name in sorted(set(shards(index).values()))]
     for file in files:
         if not file.is_file():
-            raise UserError(f"{index} names {file.name}, which is missing: download or save it again")
+            raise UserError(f"{index} names {file.name}, which is missing: {AGAIN}")
     return files
 
 
@@ -102,9 +102,7 @@ def stored_tensors(folder: Path) -> dict[str, Tensor]:
     if len(files) > 1 or files[0].name not in (SAFE_WEIGHTS_NAME, ADAPTER):
         for name, place in shards(folder / SAFE_WEIGHTS_INDEX_NAME).items():
             if owner.get(name) != place:
-                raise UserError(
-                    f"{folder / place}: no {name}, which the index places there: download or save it again"
-                )
+                raise UserError(f"{folder / place}: no {name}, which the index places there: {AGAIN}")
     return found
 
 

@@ -20,8 +20,10 @@ from transformers import PreTrainedModel
 from remerge.checkpoints.architecture import on_meta
 from remerge.deltas import LowRank, Value
 from remerge.errors import UserError, cause_of
+from remerge.files import AGAIN
 
 PREFIX = "base_model.model."
+"""What PEFT puts before the name of a base's tensor or module."""
 
 AUTO = {
     "CAUSAL_LM": "AutoModelForCausalLM",
@@ -91,7 +93,7 @@ def tuned(
     loaded = {id(parameter) for name, parameter in named.items() if name not in absent}
     own = [name for name in absent if any(mark in name for mark in marks)]
     if missing := [name for name in own if id(named.get(name)) not in loaded]:
-        raise UserError(f"{folder}: tensor {min(missing)} is missing: download or save it again")
+        raise UserError(f"{folder}: tensor {min(missing)} is missing: {AGAIN}")
     if found.unexpected_keys:
         place = min(found.unexpected_keys)
         raise UserError(

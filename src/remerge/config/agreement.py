@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from itertools import combinations
-from operator import eq
 from typing import TYPE_CHECKING, Any
 
 from remerge import sources
@@ -123,7 +122,7 @@ def _check_plans(config: "Config") -> None:
     for name, plan in config.planned.items():
         for variant in plan.variants or []:
             if variant not in variants:
-                raise ValueError(f"plans.{name}: {unknown('variant', variant, [*variants])}")
+                raise ValueError(f"plans.{name}: {unknown('variant', variant, variants)}")
             if name not in config.groups(variants[variant]).values():
                 raise ValueError(f"plans.{name}: {variant} can make none of its merges: leave it out")
 
@@ -140,8 +139,9 @@ def _check_names(config: "Config") -> None:
     defaults = {name: known.defaults for name, known in config.methods.items()}
     of = [(variant, defaults.get(variant.method, {})) for variant in variants]
     looks = [(variant, {**own, **config.params(variant)}, _shown(variant, own)) for variant, own in of]
-    for (one, *mine), (other, *theirs) in combinations(looks, 2):
-        if one.method == other.method and any(map(eq, mine, theirs)):
+    for (one, params, shown), (other, other_params, other_shown) in combinations(looks, 2):
+        # The same merges, or others under the same name.
+        if one.method == other.method and (params == other_params or shown == other_shown):
             raise ValueError(
                 f"merge.variants: {one.name} and {other.name} have one name in print, from which seeds "
                 "and the method's own defaults are left out: leave one out, or change merge.defaults"

@@ -216,7 +216,7 @@ class Config(Section):
             UserError: there is none.
         """
         if name not in self.tasks:
-            raise UserError(unknown("task", name, list(self.tasks)))
+            raise UserError(unknown("task", name, self.tasks))
         return self.tasks[name]
 
     def subset(self, written: str) -> list[str]:

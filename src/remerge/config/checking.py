@@ -10,7 +10,7 @@ from remerge.config.benchmark import Config
 from remerge.config.merging import Variant
 from remerge.config.tasks import Task
 from remerge.errors import UserError
-from remerge.files import DATA, MODEL, check_folder, is_place, read_json
+from remerge.files import DATA, MODEL, check_folder, is_place, nearest, read_settings
 from remerge.templates import columns
 from remerge.variants import Grid
 
@@ -184,8 +184,8 @@ def _check_head(name: str, task: Task) -> None:
     file = Path(task.expert or "") / "config.json"
     if task.expert is None or not task.answers or not file.is_file():
         return
-    labels = read_json(file).get("id2label")
-    if labels and len(labels) != len(task.answers):
+    labels = read_settings(file).get("id2label")
+    if labels and isinstance(labels, Mapping) and len(labels) != len(task.answers):
         raise UserError(
             f"{file}: the head of {name} has {len(labels)} classes, and tasks.{name}.answers names "
             f"{len(task.answers)}: name every class in the order of the head's outputs"
@@ -203,7 +203,7 @@ def _check_room(config: Config) -> None:
     missing = [name for name in trained if not (config.folder / "experts" / name).is_dir()]
     # Experts are stored in float32.
     needed = len(missing) * weights * (2 if _is_half(folder) else 1)
-    place = next(p for p in [config.folder, *config.folder.absolute().parents] if p.exists())
+    place = nearest(config.folder)
     free = shutil.disk_usage(place).free
     if needed > free:
         raise UserError(
@@ -213,5 +213,5 @@ def _check_room(config: Config) -> None:
 
 
 def _is_half(folder: Path) -> bool:
-    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    config = read_settings(folder / "config.json") if (folder / "config.json").is_file() else {}
     return str(config.get("dtype") or config.get("torch_dtype")) in ("bfloat16", "float16")

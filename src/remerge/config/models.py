@@ -73,7 +73,7 @@ class Base(Section):
     @classmethod
     def _known(cls, family: str) -> str:
         if family not in sources.families():
-            raise ValueError(unknown("family", family, list(sources.families())))
+            raise ValueError(unknown("family", family, sources.families()))
         return family
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """Families of models: how each is loaded and run. All their differences are here."""
 
+import importlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -166,12 +167,9 @@ class FixedHeads(Family, Protocol):
 
 def family(name: str, base: Path) -> Family:
     """The family called ``name`` in a configuration (`base.family`), for the base in a folder."""
-    # Imported here: each family imports its own part of transformers, which takes seconds.
-    from importlib import import_module
-
-    known = sources.families()[name]
-
-    made: Family = getattr(import_module(f"remerge.families.{name}"), known.class_name)(base)
+    # Imported when it is asked for: its part of transformers takes seconds.
+    module = importlib.import_module(f"{__name__}.{name}")
+    made: Family = getattr(module, sources.families()[name].class_name)(base)
     return made
 
 
@@ -187,7 +185,7 @@ def pad(
 ) -> tuple[Tensor, Tensor]:
     """The rows, padded on the right, and their mask, int64 ``[B, L]`` each.
 
-    L is the length of the longest row, or the next multiple of a number, unless that is above ``limit``.
+    L is the length of the longest row, or the next multiple of ``multiple``, unless that is above ``limit``.
     """
     longest = max(map(len, rows))
     longest = max(longest, min(limit, longest + -longest % multiple))

@@ -7,7 +7,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from remerge.files import read_json
+from remerge.files import read_settings
 from remerge.methods import Method
 
 HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -62,7 +62,7 @@ def hub_id(source: str) -> str | None:
     if not folder.is_dir():
         return source.partition("@")[0]
     for file in ("config.json", "adapter_config.json"):
-        name = read_json(folder / file).get("_name_or_path") if (folder / file).is_file() else None
+        name = read_settings(folder / file).get("_name_or_path") if (folder / file).is_file() else None
         if name and HUB.fullmatch(name) and not Path(name).is_dir():
             return str(name)
     return None

@@ -15,7 +15,7 @@ from remerge.checkpoints.reading import Checkpoint, read_checkpoint
 from remerge.checkpoints.stored import is_adapter, other_base, stored_tensors, weight_files
 from remerge.deltas import Deltas, LowRank, State, Value
 from remerge.errors import UserError
-from remerge.files import read_json
+from remerge.files import read_settings
 from remerge.folders.output import check_modules
 from remerge.notes import note, note_on
 
@@ -72,7 +72,7 @@ def read_base(source: str) -> Checkpoint:
         unknown = str(error)
     except UserError as error:
         # The architecture that transformers has under this name may differ from the folder's own code.
-        if "auto_map" not in read_json(folder / "config.json"):
+        if "auto_map" not in read_settings(folder / "config.json"):
             raise
         unknown = str(error)
     note(f"{unknown}: merged by the names in the files, which must all agree")

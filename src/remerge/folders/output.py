@@ -12,7 +12,7 @@ from torch import Tensor
 from remerge.checkpoints.reading import Checkpoint
 from remerge.checkpoints.writing import Names, Storage
 from remerge.errors import UserError
-from remerge.files import AGAIN, read_json, write_json
+from remerge.files import AGAIN, read_json, read_settings, write_json
 from remerge.folders.recipe import RECIPE
 
 SHARD = "5GB"
@@ -101,7 +101,7 @@ def copy(base: Path, folder: Path, dtype: str | None) -> None:
         shutil.copyfile(base / file, folder / file)
     config = folder / "config.json"
     if dtype and config.exists():
-        written = read_json(config)
+        written = read_settings(config)
         key = "dtype" if "dtype" in written else "torch_dtype"
         write_json(config, {**written, key: dtype})
 
@@ -123,7 +123,7 @@ def _modules(base: Path) -> list[str]:
     """The folders of a sentence encoder's further modules."""
     if not (base / "modules.json").is_file():
         return []
-    listed = read_json(base / "modules.json", AGAIN)
+    listed = read_json(base / "modules.json")
     if not (isinstance(listed, list) and all(isinstance(module, dict) for module in listed)):
         raise UserError(f"{base}/modules.json: not a list of modules: {AGAIN}")
     paths = [str(module.get("path", "")) for module in listed]

@@ -15,7 +15,7 @@ from remerge.checkpoints.models import device_of, locate
 from remerge.checkpoints.reading import Checkpoint
 from remerge.deltas import Deltas, LowRank, Merged, State, added, dtype_name, rounded
 from remerge.errors import UserError
-from remerge.files import read_json, write_folder
+from remerge.files import read_settings, write_folder
 from remerge.folders.adapter import HINT as ADAPTER_HINT
 from remerge.folders.adapter import adapter_of, low_rank
 from remerge.folders.card import model_card, shown
@@ -68,20 +68,10 @@ def merge_folders(
     """
     chosen = find(method)
     settings = chosen.alone(_parameters(params))
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UserError(f"{out} exists and is not empty: give another --out")
-    if out.resolve() == Path.cwd():
-        # It is replaced as a whole, and a shell would stay in the one that was there.
-        raise UserError(f"{out} is the folder in which remerge was called: give a folder in it as --out")
+    _check_out(out)
     sources, place = _named(experts), device_of(device)
-    whole = read_base(base)
-    read = {name: read_expert(name, locate(source), whole) for name, source in sources.items()}
-    if whole.model is None:
-        whole = tied_by_value(whole, read)
-    theta, still = whole.tensors, kept(whole, read)
-    read = {name: apart(expert, still, theta) for name, expert in read.items()}
-    for name, expert in read.items():
-        note_on({n.rpartition(".")[0] for n in expert.own}, f"only in {name}: kept in {_head(name)}")
+    whole, read, still = _read(base, sources)
+    theta = whole.tensors
     try:
         weights = deltas_of({n: t for n, t in theta.items() if n not in still}, read, place)
         merged = chosen.function(weights, **settings)
@@ -135,6 +125,28 @@ def merge_recipe(file: Path, out: Path, device: str = "auto") -> None:
     merge_folders(given.method, given.base, given.experts, out, params, given.dtype, device)
 
 
+def _check_out(out: Path) -> None:
+    """Refuse a folder that has something in it, or in which the shell is."""
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"{out} exists and is not empty: give another --out")
+    if out.resolve() == Path.cwd():
+        # It is replaced as a whole, and a shell would stay in the one that was there.
+        raise UserError(f"{out} is the folder in which remerge was called: give a folder in it as --out")
+
+
+def _read(base: str, sources: Mapping[str, str]) -> tuple[Checkpoint, dict[str, Expert], set[str]]:
+    """The base, each expert under the base's names, and the tensors that stay as in the base."""
+    whole = read_base(base)
+    read = {name: read_expert(name, locate(source), whole) for name, source in sources.items()}
+    if whole.model is None:
+        whole = tied_by_value(whole, read)
+    still = kept(whole, read)
+    read = {name: apart(expert, still, whole.tensors) for name, expert in read.items()}
+    for name, expert in read.items():
+        note_on({n.rpartition(".")[0] for n in expert.own}, f"only in {name}: kept in {_head(name)}")
+    return whole, read, still
+
+
 def _parameters(params: Sequence[str]) -> dict[str, Any]:
     """Parameters from ``name=value``."""
     found: dict[str, Any] = {}
@@ -184,7 +196,7 @@ def _task_type(sources: Mapping[str, str], experts: Mapping[str, Expert]) -> str
     """PEFT's name for what adapters are for, if it is the same for all, and none has a head of its own."""
     if any(expert.own for expert in experts.values()):
         return None
-    configs = [read_json(locate(source) / "adapter_config.json") for source in sources.values()]
+    configs = [read_settings(locate(source) / "adapter_config.json") for source in sources.values()]
     types = {config.get("task_type") for config in configs}
     return types.pop() if len(types) == 1 else None
 

@@ -23,7 +23,7 @@ from remerge.checkpoints.reading import Checkpoint
 from remerge.checkpoints.stored import is_adapter
 from remerge.errors import UserError
 from remerge.families import Family, family
-from remerge.files import read_json, write_text
+from remerge.files import read_settings, write_text
 from remerge.folders.experts import NAME, Expert, name_in, read_base, read_expert
 from remerge.sources import families
 
@@ -161,11 +161,11 @@ def _family(base: Checkpoint, folders: Mapping[str, Path]) -> str:
 def _trained_for(folder: Path, sees: bool) -> str | None:
     """The family that a checkpoint itself names, of a base that reads text or sees images."""
     if is_adapter(folder):
-        given = read_json(folder / "adapter_config.json")
+        given = read_settings(folder / "adapter_config.json")
         headed = {*(given.get("modules_to_save") or ())} & {*HEADS}
         own_head = "image_classifier" if sees else "classifier"
         return TASK_TYPES.get(str(given.get("task_type"))) or (own_head if headed else None)
-    names = read_json(folder / "config.json").get("architectures") or [""]
+    names = read_settings(folder / "config.json").get("architectures") or [""]
     return _kind(str(names[0]))
 
 
@@ -201,7 +201,7 @@ def _head(expert: str, folder: Path, kind: str) -> tuple[Sequence[str], int]:
         return (), 0
     classes = head_width(head_tensors(folder, expert, HEADS))
     config = folder / "config.json"
-    given = read_json(config).get("id2label") or {} if config.is_file() else {}
+    given = read_settings(config).get("id2label") or {} if config.is_file() else {}
     labels = [str(given[key]) for key in sorted(given, key=int)]
     named = len(labels) == classes and not any(re.fullmatch(r"LABEL_\d+", label) for label in labels)
     return labels if named else (), classes

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, get_type_hints
 from torch import Tensor
 
 from remerge.deltas import Combined, Deltas
-from remerge.errors import UserError
+from remerge.errors import UserError, unknown
 from remerge.methods._learning import Learning
 from remerge.methods._parameters import Parameter, parameters_of
 from remerge.variants import UNPREPARED, parse
@@ -248,12 +248,11 @@ def find(name: str) -> Method:
     """The method called ``name``.
 
     Raises:
-        UserError: there is none; the message names the nearest.
+        UserError: there is none.
     """
     known = methods()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-        raise UserError(f"unknown method {name!r}, did you mean {near}? (see: remerge methods)")
+        raise UserError(f"{unknown('method', name, known)} (see: remerge methods)")
     return known[name]
 
 

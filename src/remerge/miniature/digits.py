@@ -26,7 +26,6 @@ SIDE, INK = 8, 16.0
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TURNS = ("upright", "left", "over", "right")
 STRIPES = ("horizontal", "vertical", "rising", "falling")
-SIZES: dict[Split, int] = {"train": 3000, "validation": 250, "test": 350}
 _SHARES: dict[Part, int] = dict(zip(get_args(Part), (40, 15, 20, 25), strict=True))
 
 
@@ -166,7 +165,7 @@ TASKS: dict[str, Kind] = {
 }
 
 
-def examples(task: str, split: Split, n: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
+def examples(task: str, split: Split, n: int, seed: int = 0) -> list[dict[str, Any]]:
     """`n` different images of a task with their labels: the same for the same seed.
 
     Each of the split's images is used once before any is reused; reused images are shifted and get noise.
@@ -175,16 +174,15 @@ def examples(task: str, split: Split, n: int | None = None, seed: int = 0) -> li
         rows ``{"image": <the bytes of a PNG file>, "label": <the number of the answer>}``.
     """
     kind = TASKS[task]
-    size = SIZES[split] if n is None else n
     pool = [source for source in sources(split) if source.digit in kind.digits]
     rng = Random(f"{task} {split} {seed}")
     drawn: dict[bytes, int] = {}
     again = False
-    while len(drawn) < size:
+    while len(drawn) < n:
         rng.shuffle(pool)
         for source in pool:
             seen = Source(disturb(source.pixels, rng), source.digit) if again else source
             pixels, label = kind.make(seen, rng)
             drawn.setdefault(png(pixels), label)
         again = True
-    return [{"image": image, "label": label} for image, label in islice(drawn.items(), size)]
+    return [{"image": image, "label": label} for image, label in islice(drawn.items(), n)]

@@ -14,7 +14,6 @@ from remerge.miniature.glue import Example, Format
 
 FORMATS: dict[str, Format] = {**glue.FORMATS, **generation.FORMATS}
 TASKS: tuple[str, ...] = (*FORMATS, *digits.TASKS)
-SIZES: dict[Split, int] = {"train": 6000, "validation": 500, "test": 500}
 _SHARES: dict[Part, int] = dict(zip(get_args(Part), (30, 10, 10, 50), strict=True))
 _MAKERS = {**glue.MAKERS, **generation.MAKERS}
 
@@ -41,13 +40,13 @@ def draw(task: str, part: Part, rng: Random) -> Example:
             return example
 
 
-def examples(task: str, split: Split, n: int | None = None, seed: int = 0) -> list[Example]:
+def examples(task: str, split: Split, n: int, seed: int = 0) -> list[Example]:
     """`n` different examples of a task: the same for the same seed, and in no other split for any seed."""
     if task in digits.TASKS:
         return digits.examples(task, split, n, seed)
     rng = Random(f"{task} {split} {seed}")
     drawn: dict[str, Example] = {}
-    while len(drawn) < (SIZES[split] if n is None else n):
+    while len(drawn) < n:
         example = draw(task, split, rng)
         drawn.setdefault(text(task, example), example)
     return [{**example, "idx": index} for index, example in enumerate(drawn.values())]

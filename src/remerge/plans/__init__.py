@@ -11,6 +11,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from remerge.errors import unknown
+
 Number = Annotated[int, Field(gt=0, strict=True)]
 """A number from 1, which the words yes and true do not pass for."""
 
@@ -98,7 +100,7 @@ def must_be_tasks(names: Sequence[str], tasks: Sequence[str]) -> None:
     """
     for name in names:
         if name not in tasks:
-            raise ValueError(f"unknown task {name!r}, known: {', '.join(tasks)}")
+            raise ValueError(unknown("task", name, tasks))
 
 
 def must_differ(where: str, names: Sequence[str]) -> None:

@@ -47,7 +47,16 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class Column:
-    """A printed column: its key in the frame, its head, and the format of its numbers, 0.02 or 2.0e−2."""
+    """A printed column.
+
+    Attributes:
+        key: the frame's column with its values.
+        head: its head.
+        group: a head above it, which neighbours with the same group share.
+        digits: the digits behind the point of its numbers; None for a column of texts.
+        half_width: the frame's column with the half-widths of intervals, printed behind ±.
+        scientific: whether its numbers are printed as 2.0e−2 instead of 0.02.
+    """
 
     key: str
     head: str

@@ -26,7 +26,7 @@ from remerge.variants import UNPREPARED
 
 
 @dataclass(frozen=True)
-class Made:
+class Making:
     """How a merge was made.
 
     Attributes:
@@ -48,7 +48,7 @@ class Bench(Loaded):
     ) -> None:
         super().__init__(config, space, heads)
         self._references: dict[tuple[str, str], Reference] = {}
-        self._made: dict[str, Made] = {}
+        self._remembered: dict[str, Making] = {}
 
     def reference(self, task: str, kind: str = "") -> Reference:
         """A reference, read once."""
@@ -113,7 +113,7 @@ class Bench(Loaded):
         else:
             self._read(case.signs)
 
-    def make(self, method: Method, settings: Mapping[str, Any], case: Case, seed: int) -> Made:
+    def make(self, method: Method, settings: Mapping[str, Any], case: Case, seed: int) -> Making:
         """Write a merge into the module; coefficients that are remembered are not learned again.
 
         Args:
@@ -122,7 +122,7 @@ class Bench(Loaded):
             case: what is merged.
             seed: the seed of learning.
         """
-        known = self._made.get(_key(method, settings, case, seed))
+        known = self._remembered.get(_key(method, settings, case, seed))
         if known and known.fit:
             blend = self.blend(method.learning(settings).over, case.tasks)
             blend.write(known.fit.lam.to(self.space.device))
@@ -134,13 +134,13 @@ class Bench(Loaded):
         else:
             self.merge(method, settings, case.signs)
         seconds = time.perf_counter() - started - (fit.seconds if fit else 0.0)
-        return Made(fit, seconds, peak(self.space.device))
+        return Making(fit, seconds, peak(self.space.device))
 
     def remember(self, method: Method, settings: Mapping[str, Any], case: Case, seed: int) -> None:
         """As `make`, for a merge that may be made again: its coefficients are remembered."""
         made = self.make(method, settings, case, seed)
         if made.fit:
-            self._made[_key(method, settings, case, seed)] = made
+            self._remembered[_key(method, settings, case, seed)] = made
 
     def merge(self, method: Method, settings: Mapping[str, Any], signs: Mapping[str, int]) -> None:
         """Write a merge that needs no learning into the module."""

@@ -30,6 +30,9 @@ class Loaded:
         config: the benchmark's configuration.
         space: its workspace, if there is one.
         heads: the tasks whose heads the module has, where its family has heads; by default, all.
+
+    Attributes:
+        base: theta_0 of the weights that merges overwrite in the module, as stored: more as experts are read.
     """
 
     def __init__(
@@ -39,7 +42,9 @@ class Loaded:
         self._heads = heads or [*config.tasks]
         self._experts: dict[str, Mapping[str, Value]] = {}
         self.base: dict[str, Tensor] = {}
+        # The last vectors over which coefficients were learned, by their preparation and their tasks.
         self._vectors: tuple[tuple[str, ...], dict[str, Tau]] | None = None
+        # Whether a merge has been written into the module since it was loaded.
         self._overwritten = False
 
     @cached_property

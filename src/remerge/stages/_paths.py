@@ -7,6 +7,9 @@ from remerge.config import Config, digest
 DRAWN_BY = {"source", "subset", "revision", "splits", "sizes", "image", "target"}
 """The keys of a task that determine its examples; their prompts are made only when they are read."""
 
+LEFT_OUT_BY = {"missing", "prompt", "answers", "labels"}
+"""The keys that determine with them which examples are left out, if any are, since something is missing."""
+
 
 def data_file(folder: Path, task: str, split: str) -> Path:
     """The file of a split."""
@@ -15,5 +18,6 @@ def data_file(folder: Path, task: str, split: str) -> Path:
 
 def settings_of_data(config: Config, task: str) -> dict[str, str]:
     """The settings that determine a task's splits."""
-    asked = config.task(task).model_dump(mode="json", include=DRAWN_BY)
-    return {"settings": digest(asked, config.seed)}
+    asked = config.task(task)
+    keys = DRAWN_BY | (LEFT_OUT_BY if asked.missing == "drop" else set())
+    return {"settings": digest(asked.model_dump(mode="json", include=keys), config.seed)}

@@ -11,7 +11,7 @@ from torch import nn
 
 from remerge.config import Config
 from remerge.deltas import LowRank, rounded
-from remerge.files import is_place, read_json, write_folder
+from remerge.files import is_place, read_settings, write_folder
 from remerge.folders.adapter import HINT as ADAPTER_HINT
 from remerge.folders.adapter import adapter_of, low_rank
 from remerge.folders.card import coefficient_table, markdown, model_card
@@ -138,7 +138,7 @@ def _hints(bench: Bench, *, adapted: bool, mergekit: bool) -> list[str]:
 
 def _stored_dtype(folder: Path) -> str:
     """The dtype of a checkpoint, from its configuration."""
-    config = read_json(folder / "config.json")
+    config = read_settings(folder / "config.json")
     return str(config.get("dtype") or config.get("torch_dtype") or "float32")
 
 

@@ -159,6 +159,6 @@ class _Writer:
             return
         rest = {key: value for key, value in settings.items() if key != "scale"}
         if self._held is None or self._held[0] != rest:
-            self._held = None
+            self._held = None  # freed before the next is made
             self._held = rest, self.bench.rescaled(self.method, settings, self.case.signs)
         self._held[1](float(scale))

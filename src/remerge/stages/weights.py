@@ -28,8 +28,8 @@ HALF = 0.5
 """The share of entries kept to count what is dropped from each basis vector (DRM, Figure 3)."""
 
 
-Tallies = list[list[float]] | dict[str, list[list[float]]]
-"""The record of a matrix, or of all."""
+Found = list[list[float]] | dict[str, list[list[float]]]
+"""What the journal keeps: the cosines, the tallies of a matrix by space, or the dropped shares by kind."""
 
 
 def run(config: Config) -> None:
@@ -42,11 +42,8 @@ def made(bench: Bench) -> Weights:
     config, tasks = bench.config, list(bench.config.tasks)
     deltas = bench.deltas(dict.fromkeys(tasks, 1))
     prints = bench.space.contents("base", *tasks)
-    follows, journal = (
-        digest(tasks, prints, code(config, Path(__file__))),
-        bench.space.journal(Tallies, "weights"),
-    )
-
+    follows = digest(tasks, prints, code(config, Path(__file__)))
+    journal = bench.space.journal(Found, "weights")
     matrices = linear_weights(deltas)
     tallies = [
         journal.recall(digest(follows, "signs", name), partial(_signs, deltas, name))
