@@ -87,6 +87,39 @@ FILES = {
         "parameters": {"normalize": False},
     },
     "ties of everything": {"merge_method": "ties", "base_model": "model", "models": weighed(1, 1)},
+    "breadcrumbs": {
+        "merge_method": "breadcrumbs",
+        "base_model": "model",
+        "models": weighed(0.5, -0.2, 0.4, density=0.6, gamma=0.05),
+        "parameters": {"lambda": 0.8, "normalize": True, "int8_mask": True},
+    },
+    "breadcrumbs of everything": {
+        "merge_method": "breadcrumbs",
+        **DIFFERENCES,
+        "parameters": {"weight": 0.4, "rescale": False},
+    },
+    "sce": {"merge_method": "sce", **DIFFERENCES, "parameters": {"select_topk": 0.3}},
+    "sce of everything": {"merge_method": "sce", **DIFFERENCES, "parameters": {"int8_mask": True}},
+    "nuslerp": {
+        "merge_method": "nuslerp",
+        "base_model": "model",
+        "models": weighed(0.9, 0.3),
+        "parameters": {"nuslerp_row_wise": False, "nuslerp_flatten": True},
+    },
+    "nuslerp of weights": {"merge_method": "nuslerp", "models": PAIR, "parameters": {"weight": 0.7}},
+    "nearswap": {
+        "merge_method": "nearswap",
+        "base_model": "mnli",
+        "models": PAIR,
+        "parameters": {"t": 0.01},
+    },
+    "karcher": {"merge_method": "karcher", "models": [*PAIR, {"model": "sst2"}]},
+    "karcher, with the base": {
+        "merge_method": "karcher",
+        "base_model": "mnli",
+        "models": PAIR,
+        "parameters": {"max_iter": 1000, "tol": 1e-9},
+    },
     "slerp": {
         "merge_method": "slerp",
         "base_model": "mnli",
@@ -158,7 +191,19 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
             {**PLAIN, "merge_method": "passthrough"},
             "merge_method: 'passthrough' is not one that remerge and mergekit have",
         ),
-        ({**PLAIN, "merge_method": "dare_ties"}, "see `remerge methods` for remerge's own"),
+        ({**PLAIN, "merge_method": "breadcrumbs_ties"}, "see `remerge methods` for remerge's own"),
+        *(
+            (
+                {**PLAIN, "merge_method": theirs},
+                f"`remerge merge --method {ours}` makes the most similar merge",
+            )
+            for theirs, ours in (
+                ("dare_linear", "dare"),
+                ("dare_ties", "dare_ties"),
+                ("della", "della"),
+                ("della_linear", "della"),
+            )
+        ),
         ({**PLAIN, "merge_method": ["linear"]}, "merge_method: \"['linear']\" is not one"),
         ({"models": PAIR}, "merge_method: 'None' is not one"),
         (
@@ -241,6 +286,48 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
             },
             "parameters.normalize_weights: remerge normalises the weights: write true",
         ),
+        (
+            {"merge_method": "multislerp", "models": weighed(1, 2)},
+            "base_model is missing: remerge's multi_slerp is of differences from one",
+        ),
+        (
+            {**TIES, "merge_method": "breadcrumbs", "models": weighed(1, 1, density=0.9, gamma=0.2)},
+            "gamma: with density it sums to more than 1: write 0.1 or less",
+        ),
+        (
+            {**TIES, "merge_method": "breadcrumbs", "models": weighed(1, 1), "parameters": {"rescale": True}},
+            "parameters.rescale: remerge's breadcrumbs does not rescale",
+        ),
+        (
+            {**TIES, "merge_method": "sce", "parameters": {"select_topk": 0}},
+            "density must be float in (0, 1], not 0",
+        ),
+        (
+            {**TIES, "merge_method": "nuslerp", "models": weighed(1, 1, 1)},
+            "models: nuslerp takes two beside the base, not 3",
+        ),
+        (
+            {
+                **TIES,
+                "merge_method": "nuslerp",
+                "models": weighed(1, 1),
+                "parameters": {"nuslerp_flatten": False},
+            },
+            "parameters.nuslerp_flatten: remerge goes by whole tensors: write true",
+        ),
+        (
+            {**TIES, "merge_method": "nearswap", "parameters": {"t": 1}},
+            "models: nearswap takes the base and one other, not 3",
+        ),
+        (
+            {"merge_method": "karcher", "models": PAIR, "parameters": {"max_iter": 3}},
+            "parameters.max_iter: remerge goes on until the mean stands: leave it out",
+        ),
+        (
+            {"merge_method": "karcher", "models": PAIR, "parameters": {"tol": 0.1}},
+            "parameters.tol: remerge goes on until the mean stands",
+        ),
+        ({**TIES, "merge_method": "karcher"}, "base_model: karcher would merge it too: list it in models"),
         (
             {"merge_method": "model_stock", "base_model": "model", "models": [{"model": "cola"}]},
             "models: model_stock takes two models or more beside the base",

@@ -24,6 +24,14 @@ KEYS = {
 }
 """The keys of a file, with the remedy for those that remerge cannot follow."""
 
+RANDOM = {
+    "dare_linear": "dare",
+    "dare_ties": "dare_ties",
+    "della": "della",
+    "della_linear": "della",
+}
+"""mergekit's methods whose masks are random, and the remerge method that is most similar."""
+
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -54,6 +62,7 @@ class _Settings:
     """
 
     where: Path
+    base: str | None
     shared: dict[str, Any]
     models: dict[str, dict[str, Any]]
 
@@ -125,6 +134,11 @@ def read_recipe(where: Path) -> Given:
         if remedy and value is not None:
             raise UserError(f"{where}: {key}: {remedy}")
     name = str(raw.get("merge_method"))
+    if name in RANDOM:
+        raise UserError(
+            f"{where}: merge_method: {name} draws random masks, and mergekit's cannot be drawn again: "
+            f"`remerge merge --method {RANDOM[name]}` makes the most similar merge"
+        )
     if name not in METHODS:
         raise UserError(
             f"{where}: merge_method: {name[:60]!r} is not one that remerge and mergekit have in common, "
@@ -140,17 +154,19 @@ def read_recipe(where: Path) -> Given:
         raise UserError(f"{where}: {key}: must be one of {', '.join(DTYPES)}, not {str(dtype)[:60]!r}")
     base = None if raw.get("base_model") is None else _source(where, "base_model", raw["base_model"])
     models = _models(where, raw)
-    if name == "linear":
+    if name in ("linear", "karcher"):
         if base is not None and base not in models:
             raise UserError(
-                f"{where}: base_model: linear would merge it too: list it in models, or leave it out"
+                f"{where}: base_model: {name} would merge it too: list it in models, or leave it out"
             )
-    elif base is None:
-        raise UserError(f"{where}: base_model is missing, and {name} starts from it: name it")
-    else:
+    elif base is not None:
         own = models.pop(base, {})
-        models = {base: own, **models} if name == "slerp" else models
-    settings = _Settings(where, _mapping(where, "parameters", raw.get("parameters")), models)
+        models = {base: own, **models} if name in ("slerp", "nearswap") else models
+    elif name == "multislerp":
+        raise UserError(f"{where}: base_model is missing: remerge's multi_slerp is of differences from one")
+    elif name != "nuslerp":
+        raise UserError(f"{where}: base_model is missing, and {name} starts from it: name it")
+    settings = _Settings(where, base, _mapping(where, "parameters", raw.get("parameters")), models)
     if not models:
         raise UserError(f"{where}: models: only the base is listed: list the experts")
     method, params = METHODS[name](settings)
@@ -207,11 +223,26 @@ def _linear(given: _Settings) -> tuple[str, dict[str, Any]]:
 
 
 def _task_arithmetic(given: _Settings) -> tuple[str, dict[str, Any]]:
-    weights, scale = given.numbers("weight"), given.number("lambda", 1.0)
+    return "task_arithmetic", {"scale": _scales(given)}
+
+
+def _breadcrumbs(given: _Settings) -> tuple[str, dict[str, Any]]:
+    scale = _scales(given)
+    density = given.same("density", 1.0, "every task vector keeps the same share")
+    outliers = given.same("gamma", 0.01, "every task vector loses the same share")
+    _not_rescaled(given, "breadcrumbs")
+    if density == 1:
+        outliers = 0.0  # mergekit keeps all
+    if density + outliers > 1:
+        raise UserError(
+            f"{given.where}: gamma: with density it sums to more than 1: write {1 - density:g} or less"
+        )
+    return "breadcrumbs", {"density": density, "outliers": outliers, "scale": scale}
+
+
+def _sce(given: _Settings) -> tuple[str, dict[str, Any]]:
     given.flag("int8_mask", False)  # concerns only memory
-    if given.flag("normalize", False):
-        scale /= _divisor(given, weights)
-    return "task_arithmetic", {"scale": [scale * weight for weight in weights]}
+    return "sce", {"density": given.number("select_topk", 1.0), "authors": True}
 
 
 def _ties(given: _Settings) -> tuple[str, dict[str, Any]]:
@@ -219,8 +250,7 @@ def _ties(given: _Settings) -> tuple[str, dict[str, Any]]:
     density = given.same("density", 1.0, "every task vector keeps the same share")
     scale = given.number("lambda", 1.0)
     given.flag("int8_mask", False)  # concerns only memory
-    if given.flag("rescale", False):
-        raise UserError(f"{given.where}: parameters.rescale: remerge's ties does not rescale: write false")
+    _not_rescaled(given, "ties")
     if weight <= 0:
         raise UserError(f"{given.where}: weight: {weight:g} would elect other signs: give a positive number")
     mean = given.flag("normalize", True)
@@ -229,21 +259,41 @@ def _ties(given: _Settings) -> tuple[str, dict[str, Any]]:
 
 
 def _slerp(given: _Settings) -> tuple[str, dict[str, Any]]:
-    if len(given.models) != 2:
-        raise UserError(f"{given.where}: models: slerp takes the base and one other, not {len(given.models)}")
+    _two(given, "slerp takes the base and one other")
     return "slerp", {"t": given.number("t"), "of": "weights"}
 
 
+def _nearswap(given: _Settings) -> tuple[str, dict[str, Any]]:
+    _two(given, "nearswap takes the base and one other")
+    return "nearswap", {"t": given.number("t")}
+
+
+def _nuslerp(given: _Settings) -> tuple[str, dict[str, Any]]:
+    _two(given, "nuslerp takes two beside the base")
+    given.flag("nuslerp_row_wise", False)  # concerns only what is not flattened
+    if not given.flag("nuslerp_flatten", True):
+        raise UserError(
+            f"{given.where}: parameters.nuslerp_flatten: remerge goes by whole tensors: write true"
+        )
+    return "nuslerp", {"weights": _shares(given), "of": "deltas" if given.base else "weights"}
+
+
+def _karcher(given: _Settings) -> tuple[str, dict[str, Any]]:
+    steps, tolerance = given.number("max_iter", 10), given.number("tol", 1e-5)
+    if steps < 10 or not 0 < tolerance <= 1e-5:
+        key = "max_iter" if steps < 10 else "tol"
+        raise UserError(
+            f"{given.where}: parameters.{key}: remerge goes on until the mean stands: leave it out"
+        )
+    return "karcher", {"of": "weights"}
+
+
 def _multislerp(given: _Settings) -> tuple[str, dict[str, Any]]:
-    weights = given.numbers("weight")
     if not given.flag("normalize_weights", True):
         raise UserError(
             f"{given.where}: parameters.normalize_weights: remerge normalises the weights: write true"
         )
-    if min(weights) < 0:
-        raise UserError(f"{given.where}: weight: {min(weights):g} is negative: give numbers of 0 or more")
-    total = _divisor(given, weights)
-    return "multi_slerp", {"weights": [weight / total for weight in weights]}
+    return "multi_slerp", {"weights": _shares(given)}
 
 
 def _model_stock(given: _Settings) -> tuple[str, dict[str, Any]]:
@@ -252,6 +302,36 @@ def _model_stock(given: _Settings) -> tuple[str, dict[str, Any]]:
     if given.flag("filter_wise", False):
         raise UserError(f"{given.where}: parameters.filter_wise: remerge goes by whole tensors: write false")
     return "model_stock", {}
+
+
+def _two(given: _Settings, takes: str) -> None:
+    if len(given.models) != 2:
+        raise UserError(f"{given.where}: models: {takes}, not {len(given.models)}")
+
+
+def _not_rescaled(given: _Settings, method: str) -> None:
+    if given.flag("rescale", False):
+        raise UserError(
+            f"{given.where}: parameters.rescale: remerge's {method} does not rescale: write false"
+        )
+
+
+def _scales(given: _Settings) -> list[float]:
+    """The coefficients of the task vectors: weights, as methods without an election take them."""
+    weights, scale = given.numbers("weight"), given.number("lambda", 1.0)
+    given.flag("int8_mask", False)  # concerns only memory
+    if given.flag("normalize", False):
+        scale /= _divisor(given, weights)
+    return [scale * weight for weight in weights]
+
+
+def _shares(given: _Settings) -> list[float]:
+    """Weights that sum to 1."""
+    weights = given.numbers("weight")
+    if min(weights) < 0:
+        raise UserError(f"{given.where}: weight: {min(weights):g} is negative: give numbers of 0 or more")
+    total = _divisor(given, weights)
+    return [weight / total for weight in weights]
 
 
 def _divisor(given: _Settings, weights: Sequence[float]) -> float:
@@ -267,8 +347,13 @@ METHODS: Mapping[str, Callable[[_Settings], tuple[str, dict[str, Any]]]] = {
     "linear": _linear,
     "task_arithmetic": _task_arithmetic,
     "ties": _ties,
+    "breadcrumbs": _breadcrumbs,
+    "sce": _sce,
     "slerp": _slerp,
+    "nuslerp": _nuslerp,
     "multislerp": _multislerp,
+    "karcher": _karcher,
+    "nearswap": _nearswap,
     "model_stock": _model_stock,
 }
 """The methods that both have, by mergekit's names: from settings to remerge's method and parameters."""
