@@ -1,5 +1,7 @@
 """mergekit's files: what is read of one is what mergekit makes of it; what is written makes it again."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -179,6 +181,88 @@ def test_of_heads_and_of_what_only_remerge_makes_nothing_is_written(here):
         assert RECIPE not in Path(folder, "README.md").read_text()
 
 
+def saved(name, model, tokenizer):
+    """A folder under a name that no other test has: mergekit keeps in memory what it has read."""
+    model.save_pretrained(name)
+    tokenizer.save_pretrained(name)
+    return {"model": name, "parameters": {"weight": 1}}
+
+
+def refused(raw, capsys):
+    assert merged(raw) == 2
+    return capsys.readouterr().err
+
+
+def test_a_tokenizer_by_which_mergekit_moves_rows(here, capsys):
+    raw = {"merge_method": "linear", "models": weighed(1, 3), "tokenizer_source": "base"}
+    file = Path("mnli/tokenizer.json")
+    written = json.loads(file.read_text())
+    vocabulary = written["model"]["vocab"]
+    first, second = list(vocabulary)[-2:]
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    file.write_text(json.dumps(written))
+    told = f"mergekit.yml: tokenizer_source: {first!r} has another number in mnli, and remerge moves no rows"
+    assert told in refused(raw, capsys)
+    # Without a tokenizer, mnli is taken to have the base's.
+    for file in Path("mnli").glob("tokenizer*"):
+        file.unlink()
+    assert merged(raw) == 0
+
+
+def test_a_tokenizer_by_which_mergekit_drops_rows(here, tokenizer, capsys):
+    """It keeps them without `tokenizer_source`, as remerge does."""
+    n, models = len(tokenizer), []
+    for name in ("cola", "mnli"):
+        model = AutoModelForCausalLM.from_pretrained(name)
+        model.resize_token_embeddings(n + 8, mean_resizing=False)
+        models.append(saved(f"{name}-padded", model, tokenizer))
+    raw = {"merge_method": "linear", "models": models}
+    told = f"tokenizer_source: mergekit would make {n} rows, one for each token, of the base's {n + 8} rows"
+    assert told in refused({**raw, "tokenizer_source": "base"}, capsys)
+    assert merged(raw) == 0
+    close(load_file("merged/model.safetensors"), theirs(raw), 1e-5)
+
+
+def test_models_of_several_dtypes_need_a_dtype(here, tokenizer, capsys):
+    """mergekit writes the widest."""
+    model = AutoModelForCausalLM.from_pretrained("cola", dtype=torch.bfloat16)
+    raw = {"merge_method": "linear", "models": [saved("half", model, tokenizer), *weighed(2)]}
+    told = "mergekit.yml: dtype is missing, and cola is stored in another one than half: name it"
+    assert told in refused(raw, capsys)
+    for named in ({"dtype": "float32"}, {"out_dtype": "float32"}):
+        assert merged({**raw, **named}) == 0
+        close(load_file("merged/model.safetensors"), theirs({**raw, **named}), 1e-5)
+        shutil.rmtree("merged")
+        shutil.rmtree("theirs")
+
+
+@pytest.mark.parametrize(
+    ("stored", "raw", "told"),
+    [
+        ("float32", {"dtype": "float32", "out_dtype": "float16"}, ""),
+        ("float32", {}, ""),
+        ("float32", {"dtype": "float16"}, "rounds each step to 16 bits, remerge"),
+        ("bfloat16", {}, "rounds each step to 16 bits, remerge"),
+        ("bfloat16", {"dtype": "float32"}, ""),
+        (
+            "bfloat16",
+            {"dtype": "float32", "density": 0.5},
+            "keeps only some of the entries that tie with the last,",
+        ),
+        ("bfloat16", {"density": 0.5}, "rounds each step to 16 bits and keeps only some of the entries"),
+        ("float32", {"density": 0.5}, ""),
+    ],
+)
+def test_what_differs_by_rounding_is_said(here, capsys, stored, raw, told):
+    for name in ("model", "cola", "mnli"):
+        AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, stored)).save_pretrained(name)
+    density = raw.pop("density", 1.0)
+    capsys.readouterr()
+    assert merged({**TIES, **raw, "parameters": {"weight": 1, "density": density}}) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("remerge:")]
+    assert [told in line for line in lines] == ([True] if told else [])
+
+
 TIES = {"merge_method": "ties", **DIFFERENCES}
 PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
 
@@ -217,6 +301,7 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
         ({**PLAIN, "methode": 1}, "methode: unknown key, known: merge_method, base_model, models"),
         ({**PLAIN, "dtype": "int8"}, "dtype: must be one of float32, bfloat16, float16, not 'int8'"),
         ({**PLAIN, "out_dtype": 16}, "out_dtype: must be one of"),
+        ({**PLAIN, "out_dtype": "float32", "dtype": "int8"}, "mergekit.yml: dtype: must be one of"),
         ({**PLAIN, "base_model": "model"}, "base_model: linear would merge it too: list it in models"),
         ({**PLAIN, "base_model": {"model": "a"}}, "base_model: must be a folder or hub id"),
         ({**TIES, "base_model": None}, "base_model is missing, and ties starts from it"),
@@ -228,12 +313,16 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
             "models.0: unknown key weight, known: model, param",
         ),
         ({**TIES, "models": [*PAIR, *PAIR]}, "models.2: cola is listed twice"),
+        ({**PLAIN, "models": [*weighed(1), {"model": "./cola"}]}, "models.1: ./cola is listed twice"),
         ({**TIES, "models": [{"model": "model"}]}, "models: only the base"),
         ({**TIES, "models": [{"model": "cola+lora"}]}, "models.0.model: cola+lora: give the adapter alone"),
         (TIES, "weight of cola is missing"),
         ({**TIES, "models": weighed(0.5, 0.4)}, "weight: signs are elected before any weighting"),
         ({**TIES, "models": weighed(-1, -1)}, "weight: -1 would elect other signs"),
-        ({**TIES, "models": weighed(1, 1, density=0)}, "density must be float in (0, 1], not 0"),
+        (
+            {**TIES, "models": weighed(1, 1, density=0)},
+            "mergekit.yml: method ties: density must be float in (0, 1], not 0",
+        ),
         (
             {**TIES, "models": weighed(1, 1, gamma=0)},
             "gamma of cola: remerge's ties takes no gamma: leave it",

@@ -8,6 +8,11 @@ from typing import Any
 
 from remerge.config.reading import read_yaml
 from remerge.errors import UserError
+from remerge.families._text import TOKENIZERS, tokenizer_of
+from remerge.files import read_settings
+from remerge.headers import weights
+from remerge.methods import find
+from remerge.notes import note
 
 KEYS = {
     "merge_method": "",
@@ -45,6 +50,8 @@ class Given:
         experts: the same for each expert.
         params: the method's parameters.
         dtype: of the merged weights; the base's if None.
+        computed: the dtype in which mergekit computes; that of the weights read if None.
+        aligned: whether mergekit brings the rows of embeddings into the order of the base's tokens.
     """
 
     method: str
@@ -52,6 +59,8 @@ class Given:
     experts: list[str]
     params: dict[str, Any]
     dtype: str | None
+    computed: str | None
+    aligned: bool
 
 
 @dataclass(frozen=True)
@@ -148,10 +157,9 @@ def read_recipe(where: Path) -> Given:
         raise UserError(
             f"{where}: tokenizer_source: the tokenizer is the base's: write base, or leave it out"
         )
-    dtype = raw.get("out_dtype") or raw.get("dtype")
-    if dtype is not None and dtype not in DTYPES:
-        key = "out_dtype" if raw.get("out_dtype") else "dtype"
-        raise UserError(f"{where}: {key}: must be one of {', '.join(DTYPES)}, not {str(dtype)[:60]!r}")
+    for key in ("dtype", "out_dtype"):
+        if raw.get(key) not in (None, *DTYPES):
+            raise UserError(f"{where}: {key}: must be one of {', '.join(DTYPES)}, not {str(raw[key])[:60]!r}")
     base = None if raw.get("base_model") is None else _source(where, "base_model", raw["base_model"])
     models = _models(where, raw)
     if name in ("linear", "karcher"):
@@ -171,7 +179,65 @@ def read_recipe(where: Path) -> Given:
         raise UserError(f"{where}: models: only the base is listed: list the experts")
     method, params = METHODS[name](settings)
     settings.done(method)
-    return Given(method, base or next(iter(models)), list(models), params, dtype)
+    try:
+        find(method).alone(params)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    dtype, aligned = raw.get("dtype"), raw.get("tokenizer_source") is not None
+    written = raw.get("out_dtype") or dtype
+    return Given(method, base or next(iter(models)), list(models), params, written, dtype, aligned)
+
+
+def check_stored(where: Path, given: Given, base: Path, experts: Sequence[Path]) -> None:
+    """Refuse stored models of which mergekit would make another merge; a note if only rounding differs.
+
+    Args:
+        where: the file.
+        given: what it asks for.
+        base: the folder of the base.
+        experts: the same of each expert.
+
+    Raises:
+        UserError: models are stored in several dtypes, and the file names none; or `tokenizer_source` would
+            move or drop rows of embeddings.
+    """
+    dtypes = {name: dtype for name, (_, dtype) in weights(str(base.resolve())).items()}
+    for expert in experts:
+        own = {name: dtype for name, (_, dtype) in weights(str(expert.resolve())).items() if name in dtypes}
+        if given.dtype is None and own != {name: dtypes[name] for name in own}:
+            raise UserError(
+                f"{where}: dtype is missing, and {expert} is stored in another one than {base}: name it"
+            )
+    if given.aligned:
+        _check_rows(where, base, experts)
+    half = not {"F16", "BF16"}.isdisjoint(dtypes.values())
+    differs = []
+    if given.computed in DTYPES[1:] or (given.computed is None and half):
+        differs.append("rounds each step to 16 bits")
+    if given.params.get("density", 1) < 1 and (differs or half):
+        differs.append("keeps only some of the entries that tie with the last")
+    if differs:
+        note(f"{where}: mergekit {' and '.join(differs)}, remerge does not: the merges differ by that")
+
+
+def _check_rows(where: Path, base: Path, experts: Sequence[Path]) -> None:
+    tokens = tokenizer_of(base).get_vocab()
+    for expert in experts:
+        # mergekit, too, takes a model without a tokenizer to have the base's.
+        if any((expert / file).is_file() for file in TOKENIZERS):
+            own = tokenizer_of(expert).get_vocab()
+            if moved := [token for token in tokens if own.get(token) != tokens[token]]:
+                raise UserError(
+                    f"{where}: tokenizer_source: {moved[0]!r} has another number in {expert}, and "
+                    "remerge moves no rows of embeddings: give models with the base's tokenizer"
+                )
+    config = read_settings(base / "config.json")
+    rows = config.get("text_config", config).get("vocab_size", len(tokens))
+    if rows != len(tokens):
+        raise UserError(
+            f"{where}: tokenizer_source: mergekit would make {len(tokens)} rows, one for each token, of the "
+            f"base's {rows} rows of embeddings: leave it out"
+        )
 
 
 def _models(where: Path, raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -180,6 +246,7 @@ def _models(where: Path, raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     if not isinstance(listed, list) or not listed:
         raise UserError(f"{where}: models: must be a list of models, each `model: folder or hub id`")
     found: dict[str, dict[str, Any]] = {}
+    places: set[Path | str] = set()
     for i, entry in enumerate(listed):
         entry = _mapping(where, f"models.{i}", entry)
         source = _source(where, f"models.{i}.model", entry.pop("model", None))
@@ -188,8 +255,10 @@ def _models(where: Path, raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             raise UserError(
                 f"{where}: models.{i}: unknown key {min(map(str, entry))}, known: model, parameters"
             )
-        if source in found:
+        place = Path(source).resolve() if Path(source).is_dir() else source
+        if place in places:
             raise UserError(f"{where}: models.{i}: {source} is listed twice: give it one weight")
+        places.add(place)
         found[source] = own
     return found
 
