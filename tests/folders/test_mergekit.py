@@ -153,6 +153,21 @@ def test_weights_are_written_in_the_dtype_that_it_names(here):
     close(load_file("merged/model.safetensors"), theirs(raw), 0.01)
 
 
+def test_models_in_the_long_form(here, tokenizer):
+    """As mergekit's cards have them, and as folders need it whose names it would take apart."""
+    for name in ("cola+mnli", "mnli@1"):
+        saved(name, AutoModelForCausalLM.from_pretrained(name[:4]), tokenizer)
+    line = ["--method", "task_arithmetic", "--base", "model", "--expert", "cola+mnli", "--expert", "mnli@1"]
+    assert main(["merge", *line, "--out", "merged"]) == 0
+    found, written = load_file("merged/model.safetensors"), Path("merged", RECIPE)
+    close(theirs(yaml.safe_load(written.read_text())), found, 1e-5)
+    assert main(["mergekit", str(written), "--out", "again"]) == 0
+    close(load_file("again/model.safetensors"), found)
+    raw = {**FILES["linear"], "base_model": {"model": {"path": "cola", "revision": None}, "lora": None}}
+    shutil.rmtree("merged")
+    assert merged(raw) == 0
+
+
 def test_another_architecture(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     size = {"vocab_size": 40, "d_model": 8, "d_kv": 4, "d_ff": 12, "num_layers": 2, "num_heads": 2}
@@ -198,7 +213,7 @@ def test_a_tokenizer_by_which_mergekit_moves_rows(here, capsys):
     file = Path("mnli/tokenizer.json")
     written = json.loads(file.read_text())
     vocabulary = written["model"]["vocab"]
-    first, second = list(vocabulary)[-2:]
+    first, second = sorted(vocabulary)[-2:]
     vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
     file.write_text(json.dumps(written))
     told = f"mergekit.yml: tokenizer_source: {first!r} has another number in mnli, and remerge moves no rows"
@@ -316,6 +331,14 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
         ({**PLAIN, "models": [*weighed(1), {"model": "./cola"}]}, "models.1: ./cola is listed twice"),
         ({**TIES, "models": [{"model": "model"}]}, "models: only the base"),
         ({**TIES, "models": [{"model": "cola+lora"}]}, "models.0.model: cola+lora: give the adapter alone"),
+        (
+            {**TIES, "base_model": {"model": {"path": "model"}, "lora": {"path": "a"}}},
+            "base_model: must be a folder or hub id, not",
+        ),
+        (
+            {**TIES, "models": weighed(1), "base_model": {"model": {"path": "no/base", "revision": "v1"}}},
+            "mergekit.yml: base_model: no/base@v1: neither a local folder nor",
+        ),
         (TIES, "weight of cola is missing"),
         ({**TIES, "models": weighed(0.5, 0.4)}, "weight: signs are elected before any weighting"),
         ({**TIES, "models": weighed(-1, -1)}, "weight: -1 would elect other signs"),

@@ -226,7 +226,7 @@ def _check_rows(where: Path, base: Path, experts: Sequence[Path]) -> None:
         # mergekit, too, takes a model without a tokenizer to have the base's.
         if any((expert / file).is_file() for file in TOKENIZERS):
             own = tokenizer_of(expert).get_vocab()
-            if moved := [token for token in tokens if own.get(token) != tokens[token]]:
+            if moved := [token for token in sorted(tokens) if own.get(token) != tokens[token]]:
                 raise UserError(
                     f"{where}: tokenizer_source: {moved[0]!r} has another number in {expert}, and "
                     "remerge moves no rows of embeddings: give models with the base's tokenizer"
@@ -270,13 +270,23 @@ def _mapping(where: Path, key: str, value: Any) -> dict[str, Any]:
 
 
 def _source(where: Path, key: str, value: Any) -> str:
-    if not isinstance(value, str) or not value:
+    """A folder or hub id, as a text or in mergekit's long form, in which + and @ are letters of a name."""
+    source = value
+    if isinstance(value, dict):
+        given = {part: own for part, own in value.items() if own is not None}
+        inner = given.get("model")
+        if given.keys() == {"model"} and isinstance(inner, dict) and inner.keys() <= {"path", "revision"}:
+            source = inner.get("path")
+            if source and inner.get("revision"):
+                source = f"{source}@{inner['revision']}"
+    if not isinstance(source, str) or not source:
         raise UserError(f"{where}: {key}: must be a folder or hub id, not {str(value)[:60]!r}")
-    if "+" in value:
+    if "+" in source and source is value:
         raise UserError(
-            f"{where}: {key}: {value}: give the adapter alone: `remerge merge` adds it to its base"
+            f"{where}: {key}: {value}: give the adapter alone: `remerge merge` adds it to its base; "
+            "or write {model: {path: …}} if a folder's name has a +"
         )
-    return value
+    return source
 
 
 def _linear(given: _Settings) -> tuple[str, dict[str, Any]]:
