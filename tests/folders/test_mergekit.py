@@ -262,14 +262,19 @@ def test_models_of_several_dtypes_need_a_dtype(here, tokenizer, capsys):
         (
             "bfloat16",
             {"dtype": "float32", "density": 0.5},
-            "keeps only some of the entries that tie with the last,",
+            "mergekit leaves entries that tie to its sort and rounding, remerge",
         ),
-        ("bfloat16", {"density": 0.5}, "rounds each step to 16 bits and keeps only some of the entries"),
+        ("bfloat16", {"density": 0.5}, "rounds each step to 16 bits and leaves entries that tie"),
         ("float32", {"density": 0.5}, ""),
+        (
+            "bfloat16",
+            {"dtype": "float32", "models": [*PAIR, {"model": "sst2"}]},
+            "mergekit leaves entries that tie",
+        ),
     ],
 )
 def test_what_differs_by_rounding_is_said(here, capsys, stored, raw, told):
-    for name in ("model", "cola", "mnli"):
+    for name in ("model", "cola", "mnli", "sst2"):
         AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, stored)).save_pretrained(name)
     density = raw.pop("density", 1.0)
     capsys.readouterr()
@@ -376,6 +381,8 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
         ),
         ({**TIES, "models": weighed("much", 1)}, "weight of cola: must be a number, not 'much'"),
         ({**TIES, "models": weighed(float("nan"), 1)}, "weight of cola: must be a number, not 'nan'"),
+        ({**PLAIN, "models": weighed(10**400, 1)}, "weight of cola: must be a number, not '1000"),
+        ({**PLAIN, "models": weighed(1e308, 1e308)}, "weight of cola: must be a number, not '1e+308'"),
         ({**TIES, "models": weighed(True, 1)}, "weight of cola: must be a number, not 'True'"),
         ({**PLAIN, "models": weighed(-1, 3)}, "weight: -1 is negative: use task_arithmetic"),
         ({**PLAIN, "models": weighed(0, 0)}, "weight: all are 0"),
