@@ -11,6 +11,7 @@ from loading import close
 from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
@@ -249,6 +250,21 @@ def test_models_of_several_dtypes_need_a_dtype(here, tokenizer, capsys):
         close(load_file("merged/model.safetensors"), theirs({**raw, **named}), 1e-5)
         shutil.rmtree("merged")
         shutil.rmtree("theirs")
+
+
+def test_adapters_need_a_base(here, capsys):
+    """mergekit reads none by themselves; remerge adds them to the base that the file names."""
+    config = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained("model"), config).save_pretrained("adapter")
+    models = [{"model": "cola"}, {"model": "adapter"}]
+    told = "mergekit.yml: adapter is an adapter, and no model is named to add it to: give a whole model"
+    for raw in (
+        {"merge_method": "linear", "models": models, "parameters": {"weight": 1}},
+        {"merge_method": "slerp", "base_model": "cola", "models": models, "parameters": {"t": 0.5}},
+        {"merge_method": "model_stock", "base_model": "adapter", "models": PAIR},
+    ):
+        assert told in refused(raw, capsys)
+    assert merged({"merge_method": "model_stock", "base_model": "model", "models": models}) == 0
 
 
 @pytest.mark.parametrize(

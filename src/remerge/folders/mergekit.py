@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from remerge.checkpoints.stored import is_adapter
 from remerge.config.reading import read_yaml
 from remerge.errors import UserError
 from remerge.families._text import TOKENIZERS, tokenizer_of
@@ -199,9 +200,16 @@ def check_stored(where: Path, given: Given, base: Path, experts: Sequence[Path])
         experts: the same of each expert.
 
     Raises:
-        UserError: models are stored in several dtypes, and the file names none; or `tokenizer_source` would
-            move or drop rows of embeddings.
+        UserError: an adapter has no base; models are stored in several dtypes, and the file names none; or
+            `tokenizer_source` would move or drop rows of embeddings.
     """
+    # Where the base is itself among the models, no other model is named to which an adapter belongs.
+    whole = [base, *experts] if given.base in given.experts else [base]
+    for folder in whole:
+        if is_adapter(folder):
+            raise UserError(
+                f"{where}: {folder} is an adapter, and no model is named to add it to: give a whole model"
+            )
     dtypes = {name: dtype for name, (_, dtype) in weights(str(base.resolve())).items()}
     for expert in experts:
         own = {name: dtype for name, (_, dtype) in weights(str(expert.resolve())).items() if name in dtypes}
@@ -234,8 +242,9 @@ def _check_rows(where: Path, base: Path, experts: Sequence[Path]) -> None:
                     f"{where}: tokenizer_source: {moved[0]!r} has another number in {expert}, and "
                     "remerge moves no rows of embeddings: give models with the base's tokenizer"
                 )
-    config = read_settings(base / "config.json")
-    rows = config.get("text_config", config).get("vocab_size", len(tokens))
+    file = base / "config.json"
+    config = read_settings(file) if file.is_file() else {}
+    rows = (config.get("text_config") or config).get("vocab_size", len(tokens))
     if rows != len(tokens):
         raise UserError(
             f"{where}: tokenizer_source: mergekit would make {len(tokens)} rows, one for each token, of the "
