@@ -430,6 +430,10 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
             "gamma: with density it sums to more than 1: write 0.1 or less",
         ),
         (
+            {**TIES, "merge_method": "breadcrumbs", "models": weighed(1, 1, density=1.5)},
+            "mergekit.yml: method breadcrumbs: density must be float in (0, 1], not 1.5",
+        ),
+        (
             {**TIES, "merge_method": "breadcrumbs", "models": weighed(1, 1), "parameters": {"rescale": True}},
             "parameters.rescale: remerge's breadcrumbs does not rescale",
         ),

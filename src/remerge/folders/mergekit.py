@@ -324,7 +324,7 @@ def _breadcrumbs(given: _Settings) -> tuple[str, dict[str, Any]]:
     _not_rescaled(given, "breadcrumbs")
     if density == 1:
         outliers = 0.0  # mergekit keeps all
-    if density + outliers > 1:
+    if density < 1 < density + outliers:
         raise UserError(
             f"{given.where}: gamma: with density it sums to more than 1: write {1 - density:g} or less"
         )
