@@ -1,5 +1,7 @@
 """mergekit's files: what is read of one is what mergekit makes of it; what is written makes it again."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from loading import close
 from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
@@ -87,6 +90,39 @@ FILES = {
         "parameters": {"normalize": False},
     },
     "ties of everything": {"merge_method": "ties", "base_model": "model", "models": weighed(1, 1)},
+    "breadcrumbs": {
+        "merge_method": "breadcrumbs",
+        "base_model": "model",
+        "models": weighed(0.5, -0.2, 0.4, density=0.6, gamma=0.05),
+        "parameters": {"lambda": 0.8, "normalize": True, "int8_mask": True},
+    },
+    "breadcrumbs of everything": {
+        "merge_method": "breadcrumbs",
+        **DIFFERENCES,
+        "parameters": {"weight": 0.4, "rescale": False},
+    },
+    "sce": {"merge_method": "sce", **DIFFERENCES, "parameters": {"select_topk": 0.3}},
+    "sce of everything": {"merge_method": "sce", **DIFFERENCES, "parameters": {"int8_mask": True}},
+    "nuslerp": {
+        "merge_method": "nuslerp",
+        "base_model": "model",
+        "models": weighed(0.9, 0.3),
+        "parameters": {"nuslerp_row_wise": False, "nuslerp_flatten": True},
+    },
+    "nuslerp of weights": {"merge_method": "nuslerp", "models": PAIR, "parameters": {"weight": 0.7}},
+    "nearswap": {
+        "merge_method": "nearswap",
+        "base_model": "mnli",
+        "models": PAIR,
+        "parameters": {"t": 0.01},
+    },
+    "karcher": {"merge_method": "karcher", "models": [*PAIR, {"model": "sst2"}]},
+    "karcher, with the base": {
+        "merge_method": "karcher",
+        "base_model": "mnli",
+        "models": PAIR,
+        "parameters": {"max_iter": 1000, "tol": 1e-9},
+    },
     "slerp": {
         "merge_method": "slerp",
         "base_model": "mnli",
@@ -118,6 +154,21 @@ def test_weights_are_written_in_the_dtype_that_it_names(here):
     close(load_file("merged/model.safetensors"), theirs(raw), 0.01)
 
 
+def test_models_in_the_long_form(here, tokenizer):
+    """As mergekit's cards have them, and as folders need it whose names it would take apart."""
+    for name in ("cola+mnli", "mnli@1"):
+        saved(name, AutoModelForCausalLM.from_pretrained(name[:4]), tokenizer)
+    line = ["--method", "task_arithmetic", "--base", "model", "--expert", "cola+mnli", "--expert", "mnli@1"]
+    assert main(["merge", *line, "--out", "merged"]) == 0
+    found, written = load_file("merged/model.safetensors"), Path("merged", RECIPE)
+    close(theirs(yaml.safe_load(written.read_text())), found, 1e-5)
+    assert main(["mergekit", str(written), "--out", "again"]) == 0
+    close(load_file("again/model.safetensors"), found)
+    raw = {**FILES["linear"], "base_model": {"model": {"path": "cola", "revision": None}, "lora": None}}
+    shutil.rmtree("merged")
+    assert merged(raw) == 0
+
+
 def test_another_architecture(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     size = {"vocab_size": 40, "d_model": 8, "d_kv": 4, "d_ff": 12, "num_layers": 2, "num_heads": 2}
@@ -146,6 +197,108 @@ def test_of_heads_and_of_what_only_remerge_makes_nothing_is_written(here):
         assert RECIPE not in Path(folder, "README.md").read_text()
 
 
+def saved(name, model, tokenizer):
+    """A folder under a name that no other test has: mergekit keeps in memory what it has read."""
+    model.save_pretrained(name)
+    tokenizer.save_pretrained(name)
+    return {"model": name, "parameters": {"weight": 1}}
+
+
+def refused(raw, capsys):
+    assert merged(raw) == 2
+    return capsys.readouterr().err
+
+
+def test_a_tokenizer_by_which_mergekit_moves_rows(here, capsys):
+    raw = {"merge_method": "linear", "models": weighed(1, 3), "tokenizer_source": "base"}
+    file = Path("mnli/tokenizer.json")
+    written = json.loads(file.read_text())
+    vocabulary = written["model"]["vocab"]
+    first, second = sorted(vocabulary)[-2:]
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    file.write_text(json.dumps(written))
+    told = f"mergekit.yml: tokenizer_source: {first!r} has another number in mnli, and remerge moves no rows"
+    assert told in refused(raw, capsys)
+    # Without a tokenizer, mnli is taken to have the base's.
+    for file in Path("mnli").glob("tokenizer*"):
+        file.unlink()
+    assert merged(raw) == 0
+
+
+def test_a_tokenizer_by_which_mergekit_drops_rows(here, tokenizer, capsys):
+    """It keeps them without `tokenizer_source`, as remerge does."""
+    n, models = len(tokenizer), []
+    for name in ("cola", "mnli"):
+        model = AutoModelForCausalLM.from_pretrained(name)
+        model.resize_token_embeddings(n + 8, mean_resizing=False)
+        models.append(saved(f"{name}-padded", model, tokenizer))
+    raw = {"merge_method": "linear", "models": models}
+    told = f"tokenizer_source: mergekit would make {n} rows, one for each token, of the base's {n + 8} rows"
+    assert told in refused({**raw, "tokenizer_source": "base"}, capsys)
+    assert merged(raw) == 0
+    close(load_file("merged/model.safetensors"), theirs(raw), 1e-5)
+
+
+def test_models_of_several_dtypes_need_a_dtype(here, tokenizer, capsys):
+    """mergekit writes the widest."""
+    model = AutoModelForCausalLM.from_pretrained("cola", dtype=torch.bfloat16)
+    raw = {"merge_method": "linear", "models": [saved("half", model, tokenizer), *weighed(2)]}
+    told = "mergekit.yml: dtype is missing, and cola is stored in another one than half: name it"
+    assert told in refused(raw, capsys)
+    for named in ({"dtype": "float32"}, {"out_dtype": "float32"}):
+        assert merged({**raw, **named}) == 0
+        close(load_file("merged/model.safetensors"), theirs({**raw, **named}), 1e-5)
+        shutil.rmtree("merged")
+        shutil.rmtree("theirs")
+
+
+def test_adapters_need_a_base(here, capsys):
+    """mergekit reads none by themselves; remerge adds them to the base that the file names."""
+    config = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained("model"), config).save_pretrained("adapter")
+    models = [{"model": "cola"}, {"model": "adapter"}]
+    told = "mergekit.yml: adapter is an adapter, and no model is named to add it to: give a whole model"
+    for raw in (
+        {"merge_method": "linear", "models": models, "parameters": {"weight": 1}},
+        {"merge_method": "slerp", "base_model": "cola", "models": models, "parameters": {"t": 0.5}},
+        {"merge_method": "model_stock", "base_model": "adapter", "models": PAIR},
+    ):
+        assert told in refused(raw, capsys)
+    assert merged({"merge_method": "model_stock", "base_model": "model", "models": models}) == 0
+
+
+@pytest.mark.parametrize(
+    ("stored", "raw", "told"),
+    [
+        ("float32", {"dtype": "float32", "out_dtype": "float16"}, ""),
+        ("float32", {}, ""),
+        ("float32", {"dtype": "float16"}, "rounds each step to 16 bits, remerge"),
+        ("bfloat16", {}, "rounds each step to 16 bits, remerge"),
+        ("bfloat16", {"dtype": "float32"}, ""),
+        (
+            "bfloat16",
+            {"dtype": "float32", "density": 0.5},
+            "mergekit leaves entries that tie to its sort and rounding, remerge",
+        ),
+        ("bfloat16", {"density": 0.5}, "rounds each step to 16 bits and leaves entries that tie"),
+        ("float32", {"density": 0.5}, ""),
+        (
+            "bfloat16",
+            {"dtype": "float32", "models": [*PAIR, {"model": "sst2"}]},
+            "mergekit leaves entries that tie",
+        ),
+    ],
+)
+def test_what_differs_by_rounding_is_said(here, capsys, stored, raw, told):
+    for name in ("model", "cola", "mnli", "sst2"):
+        AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, stored)).save_pretrained(name)
+    density = raw.pop("density", 1.0)
+    capsys.readouterr()
+    assert merged({**TIES, **raw, "parameters": {"weight": 1, "density": density}}) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("remerge:")]
+    assert [told in line for line in lines] == ([True] if told else [])
+
+
 TIES = {"merge_method": "ties", **DIFFERENCES}
 PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
 
@@ -158,7 +311,19 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
             {**PLAIN, "merge_method": "passthrough"},
             "merge_method: 'passthrough' is not one that remerge and mergekit have",
         ),
-        ({**PLAIN, "merge_method": "dare_ties"}, "see `remerge methods` for remerge's own"),
+        ({**PLAIN, "merge_method": "breadcrumbs_ties"}, "see `remerge methods` for remerge's own"),
+        *(
+            (
+                {**PLAIN, "merge_method": theirs},
+                f"`remerge merge --method {ours}` makes the most similar merge",
+            )
+            for theirs, ours in (
+                ("dare_linear", "dare"),
+                ("dare_ties", "dare_ties"),
+                ("della", "della"),
+                ("della_linear", "della"),
+            )
+        ),
         ({**PLAIN, "merge_method": ["linear"]}, "merge_method: \"['linear']\" is not one"),
         ({"models": PAIR}, "merge_method: 'None' is not one"),
         (
@@ -172,6 +337,7 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
         ({**PLAIN, "methode": 1}, "methode: unknown key, known: merge_method, base_model, models"),
         ({**PLAIN, "dtype": "int8"}, "dtype: must be one of float32, bfloat16, float16, not 'int8'"),
         ({**PLAIN, "out_dtype": 16}, "out_dtype: must be one of"),
+        ({**PLAIN, "out_dtype": "float32", "dtype": "int8"}, "mergekit.yml: dtype: must be one of"),
         ({**PLAIN, "base_model": "model"}, "base_model: linear would merge it too: list it in models"),
         ({**PLAIN, "base_model": {"model": "a"}}, "base_model: must be a folder or hub id"),
         ({**TIES, "base_model": None}, "base_model is missing, and ties starts from it"),
@@ -183,12 +349,24 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
             "models.0: unknown key weight, known: model, param",
         ),
         ({**TIES, "models": [*PAIR, *PAIR]}, "models.2: cola is listed twice"),
+        ({**PLAIN, "models": [*weighed(1), {"model": "./cola"}]}, "models.1: ./cola is listed twice"),
         ({**TIES, "models": [{"model": "model"}]}, "models: only the base"),
         ({**TIES, "models": [{"model": "cola+lora"}]}, "models.0.model: cola+lora: give the adapter alone"),
+        (
+            {**TIES, "base_model": {"model": {"path": "model"}, "lora": {"path": "a"}}},
+            "base_model: must be a folder or hub id, not",
+        ),
+        (
+            {**TIES, "models": weighed(1), "base_model": {"model": {"path": "no/base", "revision": "v1"}}},
+            "mergekit.yml: base_model: no/base@v1: neither a local folder nor",
+        ),
         (TIES, "weight of cola is missing"),
         ({**TIES, "models": weighed(0.5, 0.4)}, "weight: signs are elected before any weighting"),
         ({**TIES, "models": weighed(-1, -1)}, "weight: -1 would elect other signs"),
-        ({**TIES, "models": weighed(1, 1, density=0)}, "density must be float in (0, 1], not 0"),
+        (
+            {**TIES, "models": weighed(1, 1, density=0)},
+            "mergekit.yml: method ties: density must be float in (0, 1], not 0",
+        ),
         (
             {**TIES, "models": weighed(1, 1, gamma=0)},
             "gamma of cola: remerge's ties takes no gamma: leave it",
@@ -219,6 +397,8 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
         ),
         ({**TIES, "models": weighed("much", 1)}, "weight of cola: must be a number, not 'much'"),
         ({**TIES, "models": weighed(float("nan"), 1)}, "weight of cola: must be a number, not 'nan'"),
+        ({**PLAIN, "models": weighed(10**400, 1)}, "weight of cola: must be a number, not '1000"),
+        ({**PLAIN, "models": weighed(1e308, 1e308)}, "weight of cola: must be a number, not '1e+308'"),
         ({**TIES, "models": weighed(True, 1)}, "weight of cola: must be a number, not 'True'"),
         ({**PLAIN, "models": weighed(-1, 3)}, "weight: -1 is negative: use task_arithmetic"),
         ({**PLAIN, "models": weighed(0, 0)}, "weight: all are 0"),
@@ -241,6 +421,52 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
             },
             "parameters.normalize_weights: remerge normalises the weights: write true",
         ),
+        (
+            {"merge_method": "multislerp", "models": weighed(1, 2)},
+            "base_model is missing: remerge's multi_slerp is of differences from one",
+        ),
+        (
+            {**TIES, "merge_method": "breadcrumbs", "models": weighed(1, 1, density=0.9, gamma=0.2)},
+            "gamma: with density it sums to more than 1: write 0.1 or less",
+        ),
+        (
+            {**TIES, "merge_method": "breadcrumbs", "models": weighed(1, 1, density=1.5)},
+            "mergekit.yml: method breadcrumbs: density must be float in (0, 1], not 1.5",
+        ),
+        (
+            {**TIES, "merge_method": "breadcrumbs", "models": weighed(1, 1), "parameters": {"rescale": True}},
+            "parameters.rescale: remerge's breadcrumbs does not rescale",
+        ),
+        (
+            {**TIES, "merge_method": "sce", "parameters": {"select_topk": 0}},
+            "density must be float in (0, 1], not 0",
+        ),
+        (
+            {**TIES, "merge_method": "nuslerp", "models": weighed(1, 1, 1)},
+            "models: nuslerp takes two beside the base, not 3",
+        ),
+        (
+            {
+                **TIES,
+                "merge_method": "nuslerp",
+                "models": weighed(1, 1),
+                "parameters": {"nuslerp_flatten": False},
+            },
+            "parameters.nuslerp_flatten: remerge goes by whole tensors: write true",
+        ),
+        (
+            {**TIES, "merge_method": "nearswap", "parameters": {"t": 1}},
+            "models: nearswap takes the base and one other, not 3",
+        ),
+        (
+            {"merge_method": "karcher", "models": PAIR, "parameters": {"max_iter": 3}},
+            "parameters.max_iter: remerge goes on until the mean stands: leave it out",
+        ),
+        (
+            {"merge_method": "karcher", "models": PAIR, "parameters": {"tol": 0.1}},
+            "parameters.tol: remerge goes on until the mean stands",
+        ),
+        ({**TIES, "merge_method": "karcher"}, "base_model: karcher would merge it too: list it in models"),
         (
             {"merge_method": "model_stock", "base_model": "model", "models": [{"model": "cola"}]},
             "models: model_stock takes two models or more beside the base",

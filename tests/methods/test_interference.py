@@ -69,22 +69,56 @@ def test_ties_over_tensors_is_pefts(base, experts, density):
     close(remerge.merge("ties", base, experts, density=density, scope="tensor"), added(base, merge))
 
 
-@pytest.mark.parametrize("scope", ["model", "tensor"])
-def test_ties_settles_exact_zeros_by_majority_and_keeps_ties_in_magnitude(scope):
-    """Whole numbers cancel exactly and tie often."""
+def whole_numbers():
+    """A base and three experts of whole numbers, which cancel exactly and tie often."""
     generator = torch.Generator().manual_seed(3)
-    base = {"w": torch.zeros(5, 40), "v": torch.zeros(30)}
-    experts = [
-        {k: torch.randint(-3, 4, t.shape, generator=generator).float() for k, t in base.items()} for _ in "ab"
-    ]
-    tau = {k: torch.stack([e[k] for e in experts]).double().flatten(1) for k in base}
-    if scope == "model":
-        merged = authors_ties(torch.cat([tau["w"], tau["v"]], dim=1), 0.6, 1.0)
-        expected = {"w": merged[:200].view(5, 40), "v": merged[200:]}
-    else:
-        expected = {k: authors_ties(t, 0.6, 1.0).view(base[k].shape) for k, t in tau.items()}
-    assert any(bool(((t[0] == -t[1]) & (t[0] != 0)).any()) for t in tau.values())
-    close(remerge.merge("ties", base, experts, density=0.6, scope=scope), expected)
+    base = {"w": torch.zeros(5, 40), "v": torch.zeros(30), "one": torch.zeros(1)}
+    return base, {
+        e: {k: torch.randint(-3, 4, t.shape, generator=generator).float() for k, t in base.items()}
+        for e in "abc"
+    }
+
+
+def test_ties_settles_exact_zeros_by_majority_and_keeps_ties_in_magnitude():
+    base, experts = whole_numbers()
+    experts = [experts["a"], experts["b"]]
+    tau = torch.cat([torch.stack([e[k].flatten() for e in experts]) for k in base], dim=1).double()
+    assert bool(((tau[0] == -tau[1]) & (tau[0] != 0)).any())
+    merged = authors_ties(tau, 0.6, 1.0).split([200, 30, 1])
+    expected = {k: part.view(base[k].shape) for k, part in zip(base, merged, strict=True)}
+    close(remerge.merge("ties", base, experts, density=0.6), expected)
+
+
+@pytest.mark.parametrize("aggregate", ["mean", "sum"])
+def test_ties_over_tensors_elects_plus_where_experts_cancel_as_mergekit_does(aggregate):
+    """Nothing is trimmed: which of those that tie mergekit keeps is its sort's choice."""
+    base, experts = whole_numbers()
+    given = {"weight": 1.0, "normalize": aggregate == "mean"}
+    expected = merge_state_dicts({"base": base, **experts}, "ties", base="base", parameters=given)
+    params = {"density": 1.0, "scope": "tensor", "aggregate": aggregate}
+    close(remerge.merge("ties", base, experts, **params), expected)
+
+
+@pytest.mark.parametrize("method", ["ties", "breadcrumbs", "sce"])
+def test_those_that_tie_with_the_last_that_mergekit_keeps_stay(method):
+    """Of one expert (of two for SCE), whose entries are kept as they are, or not."""
+    base, experts = whole_numbers()
+    chosen = {e: experts[e] for e in ("ab" if method == "sce" else "a")}
+    theirs = {
+        "ties": {"weight": 1.0, "density": 0.4},
+        "breadcrumbs": {"weight": 1.0, "density": 0.4, "gamma": 0.1},
+        "sce": {"select_topk": 0.4},
+    }[method]
+    ours = {
+        "ties": {"density": 0.4, "scope": "tensor"},
+        "breadcrumbs": {"density": 0.4, "outliers": 0.1, "scale": 1.0},
+        "sce": {"density": 0.4, "authors": True},
+    }[method]
+    merged = remerge.merge(method, base, chosen, **ours)
+    expected = merge_state_dicts({"base": base, **chosen}, method, base="base", parameters=theirs)
+    for name in base:
+        assert bool((merged[name][expected[name] != 0] != 0).all())
+        assert int((merged[name] != 0).sum()) >= int((expected[name] != 0).sum())
 
 
 def test_aggregate_sum_leaves_the_division_out(base, experts):
@@ -220,9 +254,13 @@ def test_breadcrumbs_drop_both_ends(base, experts):
 
 
 def test_breadcrumbs_are_mergekits_where_nothing_ties():
+    """Also of tensors with too few entries for any to be kept, or dropped at the top."""
     generator = torch.Generator().manual_seed(0)
-    base = {"w": torch.randn(40, 50, generator=generator)}
-    experts = {e: {"w": torch.randn(40, 50, generator=generator)} for e in "abc"}
+    shapes = {"w": (40, 50), "v": (3,), "one": (1,)}
+    base, *states = (
+        {k: torch.randn(s, generator=generator) for k, s in shapes.items()} for _ in ("base", *"abc")
+    )
+    experts = dict(zip("abc", states, strict=True))
     expected = merge_state_dicts(
         {"base": base, **experts},
         "breadcrumbs",
@@ -237,7 +275,38 @@ def test_sce_is_mergekits(base, experts, density):
     expected = merge_state_dicts(
         {"base": base, **experts}, "sce", base="base", parameters={"select_topk": density}
     )
-    close(remerge.merge("sce", base, experts, density=density), expected)
+    for authors in (True, False):
+        close(remerge.merge("sce", base, experts, density=density, authors=authors), expected)
+
+
+@pytest.mark.parametrize("density", [0.05, 0.5, 1.0])
+@pytest.mark.parametrize("near", [1e-5, 1e-3])
+@pytest.mark.parametrize("T", [1, 3])
+def test_the_authors_sce_is_mergekits_of_small_entries(base, experts, density, near, T):
+    """Which it weighs equally, and of a tensor so small that no entry is selected, which it leaves."""
+    states = {e: {k: base[k] + near * v for k, v in s.items()} for e, s in list(experts.items())[:T]}
+    for state in states.values():
+        state["lm_head.weight"] = state["embed_tokens.weight"]
+    given = {"select_topk": density}
+    expected = merge_state_dicts({"base": base, **states}, "sce", base="base", parameters=given)
+    merged = remerge.merge("sce", base, states, density=density, authors=True)
+    close(minus(merged, base), minus(expected, base), 1e-2 if near == 1e-5 else 1e-4)
+
+
+def minus(states, base):
+    return {k: v - base[k] for k, v in states.items()}
+
+
+@pytest.mark.parametrize("t", [0.0, 1e-7, 0.02, 0.5, 100.0])
+def test_nearswap_is_mergekits(base, experts, t):
+    """Also where the experts differ by less than the least distance, or not at all."""
+    pair = {e: experts[e] for e in ("cola", "mnli")}
+    pair["mnli"]["layers.1.mlp.weight"] = pair["cola"]["layers.1.mlp.weight"] + 3e-7
+    expected = merge_state_dicts(pair, "nearswap", base="cola", parameters={"t": t})
+    close(remerge.merge("nearswap", base, pair, t=t), expected)
+    cola = pair["cola"]
+    moved = max(float((theta - cola[name]).abs().max()) for name, theta in expected.items())
+    assert moved <= t + 1e-6
 
 
 def test_sce_of_all_entries_keeps_those_in_which_experts_agree():
@@ -352,6 +421,8 @@ def test_della_draws_by_rank_and_divides_by_the_probability(base, experts):
 @pytest.mark.parametrize(
     ("method", "params", "message"),
     [
+        ("nearswap", {}, "nearswap takes two experts, not 3: merge two at a time"),
+        ("nearswap", {"t": -1}, "t must be float from 0, not -1"),
         ("breadcrumbs", {"density": 0.9, "outliers": 0.2}, "sum to more than 1"),
         ("della", {"density": 0.1, "epsilon": 0.15}, r"must be in \(0, 1\]: lower epsilon"),
         ("ties", {"density": 0.0}, r"density must be float in \(0, 1\], not 0.0"),

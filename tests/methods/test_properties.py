@@ -41,6 +41,7 @@ PARAMS = {
     "wudi": {"steps": 20},
 }
 SPHERICAL = [name for name in PARAMS if find(name).family == "spherical"]
+PAIRS = [name for name, method in remerge.methods().items() if method.needs.experts == 2]
 RESCALES = [name for name in PARAMS if find(name).rescales]
 
 
@@ -204,13 +205,13 @@ def test_drm_v_is_drm_h_of_the_transposed(world):
     close({k: vertical[k] for k in names}, {k: horizontal[k].T for k in names}, 1e-5)
 
 
-@pytest.mark.parametrize("method", [*PARAMS, "slerp"])
+@pytest.mark.parametrize("method", [*PARAMS, *PAIRS])
 def test_bfloat16_is_merged_in_float32_and_rounded_once(base, experts, method):
     def rounded(state):
         out = {k: v.bfloat16() for k, v in state.items() if k != "lm_head.weight"}
         return {**out, "lm_head.weight": out["embed_tokens.weight"]}
 
-    chosen = {e: experts[e] for e in (["cola", "mnli"] if method == "slerp" else experts)}
+    chosen = {e: experts[e] for e in (["cola", "mnli"] if method in PAIRS else experts)}
     base, chosen = rounded(base), {e: rounded(s) for e, s in chosen.items()}
     params = PARAMS.get(method, {})
     merged = remerge.merge(method, base, chosen, **params)
@@ -226,7 +227,7 @@ def test_bfloat16_is_merged_in_float32_and_rounded_once(base, experts, method):
     assert merged["lm_head.weight"].data_ptr() == merged["embed_tokens.weight"].data_ptr()
 
 
-@pytest.mark.parametrize("method", [*PARAMS, "slerp"])
+@pytest.mark.parametrize("method", [*PARAMS, *PAIRS])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_not_a_number_is_reported(base, experts, method, bad):
     chosen = {e: experts[e] for e in ("cola", "mnli")}

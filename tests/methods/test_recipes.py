@@ -13,6 +13,12 @@ RECIPES = [
     ("task_arithmetic", {"scale": {"mnli": -0.4, "cola": 0.5}}),
     ("slerp", {"t": 0.3, "of": "weights"}),
     ("multi_slerp", {"weights": [0.9, 0.3]}),
+    ("nuslerp", {"weights": [0.9, 0.3]}),
+    ("nuslerp", {"of": "weights"}),
+    ("karcher", {"of": "weights"}),
+    ("nearswap", {"t": 0.02}),
+    ("breadcrumbs", {"density": 0.5, "outliers": 0.1, "scale": [0.3, -0.5]}),
+    ("sce", {"density": 0.3, "authors": True}),
     ("model_stock", {}),
     ("ties", {"scope": "tensor", "density": 0.3, "scale": 0.8}),
     ("ties", {"scope": "tensor", "density": 0.3, "scale": 0.4, "aggregate": "sum"}),
@@ -37,10 +43,12 @@ def test_a_recipe_makes_the_merge(base, experts, method, params):
     ("method", "params"),
     [
         ("slerp", {}),
-        ("karcher", {"of": "weights"}),
+        ("karcher", {}),
+        ("karcher", {"of": "weights", "weights": [0.4, 0.6]}),
+        ("sce", {"authors": True, "scale": 0.5}),
         ("ties", {}),
         ("ties", {"scope": "tensor", "scale": [0.5, 1.0]}),
-        *((name, {}) for name in ("dare", "dare_ties", "breadcrumbs", "della", "drm_h", "drm_v", "knots")),
+        *((name, {}) for name in ("dare", "dare_ties", "della", "drm_h", "drm_v", "knots")),
         *(
             (name, {})
             for name in ("consensus", "sce", "pcb", "tsv_m", "iso_c", "iso_cts", "wudi", "lines", "fisher")

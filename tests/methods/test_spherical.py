@@ -55,6 +55,37 @@ def test_slerp_of_what_is_parallel_is_linear(base, of):
     close(remerge.merge("slerp", base, two, t=0.25, of=of), expected)
 
 
+@pytest.mark.parametrize("weights", [[1.0, 0.0], [0.7, 0.3], [1.0, 3.0]])
+@pytest.mark.parametrize("near", [1.0, 1e-3])
+def test_nuslerp_of_weights_is_mergekits(base, experts, weights, near):
+    two = {e: {k: base[k] + near * (v - base[k]) for k, v in experts[e].items()} for e in ("cola", "mnli")}
+    for state in two.values():
+        state["lm_head.weight"] = state["embed_tokens.weight"]
+    given = {"weight": dict(zip(two, weights, strict=True))}
+    expected = merge_state_dicts(two, "nuslerp", parameters=given)
+    close(remerge.merge("nuslerp", base, two, weights=weights, of="weights"), expected)
+
+
+@pytest.mark.parametrize("weights", [[1.0, 0.0], [0.7, 0.3], [1.0, 3.0]])
+def test_nuslerp_is_mergekits_on_task_vectors(base, experts, weights):
+    """Among them one of zeros in one expert, one of zeros in both, parallel, near and opposite ones."""
+    two = {e: dict(experts[e]) for e in ("cola", "mnli")}
+    for name, c in {"layers.0.attn.weight": 2, "layers.1.mlp.weight": 1, "layers.1.conv.weight": -2}.items():
+        tau = two["cola"][name] - base[name]
+        two["mnli"][name] = base[name] + c * tau
+    two["mnli"]["layers.1.mlp.weight"][0, 0] += 0.05
+    given = {"weight": dict(zip(two, weights, strict=True))}
+    expected = merge_state_dicts({"base": base, **two}, "nuslerp", base="base", parameters=given)
+    merged = remerge.merge("nuslerp", base, two, weights=weights)
+    opposite = "layers.1.conv.weight"
+    close(
+        {k: v for k, v in merged.items() if k != opposite},
+        {k: expected[k] for k in expected if k != opposite},
+    )
+    w, tau = torch.tensor(weights) / sum(weights), taus(base, two, opposite)
+    assert torch.allclose(merged[opposite], base[opposite] + torch.tensordot(w.double(), tau, dims=1).float())
+
+
 @pytest.mark.parametrize("weights", [[1.0, 1.0, 1.0], [0.5, 0.2, 0.3]])
 def test_multi_slerp_is_mergekits(base, experts, weights):
     given = dict(zip(experts, weights, strict=True))
@@ -85,6 +116,15 @@ def test_karcher_is_mergekits_on_task_vectors(base, experts):
     expected = merge_state_dicts(minus(experts, base), "karcher", parameters={"max_iter": 200, "tol": 1e-6})
     merged = remerge.merge("karcher", base, experts)
     close({k: v - base[k] for k, v in merged.items()}, expected, 3e-5)
+
+
+@pytest.mark.parametrize("near", [1.0, 1e-2, 1e-4])
+def test_karcher_of_weights_is_mergekits_to_its_rounding(base, experts, near):
+    """And to its tolerance, since it stops after ten steps, or at one of 1e-5."""
+    states = {e: {k: base[k] + near * (v - base[k]) for k, v in s.items()} for e, s in experts.items()}
+    for state in states.values():
+        state["lm_head.weight"] = state["embed_tokens.weight"]
+    close(remerge.merge("karcher", base, states, of="weights"), merge_state_dicts(states, "karcher"), 1e-4)
 
 
 @pytest.mark.parametrize("near", [1.0, 1e-3])
@@ -145,9 +185,10 @@ def test_a_model_of_zeros_has_no_direction(base, experts, method):
         remerge.merge(method, base, two, of="weights")
 
 
-def test_slerp_of_three(base, experts):
-    with pytest.raises(UserError, match="slerp takes two experts, not 3: use multi_slerp"):
-        remerge.merge("slerp", base, experts)
+@pytest.mark.parametrize("method", ["slerp", "nuslerp"])
+def test_slerp_of_three(base, experts, method):
+    with pytest.raises(UserError, match=f"^{method} takes two experts, not 3: use multi_slerp"):
+        remerge.merge(method, base, experts)
 
 
 def test_karcher_of_opposite_directions_is_refused():

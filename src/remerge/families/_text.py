@@ -65,7 +65,7 @@ class Text:
                 f"{base}: transformers does not know its architecture or refuses its config.json "
                 f"({cause_of(error)}): correct it, or give another model"
             ) from None
-        self.processor = _tokenizer(base)
+        self.processor = tokenizer_of(base)
         rows = getattr(self.config.get_text_config(), "vocab_size", sys.maxsize)
         for name in MARKS:
             mark, number = (getattr(self.processor, key) for key in (name, f"{name}_id"))
@@ -130,7 +130,7 @@ class Text:
         """
         if not any((folder / name).is_file() for name in TOKENIZERS):
             return []
-        base, own = self.processor.get_vocab(), _tokenizer(folder).get_vocab()
+        base, own = self.processor.get_vocab(), tokenizer_of(folder).get_vocab()
         moved = [token for token in sorted(base) if own.get(token) != base[token]]
         if moved:
             raise UserError(
@@ -252,7 +252,12 @@ def _decoder(model: Any) -> nn.Module:
     return decoder
 
 
-def _tokenizer(folder: Path) -> Any:
+def tokenizer_of(folder: Path) -> Any:
+    """A folder's tokenizer.
+
+    Raises:
+        UserError: it has none that can be read.
+    """
     try:
         return AutoTokenizer.from_pretrained(folder, **AS_DATA)
     except Exception as error:  # the tokenizers library raises no narrower exception

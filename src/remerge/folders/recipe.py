@@ -1,6 +1,7 @@
 """A merge as a mergekit configuration, to store beside the merge."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from remerge.folders.card import Coefficients
@@ -10,7 +11,10 @@ from remerge.variants import UNPREPARED
 RECIPE = "mergekit_config.yml"
 """The file beside a merge; mergekit uses the same name."""
 
-HINT = f"`{RECIPE}` makes the same merge with mergekit 0.1.5; it is on the hub only if all its models are."
+HINT = (
+    f"`{RECIPE}` makes the same merge with mergekit 0.1.5, if it knows the architecture; "
+    "it is on the hub only if all its models are."
+)
 
 
 def recipe_of(
@@ -42,9 +46,9 @@ def recipe_of(
     first = next(iter(experts.values()))
     written = {
         "merge_method": recipe.name,
-        "base_model": {"base": base, "first": first, "none": None}[recipe.base],
+        "base_model": {"base": _reference(base), "first": _reference(first), "none": None}[recipe.base],
         "models": [
-            {"model": source, **({"parameters": own} if own else {})}
+            {"model": _reference(source), **({"parameters": own} if own else {})}
             for source, own in zip(experts.values(), weights, strict=True)
         ],
         "parameters": recipe.parameters,
@@ -52,6 +56,12 @@ def recipe_of(
         "out_dtype": dtype,
     }
     return {key: value for key, value in written.items() if value}
+
+
+def _reference(source: str) -> str | dict[str, Any]:
+    """A model for mergekit, which in a text takes what follows + for an adapter, and @ for a revision."""
+    special = Path(source).is_dir() and not {"+", "@"}.isdisjoint(source)
+    return {"model": {"path": source}} if special else source
 
 
 def _as_given(coefficients: Coefficients) -> tuple[Method, dict[str, Any]]:

@@ -29,7 +29,7 @@ from remerge.folders.experts import (
     read_expert,
     tied_by_value,
 )
-from remerge.folders.mergekit import read_recipe
+from remerge.folders.mergekit import check_stored, read_recipe
 from remerge.folders.output import copied, copy, stored_dtype, write_weights
 from remerge.folders.recipe import HINT, RECIPE, recipe_of
 from remerge.methods import Method, find
@@ -118,9 +118,12 @@ def merge_recipe(file: Path, out: Path, device: str = "auto") -> None:
         UserError: no remerge method makes the merge that the file asks for, or as in `merge_folders`.
     """
     given = read_recipe(file)
-    for source in dict.fromkeys([given.base, *given.experts]):
-        # Once here, so that the message about a missing model names the file.
-        locate(source, key=f"{file}: {'models' if source in given.experts else 'base_model'}")
+    found = {
+        # So that the message about a missing model names the file.
+        source: locate(source, key=f"{file}: {'models' if source in given.experts else 'base_model'}")
+        for source in [given.base, *given.experts]
+    }
+    check_stored(file, given, found[given.base], [found[expert] for expert in given.experts])
     params = [f"{name}={value!r}" for name, value in given.params.items()]
     merge_folders(given.method, given.base, given.experts, out, params, given.dtype, device)
 

@@ -57,6 +57,7 @@ _KNOWN = {
 }
 _FURTHER = {
     "SLERP": ("#437f1d", "H"),
+    "NuSLERP": ("#9c4d23", "H"),
     "Karcher mean": ("#8a0139", "8"),
     "Layer-wise task arithmetic": ("#52448f", "X"),
     "LiNeS": ("#2f867d", "p"),
@@ -66,6 +67,7 @@ _FURTHER = {
     "Breadcrumbs": ("#52448f", "p"),
     "Consensus TA": ("#8a0139", "^"),
     "SCE": ("#6a2a80", "X"),
+    "NearSwap": ("#5a6b00", "d"),
     "PCB-Merging": ("#9c4d23", "*"),
     "KnOTS": ("#6a2a80", "*"),
     "TSV-M": ("#b01a6f", "p"),

@@ -14,6 +14,9 @@ from remerge.methods.interference._select import thresholds
 Aggregate = Literal["mean", "sum"]
 """How the entries that agree with the elected sign are combined."""
 
+Zeros = Literal["model", "tensor", "plus"]
+"""What is elected where experts cancel: the majority in the whole task vector or the tensor, or plus."""
+
 TINY = torch.finfo(torch.float32).tiny
 """In place of a divisor that is zero, and its dividend with it."""
 
@@ -48,15 +51,15 @@ def drop(deltas: Deltas, density: float, seed: int) -> Deltas:
     return deltas.map(change)
 
 
-def resolve(deltas: Deltas, scope: Scope, aggregate: Aggregate = "mean") -> Deltas:
+def resolve(deltas: Deltas, zeros: Zeros, aggregate: Aggregate = "mean") -> Deltas:
     """Keep at each entry the experts that have the elected sign, divided by the number of these.
 
     The elected sign is that of the sum over experts; where that sum is exactly zero though some terms are
-    not, the majority of all elected signs (of the whole task vector or of the tensor).
+    not, the majority of all elected signs (of the whole task vector or of the tensor), or plus.
 
     Args:
         deltas: the sparsified task vectors.
-        scope: where the majority is taken.
+        zeros: what is elected where the sum is zero.
         aggregate: ``sum`` omits the division.
     """
 
@@ -73,7 +76,8 @@ def resolve(deltas: Deltas, scope: Scope, aggregate: Aggregate = "mean") -> Delt
         # 1 where experts cancel exactly, else 0.
         cancelled = torch.abs(tau, out=scratch(tau)).sum(dim=0).sign_().sub_(sign.abs())
         if float(cancelled.sum()) > 0:
-            sign.add_(cancelled, alpha=majority(None if scope == "model" else name))
+            elected = 1.0 if zeros == "plus" else majority(None if zeros == "model" else name)
+            sign.add_(cancelled, alpha=elected)
         return disjoint(tau, sign, aggregate, scratch(tau))
 
     return deltas.map(change)

@@ -1,17 +1,26 @@
 """Model Breadcrumbs: drop the small and the largest entries of each tensor."""
 
+import math
+from collections.abc import Sequence
 from functools import cache
 from typing import Annotated
 
+import torch
 from torch import Tensor
 
 from remerge.deltas import Combined, Deltas
 from remerge.errors import UserError
-from remerge.methods import Range, Scales, Share, method, per_expert
+from remerge.methods import Range, Recipe, Scales, Share, method, per_expert
 from remerge.methods.interference._select import thresholds
 
 
-@method(label="Breadcrumbs", citation="Davari and Belilovsky, 2024, arXiv:2312.06795")
+def recipe(experts: Sequence[str], *, density: float, outliers: float, scale: Scales) -> Recipe:
+    """mergekit's breadcrumbs; of magnitudes that tie with the first or last it keeps some."""
+    lam = per_expert(scale, experts, "breadcrumbs: scale")
+    return Recipe("breadcrumbs", lam, {"density": density, "gamma": outliers})
+
+
+@method(label="Breadcrumbs", citation="Davari and Belilovsky, 2024, arXiv:2312.06795", mergekit=recipe)
 def breadcrumbs(
     deltas: Deltas,
     *,
@@ -22,8 +31,8 @@ def breadcrumbs(
     """theta_0 + sum_t lam_t m_t ⊙ tau_t, m_t without the largest and the small magnitudes of each tensor.
 
     Of n entries, the int(outliers·n) largest are dropped and the int(density·n) largest of the rest are kept;
-    so are entries that tie with the first or last kept. The defaults are within the search of the authors'
-    code: density 0.05 to 0.2, outliers 0.001 to 0.01, scale 0.01 to 1; it masks row by row.
+    so are entries that tie with the first or last of these. The defaults are within the search of the
+    authors' code: density 0.05 to 0.2, outliers 0.001 to 0.01, scale 0.01 to 1; it masks row by row.
 
     Args:
         deltas: the task vectors tau_t.
@@ -44,9 +53,11 @@ def breadcrumbs(
     @cache
     def bounds(name: str) -> tuple[Tensor, Tensor]:
         d = deltas.base[name].numel()
-        first, last = int(outliers * d) + 1, int(outliers * d) + max(1, int(density * d))
+        first, last = int(outliers * d) + 1, int(outliers * d) + int(density * d)
         # Half a rank is added, so that the product with d truncates to the rank itself.
         low, high = (thresholds(deltas, (rank + 0.5) / d, [name]) for rank in (last, first))
+        if last < first:
+            low = torch.full_like(low, math.inf)
         return low[:, None], high[:, None]
 
     def mask(tau: Tensor, name: str, where: slice) -> Tensor:

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from remerge.deltas import Combined, Deltas
 from remerge.methods import Recipe, Scales, Scope, Share, method, per_expert
-from remerge.methods.interference._interference import Aggregate, resolve, trim
+from remerge.methods.interference._interference import Aggregate, Zeros, resolve, trim
 
 
 def recipe(
     experts: Sequence[str], *, density: float, scale: Scales, scope: Scope, aggregate: Aggregate
 ) -> Recipe | None:
-    """mergekit's ties, which trims each tensor; it differs where magnitudes tie with the smallest kept."""
+    """mergekit's ties, which trims each tensor; of magnitudes that tie with the last it keeps some."""
     lam = set(per_expert(scale, experts, "ties: scale"))
     if scope == "model" or len(lam) > 1:
         return None
@@ -30,8 +30,9 @@ def ties(
     """theta_0 + lam · the mean of the trimmed entries that agree with the elected sign.
 
     Trim: keep the int(K·n) largest magnitudes, and any that tie with the smallest of them. Elect: the sign of
-    the sum of the trimmed vectors; an exact zero takes the majority of all elected signs (authors' code).
-    Election comes before any weighting; the mean divides by the number of entries that agree.
+    the sum of the trimmed vectors; an exact zero takes the majority of all elected signs (authors' code), or
+    plus if K is of each tensor (mergekit, PEFT). Election comes before any weighting; the mean divides by the
+    number of entries that agree.
 
     AdaMerging++ learns coefficients over these vectors with ``aggregate="sum"``.
 
@@ -45,4 +46,5 @@ def ties(
     Cost: two passes over the T·d weights (three if an exact zero must be settled).
     """
     lam = per_expert(scale, deltas.experts, "ties: scale")
-    return resolve(trim(deltas, density, scope), scope, aggregate).combine(lam)
+    zeros: Zeros = "model" if scope == "model" else "plus"
+    return resolve(trim(deltas, density, scope), zeros, aggregate).combine(lam)

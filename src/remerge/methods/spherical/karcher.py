@@ -1,19 +1,30 @@
 """The Karcher mean of the directions of task vectors, or of weights, at their mean length."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from remerge.deltas import Deltas, Merged
 from remerge.errors import UserError
-from remerge.methods import Weights, method, normalised
+from remerge.methods import Recipe, Weights, method, normalised
 from remerge.methods.spherical._span import Of, combine_by, mean_direction, norms
 
 STEPS, TOLERANCE = 200, 1e-9
 
 
+def recipe(experts: Sequence[str], *, weights: Weights | None, of: Of) -> Recipe | None:
+    """mergekit's karcher, of weights, which it does not weigh."""
+    equal = len(set(normalised(weights, experts, "karcher: weights"))) == 1
+    return (
+        Recipe("karcher", parameters={"max_iter": STEPS}, base="none") if of == "weights" and equal else None
+    )
+
+
 @method(
     label="Karcher mean",
     citation="Grove and Karcher, 1973; Goddard et al., 2024, arXiv:2403.13257; DivMerge, Appendix E",
+    mergekit=recipe,
 )
 def karcher(deltas: Deltas, *, weights: Weights | None = None, of: Of = "deltas") -> Merged:
     """theta_0 + (sum_t w_t ‖tau_t‖) · u, where u has the least mean squared angle to the tau_t.
@@ -21,8 +32,8 @@ def karcher(deltas: Deltas, *, weights: Weights | None = None, of: Of = "deltas"
     For each tensor separately, with u_t = tau_t/‖tau_t‖: from their normalised mean, step along
     v = sum_t w_t (phi_t / sin phi_t) (u_t − cos phi_t · u), u ← cos‖v‖ u + sin‖v‖ v/‖v‖, until ‖v‖ vanishes.
     All steps use only the coefficients of the u_t. DivMerge speaks of task vectors, for which this is task
-    arithmetic; mergekit uses the weights, theta_t for tau_t and zero for theta_0, in float32, which loses
-    the angles between experts that are close to each other.
+    arithmetic; mergekit uses the weights, theta_t for tau_t and zero for theta_0, in float32, whose rounding
+    is larger than the angles between experts that are close to each other.
 
     Args:
         deltas: the task vectors tau_t.
