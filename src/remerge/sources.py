@@ -217,4 +217,4 @@ def _parse(file: Path, modified: int) -> ast.Module:
     try:
         return ast.parse(file.read_bytes())
     except SyntaxError as error:
-        raise UserError(f"{file}:{error.lineno}: {error.msg}: correct the line") from None
+        raise UserError(f"{file}:{error.lineno or 1}: {error.msg}: correct the line") from None

@@ -166,6 +166,8 @@ def test_a_file_that_is_no_exhibit_is_named_with_what_it_lacks(tmp_path: Path) -
     with pytest.raises(UserError, match=r"mine\.py: the docstring has an unknown field \{more\}"):
         exhibit.text({"tasks": 3})
     for old, new, words in (
+        ("def build", "def build build", r"mine\.py:\d+: .*: correct the line"),
+        ("def build", "\0", r"mine\.py:1: .*null bytes: correct"),
         ("READS", "reads", "READS is missing"),
         ("-> Table", "-> str", "build returns str"),
         ("def build", "def make", "no function build"),

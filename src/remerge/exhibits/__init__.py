@@ -28,7 +28,7 @@ from typing import Any, Literal
 from remerge.config import Config
 from remerge.dependence import closure
 from remerge.errors import UserError
-from remerge.sources import COMPARE, EXHIBITS, GENERAL, PACKAGE, papers
+from remerge.sources import COMPARE, EXHIBITS, GENERAL, PACKAGE, papers, parsed
 
 PRINTING = PACKAGE / "report" / "make.py"
 
@@ -127,7 +127,7 @@ class Exhibit:
 
     @cached_property
     def _tree(self) -> ast.Module:
-        return ast.parse(self.file.read_bytes())
+        return parsed(self.file)
 
     @cached_property
     def _functions(self) -> dict[str, ast.FunctionDef]:
