@@ -35,6 +35,9 @@ TABLES = "divmerge_table2 divmerge_table3 divmerge_table4 divmerge_table5"
 MORE = "divmerge_table8 divmerge_table9"
 
 
+DEMO = ("cola", "sst2", "mnli", "mrpc")
+
+
 def figures(*numbers: int) -> str:
     return " ".join(f"divmerge_figure{number}" for number in numbers)
 
@@ -58,14 +61,33 @@ def build(run: Run) -> Table:
 
 @pytest.mark.parametrize(
     ("variant", "drawn"),
-    [("average", False), ({"ties": {"density": 0.1}}, False), ({"task_arithmetic": {"scale": 0.5}}, True)],
+    [
+        ("average", False),
+        ({"ties": {"density": 0.1}}, False),
+        ({"task_arithmetic": {"scale": 0.5}}, True),
+        ({"task_arithmetic": {"scale": {"tune": [0.5, 1.0]}}}, True),
+        ({"task_arithmetic": {"scale": dict.fromkeys(DEMO, 0.5)}}, False),
+        ({"task_arithmetic": {"scale": {task: {"tune": [0.5, 1.0]} for task in DEMO}}}, False),
+    ],
 )
-def test_forgetting_is_drawn_where_there_is_a_scale(variant: Any, drawn: bool) -> None:
+def test_forgetting_is_drawn_where_there_is_one_scale_for_all_experts(variant: Any, drawn: bool) -> None:
     whole = configuration.load(ROOT / "config/demo.yaml").model_dump(mode="json")
     whole["merge"]["variants"] = [variant]
     for paper, name in (("drm", "negation"), ("slides", "slides_negation")):
         raw = whole | {"paper": paper, "plans": {"negation": {}}}
         assert (name in exhibits.of(configuration.validate(raw, ROOT / "config/demo.yaml"))) == drawn
+
+
+def test_scales_for_each_expert_are_on_no_curve() -> None:
+    whole = configuration.load(ROOT / "config/demo.yaml").model_dump(mode="json")
+    by_name = {task: {"tune": [0.8, 1.0, 1.2]} for task in DEMO}
+    for scales in (by_name, {"tune": [[scale] * 4 for scale in (0.8, 1.0, 1.2)]}):
+        ties = {"ties": {"density": {"tune": [0.2, 0.4]}, "scale": scales}}
+        added = [{"task_arithmetic": {"scale": dict.fromkeys(DEMO, scale)}} for scale in (0.5, 1.0)]
+        whole["merge"] = {"variants": [ties, *added]}
+        for paper, name in (("drm", "drm_figure7"), ("slides", "slides_addition")):
+            config = configuration.validate(whole | {"paper": paper}, ROOT / "config/demo.yaml")
+            assert name not in exhibits.of(config)
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,10 @@ SCALES = (0.8, 1.0, 1.2)
 def applies(config: Config) -> bool:
     """Whether density and scale are tuned together, over the paper's scales."""
     grids = [config.grid(variant) for variant in config.merge.variants]
-    return any(
-        {*grid.point(0)} == {"density", "scale"}
-        and {0.8, 1.0, 1.2} <= {point["scale"] for point in grid.sample}
-        for grid in grids
-    )
+    together = [grid for grid in grids if {*grid.point(0)} == {"density", "scale"}]
+    # In lists, since a scale for each expert has no hash.
+    tried = [[point["scale"] for point in grid.sample] for grid in together]
+    return any(all(scale in scales for scale in (0.8, 1.0, 1.2)) for scales in tried)
 
 
 def build(run: Run) -> Figure:

@@ -19,7 +19,9 @@ READS = ("scores", "merges")
 
 def applies(config: Config) -> bool:
     """Whether several scales of a method are listed, and all tasks are merged."""
-    methods = [v.method for v in config.makers(len(config.tasks)) if set(config.params(v)) == {"scale"}]
+    from remerge.exhibits._scaled import scaled
+
+    methods = [variant.method for variant in scaled(config, len(config.tasks))]
     return len({*methods}) < len(methods)
 
 
