@@ -70,6 +70,11 @@ def build(results: Path, name: str) -> Any:
     return exhibits.known()[name].build(Run(results))
 
 
+def caption(results: Path, name: str) -> str:
+    run, exhibit = Run(results), exhibits.known()[name]
+    return exhibit.text({**run.facts, **exhibit.build(run).facts})[1]
+
+
 def lines(results: Path, variant: str, group: str) -> list[dict[str, Any]]:
     return [
         json.loads(line) for line in (results / f"merges/{variant}/{group}.jsonl").read_text().splitlines()
@@ -276,3 +281,8 @@ def test_a_benchmark_of_another_paper_has_the_figures_of_its_plans(results: Path
 
 def _mean(merge: dict[str, Any]) -> float:
     return fmean(score["value"] for score in merge["scores"].values())
+
+
+def test_the_only_merge_is_called_so(results: Path) -> None:
+    assert caption(results, "best").startswith("Of the methods that make the only merge, ")
+    assert caption(results, "comparisons").startswith("Mean ANP over the only merge, ")

@@ -7,7 +7,7 @@ from remerge import sources
 from remerge.config import load
 from remerge.config.tasks import Metric
 from remerge.exhibits.divmerge._rows import ROWS
-from remerge.report.labels import METRICS, printed, task_label
+from remerge.report.labels import METRICS, every, printed, task_label
 from remerge.report.style import style
 from remerge.variants import name_of
 
@@ -108,3 +108,7 @@ def test_methods_look_unlike_each_other_and_only_coefficients_of_tasks_are_hollo
 
 def test_every_metric_has_a_name_in_print() -> None:
     assert METRICS.keys() == {*get_args(Metric)}
+
+
+def test_a_single_merge_is_not_called_all_of_them() -> None:
+    assert every(6, "merge") == "all n = 6 merges" and every(1, "pair") == "the only pair"

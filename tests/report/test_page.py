@@ -5,6 +5,7 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -320,10 +321,25 @@ def test_the_first_screen_says_which_is_best_and_how_sure_that_is(page: str, wor
         "points against the best single expert",
     ):
         assert words in first, words
-    assert "corrected for all pairs of methods" in first
+    assert "corrected for all 45 pairs of methods" in first
     assert "to learn its coefficients" in first
     assert page.index('id="best"') < page.index('id="divmerge_figure2"') < page.index('id="divmerge_table2"')
     assert page.index('id="divmerge_table2"') < page.index('id="divmerge_figure3"')
+
+
+@pytest.mark.parametrize(("low", "said"), [(0.5, True), (-0.5, False)])
+def test_an_interval_without_zero_is_explained_where_the_corrected_test_finds_nothing(
+    drawn: Path, tmp_path: Path, low: float, said: bool
+) -> None:
+    results = Path(shutil.copytree(drawn, tmp_path / "demo"))
+    for name, key, value in (("best", "low", low), ("comparisons", "holm", 0.2)):
+        table = pd.read_csv(results / f"tables/{name}.csv")
+        table[key] = value
+        table.to_csv(results / f"tables/{name}.csv", index=False)
+    write_report(results)
+    first = (results / "report.html").read_text().split('id="results"')[0]
+    assert "cannot be distinguished</b>" in first
+    assert ("The interval above does not contain zero because it is not corrected" in first) == said
 
 
 def test_methods_are_counted_by_what_they_merge(tmp_path: Path) -> None:

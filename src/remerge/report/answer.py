@@ -1,6 +1,7 @@
 """The first lines of the page: the best method, how certain its lead is, its cost, and who keeps nothing."""
 
 from io import BytesIO
+from math import comb
 from typing import Any
 
 import pandas as pd
@@ -52,7 +53,8 @@ def _best(run: Run) -> dict[str, Any]:
     corrected = None
     if others and others[0]["merge"] and COMPARED in exhibits.of(run.config):
         holm = {row["variant"]: row["holm"] for row in _rows(run, COMPARED)}
-        corrected = {"p": _p(holm[rows[1]["variant"]]), "apart": holm[rows[1]["variant"]] < LEVEL}
+        p = holm[rows[1]["variant"]]
+        corrected = {"p": _p(p), "apart": p < LEVEL, "pairs": comb(len(holm), 2), "alone": rows[1]["low"] > 0}
     return {
         "label": rows[0]["method"],
         "of": len(run.config.makers(*run.sizes)),

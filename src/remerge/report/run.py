@@ -16,6 +16,7 @@ import pandas as pd
 
 from remerge import records
 from remerge.errors import UserError
+from remerge.report.labels import every
 from remerge.report.recorded import Recorded
 
 Kind = Literal["anp", "restricted"]
@@ -34,8 +35,8 @@ class Run(Recorded):
             "tasks": len(self.tasks),
             "smallest": self.sizes[0],
             "largest": self.sizes[-1],
-            "n_smallest": merges[0],
-            "n": sum(merges),
+            "all_smallest": every(merges[0], "merge"),
+            "all": every(sum(merges), "merge"),
             "n_by_size": ", ".join(map(str, merges)),
         }
 

@@ -1,7 +1,7 @@
 """ANP while the coefficients are trained.
 
 ANP of pairs on the test splits by the number of optimiser steps, with one coefficient per task (TL, left) or
-per task and layer (LL, right). Lines with markers: means over all n = {n_pairs} pairs; thin lines: each pair
+per task and layer (LL, right). Lines with markers: means over {pairs}; thin lines: each pair
 under DivMerge JS. {uneven}
 """
 
@@ -12,7 +12,7 @@ from remerge.config import Config
 from remerge.exhibits.divmerge._courses import courses
 from remerge.exhibits.divmerge._method import own
 from remerge.report.figure import Figure
-from remerge.report.labels import printed
+from remerge.report.labels import every, printed
 from remerge.report.run import Run
 from remerge.report.style import Style, style
 
@@ -59,5 +59,5 @@ def build(run: Run) -> Figure:
         Line2D([], [], **{**look.line_options(), "markerfacecolor": look.colour}) for look in looks.values()
     ]
     figure.legend(handles, [*looks], loc="lower center", ncols=len(looks), frameon=False, fontsize=8.5)
-    figure.facts = {"n_pairs": len(run.config.subsets(2)), "uneven": uneven}
+    figure.facts = {"pairs": every(len(run.config.subsets(2)), "pair"), "uneven": uneven}
     return figure

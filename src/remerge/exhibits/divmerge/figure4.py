@@ -15,7 +15,7 @@ from remerge.exhibits._rows import mean
 from remerge.exhibits._sweep import across, without
 from remerge.records import Merge
 from remerge.report.figure import Figure
-from remerge.report.labels import task_label
+from remerge.report.labels import every, task_label
 from remerge.report.run import Run
 from remerge.report.style import Style
 
@@ -67,7 +67,7 @@ def build(run: Run) -> Figure:
     ]
     handles = [Line2D([], [], **{**options, "markersize": 5}) for options in looks]
     figure.legend(handles, [*found], loc="lower center", ncols=columns, frameon=False, fontsize=7.5)
-    figure.facts = {"pairs": f"{len(pairs)} pairs"}
+    figure.facts = {"pairs": every(len(pairs), "pair")}
     return figure
 
 

@@ -1,6 +1,6 @@
 """ANP when inputs only approximate those of the task.
 
-Mean ANP on the test splits over all n = {n_smallest} merges of {smallest} experts, against the share of each
+Mean ANP on the test splits over {all_smallest} of {smallest} experts, against the share of each
 task's inputs that is replaced while coefficients are learned, by the same inputs with their words shuffled or
 by inputs of another task of the benchmark. The share bounds the total variation between these inputs and the
 task's (DivMerge, Appendix A.3, Proposition 3). Dashed horizontal lines: the methods that use no inputs.

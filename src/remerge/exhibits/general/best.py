@@ -1,6 +1,6 @@
 """The best merge, and the unmerged models.
 
-Of the methods that make all n = {n} merges, {best} has the highest mean ANP. The table shows its lead over
+Of the methods that make {all}, {best} has the highest mean ANP. The table shows its lead over
 the next best method and over the unmerged models, on the same test examples of the same subsets. For each
 subset, the best single expert is the one that does best on all tasks of the subset. The 95% interval and p
 come from a bootstrap of {draws} draws of test examples and of merges of each size. The best was chosen on

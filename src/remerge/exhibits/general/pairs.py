@@ -1,6 +1,6 @@
 """Merges of {smallest} experts.
 
-ANP over all n = {n_smallest} merges of {smallest} experts: mean ± half-width of the 95% Student t interval
+ANP over {all_smallest} of {smallest} experts: mean ± half-width of the 95% Student t interval
 over merges. The unmerged models are scored on the same tasks. Bold: the best merge.
 """
 

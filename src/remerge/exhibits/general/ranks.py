@@ -1,7 +1,7 @@
 """Mean ranks over merges.
 
-Mean over merges of each method's rank (1 is the best) among the {methods} methods that make all n = {n}
-merges. Methods joined by a bar do not differ by Nemenyi's test at 5%, whose critical difference is {critical}
+Mean over merges of each method's rank (1 is the best) among the {methods} methods that make {all}.
+Methods joined by a bar do not differ by Nemenyi's test at 5%, whose critical difference is {critical}
 ranks. Friedman's test of no difference at all: {p}. Both tests assume independent merges, but merges that
 share tasks are not independent: see the intervals of the differences.
 """
