@@ -130,7 +130,7 @@ def _note(key: str, value: Any) -> str:
 
 def every(n: int, what: str) -> str:
     """A number of merges or pairs, as captions have it: ``all n = 6 pairs``, ``the only pair``."""
-    return f"all n = {n} {what}s" if n > 1 else f"the only {what}"
+    return f"all n = {n:,} {what}s" if n > 1 else f"the only {what}"
 
 
 def duration(seconds: float) -> str:

@@ -3,7 +3,7 @@
 Of the methods that make {all}, {best} has the highest mean ANP. The table shows its lead over
 the next best method and over the unmerged models, on the same test examples of the same subsets. For each
 subset, the best single expert is the one that does best on all tasks of the subset. The 95% interval and p
-come from a bootstrap of {draws} draws of test examples and of merges of each size. The best was chosen on
+come from a bootstrap of {draws:,} draws of test examples and of merges of each size. The best was chosen on
 these scores, which flatters its lead over the next; the table of all methods corrects p for this choice.
 Bold: p below 0.05.
 """

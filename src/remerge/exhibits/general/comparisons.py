@@ -1,7 +1,7 @@
 """Each method against the best.
 
 Mean ANP over {all}, and its lead over {best}, the method with the highest mean, on the merges
-that both make. The 95% interval and p come from a bootstrap of {draws} draws of test examples and of merges
+that both make. The 95% interval and p come from a bootstrap of {draws:,} draws of test examples and of merges
 of each size. Holm's correction of p is for all {pairs} pairs of methods, since the best was not known
 beforehand. Bold: below 0.05. The merges share their tasks and examples: with other tasks, differences may be
 larger. The CSV contains every pair.
