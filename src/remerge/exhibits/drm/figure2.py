@@ -1,8 +1,9 @@
 """ANP against the number of tasks.
 
-A small marker is the merge of one subset; lines join the means over the {n_by_size} subsets of each size.
-Without markers: the unmerged models, on the same subsets. The paper's figure shows CLIP ViT-B/32 and T5-Base,
-this one {base}, and no unmerged model. That the paper's unit is ANP follows from its tests (Tables 5 and 6).
+A small marker is the merge of one subset; lines join the means over the subsets of each size (n =
+{n_by_size}). Without markers: the unmerged models, on the same subsets. The paper's figure shows CLIP
+ViT-B/32 and T5-Base, this one {base}, and no unmerged model. That the paper's unit is ANP follows from its
+tests (Tables 5 and 6).
 """
 
 from matplotlib.ticker import MaxNLocator

@@ -3,7 +3,9 @@
 Mean ANP of a method minus that of {best}, the best over all merges, on the same merges. Bars: 95% intervals
 from a bootstrap that draws test examples and, where a size has several merges, merges. Both methods, and the
 experts by which they are normalised, are drawn together. Where a bar crosses the line, the two methods cannot
-be distinguished. The scale is linear up to {linear} points on either side and logarithmic beyond.
+be distinguished. A bar beside the line says less, since it is not corrected for the number of methods: the p
+of the table of all methods is. The scale is linear up to {linear} points on either side and logarithmic
+beyond.
 """
 
 from textwrap import fill
