@@ -12,6 +12,7 @@ from projects import planned
 from remerge import config as configuration
 from remerge import tasks
 from remerge.batches import batches
+from remerge.variants import start_of
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
@@ -104,6 +105,19 @@ def test_the_multitask_model_is_missing_where_the_readme_says():
     without = [path for path in CONFIGS if not configuration.load(path).finetune.multitask]
     built = [path.stem for path in without if "include" in yaml.safe_load(path.read_text())]
     assert {path.stem for path in without} - {*built} == {"divmerge-generation", "own"}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_choice_is_between_different_merges(path):
+    """Of a pair, to start from 1/T is to start from 0.5."""
+    config = configuration.load(path)
+    for variant in config.merge.variants:
+        points = config.grid(variant).sample
+        for plan in config.chosen_for(variant):
+            sizes = {len(case.tasks) for case in config.tuning(variant, plan)}
+            starts = [[start_of(p["initial"], size) for size in sizes] for p in points if "initial" in p]
+            made = [str(point | {"initial": start}) for point, start in zip(points, starts, strict=False)]
+            assert len(set(made)) == len(made)
 
 
 @pytest.mark.parametrize("name", WORDS)

@@ -133,6 +133,9 @@ def test_table8_has_the_paper_s_words_and_numbers_of_test_examples(glue: Path, w
     }
     assert (table["cola"]["prompt"], table["sst2"]["prompt"]) == ("another", "our choice")
     assert "Description" not in build(world, "divmerge_table8").markdown("", "")
+    assert (
+        build(glue, "divmerge_table8").facts["beside"] and not build(world, "divmerge_table8").facts["beside"]
+    )
     ours = load(Path(__file__).parents[2] / "config/divmerge-glue.yaml").tasks["cola"].prompt
     assert Published(EXHIBITS / "divmerge/table8.csv", "divmerge-glue").text("CoLA", "Prompt") == ours
 

@@ -1,8 +1,6 @@
 """Tasks.
 
-The paper's description of each task, and the data used here. The paper does not state the numbers of test
-examples: those beside ours are the numbers that the accuracies in its Table 5 are multiples of. Of its
-prompts, it prints only CoLA's (Table 1).
+The data used here. {beside}
 """
 
 from remerge.exhibits._published import Published
@@ -12,6 +10,12 @@ from remerge.report.run import Run
 from remerge.report.table import MISSING, Column, Table
 
 READS = ("scores",)
+BESIDE = (
+    "Beside them, the paper's description of each task. The paper does not state the numbers of test "
+    "examples: those beside ours are the numbers that the accuracies in its Table 5 are multiples of. Of its "
+    "prompts, it prints only CoLA's (Table 1)."
+)
+"""What is said where the paper has the task."""
 
 
 def build(run: Run) -> Table:
@@ -35,4 +39,4 @@ def build(run: Run) -> Table:
     columns += [Column("source", "Source (test split)"), Column("metric", "Metric")]
     columns += beside(Column("n", "Test examples", digits=0), "n_paper", paper)
     columns += [Column("prompt", "Prompt")] if paper else []
-    return Table(frame(rows, columns, "task"), tuple(columns))
+    return Table(frame(rows, columns, "task"), tuple(columns), facts={"beside": BESIDE if paper else ""})
