@@ -7,7 +7,7 @@ import json
 import math
 import re
 import shutil
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from worlds import as_variant, score
 
 from remerge import exhibits
 from remerge.errors import UserError
+from remerge.exhibits.general.ranks import WIDTH, _scale
+from remerge.report.figure import Figure
 from remerge.report.make import printed
 from remerge.report.run import Run
 from remerge.variants import name_of
@@ -121,6 +123,17 @@ def test_ranks_are_over_all_merges(world: Path) -> None:
     q = stats.studentized_range.ppf(0.95, 10, np.inf) / math.sqrt(2)
     assert figure.facts["critical"] == f"{q * math.sqrt(110 / 66):.2f}"
     assert "all n = 11 merges" in printed(exhibits.known()["ranks"], Run(world))["html"].decode()
+
+
+def test_numbers_on_the_scale_of_ranks_do_not_touch() -> None:
+    for last in range(3, 41):
+        axes = Figure(WIDTH, 2).add_axes((0.0, 0.0, 1.0, 1.0))
+        axes.set_xlim(0, WIDTH)
+        axes.set_ylim(2, 0)
+        _scale(axes, last, 1.0)
+        numbers = [text.get_window_extent() for text in axes.texts if text.get_text().isdigit()]
+        assert len(numbers) > 2 or last == 3
+        assert all(right.x0 - left.x1 > 0.01 * axes.figure.dpi for left, right in pairwise(numbers)), last
 
 
 def test_a_method_of_pairs_alone_is_compared_on_pairs_and_has_no_rank(spoilt: Path) -> None:

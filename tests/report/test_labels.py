@@ -104,6 +104,8 @@ def test_methods_look_unlike_each_other_and_only_coefficients_of_tasks_are_hollo
     variants = [(v.name, v.params) for file in CONFIGS for v in load(file).merge.variants]
     for name, params in variants:
         assert style(name, params).filled == (printed(name, params).level != "TL"), name
+        # Small circles, hexagons and octagons look the same.
+        assert set(printed(name, params).notes) <= {"tuned"} or style(name, params).marker not in "oh8H", name
 
 
 def test_every_metric_has_a_name_in_print() -> None:

@@ -78,7 +78,7 @@ _FURTHER = {
     "RegMean": ("#2f867d", "d"),
 }
 _OTHERS = ("#7b3294", "#c51b7d", "#4d9221", "#b15928", "#35978f", "#5e4fa2", "#9e0142", "#667a00")
-_MARKERS = (">", "p", "h", "*", "d", "X", "8", "H")
+_MARKERS = (">", "p", "^", "*", "d", "X", "v", "s")  # of those that look like circles, the pentagon alone
 
 
 _LINES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))

@@ -19,7 +19,12 @@ from remerge.report.table import MISSING, Column, Table
 
 READS = ("merges",)
 LOST = "lost"
-TAKEN = {"learning_rate": "learning rate", "initial": "initial coefficient", "inputs": "inputs of a task"}
+TAKEN = {
+    "epochs": "epochs",
+    "learning_rate": "learning rate",
+    "initial": "initial coefficient",
+    "inputs": "inputs of a task",
+}
 Setting = tuple[str, str, str]
 """The kind of setting, its name, and its value here."""
 
@@ -69,15 +74,14 @@ def _of_methods(run: Run) -> Iterator[Setting]:
     """The merges of the paper's methods."""
     for variant in run.variants:
         name = printed(variant.name, variant.params)
-        params = [merge.params for size in run.sizes for merge in run.merges(variant.name, size)[:1]]
-        if name.notes or not params:
+        params = [merge.params for size in run.sizes for merge in run.merges(variant.name, size)]
+        if {note.split(" ")[0] for note in name.notes} - {*TAKEN} or not params:
             continue
         if run.config.is_learned(run.config.variant(variant.name)):
             of = f"{name.method} ({name.level})"
             yield of, "inputs of a task in a step", str(run.config.learning.batch_size)
-            yield of, "epochs", _distinct(used["epochs"] for used in params)
             for key, setting in TAKEN.items():
-                yield of, setting, _distinct(used[key] for used in params)
+                yield from ((of, setting, _distinct([used[key]])) for used in params)
             yield of, "schedule", "constant"
         else:
             for key in ("density", "scale", "weights"):

@@ -6,6 +6,7 @@ ranks. Friedman's test of no difference at all: {p}. Both tests assume independe
 share tasks are not independent: see the intervals of the differences.
 """
 
+from math import ceil
 from textwrap import fill
 
 from matplotlib.axes import Axes
@@ -23,6 +24,8 @@ READS = ("scores", "merges")
 WIDTH, LEFT, RIGHT, SCALE, BARS = 5.4, 1.95, 3.45, 0.55, 0.11
 """In inches: the figure, the ends of the scale, its height from above; between two bars."""
 ROW = 0.21
+DIGITS = 0.165
+"""Inches between the middles of two numbers on the scale that do not touch."""
 
 
 def applies(config: Config) -> bool:
@@ -66,7 +69,7 @@ def _across(rank: float, last: int) -> float:
 def _scale(axes: Axes, last: int, critical: float) -> None:
     """The scale of ranks, and the critical difference above it."""
     axes.plot([LEFT, RIGHT], [SCALE, SCALE], color=MUTED, linewidth=0.8)
-    for rank in range(1, last + 1, 1 if last <= 12 else 3):
+    for rank in range(1, last + 1, ceil(DIGITS * (last - 1) / (RIGHT - LEFT))):
         at = _across(rank, last)
         axes.plot([at, at], [SCALE - 0.05, SCALE], color=MUTED, linewidth=0.8)
         axes.text(at, SCALE - 0.08, str(rank), ha="center", va="bottom", fontsize=8)
