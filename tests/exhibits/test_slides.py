@@ -153,6 +153,11 @@ def test_negation_is_relative_to_the_base_and_shades_the_controls(results: Path)
     )
     told = figure.facts["choice"]
     assert f"λ = {choice:g}," in told and f"tasks go from {before:.1f}% to {after:.1f}%" in told
+    kept = [
+        all(score["value"] >= KEPT * base_on(results, task) for task, score in line["others"].items())
+        for line in lines(results, TUNED, "negation")
+    ]
+    assert f"on test, every control keeps it for {sum(kept)} of the 4 tasks" in told
 
 
 def test_the_analogy_is_judged_on_the_fourth_task(results: Path) -> None:
@@ -286,3 +291,9 @@ def _mean(merge: dict[str, Any]) -> float:
 def test_the_only_merge_is_called_so(results: Path) -> None:
     assert caption(results, "best").startswith("Of the methods that make the only merge, ")
     assert caption(results, "comparisons").startswith("Mean ANP over the only merge, ")
+
+
+def test_the_merit_of_every_plan_is_explained(results: Path) -> None:
+    said = caption(results, "selection")
+    assert "Merit of negation: minus the task's score, if every control keeps 95%" in said
+    assert "Merit of analogy: the score on D" in said and "Merit of subsets: the ANP: 100 times" in said

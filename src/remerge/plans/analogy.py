@@ -24,5 +24,5 @@ class Analogy(Plan):
         return {"analogy": [Case(name, {self.c: 1, self.b: 1, self.a: -1}, (self.d,))]}
 
     def merit(self, case: Case, scores: Scores, unmerged: Unmerged) -> float:
-        """The score on D."""
+        """The score on D, from 0 to 1."""
         return scores[self.d]

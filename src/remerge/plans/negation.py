@@ -31,7 +31,7 @@ class Negation(Plan):
         return {"negation": found}
 
     def merit(self, case: Case, scores: Scores, unmerged: Unmerged) -> float:
-        """The amount forgotten if every control keeps 95% of the base's score; else their shortfall.
+        """Minus the task's score, if every control keeps 95% of the base's score; otherwise below −1.
 
         A control on which the base scores 0 has nothing to lose.
         """

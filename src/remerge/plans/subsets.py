@@ -59,7 +59,7 @@ class Subsets(Plan):
         return [Case("+".join(subset), dict.fromkeys(subset, 1), subset) for subset in named]
 
     def merit(self, case: Case, scores: Scores, unmerged: Unmerged) -> float:
-        """ANP: 100 times the mean share of the experts' own scores."""
+        """The ANP: 100 times the mean share of the experts' own scores."""
         return 100 * fmean(scores[task] / unmerged.own(task) for task in case.tasks)
 
     def _drawn(self, tasks: list[str], size: int, seed: int) -> list[tuple[str, ...]]:

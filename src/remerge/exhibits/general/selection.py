@@ -1,12 +1,12 @@
 """Parameters chosen on validation scores.
 
 The merit on validation splits of every point of a grid that was tried, or of the best {most} of many: the
-mean over the merges on which they were tried ({subsets}). For subsets the merit is their ANP; other plans
-define their own. Bold: the choice, used for every merge of that variant; among equal points it is the first.
-{diverged}
+mean over the merges on which they were tried ({subsets}). {merits} Bold: the choice, used for every merge of
+that variant; among equal points it is the first. {diverged}
 """
 
 from collections.abc import Iterator, Mapping
+from inspect import getdoc
 from typing import Any
 
 from remerge.config import Config
@@ -29,9 +29,11 @@ def build(run: Run) -> Table:
     rows: list[Row] = []
     bold: set[tuple[int, str]] = set()
     subsets: dict[str, None] = {}
+    plans: dict[str, None] = {}
     diverged: dict[str, int] = {}
     for variant, record in run.selections():
         subsets |= dict.fromkeys(record.subsets)
+        plans[record.plan] = None
         if record.diverged:
             diverged[variant.label] = diverged.get(variant.label, 0) + len(record.diverged)
         least = sorted((point.mean for point in record.grid), reverse=True)[:MOST][-1]
@@ -51,9 +53,16 @@ def build(run: Run) -> Table:
     facts = {
         "subsets": ", ".join(subsets),
         "most": MOST,
+        "merits": " ".join(f"Merit of {plan}: {_merit(run, plan)}" for plan in plans),
         "diverged": f"Points at which a merge diverged have no merit: {left_out}." if diverged else "",
     }
     return Table(frame(rows, list(columns), "variant"), columns, frozenset(bold), facts=facts)
+
+
+def _merit(run: Run, plan: str) -> str:
+    """A plan's own definition of merit, as the end of a sentence."""
+    said = (getdoc(run.config.planned[plan].merit) or "").partition("\n")[0]
+    return said[:1].lower() + said[1:]
 
 
 def _words(params: Mapping[str, Any], *above: str) -> Iterator[str]:
