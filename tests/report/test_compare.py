@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from worlds import as_variant
+from worlds import as_benchmark, as_variant
 
 from remerge import exhibits
 from remerge.__main__ import main
@@ -27,6 +27,7 @@ def test_a_page_of_several_benchmarks(glue: Path, drm: Path, tmp_path: Path) -> 
     page = out.read_text()
     assert re.findall(r'<section class="card" id="(\w+)"', page) == ["cost", "methods", "drm_table1"]
     assert "divmerge-glue, drm-t5-base" in page and "paper</th>" in page
+    assert "ANP is the average normalised performance" in page
     assert not re.search(r"(src|srcset)\s*=|<script [^>]|<link|https?://", page)
     first = out.read_bytes()
     assert main(["compare", str(glue), str(drm), "--out", str(out)]) == 0
@@ -69,6 +70,9 @@ def test_methods_whose_settings_differ_are_named(drm: Path, tmp_path: Path) -> N
     assert build([Run(drm), Run(drm)]).facts["differing"] == ""
     told = build([Run(drm), Run(mine)]).facts["differing"]
     assert told == "Their settings differ between benchmarks: TIES."
+    raw["merge"]["defaults"]["ties"] = {"scale": 1.0}  # the default, written out
+    (mine / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    assert build([Run(drm), Run(mine)]).facts["differing"] == ""
 
 
 def test_what_a_method_costs_and_needs_and_its_worst_task_stand_beside_it(glue: Path, drm: Path) -> None:
@@ -107,6 +111,15 @@ def test_table1_of_drm_repeats_the_averages_of_table12(drm: Path, glue: Path) ->
         assert mine["drm-t5-base"] == row["average"]
         assert mine["drm-t5-base_paper"] == row["average_paper"]
     assert "divmerge-glue" not in table["average"]
+
+
+def test_a_benchmark_of_no_paper_has_no_column_of_the_papers(drm: Path, tmp_path: Path) -> None:
+    mine = Path(shutil.copytree(drm, tmp_path / "mine"))
+    raw = yaml.safe_load((mine / "config.yaml").read_text())
+    (mine / "config.yaml").write_text(yaml.safe_dump(raw | {"benchmark": "mine"}, sort_keys=False))
+    as_benchmark(mine, "mine")
+    found = rows("drm_table1", [Run(drm), Run(mine)])["average"]
+    assert "drm-t5-base_paper" in found and "mine" in found and "mine_paper" not in found
 
 
 def test_a_run_without_the_merge_of_all_tasks_is_not_beside_the_papers_averages(drm: Path) -> None:

@@ -19,7 +19,8 @@ def averages(runs: list[Run], published: Callable[[Run, str], float]) -> Table:
             row = rows.setdefault(label, {"variant": record["variant"], "method": label})
             row[here], row[f"{here}_paper"] = float(record["average"]), published(run, label)
         columns.append(Column(here, "ours", here, digits=1))
-        columns.append(Column(f"{here}_paper", "paper", here, digits=1))
+        if any(row[f"{here}_paper"] == row[f"{here}_paper"] for row in rows.values() if here in row):
+            columns.append(Column(f"{here}_paper", "paper", here, digits=1))
     ordered = sorted(rows.values(), key=lambda row: row["variant"] == "multitask")
     bold = best(ordered, columns, [run.benchmark for run in runs])
     return Table(frame(ordered, columns, "variant"), tuple(columns), bold, frozenset({2}))

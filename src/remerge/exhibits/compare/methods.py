@@ -62,9 +62,10 @@ def _differing(runs: list[Run]) -> str:
     settings: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for run in runs:
         for variant in run.variants:
-            given = run.config.params(run.config.variant(variant.name))
-            if given not in settings[variant.label]:
-                settings[variant.label].append(given)
+            method = sources.known().get(variant.method)
+            used = {**(method.defaults if method else {}), **variant.params}
+            if used not in settings[variant.label]:
+                settings[variant.label].append(used)
     names = [label for label, several in settings.items() if len(several) > 1]
     return f"Their settings differ between benchmarks: {', '.join(names)}." if names else ""
 

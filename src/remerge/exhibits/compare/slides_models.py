@@ -42,7 +42,8 @@ def build(runs: list[Run]) -> Table:
                 row[f"{base}_paper"] = entry["paper"]
     for base in bases:
         columns.append(Column(base, "ours", base, digits=1))
-        columns.append(Column(f"{base}_paper", "paper", base, digits=1))
+        if any(f"{base}_paper" in row for row in rows.values()):
+            columns.append(Column(f"{base}_paper", "paper", base, digits=1))
     ordered = sorted(rows.values(), key=lambda row: row["variant"] not in UNMERGED)
     unmerged = len([row for row in ordered if row["variant"] in UNMERGED])
     bold = best(ordered, columns, bases)
