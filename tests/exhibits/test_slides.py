@@ -23,6 +23,7 @@ from remerge.report.figure import Figure
 from remerge.report.make import write
 from remerge.report.run import Run
 from remerge.report.table import Table
+from remerge.stages import exports
 
 ROOT = Path(__file__).parents[2]
 TASKS = ("digit", "inverted", "parity", "inverted_parity")
@@ -297,3 +298,14 @@ def test_the_merit_of_every_plan_is_explained(results: Path) -> None:
     said = caption(results, "selection")
     assert "Merit of negation: minus the task's score, if every control keeps 95%" in said
     assert "Merit of analogy: the score on D" in said and "Merit of subsets: the ANP: 100 times" in said
+
+
+def test_the_card_of_a_vision_tower_says_where_its_classes_are_from(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shutil.copytree(results.parents[1], tmp_path / "copy"))
+    config = configuration.load(Path(*results.parts[-2:], "config.yaml"))
+    subset = "+".join(sorted(TASKS))
+    exports.run(config, "average", subset)
+    card = (config.folder / "exports/average" / subset / "README.md").read_text()
+    assert "This is the vision tower alone." in card

@@ -129,6 +129,11 @@ def _hints(bench: Bench, *, adapted: bool, mergekit: bool) -> list[str]:
             "Each task is read through its own head: load the model with its `num_labels`, then "
             "`model.load_state_dict(load_file('heads/<task>.safetensors'), strict=False)`."
         )
+    if bench.config.base.fixed_heads:
+        hints.append(
+            "This is the vision tower alone. The base's text tower and projections make each task's classes, "
+            "from the captions that the configuration gives the task."
+        )
     if mergekit:
         hints.append(HINT)
     else:
