@@ -75,6 +75,14 @@ def test_a_label_beyond_the_edge_is_not_cut() -> None:
     assert edges(pixels) == {255} and pixels.shape[1] > 400
 
 
+@pytest.mark.parametrize("left", [0.01, 0.02, 0.04, 0.06, 0.08])
+def test_a_name_that_just_fits_at_one_resolution_is_not_cut_at_another(left: float) -> None:
+    with look():
+        figure = Figure(3, 1)
+        figure.text(left / 3 + 1.49 / 3, 0.5, "DivMerge JS (TL, over tsv_m)", ha="right", fontsize=7.5)
+        assert edges(np.asarray(Image.open(BytesIO(draw(figure, "png"))).convert("L"))) == {255}
+
+
 def edges(pixels: Any) -> set[int]:
     """What lies at the border of an image, where ink is cut."""
     return {int(side.min()) for side in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])}

@@ -322,6 +322,7 @@ def test_the_first_screen_says_which_is_best_and_how_sure_that_is(page: str, wor
     ):
         assert words in first, words
     assert "corrected for all 45 pairs of methods" in first
+    assert "score of the task's own expert. " in first
     assert "to learn its coefficients" in first
     assert page.index('id="best"') < page.index('id="divmerge_figure2"') < page.index('id="divmerge_table2"')
     assert page.index('id="divmerge_table2"') < page.index('id="divmerge_figure3"')

@@ -42,7 +42,7 @@ def build(run: Run) -> Figure:
     shown = [variant for variant, values in made if len(values) == merges]
     found = ranks([values for _, values in made if len(values) == merges])
     top = SCALE + 0.15 + BARS * len(found.groups)
-    names = [fill(variant.label, 27) for variant in shown]
+    names = [fill(variant.label, 30) for variant in shown]
     row = ROW * tallest(names)
     height = top + row * ((len(shown) + 1) // 2)
     figure = Figure(WIDTH, height)
