@@ -12,6 +12,7 @@ from remerge.config import Task
 from remerge.datafiles import columns_of
 from remerge.errors import UserError
 from remerge.records import Data
+from remerge.records.data import Examples, Prompts
 from remerge.splits import described, make_splits
 from remerge.tasks import fixed_answers, pairs, read_split, shuffled, write_split
 
@@ -323,3 +324,15 @@ def test_what_is_found_in_the_examples_is_counted(tmp_path, monkeypatch):
 def test_clean_data_are_not_remarked_on(tmp_path):
     asked = task(tmp_path, source="miniature", prompt="{sentence}", answers=["no", "yes"])
     assert described("cola", asked, make_splits("cola", asked, seed=0)).remarks() == []
+
+
+def test_one_example_is_spoken_of_as_one() -> None:
+    test = Examples(n=9, repeated=1, seen=1, lacking=[])
+    assert Data(task="cola", dropped=1, splits={"test": test}).remarks() == [
+        "1 example with missing values left out",
+        "1 of 9 test examples also occurs in train or validation",
+        "1 of 9 test examples repeats another",
+    ]
+    assert Prompts(n=9, median=3, longest=8, cut=1).remarks("test") == [
+        "1 of 9 test prompts is longer than the model reads and is truncated, the longest has 8 tokens"
+    ]

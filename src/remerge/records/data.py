@@ -37,11 +37,13 @@ class Data(Record):
 
     def remarks(self) -> list[str]:
         """Remarks on the data, one sentence each; none if the data have no faults."""
-        said = [f"{self.dropped:,} examples with missing values left out"] if self.dropped else []
+        left = _of(self.dropped, "example", "examples")
+        said = [f"{self.dropped:,} {left} with missing values left out"] if self.dropped else []
         for split, found in self.splits.items():
+            earlier = "train or validation" if split == "test" else "train"
             parts = {
-                f"also occur in {'train or validation' if split == 'test' else 'train'}": found.seen,
-                "repeat another": found.repeated,
+                f"also {_of(found.seen, 'occurs', 'occur')} in {earlier}": found.seen,
+                f"{_of(found.repeated, 'repeats', 'repeat')} another": found.repeated,
             }
             said += [
                 f"{count:,} of {found.n:,} {split} examples {what}" for what, count in parts.items() if count
@@ -69,8 +71,9 @@ class Prompts(Part):
 
     def remarks(self, split: str) -> list[str]:
         """Remarks on them; none if none is truncated."""
-        share = f"{self.cut:,} of {self.n:,} {split} prompts are longer than the model reads"
-        return [f"{share} and are truncated, the longest has {self.longest:,} tokens"] if self.cut else []
+        be = _of(self.cut, "is", "are")
+        share = f"{self.cut:,} of {self.n:,} {split} prompts {be} longer than the model reads"
+        return [f"{share} and {be} truncated, the longest has {self.longest:,} tokens"] if self.cut else []
 
 
 class Lengths(Record):
@@ -84,3 +87,8 @@ class Lengths(Record):
     def remarks(self, task: str) -> list[str]:
         """Remarks on a task's prompts, one sentence each."""
         return [said for split, found in self.prompts[task].items() for said in found.remarks(split)]
+
+
+def _of(count: int, one: str, several: str) -> str:
+    """A word in the form that goes with a count."""
+    return one if count == 1 else several
