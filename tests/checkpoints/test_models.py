@@ -12,7 +12,7 @@ from remerge.checkpoints.models import device_of, fingerprint, load_whole, locat
 from remerge.checkpoints.stored import stored_tensors
 from remerge.deltas import Deltas
 from remerge.errors import UserError
-from remerge.families._text import _tokenizer
+from remerge.families._text import tokenizer_of
 from remerge.families.causal_lm import CausalLM
 
 CPU = torch.device("cpu")
@@ -115,7 +115,7 @@ def test_a_model_s_own_code_is_not_even_offered(folder, monkeypatch):
     with pytest.raises(UserError, match="transformers does not know its architecture"):
         CausalLM(folder)
     with pytest.raises(UserError, match="no tokenizer"):
-        _tokenizer(folder)
+        tokenizer_of(folder)
 
 
 @pytest.mark.parametrize(
