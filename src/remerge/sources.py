@@ -218,3 +218,5 @@ def _parse(file: Path, modified: int) -> ast.Module:
         return ast.parse(file.read_bytes())
     except SyntaxError as error:
         raise UserError(f"{file}:{error.lineno or 1}: {error.msg}: correct the line") from None
+    except ValueError as error:  # some versions of Python call null bytes so
+        raise UserError(f"{file}:1: {error}: correct the line") from None
