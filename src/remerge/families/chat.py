@@ -32,7 +32,8 @@ class Chat(CausalLM):
         self._lead = before.removeprefix(asked) if before.startswith(asked) else ""
         marks = self.processor.added_tokens_decoder
         # Templates end a turn with a token that the tokenizer itself need not know as its end token (Gemma).
-        self._end = next((token for token in self._tokens([after])[0] if token in marks), super().eos)
+        ends = [token for token in self._tokens([after])[0] if token in marks]
+        self._end = ends[0] if ends else super().eos
 
     @property
     def eos(self) -> int:
