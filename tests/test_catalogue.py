@@ -19,7 +19,7 @@ def test_the_listing_fits_a_terminal():
         for name in known.parameters:
             assert any(line.startswith(f"    {name} ") for line in lines)
     assert lines.count("INTERFERENCE") == 1
-    assert "    density = 0.2     float in (0, 1]" in lines
+    assert "    scope = model     model | tensor" in lines
 
 
 def test_the_markdown_table_has_a_line_a_method():
@@ -38,7 +38,7 @@ def test_json_is_whole():
     found = {entry["name"]: entry for entry in json.loads(catalogue.as_json(SHOWN))}
     assert list(found) == list(remerge.methods())
     assert found["slerp"]["needs"]["experts"] == 2
-    assert found["ties"]["parameters"]["density"] == {"values": "float in (0, 1]", "default": 0.2}
+    assert found["dare"]["parameters"]["density"] == {"values": "float in (0, 1]", "default": 0.1}
     assert found["layerwise"]["parameters"]["scale"]["required"] is True
 
 

@@ -60,6 +60,32 @@ def test_ties_over_tensors_is_mergekits(base, experts, density):
     close(remerge.merge("ties", base, experts, density=density, scale=0.9, scope="tensor"), expected)
 
 
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("weights", [[0.5, 0.3, 1.2], [1.0, 0.0, 1e-6], [2.0, 2.0, 2.0]])
+def test_ties_with_weights_and_densities_of_each_expert_is_mergekits(base, experts, weights, normalize):
+    densities = [0.2, 0.7, 0.7]
+    theirs = {
+        "weight": dict(zip(experts, weights, strict=True)),
+        "density": dict(zip(experts, densities, strict=True)),
+        "normalize": normalize,
+        "lambda": 0.9,
+    }
+    expected = merge_state_dicts({"base": base, **experts}, "ties", base="base", parameters=theirs)
+    ours = {"scope": "tensor", "aggregate": "mean" if normalize else "sum", "scale": 0.9}
+    close(remerge.merge("ties", base, experts, density=densities, weights=weights, **ours), expected)
+
+
+def test_ties_keeps_of_each_expert_its_own_share_of_the_model(base, experts):
+    """Over the whole task vector, as over a tensor that has all its entries."""
+    densities, weights = {"cola": 0.1, "mnli": 0.5, "sst2": 0.3}, {"cola": 2.0, "mnli": 1.0, "sst2": 0.5}
+    tau = flat(base, experts)
+    whole = {"all": torch.zeros(tau.shape[1])}
+    states = {e: {"all": row.float()} for e, row in zip(experts, tau, strict=True)}
+    given = {"density": densities, "weights": weights}
+    expected = remerge.merge("ties", whole, states, **given, scope="tensor")["all"].double()
+    close(remerge.merge("ties", base, experts, **given), unflat(base, expected))
+
+
 @pytest.mark.parametrize("density", [0.2, 0.7])
 def test_ties_over_tensors_is_pefts(base, experts, density):
     def merge(name):
@@ -151,7 +177,7 @@ def test_thresholds_are_exact(monkeypatch, heavy, share):
         for state in states:
             for w in state.values():
                 w[torch.rand(w.shape, generator=generator) < 0.5] = -0.5
-    found = thresholds(Deltas(base, {"a": states[0], "b": states[1]}), share, list(base))
+    found = thresholds(Deltas(base, {"a": states[0], "b": states[1]}), [share, share], list(base))
     for state, threshold in zip(states, found.tolist(), strict=True):
         magnitudes = torch.cat([w.flatten().abs() for w in state.values()]).sort(descending=True).values
         assert threshold == float(magnitudes[max(1, int(share * 100_000)) - 1])
@@ -161,7 +187,7 @@ def test_thresholds_survive_a_misleading_sample(monkeypatch):
     monkeypatch.setattr(Deltas, "sample", lambda self, names: torch.full((1, 2000), 1e-3))
     base = {"w": torch.zeros(50_000)}
     state = {"w": torch.linspace(-1, 1, 50_000)}
-    found = thresholds(Deltas(base, {"a": state}), 0.2, ["w"])
+    found = thresholds(Deltas(base, {"a": state}), [0.2], ["w"])
     assert float(found) == float(state["w"].abs().sort(descending=True).values[9_999])
 
 
@@ -425,7 +451,8 @@ def test_della_draws_by_rank_and_divides_by_the_probability(base, experts):
         ("nearswap", {"t": -1}, "t must be float from 0, not -1"),
         ("breadcrumbs", {"density": 0.9, "outliers": 0.2}, "sum to more than 1"),
         ("della", {"density": 0.1, "epsilon": 0.15}, r"must be in \(0, 1\]: lower epsilon"),
-        ("ties", {"density": 0.0}, r"density must be float in \(0, 1\], not 0.0"),
+        ("ties", {"density": 0.0}, r"density must be float in \(0, 1\] or one .* under each .*, not 0.0"),
+        ("ties", {"weights": [1.0, 2.0]}, "ties: weights: 2 numbers for 3 experts: give one per expert"),
         ("ties", {"scope": "layer"}, r"scope must be model \| tensor, not 'layer'"),
         ("dare", {"seed": 0.5}, "seed must be int, not 0.5"),
     ],

@@ -30,6 +30,8 @@ from remerge.methods._parameters import Scale as Scale
 from remerge.methods._parameters import Scales as Scales
 from remerge.methods._parameters import Scope as Scope
 from remerge.methods._parameters import Share as Share
+from remerge.methods._parameters import Shares as Shares
+from remerge.methods._parameters import Weight as Weight
 from remerge.methods._parameters import Weights as Weights
 from remerge.methods._parameters import normalised as normalised
 from remerge.methods._parameters import per_expert as per_expert

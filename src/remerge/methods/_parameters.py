@@ -43,6 +43,9 @@ Scale = Annotated[float, Range(-100, 100)]
 Scales = Scale | Sequence[Scale] | Mapping[str, Scale]
 """A coefficient for all experts, or one for each, in their order or by their names."""
 
+Shares = Share | Sequence[Share] | Mapping[str, Share]
+"""A share for all experts, or one for each, in their order or by their names."""
+
 Scope = Literal["model", "tensor"]
 """What a share refers to: the whole task vector, or each tensor separately."""
 
@@ -92,7 +95,9 @@ def normalised(weights: Weights | None, experts: Sequence[str], what: str) -> li
     return [v / sum(w) for v in w]
 
 
-def per_expert(value: Scales, experts: Sequence[str], what: str) -> list[float]:
+def per_expert(
+    value: float | Sequence[float] | Mapping[str, float], experts: Sequence[str], what: str
+) -> list[float]:
     """A number for each of the experts.
 
     Args:

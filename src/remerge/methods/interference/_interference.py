@@ -1,5 +1,6 @@
 """Steps shared by the methods against interference: sparsify, elect a sign, disjoint mean."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Literal
 
@@ -21,8 +22,8 @@ TINY = torch.finfo(torch.float32).tiny
 """In place of a divisor that is zero, and its dividend with it."""
 
 
-def trim(deltas: Deltas, density: float, scope: Scope) -> Deltas:
-    """Zero all but the int(density·n) largest magnitudes, of the whole task vector or of each tensor.
+def trim(deltas: Deltas, density: Sequence[float], scope: Scope) -> Deltas:
+    """Zero all but the int(density_t·n) largest magnitudes, of the whole task vector or of each tensor.
 
     Entries that tie with the smallest kept one stay too.
     """
@@ -51,7 +52,17 @@ def drop(deltas: Deltas, density: float, seed: int) -> Deltas:
     return deltas.map(change)
 
 
-def resolve(deltas: Deltas, zeros: Zeros, aggregate: Aggregate = "mean") -> Deltas:
+def weigh(deltas: Deltas, weights: Sequence[float]) -> Deltas:
+    """Each expert's task vector times its weight."""
+    if set(weights) == {1.0}:
+        return deltas
+    w = torch.tensor(weights)[:, None]
+    return deltas.map(lambda tau, name, where: tau.mul_(w.to(tau.device)))
+
+
+def resolve(
+    deltas: Deltas, zeros: Zeros, aggregate: Aggregate = "mean", weights: Sequence[float] | None = None
+) -> Deltas:
     """Keep at each entry the experts that have the elected sign, divided by the number of these.
 
     The elected sign is that of the sum over experts; where that sum is exactly zero though some terms are
@@ -61,9 +72,11 @@ def resolve(deltas: Deltas, zeros: Zeros, aggregate: Aggregate = "mean") -> Delt
         deltas: the sparsified task vectors.
         zeros: what is elected where the sum is zero.
         aggregate: ``sum`` omits the division.
+        weights: what each expert counts in the division, by default 1.
     """
 
     scratch = Scratch()
+    w = torch.tensor(weights or [1.0] * len(deltas.experts))
 
     @cache
     def majority(name: str | None) -> float:
@@ -78,7 +91,7 @@ def resolve(deltas: Deltas, zeros: Zeros, aggregate: Aggregate = "mean") -> Delt
         if float(cancelled.sum()) > 0:
             elected = 1.0 if zeros == "plus" else majority(None if zeros == "model" else name)
             sign.add_(cancelled, alpha=elected)
-        return disjoint(tau, sign, aggregate, scratch(tau))
+        return disjoint(tau, sign, w.to(tau.device) if aggregate == "mean" else None, scratch(tau))
 
     return deltas.map(change)
 
@@ -88,8 +101,11 @@ def elect(tau: Tensor) -> Tensor:
     return tau.sum(dim=0).sign_()
 
 
-def disjoint(tau: Tensor, sign: Tensor, aggregate: Aggregate, scratch: Tensor) -> Tensor:
-    """Zero the entries of ``[T, n]`` without the sign, divide by the number with it: they sum to the mean."""
+def disjoint(tau: Tensor, sign: Tensor, weights: Tensor | None, scratch: Tensor) -> Tensor:
+    """Zero the entries of ``[T, n]`` without the sign, divide by the weights of those with it, ``[T]``.
+
+    They sum to the mean of vectors that are multiplied by these weights; without weights to their sum.
+    """
     agree = torch.mul(tau, sign, out=scratch).gt_(0)
     tau.mul_(agree)
-    return tau.div_(agree.sum(dim=0).clamp_min_(1)) if aggregate == "mean" else tau
+    return tau if weights is None else tau.div_(torch.mv(agree.T, weights).clamp_min_(TINY))

@@ -14,15 +14,23 @@ Stream = Callable[[], Iterable[Tensor]]
 """Gives the pieces ``[T, n]`` of T long vectors, from the start at every call."""
 
 
-def thresholds(deltas: Deltas, share: float, names: Sequence[str]) -> Tensor:
-    """The magnitude of the ``int(share · n)``-th largest of each expert's n entries in ``names``, ``[T]``."""
+def thresholds(deltas: Deltas, shares: Sequence[float], names: Sequence[str]) -> Tensor:
+    """The magnitude of the ``int(share_t · n)``-th largest of expert t's n entries in ``names``, ``[T]``."""
     n = sum(deltas.base[name].numel() for name in names)
-    if n == 0:
-        return torch.zeros(len(deltas.experts))
+    found = torch.zeros(len(shares))
+    for share in sorted({*shares} if n else {}):
+        alike = [t for t, own in enumerate(shares) if own == share]
+        some = deltas if len(alike) == len(shares) else deltas.subset([deltas.experts[t] for t in alike])
+        found[alike] = _kth(some, max(1, int(share * n)), n, names)
+    return found
+
+
+def _kth(deltas: Deltas, k: int, n: int, names: Sequence[str]) -> Tensor:
+    """The k-th largest magnitude of each expert's n entries in ``names``, ``[T]``."""
     return kth_largest(
         lambda: (tau for name in names for _, tau in deltas.pieces(name)),
         lambda: deltas.sample(names),
-        max(1, int(share * n)),
+        k,
         n,
     )
 

@@ -55,7 +55,8 @@ def breadcrumbs(
         d = deltas.base[name].numel()
         first, last = int(outliers * d) + 1, int(outliers * d) + int(density * d)
         # Half a rank is added, so that the product with d truncates to the rank itself.
-        low, high = (thresholds(deltas, (rank + 0.5) / d, [name]) for rank in (last, first))
+        shares = ([(rank + 0.5) / d] * len(deltas.experts) for rank in (last, first))
+        low, high = (thresholds(deltas, share, [name]) for share in shares)
         if last < first:
             low = torch.full_like(low, math.inf)
         return low[:, None], high[:, None]

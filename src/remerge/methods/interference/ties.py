@@ -3,26 +3,34 @@
 from collections.abc import Sequence
 
 from remerge.deltas import Combined, Deltas
-from remerge.methods import Recipe, Scales, Scope, Share, method, per_expert
-from remerge.methods.interference._interference import Aggregate, Zeros, resolve, trim
+from remerge.methods import Recipe, Scales, Scope, Shares, Weight, Weights, method, per_expert
+from remerge.methods.interference._interference import Aggregate, Zeros, resolve, trim, weigh
 
 
 def recipe(
-    experts: Sequence[str], *, density: float, scale: Scales, scope: Scope, aggregate: Aggregate
+    experts: Sequence[str],
+    *,
+    density: Shares,
+    weights: Weight | Weights,
+    scale: Scales,
+    scope: Scope,
+    aggregate: Aggregate,
 ) -> Recipe | None:
     """mergekit's ties, which trims each tensor; of magnitudes that tie with the last it keeps some."""
     lam = set(per_expert(scale, experts, "ties: scale"))
-    if scope == "model" or len(lam) > 1:
+    share = set(per_expert(density, experts, "ties: density"))
+    if scope == "model" or len(lam) > 1 or len(share) > 1:
         return None
-    parameters = {"density": density, "lambda": lam.pop(), "normalize": aggregate == "mean"}
-    return Recipe("ties", [1.0] * len(experts), parameters)
+    parameters = {"density": share.pop(), "lambda": lam.pop(), "normalize": aggregate == "mean"}
+    return Recipe("ties", per_expert(weights, experts, "ties: weights"), parameters)
 
 
 @method(label="TIES", citation="Yadav et al., 2023, arXiv:2306.01708", mergekit=recipe)
 def ties(
     deltas: Deltas,
     *,
-    density: Share = 0.2,
+    density: Shares = 0.2,
+    weights: Weight | Weights = 1.0,
     scale: Scales = 1.0,
     scope: Scope = "model",
     aggregate: Aggregate = "mean",
@@ -31,14 +39,16 @@ def ties(
 
     Trim: keep the int(K·n) largest magnitudes, and any that tie with the smallest of them. Elect: the sign of
     the sum of the trimmed vectors; an exact zero takes the majority of all elected signs (authors' code), or
-    plus if K is of each tensor (mergekit, PEFT). Election comes before any weighting; the mean divides by the
-    number of entries that agree.
+    plus if K is of each tensor (mergekit, PEFT). The mean divides by the number of entries that agree. The
+    paper elects before any weighting, as ``scale`` does; mergekit's weights come before the election, and its
+    mean divides by those of the entries that agree.
 
     AdaMerging++ learns coefficients over these vectors with ``aggregate="sum"``.
 
     Args:
         deltas: the task vectors tau_t.
-        density: K, the share of largest magnitudes that each task vector keeps.
+        density: K, the share of largest magnitudes that each task vector keeps, or one for each.
+        weights: factors of the trimmed vectors before the election, given as ``scale`` is.
         scale: lam, one for all experts, one for each, or by their names.
         scope: whether K is taken over the whole task vector (the paper) or each tensor.
         aggregate: mean or sum of the entries that agree.
@@ -46,5 +56,7 @@ def ties(
     Cost: two passes over the T·d weights (three if an exact zero must be settled).
     """
     lam = per_expert(scale, deltas.experts, "ties: scale")
+    w = per_expert(weights, deltas.experts, "ties: weights")
+    trimmed = trim(deltas, per_expert(density, deltas.experts, "ties: density"), scope)
     zeros: Zeros = "model" if scope == "model" else "plus"
-    return resolve(trim(deltas, density, scope), zeros, aggregate).combine(lam)
+    return resolve(weigh(trimmed, w), zeros, aggregate, w).combine(lam)
