@@ -12,11 +12,12 @@ from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    AutoTokenizer,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -52,7 +53,69 @@ def theirs(raw):
     return load_file("theirs/model.safetensors")
 
 
+def as_slices(models, *ranges, **parameters):
+    """The same models in slices, with parameters of each slice by their names, one for each."""
+    made = [{"sources": [{**model, "layer_range": r} for model in models]} for r in ranges]
+    for k, entry in enumerate(made):
+        entry["parameters"] = {name: values[k] for name, values in parameters.items()}
+    return made
+
+
+BY_NAME = [{"filter": "self_attn", "value": [0, 0.8]}, {"filter": "mlp", "value": "0.3"}, {"value": 0.5}]
+
 FILES = {
+    "slerp, as mergekit's README has it": {
+        "merge_method": "slerp",
+        "base_model": "cola",
+        "slices": as_slices(PAIR, [0, 2]),
+        "parameters": {"t": BY_NAME},
+    },
+    "slerp, the base second, two slices": {
+        "merge_method": "slerp",
+        "base_model": "mnli",
+        "slices": as_slices(PAIR, [0, 1], [1, 2], t=[[0.1, 0.4], 0.9]),
+    },
+    "ties, as mergekit's README has it": {
+        "merge_method": "ties",
+        "base_model": "model",
+        "models": [
+            {"model": "cola", "parameters": {"density": [1, 0.7, 0.1], "weight": 1.0}},
+            {"model": "mnli", "parameters": {"density": 0.5, "weight": [0, 0.3, 0.7, 1]}},
+            {
+                "model": "sst2",
+                "parameters": {"density": 0.33, "weight": [{"filter": "mlp", "value": 0.5}, {"value": 0}]},
+            },
+        ],
+        "parameters": {"normalize": True, "int8_mask": True},
+    },
+    "ties, a model of which nothing is left": {
+        "merge_method": "ties",
+        "base_model": "model",
+        "models": [*weighed(0.5, density=0), *weighed(1, 0.4, density=1.5)[1:]],
+        "parameters": {"normalize": False, "lambda": [{"filter": "*", "value": [1, 0.5]}]},
+    },
+    "linear, a gradient, other models in each slice": {
+        "merge_method": "linear",
+        "slices": [
+            {"sources": [{**s, "layer_range": [0, 1]} for s in weighed([1, 5], 3)]},
+            {"sources": [{**s, "layer_range": [1, 2]} for s in weighed(1, 1, 2)[1:]]},
+        ],
+    },
+    "task arithmetic, conditions that do not apply": {
+        "merge_method": "task_arithmetic",
+        "base_model": "model",
+        "models": [
+            *weighed([{"filter": "mlp", "value": 0.9}]),
+            *weighed(0, {"filter": "norm", "value": 2})[1:],
+        ],
+        "parameters": {"weight": [0.1, 0.2], "normalize": [True, False], "lambda": 0.7},
+    },
+    "breadcrumbs, of each layer its own density": {
+        "merge_method": "breadcrumbs",
+        "base_model": "model",
+        "models": weighed(0.6, 0.5),
+        "parameters": {"density": [0.3, 0.8], "gamma": 0.1},
+    },
     "linear": {"merge_method": "linear", "models": weighed(1, 3)},
     "linear, sum 1": {
         "merge_method": "linear",
@@ -225,6 +288,43 @@ def test_a_tokenizer_by_which_mergekit_moves_rows(here, capsys):
     assert merged(raw) == 0
 
 
+def test_a_union_of_the_same_tokens_is_the_bases(here, capsys):
+    raw = {"merge_method": "linear", "models": weighed(1, 3), "tokenizer_source": "union"}
+    assert merged(raw) == 0
+    told = "mergekit numbers the tokens of a union anew, remerge keeps the base's numbers"
+    assert told in capsys.readouterr().err
+    close(load_file("merged/model.safetensors"), theirs({**raw, "tokenizer_source": None}), 1e-5)
+    shutil.rmtree("merged")
+    shutil.copytree("mnli", "mnli-more")
+    more = AutoTokenizer.from_pretrained("mnli")
+    more.add_tokens(["<more>"])
+    more.save_pretrained("mnli-more")
+    raw["models"][1]["model"] = "mnli-more"
+    assert "only mnli-more has '<more>', and remerge adds no rows of embeddings: write base" in refused(
+        raw, capsys
+    )
+
+
+def test_what_a_filter_means_elsewhere(here, capsys):
+    """mergekit goes by stored names, and merges a tied head by itself if it is stored."""
+    raw = {"merge_method": "linear", "models": weighed([{"filter": "lm_hea", "value": 2}, {"value": 1}], 3)}
+    assert merged({**raw, "models": weighed([{"filter": "mpl", "value": 2}, {"value": 1}], 3)}) == 0
+    assert "mergekit.yml: filter mpl: in the name of no tensor" in capsys.readouterr().err
+    shutil.rmtree("merged")
+    assert merged(raw) == 0
+    close(load_file("merged/model.safetensors"), theirs(raw), 1e-5)
+    for name, model in zip(("cola", "mnli"), raw["models"], strict=True):
+        model["model"] = f"{name}-tied"
+        shutil.copytree(name, model["model"])
+        state = load_file(f"{name}/model.safetensors")
+        assert "lm_head.weight" not in state
+        head = {"lm_head.weight": state["model.embed_tokens.weight"].clone()}
+        save_file({**state, **head}, f"{name}-tied/model.safetensors", {"format": "pt"})
+    shutil.rmtree("merged")
+    told = "lm_head.weight is tied to model.embed_tokens.weight, for which the file says something else"
+    assert told in refused(raw, capsys)
+
+
 def test_a_tokenizer_by_which_mergekit_drops_rows(here, tokenizer, capsys):
     """It keeps them without `tokenizer_source`, as remerge does."""
     n, models = len(tokenizer), []
@@ -299,6 +399,12 @@ def test_what_differs_by_rounding_is_said(here, capsys, stored, raw, told):
     assert [told in line for line in lines] == ([True] if told else [])
 
 
+def sliced(*ranges, **more):
+    """A linear merge by slices."""
+    given = [{"sources": [{**s, "layer_range": r} for s in weighed(1, 3)]} for r in ranges]
+    return {"merge_method": "linear", "slices": given, **more}
+
+
 TIES = {"merge_method": "ties", **DIFFERENCES}
 PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
 
@@ -328,11 +434,11 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
         ({"models": PAIR}, "merge_method: 'None' is not one"),
         (
             {**PLAIN, "slices": [{"sources": []}]},
-            "slices: only whole models are merged: list them under models",
+            "mergekit.yml: models and slices: give one of them",
         ),
         ({**PLAIN, "modules": {}}, "modules: only whole models"),
         ({**PLAIN, "tokenizer": {"source": "union"}}, "tokenizer: the tokenizer is the base's"),
-        ({**PLAIN, "tokenizer_source": "union"}, "tokenizer_source: the tokenizer is the base's: write base"),
+        ({**PLAIN, "tokenizer_source": "cola"}, "tokenizer_source: the tokenizer is the base's: write base"),
         ({**PLAIN, "chat_template": "auto"}, "chat_template: the chat template is the base's"),
         ({**PLAIN, "methode": 1}, "methode: unknown key, known: merge_method, base_model, models"),
         ({**PLAIN, "dtype": "int8"}, "dtype: must be one of float32, bfloat16, float16, not 'int8'"),
@@ -361,18 +467,17 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
             "mergekit.yml: base_model: no/base@v1: neither a local folder nor",
         ),
         (TIES, "weight of cola is missing"),
-        ({**TIES, "models": weighed(0.5, 0.4)}, "weight: signs are elected before any weighting"),
-        ({**TIES, "models": weighed(-1, -1)}, "weight: -1 would elect other signs"),
-        (
-            {**TIES, "models": weighed(1, 1, density=0)},
-            "mergekit.yml: method ties: density must be float in (0, 1], not 0",
-        ),
+        ({**TIES, "models": weighed(-1, -1)}, "weight: -1 is negative: give numbers of 0 or more"),
         (
             {**TIES, "models": weighed(1, 1, gamma=0)},
             "gamma of cola: remerge's ties takes no gamma: leave it",
         ),
         (
-            {**TIES, "models": [*weighed(1, density=0.3), *weighed(1, 1, density=0.5)[1:]]},
+            {
+                **TIES,
+                "merge_method": "breadcrumbs",
+                "models": [*weighed(1, density=0.3), *weighed(1, 1, density=0.5)[1:]],
+            },
             "density: every task vector keeps the same share",
         ),
         (
@@ -388,12 +493,48 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
             "parameters.lamda: remerge's ties takes",
         ),
         (
-            {**TIES, "models": weighed([0, 1], 1)},
-            "weight of cola: values per layer or per tensor are not",
+            {**TIES, "models": weighed([{"filter": "mlp", "value": 1}], 1)},
+            "mergekit.yml: model.embed_tokens.weight: weight of cola is missing: give it under its",
         ),
         (
-            {**TIES, "models": weighed([{"filter": "mlp", "value": 1}], 1)},
-            "weight of cola: values per layer or per tensor are not supported: give one number",
+            {**TIES, "models": weighed([1, {"value": 1}], 1)},
+            "models.0.parameters.weight: '1' among several: give numbers, or mappings of value and filter",
+        ),
+        ({**TIES, "models": weighed([{"filter": "mlp"}], 1)}, "among several: give numbers, or mappings of"),
+        ({**TIES, "models": weighed([], 1)}, "models.0.parameters.weight: must be a number, not '[]'"),
+        (
+            {**TIES, "models": weighed([{"value": {"value": 1}}], 1)},
+            "models.0.parameters.weight: conditions within a condition: give each its own entry",
+        ),
+        ({**TIES, "models": weighed([0, "much"], 1)}, "weight of cola: must be a number, not 'much'"),
+        (
+            sliced([0, 1], [0, 1]),
+            "slices.1: layer_range [0, 1]: remerge moves, repeats and leaves out no layers",
+        ),
+        (
+            sliced([1, 2]),
+            "slices.0: layer_range [1, 2]: remerge moves, repeats and leaves out no layers: begin at 0",
+        ),
+        (sliced([0, 1]), "slices.0: layer_range ends at 1, and the model has 2 layers: end there"),
+        (sliced([0, 3]), "slices.0: layer_range ends at 3, and the model has 2 layers: end there"),
+        (
+            sliced([0, 2.5]),
+            "slices.0.sources.0.layer_range: must be the first layer and the one after the last",
+        ),
+        (sliced(None), "slices.0.sources.0.layer_range: must be the first layer and the one after the last"),
+        ({**sliced([0, 2]), "slices": []}, "slices: must be a list of slices, each `sources`: its models"),
+        (
+            {**sliced([0, 2]), "slices": [{"sources": [], "base_model": "cola"}]},
+            "slices.0: unknown key base_model, known: sources, parameters",
+        ),
+        (
+            {
+                "merge_method": "linear",
+                "slices": [
+                    {"sources": [{**s, "layer_range": [0, n]} for n, s in enumerate(weighed(1, 1), 1)]}
+                ],
+            },
+            "slices.0: layer_range [0, 2]: remerge moves, repeats and leaves out no layers",
         ),
         ({**TIES, "models": weighed("much", 1)}, "weight of cola: must be a number, not 'much'"),
         ({**TIES, "models": weighed(float("nan"), 1)}, "weight of cola: must be a number, not 'nan'"),

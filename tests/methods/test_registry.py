@@ -99,6 +99,7 @@ def test_preparations_that_there_are_not(base, experts):
 def test_a_method_is_its_signature(base, experts):
     assert find("ties").settings({"density": 0.1}) == {
         "density": 0.1,
+        "weights": 1.0,
         "scale": 1.0,
         "scope": "model",
         "aggregate": "mean",

@@ -181,10 +181,12 @@ class Deltas(Mapping[str, Tensor]):
         """These deltas with ``form(name)``, ``[T, *shape]`` or low-rank, for a tensor; None keeps it."""
         return _Replaced(self, form)
 
-    def subset(self, experts: Sequence[str]) -> "Deltas":
-        """The deltas of some of the experts, sharing their tensors."""
+    def subset(self, experts: Sequence[str], names: Collection[str] | None = None) -> "Deltas":
+        """The deltas of some of the experts, and of some tensors, sharing their memory."""
         chosen = object.__new__(Deltas)
-        chosen.base, chosen.states = self.base, {e: self.states[e] for e in experts}
+        some = {*self.base} if names is None else {*names}
+        chosen.base = {name: theta for name, theta in self.base.items() if name in some}
+        chosen.states = {e: self.states[e] for e in experts}
         chosen.model = self.model
         return chosen
 
@@ -222,7 +224,7 @@ class _Changed(Deltas):
     def at(self, name: str, index: Tensor) -> Tensor:
         return self[name].flatten(1)[:, index]
 
-    def subset(self, experts: Sequence[str]) -> Deltas:
+    def subset(self, experts: Sequence[str], names: Collection[str] | None = None) -> Deltas:
         raise UserError("prepared task vectors depend on all experts: take the subset before preparing")
 
 

@@ -46,9 +46,9 @@ def recipe_of(
     first = next(iter(experts.values()))
     written = {
         "merge_method": recipe.name,
-        "base_model": {"base": _reference(base), "first": _reference(first), "none": None}[recipe.base],
+        "base_model": {"base": reference(base), "first": reference(first), "none": None}[recipe.base],
         "models": [
-            {"model": _reference(source), **({"parameters": own} if own else {})}
+            {"model": reference(source), **({"parameters": own} if own else {})}
             for source, own in zip(experts.values(), weights, strict=True)
         ],
         "parameters": recipe.parameters,
@@ -58,8 +58,12 @@ def recipe_of(
     return {key: value for key, value in written.items() if value}
 
 
-def _reference(source: str) -> str | dict[str, Any]:
-    """A model for mergekit, which in a text takes what follows + for an adapter, and @ for a revision."""
+def reference(source: str) -> str | dict[str, Any]:
+    """A model for mergekit, which in a text takes what follows + for an adapter, and @ for a revision.
+
+    Args:
+        source: a folder or hub id.
+    """
     special = Path(source).is_dir() and not {"+", "@"}.isdisjoint(source)
     return {"model": {"path": source}} if special else source
 

@@ -1,6 +1,8 @@
 """One merge without a pipeline: checkpoint folders in, a checkpoint folder out, of any architecture."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -29,9 +31,9 @@ from remerge.folders.experts import (
     read_expert,
     tied_by_value,
 )
-from remerge.folders.mergekit import check_stored, read_recipe
+from remerge.folders.mergekit import check_adapters, check_stored, merged_parts, parts_of, read_recipe
 from remerge.folders.output import copied, copy, stored_dtype, write_weights
-from remerge.folders.recipe import HINT, RECIPE, recipe_of
+from remerge.folders.recipe import HINT, RECIPE, recipe_of, reference
 from remerge.methods import Method, find
 from remerge.notes import note_on
 from remerge.variants import value_of
@@ -70,40 +72,28 @@ def merge_folders(
     settings = chosen.alone(_parameters(params))
     _check_out(out)
     sources, place = _named(experts), device_of(device)
-    whole, read, still = _read(base, sources)
-    theta = whole.tensors
-    try:
-        weights = deltas_of({n: t for n, t in theta.items() if n not in still}, read, place)
+    inputs = _read(base, sources)
+    with _enough_memory(place):
+        weights = inputs.weights(place)
         merged = chosen.function(weights, **settings)
-        factors = _factors(method, whole, weights, merged, dtype or "float32") if adapter else None
-        recipe = None
-        if whole.model is not None and not still and all(e.whole and not e.own for e in read.values()):
-            recipe = _recipe(
-                chosen, settings, base, sources, {stored_dtype(t, dtype) for t in theta.values()}
-            )
+        factors = _factors(method, inputs.base, weights, merged, dtype or "float32") if adapter else None
+        dtypes = {stored_dtype(theta, dtype) for theta in inputs.base.tensors.values()}
+        recipe = _recipe(chosen, settings, base, sources, dtypes) if inputs.are_whole else None
         again = _command(method, base, experts, params, dtype, adapter)
-        sections = [*_beside(whole.folder, adapter, read), *([HINT] if recipe else []), again]
+        sections = [*_beside(inputs, adapter), *([HINT] if recipe else []), again]
         library = "peft" if adapter else "transformers"
         card = model_card(out.name, base, sources, chosen, settings, sections, library)
 
         def save(target: Path) -> None:
             if factors is None:
-                copy(whole.folder, target, dtype)
-                write_weights(target, _added(theta, merged, weights, dtype), whole, dtype)
+                _save_whole(target, inputs, merged, weights, dtype)
             else:
-                made = adapter_of(whole.model, factors, _anywhere(base), _task_type(sources, read))
+                task = _task_type(sources, inputs.experts)
+                made = adapter_of(inputs.base.model, factors, _anywhere(base), task)
                 made.save_pretrained(target, save_embedding_layers=False)
-            for name, expert in read.items():
-                if expert.own:
-                    (target / "heads").mkdir(exist_ok=True)
-                    save_file({n: t.clone() for n, t in expert.own.items()}, target / _head(name))
-            if recipe:
-                (target / RECIPE).write_text(yaml.safe_dump(recipe, sort_keys=False), "utf-8")
-            (target / "README.md").write_text(card, "utf-8")
+            _save_beside(target, inputs, recipe, card)
 
         write_folder(out, save)
-    except torch.OutOfMemoryError:
-        raise UserError(f"{place}: base and experts do not fit into its memory: use --device cpu") from None
 
 
 def merge_recipe(file: Path, out: Path, device: str = "auto") -> None:
@@ -117,15 +107,90 @@ def merge_recipe(file: Path, out: Path, device: str = "auto") -> None:
     Raises:
         UserError: no remerge method makes the merge that the file asks for, or as in `merge_folders`.
     """
-    given = read_recipe(file)
+    asked = read_recipe(file)
     found = {
         # So that the message about a missing model names the file.
-        source: locate(source, key=f"{file}: {'models' if source in given.experts else 'base_model'}")
-        for source in [given.base, *given.experts]
+        source: locate(source, key=f"{file}: {'models' if source in asked.experts else 'base_model'}")
+        for source in [asked.base, *asked.experts]
     }
-    check_stored(file, given, found[given.base], [found[expert] for expert in given.experts])
-    params = [f"{name}={value!r}" for name, value in given.params.items()]
-    merge_folders(given.method, given.base, given.experts, out, params, given.dtype, device)
+    folders = found[asked.base], [found[expert] for expert in asked.experts]
+    check_adapters(asked, *folders)
+    _check_out(out)
+    sources, place, dtype = _named(asked.experts), device_of(device), asked.dtype
+    inputs = _read(asked.base, sources)
+    parts = parts_of(asked, inputs.base)
+    check_stored(asked, parts, *folders)
+    with _enough_memory(place):
+        weights = inputs.weights(place)
+        merged = merged_parts(parts, weights, {source: name for name, source in sources.items()})
+        recipe = asked.written(lambda model: reference(_anywhere(model))) if inputs.are_whole else None
+        again = ["Made from this mergekit configuration:", _fenced("yaml", _dumped(asked.written(shown)))]
+        sections = [*_beside(inputs, adapter=False), *([HINT] if recipe else []), *again]
+        settings = parts[0].settings if len(parts) == 1 else {}
+        card = model_card(out.name, asked.base, sources, parts[0].method, settings, sections)
+
+        def save(target: Path) -> None:
+            _save_whole(target, inputs, merged, weights, dtype)
+            _save_beside(target, inputs, recipe, card)
+
+        write_folder(out, save)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What is merged: the base, each expert under the base's names, and the tensors that stay the base's."""
+
+    base: Checkpoint
+    experts: Mapping[str, Expert]
+    still: set[str]
+
+    @property
+    def are_whole(self) -> bool:
+        """Whether all are whole models of a known architecture, and nothing of them is left unmerged."""
+        return (
+            self.base.model is not None
+            and not self.still
+            and all(expert.whole and not expert.own for expert in self.experts.values())
+        )
+
+    def weights(self, device: torch.device) -> Deltas:
+        """The weight deltas that are merged."""
+        merged = {name: theta for name, theta in self.base.tensors.items() if name not in self.still}
+        return deltas_of(merged, self.experts, device)
+
+
+@contextmanager
+def _enough_memory(place: torch.device) -> Iterator[None]:
+    """Where a GPU's memory may be too small, say so in one line."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise UserError(f"{place}: base and experts do not fit into its memory: use --device cpu") from None
+
+
+def _save_whole(target: Path, inputs: _Inputs, merged: Merged, weights: Deltas, dtype: str | None) -> None:
+    """The merged model, with the base's configuration and tokenizer."""
+    copy(inputs.base.folder, target, dtype)
+    write_weights(target, _added(inputs.base.tensors, merged, weights, dtype), inputs.base, dtype)
+
+
+def _save_beside(target: Path, inputs: _Inputs, recipe: Mapping[str, Any] | None, card: str) -> None:
+    """Heads that are not merged, mergekit's recipe if it makes the same merge, and the card."""
+    for name, expert in inputs.experts.items():
+        if expert.own:
+            (target / "heads").mkdir(exist_ok=True)
+            save_file({n: t.clone() for n, t in expert.own.items()}, target / _head(name))
+    if recipe:
+        (target / RECIPE).write_text(_dumped(recipe), "utf-8")
+    (target / "README.md").write_text(card, "utf-8")
+
+
+def _dumped(recipe: Mapping[str, Any]) -> str:
+    return yaml.safe_dump({**recipe}, sort_keys=False)
+
+
+def _fenced(language: str, text: str) -> str:
+    return f"```{language}\n{text.rstrip()}\n```"
 
 
 def _check_out(out: Path) -> None:
@@ -137,8 +202,8 @@ def _check_out(out: Path) -> None:
         raise UserError(f"{out} is the folder in which remerge was called: give a folder in it as --out")
 
 
-def _read(base: str, sources: Mapping[str, str]) -> tuple[Checkpoint, dict[str, Expert], set[str]]:
-    """The base, each expert under the base's names, and the tensors that stay as in the base."""
+def _read(base: str, sources: Mapping[str, str]) -> _Inputs:
+    """The base and the experts, with a note on what is not merged."""
     whole = read_base(base)
     read = {name: read_expert(name, locate(source), whole) for name, source in sources.items()}
     if whole.model is None:
@@ -147,7 +212,7 @@ def _read(base: str, sources: Mapping[str, str]) -> tuple[Checkpoint, dict[str, 
     read = {name: apart(expert, still, whole.tensors) for name, expert in read.items()}
     for name, expert in read.items():
         note_on({n.rpartition(".")[0] for n in expert.own}, f"only in {name}: kept in {_head(name)}")
-    return whole, read, still
+    return _Inputs(whole, read, still)
 
 
 def _parameters(params: Sequence[str]) -> dict[str, Any]:
@@ -213,14 +278,14 @@ def _command(
         words.append(f"--expert {quote(f'{name}={shown(source)}' if name else shown(source))}")
     words += [f"--param {quote(param)}" for param in params]
     words += [*([f"--dtype {dtype}"] if dtype else []), *(["--adapter"] if adapter else []), "--out …"]
-    return "```sh\n" + " \\\n  ".join(words) + "\n```"
+    return _fenced("sh", " \\\n  ".join(words))
 
 
-def _beside(base: Path, adapter: bool, experts: Mapping[str, Expert]) -> list[str]:
+def _beside(inputs: _Inputs, adapter: bool) -> list[str]:
     """What the folder is, and the files beside the merged weights."""
-    copies = ", ".join(f"`{file}`" for file in copied(base))
+    copies = ", ".join(f"`{file}`" for file in copied(inputs.base.folder))
     told = [ADAPTER_HINT if adapter else f"Copied from the base: {copies}."]
-    heads = [name for name, expert in experts.items() if expert.own]
+    heads = [name for name, expert in inputs.experts.items() if expert.own]
     if heads:
         files = ", ".join(f"`{_head(name)}`" for name in heads)
         told.append(

@@ -1,0 +1,292 @@
+"""What a mergekit file says: the models of each run of layers, and the parameters."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from remerge.config.reading import read_yaml
+from remerge.errors import UserError
+from remerge.folders.mergekit.translations import METHODS
+from remerge.folders.mergekit.values import check_value
+
+KEYS = {
+    "merge_method": "",
+    "base_model": "",
+    "models": "",
+    "slices": "",
+    "parameters": "",
+    "dtype": "",
+    "out_dtype": "",
+    "tokenizer_source": "",
+    "modules": "only whole models are merged: list them under models",
+    "tokenizer": "the tokenizer is the base's: leave the key out",
+    "chat_template": "the chat template is the base's: leave the key out",
+}
+"""The keys of a file, with the remedy for those that remerge cannot follow."""
+
+RANDOM = {
+    "dare_linear": "dare",
+    "dare_ties": "dare_ties",
+    "della": "della",
+    "della_linear": "della",
+}
+"""mergekit's methods whose masks are random, and the remerge method that is most similar."""
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+WITH_THE_BASE = ("slerp", "nearswap")
+"""The methods that merge the base itself with another model."""
+
+WITHOUT_A_BASE = ("linear", "karcher")
+"""The methods of which a base is one of the models."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A run of layers, and what is merged there.
+
+    Attributes:
+        first: its first layer.
+        last: the layer after its last; None if it has all.
+        models: the models without the base, unless that is merged too, each with its own parameters.
+        shared: parameters for all models in this slice.
+    """
+
+    first: int
+    last: int | None
+    models: Mapping[str, Mapping[str, Any]]
+    shared: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The merge that a mergekit file asks for.
+
+    Attributes:
+        where: the file.
+        raw: all that it says.
+        method: mergekit's method.
+        named_base: the base model that it names, if any.
+        slices: its runs of layers, in their order; one has all layers if the file has no slices.
+        shared: parameters for all tensors.
+        dtype: of the merged weights; the base's if None.
+        computed: the dtype in which mergekit computes; that of the weights read if None.
+        tokens: whose tokens mergekit makes rows of embeddings for, ``base`` or ``union``, if it makes any.
+    """
+
+    where: Path
+    raw: Mapping[str, Any]
+    method: str
+    named_base: str | None
+    slices: Sequence[Slice]
+    shared: Mapping[str, Any]
+    dtype: str | None
+    computed: str | None
+    tokens: str | None
+
+    @property
+    def experts(self) -> list[str]:
+        """Every model that is merged, once."""
+        return list(dict.fromkeys(model for own in self.slices for model in own.models))
+
+    @property
+    def base(self) -> str:
+        """The model whose configuration the merge has: the base, or the first model."""
+        return self.named_base or self.experts[0]
+
+    def written(self, name: Callable[[str], Any]) -> dict[str, Any]:
+        """All that the file says, with other names of its models."""
+
+        def renamed(part: Any) -> Any:
+            if isinstance(part, list):
+                return [renamed(entry) for entry in part]
+            if not isinstance(part, dict):
+                return part
+            return {
+                key: name(_source(self.where, key, value))
+                if key in ("model", "base_model") and value is not None
+                else value
+                if key == "parameters"
+                else renamed(value)
+                for key, value in part.items()
+            }
+
+        found: dict[str, Any] = renamed(self.raw)
+        return found
+
+
+def read_recipe(where: Path) -> Asked:
+    """The merge that a mergekit file asks for.
+
+    Sums are in float32 whatever ``dtype`` says; it is the dtype in which the weights are written.
+
+    Raises:
+        UserError: it is no such file, or asks for something that remerge does not do; the line names
+            the key.
+    """
+    raw = read_yaml(where)
+    if not isinstance(raw, dict):
+        raise UserError(f"{where}: not a mapping of keys: give a mergekit configuration")
+    for key, value in raw.items():
+        remedy = KEYS.get(key, f"unknown key, known: {', '.join(k for k, r in KEYS.items() if not r)}")
+        if remedy and value is not None:
+            raise UserError(f"{where}: {key}: {remedy}")
+    name = _method(where, raw)
+    if raw.get("tokenizer_source") not in (None, "base", "union"):
+        raise UserError(
+            f"{where}: tokenizer_source: the tokenizer is the base's: write base, or leave it out"
+        )
+    for key in ("dtype", "out_dtype"):
+        if raw.get(key) not in (None, *DTYPES):
+            raise UserError(f"{where}: {key}: must be one of {', '.join(DTYPES)}, not {str(raw[key])[:60]!r}")
+    base = None if raw.get("base_model") is None else _source(where, "base_model", raw["base_model"])
+    if base is None and name == "multislerp":
+        raise UserError(f"{where}: base_model is missing: remerge's multi_slerp is of differences from one")
+    if base is None and name not in (*WITHOUT_A_BASE, "nuslerp"):
+        raise UserError(f"{where}: base_model is missing, and {name} starts from it: name it")
+    dtype = raw.get("dtype")
+    return Asked(
+        where=where,
+        raw=raw,
+        method=name,
+        named_base=base,
+        slices=_slices(where, raw, name, base),
+        shared=_parameters(where, "parameters", raw.get("parameters")),
+        dtype=raw.get("out_dtype") or dtype,
+        computed=dtype,
+        tokens=raw.get("tokenizer_source"),
+    )
+
+
+def _method(where: Path, raw: Mapping[str, Any]) -> str:
+    name = str(raw.get("merge_method"))
+    if name in RANDOM:
+        raise UserError(
+            f"{where}: merge_method: {name} draws random masks, and mergekit's cannot be drawn again: "
+            f"`remerge merge --method {RANDOM[name]}` makes the most similar merge"
+        )
+    if name not in METHODS:
+        raise UserError(
+            f"{where}: merge_method: {name[:60]!r} is not one that remerge and mergekit have in common, "
+            f"{', '.join(METHODS)}: see `remerge methods` for remerge's own"
+        )
+    return name
+
+
+def _slices(where: Path, raw: Mapping[str, Any], method: str, base: str | None) -> list[Slice]:
+    """The runs of layers that a file has merged, which must stay where they are."""
+    if raw.get("slices") is None:
+        entries = _listed(where, "models", raw.get("models"))
+        models = _models(where, "models", entries, ["model", "parameters"])
+        return [Slice(0, None, _merged(where, "models", models, method, base), {})]
+    if raw.get("models") is not None:
+        raise UserError(f"{where}: models and slices: give one of them")
+    made: list[Slice] = []
+    for i, entry in enumerate(_listed(where, "slices", raw["slices"])):
+        key, end = f"slices.{i}", made[-1].last if made else 0
+        entry = _mapping(where, key, entry)
+        _known(where, key, entry, ["sources", "parameters"])
+        sources = _listed(where, f"{key}.sources", entry.get("sources"))
+        models = _models(where, f"{key}.sources", sources, ["model", "layer_range", "parameters"])
+        ranges = [_range(where, f"{key}.sources.{j}", source) for j, source in enumerate(sources)]
+        first, last = ranges[0]
+        if (odd := next((r for r in ranges if r != (first, last)), None)) or first != end:
+            given = list(odd or ranges[0])
+            raise UserError(
+                f"{where}: {key}: layer_range {given}: remerge moves, repeats and leaves out no layers: "
+                f"begin at {end}, and end all sources at the same"
+            )
+        shared = _parameters(where, f"{key}.parameters", entry.get("parameters"))
+        made.append(Slice(first, last, _merged(where, f"{key}.sources", models, method, base), shared))
+    return made
+
+
+def _range(where: Path, key: str, source: Mapping[str, Any]) -> tuple[int, int]:
+    given = source.get("layer_range")
+    numbers = given if isinstance(given, list) else []
+    if len(numbers) != 2 or not all(type(n) is int for n in numbers) or not 0 <= numbers[0] < numbers[1]:
+        raise UserError(
+            f"{where}: {key}.layer_range: must be the first layer and the one after the last, [0, 32], not "
+            f"{str(given)[:60]!r}"
+        )
+    return numbers[0], numbers[1]
+
+
+def _models(where: Path, key: str, entries: Sequence[Any], known: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Models and their own parameters, in the order of the file."""
+    found: dict[str, dict[str, Any]] = {}
+    places: set[Path | str] = set()
+    for i, entry in enumerate(entries):
+        entry = _mapping(where, f"{key}.{i}", entry)
+        source = _source(where, f"{key}.{i}.model", entry.get("model"))
+        own = _parameters(where, f"{key}.{i}.parameters", entry.get("parameters"))
+        _known(where, f"{key}.{i}", entry, known)
+        place = Path(source).resolve() if Path(source).is_dir() else source
+        if place in places:
+            raise UserError(f"{where}: {key}.{i}: {source} is listed twice: give it one weight")
+        places.add(place)
+        found[source] = own
+    return found
+
+
+def _merged(
+    where: Path, key: str, models: dict[str, dict[str, Any]], method: str, base: str | None
+) -> dict[str, dict[str, Any]]:
+    """The models that a method merges, of those that are listed: without the base, or with it first."""
+    if method in WITHOUT_A_BASE:
+        if base is not None and base not in models:
+            raise UserError(
+                f"{where}: base_model: {method} would merge it too: list it in {key}, or leave it out"
+            )
+    elif base is not None:
+        own = models.pop(base, {})
+        models = {base: own, **models} if method in WITH_THE_BASE else models
+    if not models:
+        raise UserError(f"{where}: {key}: only the base is listed: list the experts")
+    return models
+
+
+def _parameters(where: Path, key: str, given: Any) -> dict[str, Any]:
+    found = _mapping(where, key, given)
+    for name, value in found.items():
+        check_value(where, f"{key}.{name}", value)
+    return found
+
+
+def _listed(where: Path, key: str, value: Any) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        each = "`sources`: its models" if key == "slices" else "`model: folder or hub id`"
+        raise UserError(f"{where}: {key}: must be a list of {key.rpartition('.')[2]}, each {each}")
+    return value
+
+
+def _known(where: Path, key: str, entry: Mapping[str, Any], known: Sequence[str]) -> None:
+    if odd := [name for name in map(str, entry) if name not in known]:
+        raise UserError(f"{where}: {key}: unknown key {min(odd)}, known: {', '.join(known)}")
+
+
+def _mapping(where: Path, key: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict | None):
+        raise UserError(f"{where}: {key}: must be a mapping of keys, not {str(value)[:60]!r}")
+    return dict(value or {})
+
+
+def _source(where: Path, key: str, value: Any) -> str:
+    """A folder or hub id, as a text or in mergekit's long form, in which + and @ are letters of a name."""
+    source = value
+    if isinstance(value, dict):
+        given = {part: own for part, own in value.items() if own is not None}
+        inner = given.get("model")
+        if given.keys() == {"model"} and isinstance(inner, dict) and inner.keys() <= {"path", "revision"}:
+            source = inner.get("path")
+            if source and inner.get("revision"):
+                source = f"{source}@{inner['revision']}"
+    if not isinstance(source, str) or not source:
+        raise UserError(f"{where}: {key}: must be a folder or hub id, not {str(value)[:60]!r}")
+    if "+" in source and source is value:
+        raise UserError(
+            f"{where}: {key}: {value}: give the adapter alone: `remerge merge` adds it to its base; "
+            "or write {model: {path: …}} if a folder's name has a +"
+        )
+    return source

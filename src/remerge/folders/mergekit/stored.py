@@ -1,0 +1,94 @@
+"""The stored models that a mergekit configuration names: whether both programs read the same of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from remerge.checkpoints.stored import is_adapter
+from remerge.errors import UserError
+from remerge.families._text import TOKENIZERS, tokenizer_of
+from remerge.files import read_settings
+from remerge.folders.mergekit.file import DTYPES, Asked
+from remerge.folders.mergekit.parts import Part
+from remerge.headers import weights
+from remerge.methods import per_expert
+from remerge.notes import note
+
+
+def check_adapters(asked: Asked, base: Path, experts: Sequence[Path]) -> None:
+    """Refuse an adapter that has no base, of folders as in `check_stored`."""
+    # Where the base is itself among the models, no other model is named to which an adapter belongs.
+    for folder in [base, *experts] if asked.base in asked.experts else [base]:
+        if is_adapter(folder):
+            raise UserError(
+                f"{asked.where}: {folder} is an adapter, and no model is named to add it to: "
+                "give a whole model"
+            )
+
+
+def check_stored(asked: Asked, parts: Sequence[Part], base: Path, experts: Sequence[Path]) -> None:
+    """Refuse stored models of which mergekit would make another merge; a note if only rounding differs.
+
+    Args:
+        asked: what a file asks for.
+        parts: the same by tensors.
+        base: the folder of the base.
+        experts: the same of each expert.
+
+    Raises:
+        UserError: models are stored in several dtypes, and the file names none; or `tokenizer_source` would
+            move, add or drop rows of embeddings.
+    """
+    where = asked.where
+    dtypes = {name: dtype for name, (_, dtype) in weights(str(base.resolve())).items()}
+    for expert in experts:
+        own = {name: dtype for name, (_, dtype) in weights(str(expert.resolve())).items() if name in dtypes}
+        if asked.dtype is None and own != {name: dtypes[name] for name in own}:
+            raise UserError(
+                f"{where}: dtype is missing, and {expert} is stored in another one than {base}: name it"
+            )
+    if asked.tokens:
+        _check_rows(asked, base, experts)
+    half = not {"F16", "BF16"}.isdisjoint(dtypes.values())
+    differs = []
+    if asked.computed in DTYPES[1:] or (asked.computed is None and half):
+        differs.append("rounds each step to 16 bits")
+    # Of three experts that cancel, weights that are no powers of two leave a sign to the rounding.
+    ties = any(_trims(part) or (part.method.name == "ties" and len(part.experts) > 2) for part in parts)
+    if ties and (differs or half):
+        differs.append("leaves entries that tie to its sort and rounding")
+    if differs:
+        note(f"{where}: mergekit {' and '.join(differs)}, remerge does not: the merges differ by that")
+
+
+def _trims(part: Part) -> bool:
+    """Whether a method keeps some entries of a task vector, the largest."""
+    return min(per_expert(part.settings.get("density", 1.0), part.experts, "density")) < 1
+
+
+def _check_rows(asked: Asked, base: Path, experts: Sequence[Path]) -> None:
+    """Refuse tokenizers by which mergekit makes other rows of embeddings."""
+    where, tokens = asked.where, tokenizer_of(base).get_vocab()
+    for expert in experts:
+        # mergekit, too, takes a model without a tokenizer to have the base's.
+        if any((expert / file).is_file() for file in TOKENIZERS):
+            own = tokenizer_of(expert).get_vocab()
+            if moved := [token for token in sorted(tokens) if own.get(token) != tokens[token]]:
+                raise UserError(
+                    f"{where}: tokenizer_source: {moved[0]!r} has another number in {expert}, and "
+                    "remerge moves no rows of embeddings: give models with the base's tokenizer"
+                )
+            if asked.tokens == "union" and (more := sorted(own.keys() - tokens.keys())):
+                raise UserError(
+                    f"{where}: tokenizer_source: only {expert} has {more[0]!r}, and remerge adds no rows of "
+                    "embeddings: write base"
+                )
+    file = base / "config.json"
+    config = read_settings(file) if file.is_file() else {}
+    rows = (config.get("text_config") or config).get("vocab_size", len(tokens))
+    if rows != len(tokens):
+        raise UserError(
+            f"{where}: tokenizer_source: mergekit would make {len(tokens)} rows, one for each token, of the "
+            f"base's {rows} rows of embeddings: leave it out"
+        )
+    if asked.tokens == "union":
+        note(f"{where}: mergekit numbers the tokens of a union anew, remerge keeps the base's numbers")
