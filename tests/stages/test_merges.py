@@ -28,7 +28,7 @@ from remerge.measures.score import accuracy
 from remerge.methods import find, prepare
 from remerge.plans import Case
 from remerge.records import Divergences, Selection
-from remerge.stages import _code, data, experts, merges, references, selection, share, statistics
+from remerge.stages import _code, _loaded, data, experts, merges, references, selection, share, statistics
 from remerge.stages import base as base_stage
 from remerge.stages import divergences as divergences_stage
 from remerge.stages._again import again
@@ -386,7 +386,7 @@ def test_negation_subtracts_and_judges_controls(bench):
     made = Bench(config)
     pair = made.deltas({"cola": 1})
     for name in pair:
-        made.parameters[name].copy_(made.base[name] - 0.5 * pair[name][0])
+        made.parameters[name].copy_(made.theta_0.tensors[name] - 0.5 * pair[name][0])
     expected = made.scores(["cola", "mnli"], "test")
     assert line["scores"]["cola"]["value"] == pytest.approx(expected["cola"]["value"], rel=1e-5)
     assert line["others"]["mnli"]["value"] == pytest.approx(expected["mnli"]["value"], rel=1e-5)
@@ -407,7 +407,7 @@ def test_an_analogy_of_three_is_judged_on_the_fourth(bench):
     weights = made.deltas({"mnli": 1, "sst2": 1, "cola": 1})
     for name in weights:
         c, b, a = weights[name]
-        made.parameters[name].copy_(made.base[name] + c + b - a)
+        made.parameters[name].copy_(made.theta_0.tensors[name] + c + b - a)
     expected = made.scores(["rte"], "test")["rte"]["value"]
     assert line["others"]["rte"]["value"] == pytest.approx(expected, rel=1e-5)
 
@@ -662,7 +662,7 @@ def test_experts_in_half_precision_are_held_as_they_are_stored(bench, monkeypatc
     assert {vectors.theta.dtype for vectors in found.values()} == {dtype}
     merged, gradients = [], []
     for tau in (found, exact):
-        blend, lam = Blend(made.model, made.base, tau), torch.tensor([[0.3], [0.8], [-0.2]])
+        blend, lam = Blend(made.model, made.base_of(tau), tau), torch.tensor([[0.3], [0.8], [-0.2]])
         blend.write(lam)
         merged.append({name: parameter.detach().clone() for name, parameter in blend.parameters.items()})
         batch = made.space.family.collate(made.space.split("cola", "test").examples, made.space.device)
@@ -678,7 +678,7 @@ def test_experts_in_half_precision_are_held_as_they_are_stored(bench, monkeypatc
     exactly = Bench(wide).task_vectors("ties", TASKS)
     assert all(torch.equal(exactly[name], expected[name]) for name in expected)
     rounded, exact = (
-        Blend(made.model, made.base, tau).gradient(lam, partial(squares, made, batch))[1]
+        Blend(made.model, made.base_of(tau), tau).gradient(lam, partial(squares, made, batch))[1]
         for tau in (prepared, exactly)
     )
     assert not torch.equal(rounded, exact)
@@ -690,9 +690,11 @@ def squares(bench, batch):
     return bench.space.family.logits(bench.model, batch).square().sum()
 
 
+@pytest.mark.parametrize("far", [False, True])
 @pytest.mark.parametrize("existing", [lora], indirect=True)
-def test_merges_of_adapters_made_one_after_another_are_those_made_alone(existing):
-    """Where only factors change a weight, the module's own is theta_0: each merge puts it back."""
+def test_merges_of_adapters_made_one_after_another_are_those_made_alone(existing, monkeypatch, far):
+    """On a GPU, far from the base's files, the module's own tensors are theta_0: a merge puts them back."""
+    monkeypatch.setattr(_loaded, "_is_far", lambda theta, other: far)
     forms = {task: miniature.FORMATS[task] for task in TASKS}
     asked = {task: {"prompt": form.prompt, "answers": [*form.answers]} for task, form in forms.items()}
     config = existing(asked, "average")
@@ -716,7 +718,7 @@ def test_merges_of_adapters_made_one_after_another_are_those_made_alone(existing
     assert merged > 6
     for over in ("none", "ties"):
         alone = Bench(config)
-        blends = [Blend(b.model, b.base, b.task_vectors(over, TASKS[:2])) for b in (one, alone)]
+        blends = [b.blend(over, TASKS[:2]) for b in (one, alone)]
         batch = one.space.family.collate([Example([5, 6, 7], [8, 9], "cola")], one.space.device)
         found = [
             blend.gradient(lam, partial(squares, b, batch))
@@ -734,7 +736,7 @@ def test_merges_of_adapters_made_one_after_another_are_those_made_alone(existing
         alone.merge(task_arithmetic, task_arithmetic.settings({"scale": scale}), signs[0])
         for name, theta in alone.parameters.items():
             assert torch.allclose(one.parameters[name], theta, atol=1e-6), name
-    one.restore(())
+    one.make_way(())
     assert equal(one.parameters, before)
 
 

@@ -63,7 +63,7 @@ def test_in_learning_an_expert_says_what_it_says_alone(existing, monkeypatch, ho
         # Nothing is held for it that is in memory already.
         _, vectors = bench._vectors
         stacked = [tau.theta for tau in vectors.values() if isinstance(tau, Weights)]
-        held = {place(t) for t in [*bench.base.values(), *bench.parameters.values(), *stacked]}
+        held = {place(t) for t in [*bench.base_of(vectors).values(), *bench.parameters.values(), *stacked]}
         changed = vectors.keys() & {*bench.theta_0.head}
         assert (place(reference.head.weight[0]) in held) == (how == "own vectors" or not changed)
 

@@ -1,16 +1,16 @@
 """Merges of what is loaded: learned, written into the module, and scored."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from remerge import learn
 from remerge.config import Config, digest
+from remerge.deltas import Deltas, Merged, State
 from remerge.errors import UserError
 from remerge.learn import Fit
 from remerge.measures.references import Reference
@@ -101,7 +101,7 @@ class Bench(Loaded):
 
         @cache
         def base(task: str) -> float:
-            self.restore([])
+            self.make_way([])
             return float(self.scores([task], split)[task]["value"])
 
         return Unmerged(own, base)
@@ -144,46 +144,47 @@ class Bench(Loaded):
 
     def merge(self, method: Method, settings: Mapping[str, Any], signs: Mapping[str, int]) -> None:
         """Write a merge that needs no learning into the module."""
-        for name, delta in self._merged(method, settings, signs):
-            self.parameters[name].copy_(delta.add_(self.base[name].to(delta.device)))
+        weights, merged = self._merged(method, settings, signs)
+        for name, delta in merged:
+            self.parameters[name].copy_(delta.add_(weights.base[name]))
 
     def rescaled(
         self, method: Method, settings: Mapping[str, Any], signs: Mapping[str, int]
     ) -> Callable[[float], None]:
         """Merge once by a method that rescales; the result writes the merge into the module at any scale."""
-        made = dict(self._merged(method, {**settings, "scale": 1.0}, signs))
+        made = dict(self._merged(method, {**settings, "scale": 1.0}, signs)[1])
 
         def write(scale: float) -> None:
-            self.restore(made)
+            self.make_way(made)
             for name, delta in made.items():
-                theta_0 = self.base[name].to(delta.device)
+                theta_0 = self.theta_0.tensors[name].to(delta.device)
                 self.parameters[name].copy_(torch.add(theta_0, delta, alpha=scale))
 
         return write
 
     def _merged(
         self, method: Method, settings: Mapping[str, Any], signs: Mapping[str, int]
-    ) -> Iterator[tuple[str, Tensor]]:
-        """The merged deltas; the module's other weights are set back to the base's."""
+    ) -> tuple[Deltas, Merged]:
+        """The deltas, and the merged ones; the module's other weights are set back to the base's."""
         weights, given = self.deltas(signs), {}
         kind = method.needs.statistics
         if kind:
             given = {"statistics": {task: self.space.statistics(task, kind) for task in signs}}
-        self.restore(weights)
-        self._overwritten = True
-        yield from method.function(weights, **settings, **given)
+        self.make_way(weights)
+        return weights, method.function(weights, **settings, **given)
 
     def fit(self, method: Method, settings: Mapping[str, Any], tasks: Sequence[str], seed: int) -> Fit:
         """Learn a merge's coefficients and leave the merge in the module."""
         how = method.learning(settings)
         vectors = self.task_vectors(how.over, tasks)
-        self.restore(vectors)
+        base = self.base_of(vectors)
+        self.make_way(vectors)
         return learn.fit(
             self.space.family,
             self.model,
-            self.base,
+            base,
             vectors,
-            self._answered(method, how, tasks, vectors),
+            self._answered(method, how, tasks, base, vectors),
             method.objective(settings),
             level=how.level,
             learning_rate=how.learning_rate,
@@ -194,7 +195,7 @@ class Bench(Loaded):
         )
 
     def _answered(
-        self, method: Method, how: Learning, tasks: Sequence[str], vectors: Mapping[str, Tau]
+        self, method: Method, how: Learning, tasks: Sequence[str], base: State, vectors: Mapping[str, Tau]
     ) -> list[Reference]:
         """The references from which coefficients are learned, on the device.
 
@@ -208,7 +209,7 @@ class Bench(Loaded):
             names = self.theta_0.head
             exact = how.over in UNPREPARED and self.config.merge.delta_dtype != "bfloat16"
             if exact or not vectors.keys() & {*names}:
-                own = partial(learn.parts, self.parameters, self.base, vectors)
+                own = partial(learn.parts, self.parameters, base, vectors)
                 references = [
                     replace(reference, head=word_head(names, partial(own, t)))
                     for t, reference in enumerate(references)

@@ -1,6 +1,6 @@
 """Base and experts in memory, and the one module that merges are written into."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -30,9 +30,6 @@ class Loaded:
         config: the benchmark's configuration.
         space: its workspace, if there is one.
         heads: the tasks whose heads the module has, where its family has heads; by default, all.
-
-    Attributes:
-        base: theta_0 of the weights that merges overwrite in the module, as stored: more as experts are read.
     """
 
     def __init__(
@@ -41,11 +38,12 @@ class Loaded:
         self.config, self.space = config, space or Workspace(config)
         self._heads = heads or [*config.tasks]
         self._experts: dict[str, Mapping[str, Value]] = {}
-        self.base: dict[str, Tensor] = {}
+        # The weights of theta_0 that were needed on the device; a CPU reads theta_0's own.
+        self._placed: dict[str, Tensor] = {}
         # The last vectors over which coefficients were learned, by their preparation and their tasks.
         self._vectors: tuple[tuple[str, ...], dict[str, Tau]] | None = None
-        # Whether a merge has been written into the module since it was loaded.
-        self._overwritten = False
+        # The module's weights that are not the base's.
+        self._written: set[str] = set()
 
     @cached_property
     def model(self) -> nn.Module:
@@ -59,24 +57,41 @@ class Loaded:
 
     @cached_property
     def theta_0(self) -> Checkpoint:
-        """The base's weights; the module's own tensors if they are exactly these."""
+        """The base's weights as stored, mapped from its files: no memory of this process holds them."""
         if isinstance(self.space.family, Linearised):
             return replace(held(self.model), tensors=dict(self.space.family.theta_0))
-        if self.space.dtype in (torch.float32, self.stored):
-            return held(self.model)
-        return held(self.space.load_folder(self.space.path("base"), self.stored))
+        folder = self.space.path("base")
+        dtype = self.space.stored(folder)
+        base = held(self.space.load_folder(folder, dtype, HOST))
+        # Of models in float16, transformers holds some layers in float32, such as T5's.
+        return replace(base, tensors={name: theta.to(dtype) for name, theta in base.tensors.items()})
 
-    @cached_property
-    def stored(self) -> torch.dtype:
-        """The dtype in which the base is stored and its weights are kept beside the module."""
-        return self.space.stored(self.space.path("base"))
+    def base(self, dense: Collection[str], low_rank: Collection[str] = ()) -> dict[str, Tensor]:
+        """theta_0 of the weights that merges change, in the order of the module.
+
+        Args:
+            dense: those with changes that are whole tensors: they are on the device.
+            low_rank: those with low-rank ones, which are written more rarely: they are where theta_0 is, but
+                for an output head, which references read.
+        """
+        speaks = self.config.base.speaks
+        near = {*dense, *({*low_rank} & {*self.theta_0.head} if speaks else ())}
+        return {
+            name: self._on_device(name) if name in near else self.theta_0.tensors[name]
+            for name in self.parameters
+            if name in near or name in low_rank
+        }
+
+    def _on_device(self, name: str) -> Tensor:
+        if name not in self._placed:
+            self._placed[name] = self.theta_0.tensors[name].to(self.space.device)
+        return self._placed[name]
 
     def deltas(self, signs: Mapping[str, int]) -> Deltas:
         """The weight deltas of some experts, negated where the sign is -1; each is loaded once.
 
         Adapters have deltas only of the weights that one of them changes: a share of all
-        entries is a share of what was trained. For low-rank changes, theta_0 is the module's own
-        tensor, which is the base's again; it holds until a merge is written there.
+        entries is a share of what was trained.
         """
         self._read(signs)
         return self._between(self._experts, signs)
@@ -85,50 +100,38 @@ class Loaded:
         """Read the experts that are not in memory."""
         for task in tasks:
             if task not in self._experts:
-                # Some adapters change a weight in proportion to the base's, which a merge has overwritten.
-                self.restore(())
                 self._experts[task] = self.space.state(task, self.theta_0)
 
     def _between(self, experts: Mapping[str, Mapping[str, Value]], signs: Mapping[str, int]) -> Deltas:
         """The deltas of some experts, negated where the sign is -1."""
         changed = {name for task in signs for name in experts[task]}
         dense = {name for task in signs for name, v in experts[task].items() if isinstance(v, Tensor)}
-        mapped = {name for name in changed - dense if self._in_module(name)}
-        if mapped and self.config.base.speaks:
-            mapped -= {*self.theta_0.head}  # references read it, too
-        self._keep(changed - mapped)
-        self._keep(mapped, HOST)
-        if self._overwritten:
-            for name in mapped:
-                self.parameters[name].copy_(self.base[name])
-        base = {n: p if n in mapped else self.base[n] for n, p in self.parameters.items() if n in changed}
+        base = self._within(self.base(dense, changed - dense))
         states = {task: {**base, **experts[task]} for task in signs}
         turned = {task: _turned_around(state, base) for task, state in states.items() if signs[task] < 0}
         return Deltas(base, {**states, **turned}, self.parameters)
 
-    @cached_property
-    def _on_file(self) -> State:
-        """The base's weights, mapped from its files once more: no memory of this process holds them."""
-        return state_of(self.space.load_folder(self.space.path("base"), self.stored, HOST))
+    def _within(self, base: State) -> dict[str, Tensor]:
+        """theta_0 on the device, where the module's own tensors, if exact, take no memory besides.
 
-    def _in_module(self, name: str) -> bool:
-        """Whether a weight of the base is in the module exactly, until a merge is written there."""
-        return self.theta_0.tensors[name].data_ptr() == self.parameters[name].data_ptr()
-
-    def _keep(self, names: Iterable[str], device: torch.device | None = None) -> None:
-        """Keep the base's weights of these names, which merges are about to overwrite in the module.
-
-        On ``device``, by default the module's; those that only low-rank factors change need not be there.
+        They are the base's again, and hold until a merge is written there.
         """
-        for name in names:
-            if name not in self.base or (device is None and self.base[name].device == HOST):
-                theta_0 = self._on_file[name] if self._in_module(name) else self.theta_0.tensors[name]
-                self.base[name] = theta_0.to(device or self.space.device, self.stored)
+        far = {name for name, theta in base.items() if _is_far(theta, self.parameters[name])}
+        exact = {name for name in far if base[name].dtype == self.parameters[name].dtype}
+        self._put_back(exact)
+        near = {name: self.parameters[name] for name in exact}
+        near |= {name: self._on_device(name) for name in far - exact}
+        return {name: near.get(name, theta) for name, theta in base.items()}
 
-    def restore(self, others: Iterable[str]) -> None:
-        """Put the base's weights back into the module, except where other deltas are about to be written."""
-        for name in self.base.keys() - set(others):
-            self.parameters[name].copy_(self.base[name])
+    def make_way(self, names: Iterable[str]) -> None:
+        """Put the base's weights back into the module, except where a merge is about to be written."""
+        self._put_back(self._written.difference(names))
+        self._written.update(names)
+
+    def _put_back(self, names: Iterable[str]) -> None:
+        for name in self._written.intersection(names):
+            self.parameters[name].copy_(self.theta_0.tensors[name])
+        self._written.difference_update(names)
 
     def put(self, folder: Path) -> None:
         """Write a checkpoint of the base's architecture into the module.
@@ -136,8 +139,9 @@ class Loaded:
         Raises:
             UserError: it is not one.
         """
-        self._overwritten = True
-        for name, theta in self.space.whole(folder, self.theta_0.tensors).items():
+        state = self.space.whole(folder, self.theta_0.tensors)
+        self.make_way(state)
+        for name, theta in state.items():
             self.parameters[name].copy_(theta)
 
     def task_vectors(self, over: str, tasks: Sequence[str]) -> dict[str, Tau]:
@@ -147,28 +151,27 @@ class Loaded:
         """
         if self._vectors is None or self._vectors[0] != (over, *tasks):
             self._vectors = None
-            self._overwritten = True
+            self._experts.clear()
             plain = over in UNPREPARED and not any(map(self.space.adapts, tasks))
             self._vectors = (over, *tasks), self._stacked(tasks) if plain else self._prepared(over, tasks)
         return self._vectors[1]
 
     def _stacked(self, tasks: Sequence[str]) -> dict[str, Tau]:
         """The deltas of whole models; the weights themselves if all are stored in one half precision."""
-        self._experts.clear()
         rounded = self.config.merge.delta_dtype == "bfloat16"
         half = not rounded and self._in_half(tasks)
         dtype = torch.bfloat16 if rounded else torch.float32
         stacks: dict[str, Tensor] = {}
         for t, task in enumerate(tasks):
             state = self.space.whole(self.space.path(task), self.theta_0.tensors, HOST)
-            self._keep(state)
+            base = self.base(state)
             for name, theta in state.items():
                 if name not in stacks:
                     held = theta.dtype if half else dtype
-                    device = self.base[name].device
+                    device = base[name].device
                     stacks[name] = torch.empty(len(tasks), *theta.shape, dtype=held, device=device)
                 stack = stacks[name][t]
-                stack.copy_(theta if half else theta.to(stack.device) - self.base[name].float())
+                stack.copy_(theta if half else theta.to(stack.device) - base[name].float())
             del state, theta  # before the next is read
         return {name: Weights(stack) if half else stack for name, stack in stacks.items()}
 
@@ -179,17 +182,12 @@ class Loaded:
         on all tensors. Of experts in half precision, vectors are rounded to bfloat16: the experts' own
         weights, which are larger than their changes, have been rounded by more.
         """
-        self._experts.clear()
-        self.restore(())
         experts = {task: self.space.state(task, self.theta_0, HOST) for task in tasks}
         prepared = prepare(over, self._between(experts, dict.fromkeys(tasks, 1)))
         asked = self.config.merge.delta_dtype
         half = self._in_half(tasks) if asked is None else asked == "bfloat16"
         dtype = torch.bfloat16 if half else torch.float32
-        made: dict[str, Tau]
-        made = {name: prepared.factors(name) or prepared[name].to(dtype).contiguous() for name in prepared}
-        self._keep(name for name, vectors in made.items() if isinstance(vectors, Tensor))
-        return made
+        return {name: prepared.factors(name) or prepared[name].to(dtype).contiguous() for name in prepared}
 
     def _in_half(self, tasks: Sequence[str]) -> bool:
         """Whether experts are whole models that are all stored in one half precision."""
@@ -198,11 +196,21 @@ class Loaded:
         dtypes = {self.space.stored(self.space.path(task)) for task in tasks}
         return len(dtypes) == 1 and dtypes.pop().itemsize == 2
 
+    def base_of(self, vectors: Mapping[str, Tau]) -> dict[str, Tensor]:
+        """theta_0 of the weights that vectors change, none of it the module's own."""
+        low_rank = {name for name, tau in vectors.items() if isinstance(tau, list)}
+        return self.base(vectors.keys() - low_rank, low_rank)
+
     def blend(self, over: str, tasks: Sequence[str]) -> Blend:
         """The merges of vectors whose coefficients are learned."""
         vectors = self.task_vectors(over, tasks)
-        self.restore(vectors)
-        return Blend(self.model, self.base, vectors)
+        self.make_way(vectors)
+        return Blend(self.model, self.base_of(vectors), vectors)
+
+
+def _is_far(theta: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are on different devices."""
+    return theta.device != other.device
 
 
 def _turned_around(state: Mapping[str, Value], base: State) -> dict[str, Value]:
