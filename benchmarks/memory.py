@@ -147,7 +147,7 @@ def probe(written: str, count: int) -> None:
     bench.load(method, settings, case)
     bench.make(method, settings, case, 0)
     whole, own = sampler.stop()
-    model = bench.stored.itemsize * sum(parameter.numel() for parameter in bench.parameters.values())
+    model = sum(theta.nbytes for theta in bench.theta_0.tensors.values())
     print(f"{whole / model:.1f} ({own / model:.1f})")
 
 
