@@ -142,6 +142,7 @@ def two_adapted(folder, **settings):
         ("multi_slerp", ["k_proj"]),
         ("knots", ["k_proj", "up_proj"]),
         ("tsv_m", ["o_proj"]),
+        ("cart", ["q_proj", "embed_tokens"]),
         ("iso_c", ["q_proj", "embed_tokens"]),
         ("drm_v", ["k_proj", "up_proj"]),
     ],

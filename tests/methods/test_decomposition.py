@@ -155,6 +155,51 @@ def test_tsv_m_is_the_papers(base, experts):
     close(remerge.merge("tsv_m", base, experts, scale=0.8), added(base, merge))
 
 
+@pytest.mark.parametrize("nuclear", [0.1, 0.4, 0.75, 1.0])
+def test_star_is_the_authors(base, experts, nuclear):
+    def merge(name):
+        tau = taus(base, experts, name)
+        if name not in LINEAR:
+            return 0.8 * tau.mean(dim=0)
+        parts = []
+        for delta in tau:
+            U, s, Vt = torch.linalg.svd(delta, full_matrices=False)
+            r = min(int(torch.searchsorted(s.cumsum(dim=0), nuclear * s.sum())) + 1, len(s))
+            parts.append(U[:, :r] @ torch.diag(s[:r] * s.sum() / s[:r].sum()) @ Vt[:r])
+        return 0.8 * torch.stack(parts).mean(dim=0)
+
+    close(remerge.merge("star", base, experts, nuclear=nuclear, scale=0.8), added(base, merge))
+
+
+def test_star_of_an_expert_that_is_the_base_in_a_layer(base, experts):
+    """It has no singular triplets, and leaves those of the others at 1/T."""
+    own = {**experts["mnli"], "layers.1.mlp.weight": base["layers.1.mlp.weight"].clone()}
+    merged = remerge.merge("star", base, [experts["cola"], own], nuclear=1.0)
+    expected = remerge.merge("average", base, [experts["cola"], own])
+    torch.testing.assert_close(merged["layers.1.mlp.weight"], expected["layers.1.mlp.weight"])
+
+
+@pytest.mark.parametrize("rank", [0.08, 0.5, 1.0])
+def test_cart_is_the_authors(base, experts, rank):
+    lam = [1.0, 0.5, 2.0]
+
+    def merge(name):
+        tau = taus(base, experts, name)
+        merged = tau.mean(dim=0)
+        if name in LINEAR:
+            kept = max(1, int(rank * min(tau.shape[1:])))
+            for weight, delta in zip(lam, tau - merged, strict=True):
+                U, s, Vt = torch.linalg.svd(delta, full_matrices=False)
+                merged = merged + weight * U[:, :kept] @ torch.diag(s[:kept]) @ Vt[:kept]
+        return merged
+
+    close(remerge.merge("cart", base, experts, rank=rank, scale=lam), added(base, merge))
+
+
+def test_of_all_triplets_cart_leaves_the_average(base, experts):
+    close(remerge.merge("cart", base, experts, rank=1.0), remerge.merge("average", base, experts))
+
+
 def test_iso_c_is_the_papers(base, experts):
     def merge(name):
         tau = taus(base, experts, name)

@@ -38,6 +38,8 @@ PARAMS = {
     "tsv_m": {},
     "iso_c": {},
     "iso_cts": {},
+    "star": {},
+    "cart": {},
     "wudi": {"steps": 20},
 }
 SPHERICAL = [name for name in PARAMS if find(name).family == "spherical"]
@@ -135,7 +137,7 @@ def test_karcher_of_identical_weights(world, T):
 
 def test_which_methods_rescale():
     rescale = (
-        "task_arithmetic ties dare dare_ties breadcrumbs della consensus sce pcb drm_h drm_v knots tsv_m"
+        "task_arithmetic ties dare dare_ties breadcrumbs della consensus sce pcb drm_h drm_v knots tsv_m star"
     )
     assert {name for name, method in remerge.methods().items() if method.rescales} == set(rescale.split())
 

@@ -51,7 +51,19 @@ def test_a_recipe_makes_the_merge(base, experts, method, params):
         *((name, {}) for name in ("dare", "dare_ties", "della", "drm_h", "drm_v", "knots")),
         *(
             (name, {})
-            for name in ("consensus", "sce", "pcb", "tsv_m", "iso_c", "iso_cts", "wudi", "lines", "fisher")
+            for name in (
+                "consensus",
+                "sce",
+                "pcb",
+                "tsv_m",
+                "star",
+                "cart",
+                "iso_c",
+                "iso_cts",
+                "wudi",
+                "lines",
+                "fisher",
+            )
         ),
         *((name, {}) for name in ("regmean", "divmerge", "adamerging")),
     ],

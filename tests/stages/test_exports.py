@@ -266,7 +266,7 @@ def test_a_linear_merge_of_adapters_is_one_adapter(world, adapters, model, base,
 
 
 @pytest.mark.parametrize("subset", ["cola+mnli", "cola+mnli+sst2"])
-@pytest.mark.parametrize("method", ["knots", "tsv_m", "drm_h", "drm_v", "iso_c", "iso_cts"])
+@pytest.mark.parametrize("method", ["knots", "tsv_m", "star", "cart", "drm_h", "drm_v", "iso_c", "iso_cts"])
 def test_merges_within_the_adapters_own_space_stay_adapters(world, adapters, model, base, method, subset):
     params = {"scale": 0.9, **({"density": 0.5} if method in ("knots", "drm_h", "drm_v") else {})}
     world({method: params})

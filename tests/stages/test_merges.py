@@ -629,7 +629,7 @@ def test_a_point_that_diverges_loses_and_if_all_do_it_is_said(bench, monkeypatch
         merges.run(bench, "divmerge", "2")
 
 
-@pytest.mark.parametrize("over", ["none", "ties", "drm_h", "knots", "tsv_m", "dare"])
+@pytest.mark.parametrize("over", ["none", "ties", "drm_h", "knots", "tsv_m", "star", "dare"])
 def test_what_coefficients_are_learned_over_takes_the_place_of_the_experts(bench, over):
     made, tasks = Bench(bench), TASKS[:2]
     expected = prepare(over, made.deltas(dict.fromkeys(tasks, 1)))
