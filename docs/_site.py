@@ -209,7 +209,7 @@ def _choices(lines: list[str]) -> Iterator[str]:
         if not setting.strip():
             above.append(beside)
             continue
-        if "our choice" in (said := " ".join([*above, beside]).strip()):
+        if "our choice" in (said := " ".join([*above, beside]).strip()).lower():
             yield f"- `{setting.strip().removeprefix('- ').removesuffix(':')}`: {said}"
         above = []
 

@@ -66,6 +66,17 @@ def test_every_key_of_the_configuration_has_its_row(site):
     assert "| `tasks` | mapping to [Task](#task) | *required* |" in text
 
 
+def test_every_choice_that_a_paper_leaves_to_us_is_told(site):
+    told = " ".join(site.settings().split())
+    for file in (ROOT / "config").glob("*.yaml"):
+        if file.stem.startswith(("demo", "own")):
+            continue
+        for line in file.read_text().splitlines():
+            _, _, said = line.partition("# ")
+            if "our choice" in said.lower() and not said.startswith("Lines marked"):
+                assert said.strip() in told, file.name
+
+
 def test_every_module_has_its_place_in_the_table():
     told = (ROOT / "DEVELOPERS.md").read_text()
     for file in (ROOT / "src/remerge").iterdir():

@@ -77,7 +77,7 @@ class Jobs:
             compared = {self._pass(task, self._referred(task)): len(tasks) for task in tasks}
             return [Work({LOAD: len(tasks), **compared}) + self._read(tasks, "validation")]
         if name == "alignment":
-            inputs = sum(min(ALIGNED, self.extents[task].validation) for task in tasks)
+            inputs = len(tasks) * min(ALIGNED, *(self.extents[task].validation for task in tasks))
             # It uses the joint spaces of KnOTS.
             aligned = {Unit("scatters", tasks[0], inputs=1, passes=1): inputs}
             joined = {Unit("merge", "knots", experts=len(tasks)): 1}

@@ -61,6 +61,25 @@ def test_table4_repeats_the_intervals_of_table3() -> None:
         assert four.value(row, "2") == three.half_width(row, "Gen.")
 
 
+def test_pairs_disagree_between_the_tables_of_divmerge() -> None:
+    """Table 7's are shares of 384, but one that is not."""
+    three = pd.read_csv(EXHIBITS / "divmerge/table3.csv").set_index(["benchmark", "row"])["value"]
+    seven = wide("divmerge/table7").loc["2"]
+    for benchmark, pairs in (
+        ("divmerge-glue", wide("divmerge/table6").loc["2"]),
+        ("divmerge-generation", seven),
+    ):
+        assert (three[benchmark] - pairs).abs().min() > 0.1
+    gaps = [abs(value - 100 * round(3.84 * value) / 384) for value in seven]
+    assert sum(gap <= 0.01 for gap in gaps) == 8
+
+
+def test_a_lead_that_the_text_of_drm_gives_is_another_in_its_table() -> None:
+    tuned = wide("compare/drm_table2").loc["Llama 3.1-8B (validation)"]
+    strongest = tuned[["Task Arithmetic", "TIES", "Dare-TIES"]].max()
+    assert (tuned[["DRM-H", "DRM-V"]] - strongest).tolist() == pytest.approx([3.9, 4.9])
+
+
 def test_no_published_correlation_is_a_spearman_of_seven_models() -> None:
     """Whatever the divergences: of all orders of seven, the accuracies of Table 5 allow none of them."""
     orders = np.array([*permutations(range(-3, 4))]) / np.sqrt(28)

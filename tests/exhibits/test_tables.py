@@ -155,6 +155,12 @@ def test_table9_says_where_settings_differ_and_where_the_paper_is_silent(glue: P
     assert found["Base", "model"]["remark"] == "differs"
     silent = found["Task arithmetic", "scale"]
     assert (silent["paper"], silent["remark"]) == ("–", "our choice")
+    # Section 2: "the uniform average".
+    published = Published(EXHIBITS / "divmerge/table9.csv", "divmerge-glue")
+    assert published.text("Model averaging", "weights") == "1/T"
+    loss = {name: found[f"{name} (LL)", "loss of an answer"] for name in ("AdaMerging", "DivMerge")}
+    assert {name: row["paper"] for name, row in loss.items()} == {"AdaMerging": "–", "DivMerge": "lost"}
+    assert {row["remark"] for row in loss.values()} == {"our choice"}
 
 
 def test_table6_by_size(world: Path) -> None:
@@ -291,6 +297,18 @@ def test_published_numbers_stand_beside_ours(glue: Path) -> None:
     assert scaling["adamerging@level=task"]["7_paper"] == "67.26"
     assert scaling["average"]["average_paper"] == "72.75"
     assert "99.18 ± 0.51" in build(glue, "divmerge_table3").markdown("", "")
+
+
+@pytest.mark.parametrize("name", ["divmerge_table2", "divmerge_table3"])
+def test_what_is_odd_about_published_numbers_is_said_where_they_stand(
+    glue: Path, world: Path, name: str
+) -> None:
+    said = [
+        exhibits.known()[name].text({**Run(results).facts, **build(results, name).facts})[1]
+        for results in (glue, world)
+    ]
+    assert ["symbols" in caption for caption in said] == [True, False]
+    assert [caption.count("disagree") for caption in said] == [name == "divmerge_table3", 0]
 
 
 @pytest.mark.parametrize("which", ["glue", "drm", "own"])

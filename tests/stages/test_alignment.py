@@ -31,7 +31,7 @@ def bench(existing, monkeypatch):
     return config
 
 
-def inputs_of_layers(config):
+def inputs_of_layers(config, count=7):
     """What each linear layer of the base sees of one input after the other; the end token is never read."""
     model = AutoModelForCausalLM.from_pretrained("base").double()
     seen = {}
@@ -41,7 +41,7 @@ def inputs_of_layers(config):
                 lambda _, x, name=f"{name}.weight": seen.setdefault(name, []).append(x[0][0].detach())
             )
     for task in TASKS:
-        for example in Workspace(config).split(task, "validation").examples[:7]:
+        for example in Workspace(config).split(task, "validation").examples[:count]:
             model(torch.tensor([[*example.prompt, *example.answer[:-1]]]))
     return {name: torch.cat(rows).numpy() for name, rows in seen.items()}
 
@@ -88,6 +88,19 @@ def test_cka_is_of_features_on_the_same_inputs(bench):
         # In KnOTS's coordinates, Sigma V^T, the updates are as alike as they are.
         turned = pairwise([X @ (s[s > 1e-5][:, None] * V).T for V in blocks])
         np.testing.assert_allclose(turned, expected["updates"], atol=1e-6)
+
+
+def test_a_task_with_few_inputs_counts_as_much_as_the_others(bench):
+    bench.tasks["mnli"] = bench.tasks["mnli"].model_copy(
+        update={"sizes": bench.tasks["mnli"].sizes.model_copy(update={"validation": 3})}
+    )
+    data.run(bench, "mnli")
+    alignment.run(bench)
+    found, seen = Alignment.read(bench.folder), inputs_of_layers(bench, 3)
+    assert found.inputs == 3
+    (matrix, *_) = found.matrices
+    outputs = [seen[matrix.matrix] @ weights_of(task)[matrix.matrix].numpy().T for task in TASKS]
+    np.testing.assert_allclose(np.array(matrix.outputs), pairwise(outputs), atol=1e-4)
 
 
 def test_identical_experts_are_one_and_what_nobody_changed_is_left_out(bench):

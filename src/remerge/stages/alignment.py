@@ -50,7 +50,7 @@ def made(bench: Bench) -> Alignment:
         "benchmark": config.benchmark,
         "experts": tasks,
         "adapters": any(deltas.factors(name) is not None for name in names),
-        "inputs": min(ALIGNED, *(len(bench.space.split(task, "validation").examples) for task in tasks)),
+        "inputs": _inputs(bench),
         "matrices": journal.recall(key, partial(_aligned, bench, deltas, names)),
     }
     return Alignment.model_validate(record)
@@ -68,10 +68,15 @@ def _aligned(bench: Bench, deltas: Deltas, names: list[str]) -> list[dict[str, A
     return compared
 
 
+def _inputs(bench: Bench) -> int:
+    """How many inputs of each task there are: as many of one as of any other, so that each counts as much."""
+    return min(ALIGNED, *(len(bench.space.split(task, "validation").examples) for task in bench.config.tasks))
+
+
 def _scatters(bench: Bench) -> dict[str, Tensor]:
     """The scatter matrices of the inputs of the base's layers, over inputs of all tasks."""
-    family, tasks = at_the_base(bench.space.family), bench.config.tasks
-    examples = [e for task in tasks for e in bench.space.split(task, "validation").examples[:ALIGNED]]
+    family, count = at_the_base(bench.space.family), _inputs(bench)
+    examples = [e for t in bench.config.tasks for e in bench.space.split(t, "validation").examples[:count]]
     # One input per batch: nothing is padded.
     batches = (family.collate([example], bench.space.device) for example in examples)
     return scatters(bench.model, batches, family.logits)

@@ -2,9 +2,9 @@
 
 The settings that the paper gives for its {benchmark_of_paper} benchmark, and those used here, taken from the
 configuration and from the records of merges. The paper's settings are from Table 9 (where a batch is one
-input of each task), Section 4 and Appendix D.2; numbers of examples follow from Section 5.4, where 25 of them
-are 0.4% and 5%. A dash: not given. Lost: the paper has a column for it, but its cells are missing from the
-text that we have.
+input of each task), Sections 2 and 4 and Appendix D.2; numbers of examples follow from Section 5.4, where 25
+of them are 0.4% and 5%. A dash: not given. Lost: the paper has a column or a formula (Appendix B.1) for it,
+which is missing from the text that we have.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,6 +25,8 @@ TAKEN = {
     "initial": "initial coefficient",
     "inputs": "inputs of a task",
 }
+LOSS = {"AdaMerging": "of its first token", "DivMerge": "mean over its tokens"}
+"""What is minimised of an answer in words."""
 Setting = tuple[str, str, str]
 """The kind of setting, its name, and its value here."""
 
@@ -79,6 +81,8 @@ def _of_methods(run: Run) -> Iterator[Setting]:
             continue
         if run.config.is_learned(run.config.variant(variant.name)):
             of = f"{name.method} ({name.level})"
+            if run.config.base.speaks and name.method in LOSS:
+                yield of, "loss of an answer", LOSS[name.method]
             yield of, "inputs of a task in a step", str(run.config.learning.batch_size)
             for key, setting in TAKEN.items():
                 yield from ((of, setting, _distinct([used[key]])) for used in params)
