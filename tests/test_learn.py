@@ -1,6 +1,7 @@
 """Learned coefficients against autograd through the merge, and at known optima."""
 
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -151,6 +152,34 @@ def agree_with_autograd(family, model, base, references, deltas, divergence, lev
     assert ours.item() == pytest.approx(loss.item(), rel=1e-6)
     assert (found - expected).abs().max() <= 2e-6 * expected.abs().max()
     assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("answer", ["mean", "sum"])
+def test_the_loss_of_an_answer_is_its_mean_or_sum_over_positions(
+    family, model, base, experts, references, answer
+):
+    """Position by position, in float64; answers of one to several tokens."""
+    blend = Blend(model, base, held(Deltas(base, experts)))
+    lam, chosen = torch.full((3, 1), 0.4), [(shortened(reference), range(3)) for reference in references]
+    found, _ = step.Step(family, model, blend, js, answer)(lam, chosen)
+    blend.write(lam)
+    total, lengths = 0.0, set()
+    for reference, some in chosen:
+        for i in some:
+            batch = family.collate([reference.examples[i]], torch.device("cpu"))
+            q = family.logits(model, batch).log_softmax(-1).double()
+            p = side_by_side(family, model, [(reference, [i])]).double()
+            losses = js(p, q)
+            lengths.add(len(losses))
+            total += float(losses.mean() if answer == "mean" else losses.sum()) / len(some)
+    assert lengths == {1, 2, 3}
+    assert float(found) == pytest.approx(total, rel=1e-5)
+
+
+def shortened(reference):
+    """The first three answers, cut to one, two and three tokens."""
+    examples = [replace(e, answer=e.answer[: i + 1]) for i, e in enumerate(reference.examples[:3])]
+    return replace(reference, examples=examples, rows=[r[: i + 1] for i, r in enumerate(reference.rows[:3])])
 
 
 def test_layers_are_blocks_and_the_rest(model, base, experts):

@@ -72,8 +72,9 @@ def fit(
     epochs: int,
     batch_size: int,
     seed: int,
+    answer: str = "mean",
 ) -> Fit:
-    """Learn coefficients by Adam on ``sum_t mean_x mean_positions objective``; ``model`` becomes the merge.
+    """Learn coefficients by Adam on ``sum_t mean_x answer_positions objective``; ``model`` becomes the merge.
 
     Args:
         family: the model's family, which runs it.
@@ -88,6 +89,7 @@ def fit(
         epochs: the number of passes over the inputs.
         batch_size: the number of inputs of each task in a step.
         seed: the seed of the inputs' order.
+        answer: ``mean`` or ``sum``, over the positions of an answer.
 
     Raises:
         Diverged: a loss or a coefficient is not finite. This is checked only at the end, since a check at
@@ -96,7 +98,7 @@ def fit(
     started = time.perf_counter()
     device = next(model.parameters()).device
     blend = Blend(model, base, tau)
-    step = Step(family, model, blend, objective)
+    step = Step(family, model, blend, objective, answer)
     width = 1 if level == "task" else len(blend.layers)
     lam = torch.full((len(references), width), float(initial), device=device)
     adam = torch.optim.Adam([lam], lr=learning_rate)

@@ -128,17 +128,21 @@ RECORDERS = {"cuda": Recorder}
 
 
 class Step:
-    """The loss ``sum_t mean_x mean_positions objective`` of a merge, and its gradient.
+    """The loss ``sum_t mean_x answer_positions objective`` of a merge, and its gradient.
 
     Args:
         family: the model's family, which runs it.
         model: the module into which `blend` writes merges.
         blend: the merges.
         objective: the loss at each position.
+        answer: ``mean`` or ``sum``, over the positions of an input.
     """
 
-    def __init__(self, family: Family, model: nn.Module, blend: Blend, objective: Objective) -> None:
+    def __init__(
+        self, family: Family, model: nn.Module, blend: Blend, objective: Objective, answer: str = "mean"
+    ) -> None:
         self.family, self.model, self.blend, self.objective = family, model, blend, objective
+        self.answer = answer
         self.device = next(model.parameters()).device
         known = RECORDERS.get(self.device.type)
         self.recorder = known and known(self.device)
@@ -189,7 +193,7 @@ class Step:
         examples = [reference.examples[i] for reference, some in chosen for i in some]
         batch = self.family.collate(examples, self.device, LENGTH if records else 1)
         expert = side_by_side(self.family, self.model, chosen)
-        weight = position_weights(batch) * len(chosen) / batch.size
+        weight = position_weights(batch, self.answer) * len(chosen) / batch.size
         # Where classes are predicted, there are as many positions as inputs.
         more = -len(weight) % POSITIONS if records and self.family.speaks else 0
         positions = tuple(pad(at, (0, more)) for at in batch.positions)

@@ -120,6 +120,7 @@ def test_a_learned_methods_settings():
         "inputs": None,
         "replaced": 0.0,
         "stand_ins": "shuffled",
+        "answer": "mean",
     }
     assert find("adamerging").settings({})["epochs"] == 5
     learning = method.learning(method.settings({"level": "layer", "initial": "1/T"}))

@@ -169,7 +169,9 @@ def side_by_side(
     return cast(Speaking, family).said(model, whole).log_softmax(dim=-1)
 
 
-def position_weights(batch: Batch) -> Tensor:
-    """Each position's weight, one over its example's number of positions, ``[N]``: an example's sum is 1."""
+def position_weights(batch: Batch, answer: str = "mean") -> Tensor:
+    """Each position's weight, ``[N]``, for the mean over the positions of an example, or their sum."""
     ones = torch.ones(len(batch.example), device=batch.example.device)
+    if answer == "sum":
+        return ones
     return 1.0 / ones.new_zeros(batch.size).index_add_(0, batch.example, ones)[batch.example]

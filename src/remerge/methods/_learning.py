@@ -9,6 +9,9 @@ from remerge.variants import inputs_of, start_of
 Level = Literal["task", "layer"]
 """One coefficient for each expert, or for each expert and layer."""
 
+Answer = Literal["mean", "sum"]
+"""The loss of an answer: over its tokens."""
+
 Count = Annotated[int, Range(1)]
 
 
@@ -27,6 +30,8 @@ class Learning:
         replaced: the share of them that stand-ins replace, for a task with too few inputs (DivMerge,
             A.3): it bounds the total variation between the inputs used for learning and the task's own.
         stand_ins: the task's own inputs with their words shuffled, or those of the next task.
+        answer: whether an answer's loss is the mean or the sum over its tokens (DivMerge, B.1, where the
+            formula is lost); the same where it is one token, or, as for AdaMerging, that of the first.
     """
 
     level: Level = "task"
@@ -37,6 +42,7 @@ class Learning:
     inputs: Count | None = None
     replaced: Annotated[float, Range(0, 1)] = 0.0
     stand_ins: Literal["shuffled", "other"] = "shuffled"
+    answer: Answer = "mean"
 
     def start(self, experts: int) -> float:
         """The starting value of the coefficients for this number of experts."""

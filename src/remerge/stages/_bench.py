@@ -192,6 +192,7 @@ class Bench(Loaded):
             epochs=how.epochs,
             batch_size=self.config.learning.batch_size,
             seed=seed,
+            answer=how.answer,
         )
 
     def _answered(

@@ -25,8 +25,6 @@ TAKEN = {
     "initial": "initial coefficient",
     "inputs": "inputs of a task",
 }
-LOSS = {"AdaMerging": "of its first token", "DivMerge": "mean over its tokens"}
-"""What is minimised of an answer in words."""
 Setting = tuple[str, str, str]
 """The kind of setting, its name, and its value here."""
 
@@ -81,8 +79,10 @@ def _of_methods(run: Run) -> Iterator[Setting]:
             continue
         if run.config.is_learned(run.config.variant(variant.name)):
             of = f"{name.method} ({name.level})"
-            if run.config.base.speaks and name.method in LOSS:
-                yield of, "loss of an answer", LOSS[name.method]
+            if run.config.base.speaks:
+                first = name.method == "AdaMerging"
+                how = [f"{used.get('answer', 'mean')} over its tokens" for used in params]
+                yield of, "loss of an answer", "of its first token" if first else _distinct(how)
             yield of, "inputs of a task in a step", str(run.config.learning.batch_size)
             for key, setting in TAKEN.items():
                 yield from ((of, setting, _distinct([used[key]])) for used in params)
