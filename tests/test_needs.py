@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from remerge import config as configuration
-from remerge import headers, largest, needs, size, sources
+from remerge import estimate, headers, largest, needs, size, sources
 from remerge.batches import batches
 from remerge.config import Config, Variant
 from remerge.errors import UserError
@@ -139,7 +139,7 @@ def test_a_decomposition_takes_longer_than_an_average(gpu: bool) -> None:
     config = released("divmerge-glue-prepared")
     needed = {name: merging(config, name, gpu).minutes for name in ("ties", "drm_h")}
     # 120 merges of 3.7 experts on average, as wide as Qwen2.5-0.5B is assumed to be.
-    speed = needs.DECOMPOSED["gpu" if gpu else "cpu"]
+    speed = estimate.DECOMPOSED["gpu" if gpu else "cpu"]
     more = 448 * 494e6 * 1381 / speed / 60
     assert needed["drm_h"] - needed["ties"] == pytest.approx(more, rel=0.15)
     adapters = released("drm-llama-lora")

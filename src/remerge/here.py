@@ -14,10 +14,10 @@ from torch import nn
 from remerge.checkpoints.models import locate
 from remerge.config import SPLITS, Config
 from remerge.errors import UserError
+from remerge.estimate import TOKENS
 from remerge.families import Example, family
 from remerge.headers import weights
 from remerge.measures.score import Split
-from remerge.needs import TOKENS
 from remerge.records import Model
 from remerge.splits import make_splits
 from remerge.stages._models import model_record

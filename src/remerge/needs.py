@@ -12,11 +12,12 @@ from typing import Any
 from remerge.amounts import ANSWERS_AT_ONCE
 from remerge.batches import Batch, batch_of
 from remerge.config import Config, Variant
+from remerge.estimate import TOKENS, Estimate, decomposes
 from remerge.headers import weights
 from remerge.plans import Case
 from remerge.size import FLOAT32, SINGLE, dtypes_of, size_of, width_of
 from remerge.training import existing
-from remerge.units import ANSWER, NOTHING, Unit, Work
+from remerge.units import ANSWER, NOTHING, Work
 from remerge.variants import UNPREPARED, parse
 from remerge.work import Jobs
 
@@ -29,29 +30,8 @@ CUDA = 3_000
 CONTEXT = 1_500
 """MB of a GPU for its libraries and their caches."""
 
-TOKENS = 256
-"""Tokens of an input."""
-
 KEPT = 17
 """Numbers that a layer keeps for the backward pass, per token and unit of its width."""
-
-SPEED = {"cpu": 10e9, "gpu": 10e12}
-"""Assumed operations per second of a CPU's thread and of a GPU."""
-
-PASS = 0.05
-"""The least time of a pass through the model, in seconds."""
-
-MERGE = 1.0
-"""The least seconds that a merge takes."""
-
-MERGED = {"cpu": 40e6, "gpu": 2e9}
-"""Weights of experts that are merged in a second, by a CPU's thread and by a GPU."""
-
-DECOMPOSED = {"cpu": 1e9, "gpu": 20e9}
-"""The same for methods that decompose matrices, in weights times the width of a layer."""
-
-DISK = 5e8
-"""Assumed bytes per second when a model is read."""
 
 STATISTICS = {None: 0, "fisher": 1, "grams": 2}
 """The size of an expert's statistics, in models in float32."""
@@ -85,12 +65,12 @@ class Needs:
         network: a model in training, without gradients: a linearised one also has theta_0 and its difference.
         module: the same as models compute with it.
         share: the part of the weights that experts change.
+        seconds: the rough seconds of some work.
         answer: the number of tokens of the longest answer.
     """
 
     def __init__(self, config: Config, gpu: bool) -> None:
         self.config, self.gpu, self.size = config, gpu, size_of(config)
-        self.device = "gpu" if gpu else "cpu"
         self.whole = self.size.parameters * FLOAT32
         self.width = FLOAT32 // 2 if gpu and config.base.dtype == "bfloat16" else FLOAT32
         beside = 2 * self.whole if config.finetune.linear else 0
@@ -99,6 +79,9 @@ class Needs:
         lora = config.finetune.lora
         self.share = 1 if lora is None else min(1, len(lora.targets) / 12)
         self.jobs = Jobs(config)
+        changed = self.share * self.size.parameters
+        factors = self.size.parameters if lora is None else self._factors() / FLOAT32
+        self.seconds = Estimate(config, self.size, gpu, changed, factors).seconds
         self.answer = max(extent.answer for extent in self.jobs.extents.values())
 
     def job(self, stage: str, arguments: Sequence[Any]) -> Need:
@@ -172,7 +155,7 @@ class Needs:
             return Need(2 * LIBRARIES, 0, 60)
         # Downloading a base and decomposing weights are not passes, and take no longer than all scores.
         beside = self.jobs.stage("scores") if name in ("base", "weights", "alignment") else []
-        longest = max([*self.jobs.stage(name), *beside], key=self._seconds, default=NOTHING)
+        longest = max([*self.jobs.stage(name), *beside], key=self.seconds, default=NOTHING)
         if name == "base" and config.base.source == "miniature":
             return self._need(4 * self.whole + self._backward(config.base.miniature.batch_size), 0, longest)
         if name == "statistics":
@@ -202,7 +185,7 @@ class Needs:
 
     def _need(self, held: float, references: float = 0, work: Work = NOTHING) -> Need:
         """The need, given the bytes of models and passes, the bytes kept off any GPU, and the work."""
-        minutes = 2 + math.ceil(self._seconds(work) / 60)
+        minutes = 2 + math.ceil(self.seconds(work) / 60)
         if not self.gpu:
             return Need(_mb(held + references) + LIBRARIES, 0, minutes)
         # Weights pass through the machine's memory, one model at a time.
@@ -235,15 +218,10 @@ class Needs:
         half = whole and self._stacked(tasks) < len(tasks) * self.whole
         halved = half if dtype is None else dtype == "bfloat16"
         dense = len(tasks) * self.share * self.whole / (2 if halved else 1)
-        if config.finetune.lora is None or not self._decomposes(over):
+        if config.finetune.lora is None or not decomposes(config, over):
             return dense
         # Factors of as many ranks as all adapters have, of which all share one side.
         return min(dense, (1 + len(tasks)) * len(tasks) * self._factors() / 2)
-
-    def _decomposes(self, method: str) -> bool:
-        """Whether a method decomposes matrices."""
-        known = self.config.methods.get(method)
-        return known is not None and known.family == "decomposition"
 
     def _factors(self) -> float:
         """One adapter, float32: h r numbers on either side of each adapted linear layer."""
@@ -279,29 +257,6 @@ class Needs:
     def _head(self) -> float:
         """The output head of an expert that answers in words, as stored."""
         return self.size.words * self.size.hidden * self.size.width if self.config.base.speaks else 0
-
-    def _seconds(self, work: Work) -> float:
-        """The seconds of some work, where a backward pass counts as two forward passes."""
-        threads = 1 if self.gpu else self.config.threads
-        speed, total = SPEED[self.device] * threads, 0.0
-        for unit, count in work.items():
-            tokens = (3 if unit.backward else 1) * TOKENS * unit.inputs
-            if unit.kind == "answer":  # of which each pass makes one token
-                tokens += ANSWERS_AT_ONCE * unit.passes
-            operations = 2 * self.size.parameters * tokens
-            passing = PASS * unit.passes * (2 if unit.backward else 1)
-            beside = self.whole / DISK if unit.kind == "load" else 0
-            if unit.kind == "merge":
-                beside = MERGE + self._merging(unit) / threads
-            total += count * (max(operations / speed, passing) + beside)
-        return total
-
-    def _merging(self, unit: Unit) -> float:
-        """The seconds of one thread for a merge, which may work on the factors of adapters."""
-        if not self._decomposes(unit.of):
-            return unit.experts * self.share * self.size.parameters / MERGED[self.device]
-        each = self.size.parameters if self.config.finetune.lora is None else self._factors() / FLOAT32
-        return unit.experts * each * self.size.hidden / DECOMPOSED[self.device]
 
 
 def _mb(count: float) -> int:

@@ -1,6 +1,6 @@
 """The units of which the work of jobs consists: models loaded, inputs read, scored, answered, learned from.
 
-What a unit takes comes from other modules: `remerge.needs` estimates it, `remerge.machine` measures it.
+What a unit takes comes from other modules: `remerge.estimate` guesses it, `remerge.machine` measures it.
 """
 
 from collections import Counter
