@@ -193,6 +193,22 @@ def test_local_sources_are_relative_to_the_file(raw, tmp_path):
             lambda c: c["merge"].update(variants=[{"average": {"seeds": 3}}]),
             ["has nothing random in it: leave seeds out"],
         ),
+        (
+            lambda c: c["merge"].update(variants=[{"knots": {"seeds": 3}}]),
+            ["knots@seeds=3 has nothing random in it: leave seeds out"],
+        ),
+        (
+            lambda c: c["merge"].update(variants=[{"divmerge": {"stand_ins": "other"}}]),
+            ["divmerge@stand_ins=other: stand_ins take no place without a share of inputs in replaced"],
+        ),
+        *(
+            (
+                lambda c, key=key: c["finetune"].update({"recipe": "standard", key: 3}),
+                [f"finetune: {key} is of recipe tau_jp, and recipe is standard: set that, or leave {key}"],
+            )
+            for key in ("penalty", "penalty_inputs")
+        ),
+        (lambda c: c.update(tune={"trials": 20}), ["tune: trials are of tpe", "leave trials out"]),
         (lambda c: c["merge"]["defaults"].update(tise={}), ["unknown method 'tise'", "ties"]),
         (lambda c: c["merge"]["defaults"].update(ties={"density": 3}), ["density must be"]),
         (lambda c: c["merge"]["defaults"].update(karcher={"steps": 3}), ["karcher: unknown parameter steps"]),
@@ -318,6 +334,11 @@ def test_results_on_another_disk(raw, tmp_path, monkeypatch):
     config.folder.mkdir()
     (config.folder / "config.yaml").write_text(configuration.dump(config))
     assert configuration.load(config.folder / "config.yaml") == config
+
+
+def test_seeds_of_an_inner_method_that_is_random(raw):
+    raw["merge"]["variants"] = [{"knots": {"inner": "dare_ties", "density": 0.99, "seeds": 3}}]
+    configuration.check(configuration.validate(raw, Path("x.yaml")))
 
 
 def test_scales_of_both_signs_are_two_variants_of_one_rule(raw):
