@@ -254,6 +254,18 @@ def test_data_that_are_not_there(world, capsys):
         assert run(capsys, *command) == (2, [f"remerge: {said}"])
 
 
+def test_all_that_is_missing_is_listed_and_the_rest_is_checked(world, capsys):
+    raw = yaml.safe_load(world.read_text())
+    raw["base"]["source"] = "./nowhere"
+    raw["tasks"]["cola"] |= {"source": "./nothing", "expert": "./nobody"}
+    world.write_text(yaml.safe_dump(raw))
+    assert main(["check", str(world), "--time"]) == 2
+    told = capsys.readouterr()
+    keys = ["base.source", "tasks.cola.expert", "tasks.cola.source"]
+    assert [line.split(": ")[1] for line in told.err.splitlines()] == keys
+    assert "of memory for each job at a time" in told.out
+
+
 @pytest.mark.parametrize("key", ["base.source", "tasks.cola.expert"])
 def test_models_that_are_not_there(world, capsys, key):
     raw = yaml.safe_load(world.read_text())

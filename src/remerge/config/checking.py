@@ -10,7 +10,7 @@ from remerge.config.benchmark import Config
 from remerge.config.merging import Variant
 from remerge.config.tasks import Task
 from remerge.errors import UserError
-from remerge.files import DATA, MODEL, check_folder, is_place, nearest, read_settings
+from remerge.files import DATA, MODEL, check_folder, nearest, read_settings
 from remerge.variants import Grid
 
 if TYPE_CHECKING:
@@ -42,16 +42,22 @@ def check(config: Config, here: bool = True) -> None:
     _check_room(config)
 
 
-def check_sources(config: Config) -> None:
-    """Check that local models and data are there; a plan can be made without them.
+def missing(config: Config) -> list[str]:
+    """The local folders of models and data that are not there, one line each by its key.
 
-    Raises:
-        UserError: a folder is missing; the message names its key.
+    A plan can be made without them, and a project can be written before all are fetched.
     """
-    check_folder("base.source", config.base.source, MODEL)
+    asked = [("base.source", config.base.source, MODEL)]
     for name, task in config.tasks.items():
-        check_folder(f"tasks.{name}.expert", task.expert or "", MODEL)
-        check_folder(f"tasks.{name}.source", task.source, DATA)
+        asked.append((f"tasks.{name}.expert", task.expert or "", MODEL))
+        asked.append((f"tasks.{name}.source", task.source, DATA))
+    said = []
+    for key, source, remedy in asked:
+        try:
+            check_folder(key, source, remedy)
+        except UserError as error:
+            said.append(str(error))
+    return said
 
 
 def remarks(config: Config) -> list[str]:
@@ -71,8 +77,7 @@ def remarks(config: Config) -> list[str]:
     reader = family(config.base.family, base) if base.is_dir() else None
     said = []
     for name, task in config.tasks.items():
-        # A missing local folder is refused where it would be read.
-        if not Path(task.source).is_dir() and not is_place(task.source):
+        if not Path(task.source).is_dir():
             continue
         made = make_splits(name, task, config.seed)
         said += [f"tasks.{name}: {fact}" for fact in described(name, task, made).remarks()]
