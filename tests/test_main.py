@@ -232,6 +232,19 @@ def test_a_locale_without_our_letters():
     assert done.returncode == 0 and rb"command \u2026" in done.stdout, done.stderr
 
 
+def test_names_of_files_that_python_would_spell_in_another_way(world):
+    """Tokenizers and other libraries take them for UTF-8, and ended in tracebacks."""
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    other = world.rename(world.with_stem("größe"))
+    for env, said in (
+        (plain, b": Python takes names of files for ascii: set PYTHONUTF8=1\n"),
+        (os.environ, b""),
+    ):
+        done = subprocess.run([sys.executable, "-m", "remerge", "check", other], env=env, capture_output=True)
+        assert done.returncode == (2 if said else 0)
+        assert done.stderr.endswith(said) and done.stderr.count(b"\n") <= 1, done.stderr
+
+
 def test_data_that_are_not_there(world, capsys):
     raw = yaml.safe_load(world.read_text())
     raw["tasks"]["cola"]["source"] = "./nowhere"
@@ -239,6 +252,18 @@ def test_data_that_are_not_there(world, capsys):
     said = "tasks.cola.source: nowhere: no such folder: give a folder of .jsonl, .csv or .parquet files"
     for command in (["check", world], ["data", world, "cola"]):
         assert run(capsys, *command) == (2, [f"remerge: {said}"])
+
+
+def test_all_that_is_missing_is_listed_and_the_rest_is_checked(world, capsys):
+    raw = yaml.safe_load(world.read_text())
+    raw["base"]["source"] = "./nowhere"
+    raw["tasks"]["cola"] |= {"source": "./nothing", "expert": "./nobody"}
+    world.write_text(yaml.safe_dump(raw))
+    assert main(["check", str(world), "--time"]) == 2
+    told = capsys.readouterr()
+    keys = ["base.source", "tasks.cola.expert", "tasks.cola.source"]
+    assert [line.split(": ")[1] for line in told.err.splitlines()] == keys
+    assert "of memory for each job at a time" in told.out
 
 
 @pytest.mark.parametrize("key", ["base.source", "tasks.cola.expert"])

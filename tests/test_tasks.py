@@ -215,6 +215,16 @@ def test_stratified_splits_keep_the_shares_of_the_labels(tmp_path, monkeypatch):
     assert not {r["idx"] for r in made["train"]} & {r["idx"] for r in made["validation"]}
 
 
+def test_shares_of_labels_of_which_one_is_missing(tmp_path):
+    write(tmp_path, "train", ".jsonl", [{"sentence": "x", "label": i % 2 if i else None} for i in range(60)])
+    splits = {"train": "train", "validation": "train", "test": "train", "stratify": True}
+    sizes = {"train": 20, "validation": 10, "test": 10}
+    with pytest.raises(
+        UserError, match=r"splits\.stratify: example 1 has nothing in label: fill it, or leave"
+    ):
+        make_splits("parity", task(tmp_path, splits=splits, sizes=sizes), seed=0)
+
+
 @pytest.mark.parametrize("as_text", [False, True])
 def test_images_that_are_elsewhere_are_refused(tmp_path, as_text):
     """Nobody would notice that they were replaced."""

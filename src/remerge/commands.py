@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from remerge import config as configuration
 from remerge import devices, largest
+from remerge.notes import note
 
 
 def new(parsed: Namespace) -> None:
@@ -21,20 +22,23 @@ def new(parsed: Namespace) -> None:
     print(f"remerge: {parsed.config}: fill in what is in CAPITALS, then: remerge check {parsed.config}")
 
 
-def check(parsed: Namespace) -> None:
+def check(parsed: Namespace) -> int:
     """Check a configuration, including methods, parameters and local data."""
     config = configuration.load(parsed.config)
     configuration.check(config)
-    configuration.check_sources(config)
+    missing = configuration.missing(config)
+    for said in missing:
+        note(said)
     for remark in [*configuration.remarks(config), *largest.described(config)]:
         print(remark)
-    if parsed.time:
+    if parsed.time and not missing:
         from remerge import timing
 
         config = config.model_copy(update={"device": devices.only(config.device)})
         prepare(config)
         for line in timing.described(config):
             print(line)
+    return 2 if missing else 0
 
 
 def run(parsed: Namespace) -> NoReturn:

@@ -59,7 +59,7 @@ def read_source(task: Task, split: str) -> Any:
     folder = Path(task.source)
     try:
         if folder.is_dir():
-            found = _read_file(*_split_file(folder, split))
+            found = _read_file(*_split_file(folder, split), task.columns)
         else:
             found = load_dataset(
                 task.source,
@@ -79,11 +79,11 @@ def read_source(task: Task, split: str) -> Any:
     return found
 
 
-def _read_file(file: Path, kind: str) -> Any:
+def _read_file(file: Path, kind: str, asked: set[str]) -> Any:
     """The examples of a local file; the cells of a CSV file and the numbers of a JSON file stay texts.
 
     Raises:
-        UserError: it is incomplete or damaged, or not UTF-8 text.
+        UserError: it is incomplete or damaged, or not UTF-8 text, or an asked column cannot be read.
     """
     from datasets import Dataset
 
@@ -95,10 +95,31 @@ def _read_file(file: Path, kind: str) -> Any:
         if kind == "csv":
             return Dataset(_read_csv(file))
         with _opened(file) as data:
-            return Dataset(pq.read_table(data))
+            return Dataset(_known(file, pq.read_table(data), asked))
     except (OSError, EOFError, zlib.error, ValueError, RuntimeError, Warning, pa.ArrowException) as error:
         cause = cause_of(error.__cause__ or error)
         raise UserError(f"{file}: incomplete or damaged ({cause}): correct the file") from None
+
+
+def _known(file: Path, table: pa.Table, asked: set[str]) -> pa.Table:
+    """The columns of a table without those of types that `datasets` does not have, such as maps.
+
+    Raises:
+        UserError: one of them is asked.
+    """
+    from datasets import Features
+
+    for field in table.schema:
+        try:
+            Features.from_arrow_schema(pa.schema([field.remove_metadata()]))
+        except (ValueError, NotImplementedError):
+            if field.name in asked:
+                raise UserError(
+                    f"{file}: column {field.name!r} is a {field.type}, which cannot be read: write texts, "
+                    "numbers, or lists or structs of them"
+                ) from None
+            table = table.drop_columns(field.name)
+    return table
 
 
 def _read_csv(file: Path) -> pa.Table:

@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
+NEAR = 0.4
+"""The least likeness of a name that may be meant by another, from 0 to 1."""
+
 
 class UserError(Exception):
     """Wrong input: the message is one line that names the file, key or tensor and the remedy.
@@ -20,11 +23,25 @@ class Stale(UserError):
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """One line about an unknown name: the nearest known name, or all of them if none is near."""
+    """One line about an unknown name: the nearest known name, or all of them if none is near.
+
+    A variant is near if its method is, and its parameters come second.
+    """
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
+    likeness = {other: (_ratio(_method(name), _method(other)), _ratio(name, other)) for other in names}
+    near = max(likeness, key=lambda other: likeness[other], default=None)
+    hint = f"known: {', '.join(names)}"
+    if near is not None and likeness[near][0] >= NEAR:
+        hint = f"did you mean {near}?"
     return f"unknown {kind} {name!r}, {hint}"
+
+
+def _method(variant: str) -> str:
+    return variant.partition("@")[0]
+
+
+def _ratio(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one.lower(), other.lower()).ratio()
 
 
 def cause_of(error: BaseException) -> str:

@@ -126,16 +126,21 @@ def nearest(folder: Path) -> Path:
     return next(place for place in (folder, *folder.absolute().parents) if place.exists())
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, room: int = 0) -> None:
     """Refuse a folder that cannot be written, before hours are spent on its contents.
 
+    Args:
+        folder: the folder, which need not exist yet.
+        room: the bytes that must have room in it.
+
     Raises:
-        UserError: it is read-only, or part of its path is not a folder.
+        UserError: it is read-only or full, or part of its path is not a folder.
     """
     # Nothing is created yet: a stage that fails leaves nothing behind.
     try:
-        with tempfile.TemporaryFile(dir=nearest(folder)):
-            pass
+        with tempfile.TemporaryFile(dir=nearest(folder)) as file:
+            file.write(bytes(room))
+            file.flush()
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror or error}") from error
 

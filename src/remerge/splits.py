@@ -13,6 +13,7 @@ from remerge.miniature import TASKS as MINIATURE
 from remerge.miniature import examples
 from remerge.records.data import Data, Examples
 from remerge.tasks import Row, lacks, pairs
+from remerge.templates import MissingError, given
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,16 @@ def _cut_in_shares(
         raise UserError(f"{task.source}: splits.stratify needs a column as target, not {task.target!r}")
     column = source.select_columns(task.target)[:][task.target]
     try:
+        for number in left:
+            given(column[number], task.target)
         taken, rest = train_test_split(
             left, train_size=size, stratify=[column[i] for i in left], random_state=seed
         )
+    except MissingError as field:
+        raise UserError(
+            f"{task.source}: splits.stratify: example {number + 1} has nothing in {field}: fill it, or leave "
+            "such examples out with missing: drop"
+        ) from None
     except (TypeError, ValueError) as error:
         raise UserError(f"{task.source}: splits.stratify: {error}: leave it out") from None
     return list(taken), list(rest)

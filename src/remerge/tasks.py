@@ -16,6 +16,9 @@ from remerge.templates import MissingError, columns, filled, given
 
 Row = dict[str, Any]
 
+SWITCHES = ("false", "true")
+"""The words of labels that may be written in any case."""
+
 
 def pairs(
     where: str, task: Task, rows: list[Row], speaks: bool, numbers: Sequence[int] | None = None
@@ -114,11 +117,13 @@ def label_of(task: Task, written: Any) -> int:
     labels = task.labels or list(range(len(task.answers)))
     if written in labels:
         return labels.index(written)
-    words = [*map(str, labels)]
-    # A column of numbers of which some are missing is often written 0.0, 1.0.
-    for text in (str(written), str(written).removesuffix(".0")):
-        if words.count(text) == 1:
-            return words.index(text)
+    words = [str(label).lower() if isinstance(label, bool) else str(label) for label in labels]
+    text = str(written)
+    # A column of numbers of which some are missing is often written 0.0, 1.0; and a switch True or true.
+    other = text.lower() if text.lower() in SWITCHES else text.removesuffix(".0")
+    for spelled in (text, other):
+        if words.count(spelled) == 1:
+            return words.index(spelled)
     shown = ", ".join(words[:8]) + (", …" if len(words) > 8 else "")
     raise ValueError(
         f"label {written!r} has no answer, only {shown} have: list the answers' labels in labels"

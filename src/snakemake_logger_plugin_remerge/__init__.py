@@ -28,6 +28,9 @@ from remerge.notes import note
 from remerge.runs import STATE
 from remerge.screen import Screen
 
+ROOM = 1 << 18
+"""More bytes than Snakemake's own locks and logs take, without room for which it ends in a traceback."""
+
 NOISE = (
     "Assuming unrestricted shared",
     "Building DAG",
@@ -67,7 +70,7 @@ class LogHandler(LogHandlerBase):
             _check_are_no_targets(files[1:])
             # As the workflow does, which leaves its default configuration as it is.
             config = configuration.load(*files, over=_overrides(given.config) if given.configfile else None)
-            check_writable(Path(given.directory or ".", STATE))
+            check_writable(Path(given.directory or ".", STATE), ROOM)
             _check_cache()
         except UserError as error:
             note(str(error))

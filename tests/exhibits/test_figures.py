@@ -79,7 +79,7 @@ def test_a_label_beyond_the_edge_is_not_cut() -> None:
 def test_a_name_that_just_fits_at_one_resolution_is_not_cut_at_another(left: float) -> None:
     with look():
         figure = Figure(3, 1)
-        figure.text(left / 3 + 1.49 / 3, 0.5, "DivMerge JS (TL, over tsv_m)", ha="right", fontsize=7.5)
+        figure.text(left / 3 + 1.49 / 3, 0.5, "DivMerge JS (TL, over TSV-M)", ha="right", fontsize=7.5)
         assert edges(np.asarray(Image.open(BytesIO(draw(figure, "png"))).convert("L"))) == {255}
 
 

@@ -21,6 +21,7 @@ from remerge.exhibits.slides.depth import stacks
 from remerge.plans.negation import KEPT
 from remerge.report.figure import Figure
 from remerge.report.make import write
+from remerge.report.page import _others
 from remerge.report.run import Run
 from remerge.report.table import Table
 from remerge.stages import exports
@@ -125,6 +126,12 @@ def test_addition_is_the_mean_score_of_the_merge_of_all_tasks(results: Path) -> 
     assert level in [pytest.approx(line.get_ydata()[0]) for line in axes.lines if len(line.get_ydata()) == 2]
     names = {text.get_text() for text in axes.texts}
     assert names == {"Task arithmetic", "TIES", "Model averaging", "Unmerged base"}
+
+
+def test_the_page_says_how_many_merges_are_of_which_plan(results: Path) -> None:
+    made = {plan: len([*results.glob(f"merges/*/{plan}.jsonl")]) for plan in ("negation", "analogy")}
+    count = made["negation"] * len(TASKS)
+    assert _others(Run(results)) == f", and {made['analogy']} of analogy, and {count} of negation"
 
 
 def test_negation_is_relative_to_the_base_and_shades_the_controls(results: Path) -> None:

@@ -10,18 +10,25 @@ from transformers import (
     BartForCausalLM,
     BertConfig,
     BertLMHeadModel,
+    BigBirdConfig,
+    FalconH1Config,
+    GitConfig,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoXConfig,
     MixtralConfig,
     MixtralForCausalLM,
+    NemotronHConfig,
+    NemotronHForCausalLM,
     RecurrentGemmaConfig,
     RecurrentGemmaForCausalLM,
+    ReformerConfig,
     RobertaConfig,
     RoFormerConfig,
     RoFormerForCausalLM,
     RwkvConfig,
     T5Config,
+    Zamba2Config,
 )
 
 from remerge.errors import UserError
@@ -184,7 +191,8 @@ def test_what_is_no_decoder_is_refused(tmp_path):
     first = causal.logits(model, causal.collate([example], CPU))[0]
     alone = model(torch.tensor([example.prompt])).logits[0, -1]
     assert torch.allclose(first, alone, atol=1e-5)
-    for odd in (RwkvConfig(), RobertaConfig(is_decoder=True)):
+    decoders = (RobertaConfig(is_decoder=True), ReformerConfig(is_decoder=True))
+    for odd in (RwkvConfig(), *decoders, NemotronHConfig(), Zamba2Config(), GitConfig()):
         odd.save_pretrained(tmp_path)
         with pytest.raises(
             UserError, match=rf"json: {odd.model_type} decodes otherwise than it judges words"
@@ -195,3 +203,39 @@ def test_what_is_no_decoder_is_refused(tmp_path):
         family("causal_lm", tmp_path)
     GPTNeoXConfig().save_pretrained(tmp_path)
     assert not family("causal_lm", tmp_path).config.is_decoder
+
+
+def test_time_steps_that_are_limited_only_where_words_are_fed_in_are_refused(gpt2, tmp_path):
+    """As Nemotron-H shows, a decoder that reads one word at a time leaves the limits out."""
+    words = gpt2[0].processor
+    words.save_pretrained(tmp_path)
+    attention = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8}
+    mamba = {"mamba_num_heads": 4, "mamba_head_dim": 8, "ssm_state_size": 4, "n_groups": 1, "chunk_size": 8}
+    layers = {"layers_block_type": ["mamba", "attention", "mamba"], "hidden_size": 16, "time_step_min": 1.0}
+    torch.manual_seed(0)
+    model = NemotronHForCausalLM(NemotronHConfig(vocab_size=40, **layers, **attention, **mamba)).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    ids = torch.randint(3, 40, (1, 12))
+    with torch.no_grad():
+        fed = model(ids, use_cache=False).logits[0, -1]
+        cache = model(ids[:, :-2], use_cache=True).past_key_values
+        for k in (-2, -1):
+            said = model(ids[:, [k]], past_key_values=cache, use_cache=True).logits[0, -1]
+    assert (fed - said).abs().max() > 1e-2
+    FalconH1Config(time_step_limit=(0.001, 0.1)).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="with a time_step_limit, falcon_h1 decodes otherwise than it judges"):
+        family("causal_lm", tmp_path)
+    FalconH1Config().save_pretrained(tmp_path)
+    assert family("causal_lm", tmp_path)
+
+
+def test_attention_to_blocks_that_a_batch_decides_is_refused(gpt2, tmp_path):
+    gpt2[0].processor.save_pretrained(tmp_path)
+    BigBirdConfig(is_decoder=True).save_pretrained(tmp_path)
+    with pytest.raises(
+        UserError, match=r"config\.json: attention_type block_sparse reads a text by the others"
+    ):
+        family("causal_lm", tmp_path)
+    BigBirdConfig(is_decoder=True, attention_type="original_full").save_pretrained(tmp_path)
+    assert family("causal_lm", tmp_path)

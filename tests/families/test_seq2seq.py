@@ -146,7 +146,7 @@ def test_a_decoder_may_say_itself_what_its_answers_begin_with(tmp_path):
     [
         (FSMTConfig(langs=["en", "de"]), "fsmt decodes otherwise than it judges words"),
         (LlamaConfig(), r"no encoder-decoder: set base\.family to causal_lm"),
-        (T5Config(), "no decoder_start_token_id: set the token that answers begin with"),
+        (T5Config(), "no decoder_start_token_id: set the token that its decoder begins with"),
         (ProphetNetConfig(), "prophetnet decodes otherwise than it judges words"),
     ],
 )

@@ -44,6 +44,12 @@ def parquet(rows: list[Row], schema: pa.Schema | None = None) -> bytes:
     return bytes(sink.getvalue())
 
 
+def mapped(column: str) -> bytes:
+    """A file of which a column has a type of Arrow alone."""
+    kinds = {"text": pa.string(), "label": pa.int64(), column: pa.map_(pa.string(), pa.int64())}
+    return parquet([{**row, column: [("key", 1)]} for row in ROWS], pa.schema(kinds))
+
+
 READ: dict[str, tuple[str, bytes, str]] = {
     "a byte order mark": (".jsonl", lines(ROWS, "utf-8-sig"), "number 3"),
     "an empty text": (".jsonl", lines(odd(text="")), ""),
@@ -77,6 +83,7 @@ READ: dict[str, tuple[str, bytes, str]] = {
     "a line end in the head": (".csv", cells("007,1", head='text,label,"more\nof it"'), "007"),
     "packed": (".csv.gz", gzip.compress(cells("007,1")), "007"),
     "packed parquet": (".parquet.gz", gzip.compress(parquet(ROWS)), "number 3"),
+    "a map that nobody asks for": (".parquet", mapped("more"), "number 3"),
 }
 
 REFUSED: dict[str, tuple[str, bytes, str]] = {
@@ -127,6 +134,7 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
         parquet([{**row, "label": float(row["label"])} for row in odd(label="nan")]),
         "example 4 has nothing in label",
     ),
+    "a map as a text": (".parquet", mapped("text"), "column 'text' is a map<string, int64"),
     "parquet cut short": (".parquet", parquet(ROWS)[:60], "train.parquet: incomplete or damaged"),
     "packed parquet cut short": (
         ".parquet.gz",
@@ -186,6 +194,22 @@ def test_or_left_out_where_the_task_says_so(
     assert made.dropped == 1
     texts = {row["text"] for rows in made.rows.values() for row in rows}
     assert len(texts) == N - 1 and None not in texts
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl"])
+@pytest.mark.parametrize("labels", [[False, True], ["false", "true"]])
+@pytest.mark.parametrize("written", ["false,true", "False,True", "FALSE,TRUE"])
+def test_switches_are_labels_in_any_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, labels: list[Any], written: str
+) -> None:
+    rows = every(lambda row: written.split(",")[row["label"]], "label")
+    csv = "\n".join(["text,label", *(f"{row['text']},{row['label']}" for row in rows)]).encode()
+    if ending == ".jsonl" and written == "false,true":
+        rows = every(lambda row: bool(row["label"]), "label")
+    task = asked(tmp_path, monkeypatch, ending, {".csv": csv, ".jsonl": lines(rows)}[ending], labels=labels)
+    made = make_splits("t", task, 0).rows["train"]
+    said = [answer for _, answer in pairs("t", task, made, speaks=True)]
+    assert said == ["yes" if int(row["text"].split()[1]) % 2 else "no" for row in made]
 
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,19 @@ def fill(disk: Path) -> Path:
         except OSError:
             pass
     return filler
+
+
+def test_no_run_begins_on_a_full_disk(disk: Path) -> None:
+    """Snakemake's own locks and logs would have no room, which it says in a traceback."""
+    filler = fill(disk)
+    try:
+        begun = [sys.executable, "-m", "remerge", "run", CONFIG]
+        done = subprocess.run(begun, cwd=disk, capture_output=True, text=True)
+    finally:
+        filler.unlink()
+    said = "remerge: cannot write into .snakemake: No space left on device"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, said), done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("command", WRITING, ids=lambda command: command[0])

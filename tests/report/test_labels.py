@@ -54,8 +54,11 @@ def test_parameters_that_are_defaults_come_from_the_record() -> None:
         (
             "divmerge",
             {"over": "drm_h@density=0.5", "level": "task"},
-            "DivMerge JS (TL, over drm_h@density=0.5)",
+            "DivMerge JS (TL, over DRM-H (density 0.5))",
         ),
+        ("divmerge", {"over": "tsv_m"}, "DivMerge JS (TL, over TSV-M)"),
+        ("adamerging", {"over": "ties@aggregate=sum"}, "AdaMerging (TL, over TIES (aggregate sum))"),
+        ("lines", {"over": "dare"}, "LiNeS (over DARE)"),
         ("divmerge", {"initial": "1/T"}, "DivMerge JS (TL, initial 1/T)"),
     ],
 )

@@ -190,7 +190,7 @@ def test_an_export_of_what_is_not_there_is_one_line_and_status_2(project):
     """Through Snakemake; which words say what is wrong is tested with the stage."""
     done = project.run("--", "results/seconds/exports/tiez/cola+mnli")
     assert done.returncode == 2
-    assert "unknown variant 'tiez', known: average, divmerge@level=task" in done.stderr
+    assert "unknown variant 'tiez', " in done.stderr
     assert "Traceback" not in done.stderr
 
 

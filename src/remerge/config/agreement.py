@@ -30,8 +30,7 @@ def check_agreement(config: "Config") -> None:
     _check_rules(config)
     _check_plans(config)
     _check_names(config)
-    if "shuffled" in config.stand_ins and any(task.image for task in config.tasks.values()):
-        raise ValueError("merge.variants: an image has no words to shuffle: write stand_ins: other")
+    _check_stand_ins(config)
 
 
 def _check_tasks(config: "Config") -> None:
@@ -145,6 +144,18 @@ def _check_names(config: "Config") -> None:
             raise ValueError(
                 f"merge.variants: {one.name} and {other.name} have one name in print, from which seeds "
                 "and the method's own defaults are left out: leave one out, or change merge.defaults"
+            )
+
+
+def _check_stand_ins(config: "Config") -> None:
+    """Refuse stand-ins that an image cannot have, or that take no place."""
+    if "shuffled" in config.stand_ins and any(task.image for task in config.tasks.values()):
+        raise ValueError("merge.variants: an image has no words to shuffle: write stand_ins: other")
+    for variant in config.merge.variants:
+        if config.is_learned(variant) and "stand_ins" in variant.params and not config.stand_ins_of(variant):
+            raise ValueError(
+                f"merge.variants: {variant.name}: stand_ins take no place without a share of inputs in "
+                "replaced: give one, or leave stand_ins out"
             )
 
 

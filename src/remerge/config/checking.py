@@ -10,11 +10,12 @@ from remerge.config.benchmark import Config
 from remerge.config.merging import Variant
 from remerge.config.tasks import Task
 from remerge.errors import UserError
-from remerge.files import DATA, MODEL, check_folder, is_place, nearest, read_settings
-from remerge.templates import columns
+from remerge.files import DATA, MODEL, check_folder, nearest, read_settings
 from remerge.variants import Grid
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from remerge.methods import Method
 
 
@@ -41,16 +42,22 @@ def check(config: Config, here: bool = True) -> None:
     _check_room(config)
 
 
-def check_sources(config: Config) -> None:
-    """Check that local models and data are there; a plan can be made without them.
+def missing(config: Config) -> list[str]:
+    """The local folders of models and data that are not there, one line each by its key.
 
-    Raises:
-        UserError: a folder is missing; the message names its key.
+    A plan can be made without them, and a project can be written before all are fetched.
     """
-    check_folder("base.source", config.base.source, MODEL)
+    asked = [("base.source", config.base.source, MODEL)]
     for name, task in config.tasks.items():
-        check_folder(f"tasks.{name}.expert", task.expert or "", MODEL)
-        check_folder(f"tasks.{name}.source", task.source, DATA)
+        asked.append((f"tasks.{name}.expert", task.expert or "", MODEL))
+        asked.append((f"tasks.{name}.source", task.source, DATA))
+    said = []
+    for key, source, remedy in asked:
+        try:
+            check_folder(key, source, remedy)
+        except UserError as error:
+            said.append(str(error))
+    return said
 
 
 def remarks(config: Config) -> list[str]:
@@ -70,8 +77,7 @@ def remarks(config: Config) -> list[str]:
     reader = family(config.base.family, base) if base.is_dir() else None
     said = []
     for name, task in config.tasks.items():
-        # A missing local folder is refused where it would be read.
-        if not Path(task.source).is_dir() and not is_place(task.source):
+        if not Path(task.source).is_dir():
             continue
         made = make_splits(name, task, config.seed)
         said += [f"tasks.{name}: {fact}" for fact in described(name, task, made).remarks()]
@@ -111,9 +117,10 @@ def _check_methods(config: Config) -> None:
         if variant.name in config.external:
             continue
         method, sample = find(variant.method), _sample(config, variant)
-        for point in config.grid(variant).sample:
-            _try(method, method.settings({**config.params(variant), **point}), sample)
-        if variant.seeds > 1 and not (method.learned or "seed" in method.parameters):
+        points = [method.settings({**config.params(variant), **p}) for p in config.grid(variant).sample]
+        for settings in points:
+            _try(method, settings, sample)
+        if variant.seeds > 1 and not any(_is_random(method, settings, sample) for settings in points):
             raise UserError(f"merge.variants: {variant.name} has nothing random in it: leave seeds out")
         if not config.groups(variant):
             experts = method.needs.experts
@@ -143,7 +150,21 @@ def _sample(config: Config, variant: Variant) -> list[tuple[str, ...]]:
     return [*dict.fromkeys(case.tasks for case in (*every[:1], *largest.values()))]
 
 
-def _try(method: "Method", settings: dict[str, Any], merges: list[tuple[str, ...]]) -> None:
+def _is_random(method: "Method", settings: dict[str, Any], merges: list[tuple[str, ...]]) -> bool:
+    """Whether another seed makes another merge, as of KnOTS only with a random inner method."""
+    if method.learned or "seed" not in settings:
+        return method.learned
+    one, other = (_try(method, {**settings, "seed": seed}, merges[:1], (64, 64)) for seed in (0, 1))
+    # What cannot be tried without a model is taken to be random.
+    return not one or any(not tau.equal(more) for tau, more in zip(one, other, strict=True))
+
+
+def _try(
+    method: "Method",
+    settings: dict[str, Any],
+    merges: list[tuple[str, ...]],
+    shape: tuple[int, int] = (8, 6),
+) -> list["Tensor"]:
     """Merge a few numbers by a method, which refuses parameters that do not fit together or the merges."""
     import torch
 
@@ -151,13 +172,14 @@ def _try(method: "Method", settings: dict[str, Any], merges: list[tuple[str, ...
 
     if method.learned or method.needs.statistics or any(p.required for p in method.parameters.values()):
         # Their inputs, or the layers that required coefficients name, need a model.
-        return
+        return []
     generator = torch.Generator().manual_seed(0)
-    base = {"layer.weight": torch.randn(8, 6, generator=generator)}
+    base = {"layer.weight": torch.randn(shape, generator=generator)}
+    made = []
     for experts in merges:
         states = {e: {n: torch.randn(t.shape, generator=generator) for n, t in base.items()} for e in experts}
-        for _ in method.function(Deltas(base, states), **settings):
-            pass
+        made += [tau for _, tau in method.function(Deltas(base, states), **settings)]
+    return made
 
 
 def _check_columns(name: str, task: Task) -> None:
@@ -166,12 +188,9 @@ def _check_columns(name: str, task: Task) -> None:
 
     if not Path(task.source).is_dir():
         return
-    asked = {column for text in task.templates for column in columns(text)}
-    asked |= {task.image} if task.image else set()
-    asked |= {task.target} if "{" not in task.target else set()
     for split in dict.fromkeys([task.splits.train, task.splits.validation, task.splits.test]):
         there = columns_of(Path(task.source), split)
-        lacking = sorted(asked - set(there)) if there is not None else []
+        lacking = sorted(task.columns - set(there)) if there is not None else []
         if lacking:
             raise UserError(
                 f"tasks.{name}: no column {lacking[0]!r} in split {split!r} of {task.source} "

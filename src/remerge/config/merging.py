@@ -93,6 +93,14 @@ class Tune(Section):
     )
     trials: Count = Field(60, description="number of trials of tpe per plan, including repeated ones")
 
+    @model_validator(mode="after")
+    def _searched(self) -> "Tune":
+        if self.search == "grid" and self.trials != type(self).model_fields["trials"].default:
+            raise ValueError(
+                "trials are of tpe, and a grid is tried in full: set search, or leave trials out"
+            )
+        return self
+
 
 class Learning(Section):
     """How coefficients are learned (DivMerge, Table 9), in addition to the learned methods' parameters."""

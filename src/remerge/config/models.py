@@ -165,4 +165,11 @@ class Finetune(Section):
             )
         if self.linear and self.lora is not None:
             raise ValueError(f"recipe {self.recipe}: an adapter cannot be linearised: leave lora out")
+        for key in ("penalty", "penalty_inputs"):
+            # A configuration that is written out has the defaults, too.
+            given = getattr(self, key) != type(self).model_fields[key].default
+            if given and self.recipe != "tau_jp":
+                raise ValueError(
+                    f"{key} is of recipe tau_jp, and recipe is {self.recipe}: set that, or leave {key} out"
+                )
         return self

@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ def load(*paths: Path, over: Mapping[str, Any] | None = None) -> Config:
     """
     whole: dict[str, Any] = {}
     for path in paths:
+        _check_letters(path)
         whole = _laid_over(whole, _whole(read_yaml(path), path, []))
     return _checked(_laid_over(whole, _whole(dict(over or {}), paths[-1], [])), paths[-1])
 
@@ -155,7 +157,15 @@ def _with_sources(raw: Any, change: Callable[[str, str], str]) -> Any:
     return [_with_sources(item, change) for item in raw] if isinstance(raw, list) else raw
 
 
+def _check_letters(path: Path) -> None:
+    """Refuse a path that Python and the libraries written in other languages would not spell alike."""
+    encoding = sys.getfilesystemencoding()
+    if encoding != "utf-8" and not str(path.absolute()).isascii():
+        raise UserError(f"{path.absolute()}: Python takes names of files for {encoding}: set PYTHONUTF8=1")
+
+
 def _place(key: str, written: str, where: Path) -> Path:
+    _check_letters(Path(written))
     try:
         place = (where.parent / Path(written).expanduser()).resolve()
         place.exists()  # raises if the name is too long for the file system

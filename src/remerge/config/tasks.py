@@ -2,7 +2,7 @@
 
 from typing import Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictBool, model_validator
 
 from remerge.config._section import Count, Section, Text
 from remerge.templates import columns
@@ -49,7 +49,7 @@ class Task(Section):
         description="the answers in words, in the order of `labels`; may contain fields like `prompt`. If "
         "empty, `target` is the answer itself",
     )
-    labels: list[int | str] | None = Field(
+    labels: list[StrictBool | int | str] | None = Field(
         None, description="the values of `target`, in the order of the answers; default: 0, 1, …"
     )
     target: Text = Field(
@@ -82,6 +82,12 @@ class Task(Section):
     def templates(self) -> list[str]:
         """The texts with fields."""
         return [*filter(None, [self.prompt]), *self.answers, *([self.target] if "{" in self.target else [])]
+
+    @property
+    def columns(self) -> set[str]:
+        """The columns of the source that are read."""
+        asked = {column for text in self.templates for column in columns(text)}
+        return asked | {*filter(None, [self.image])} | ({self.target} if "{" not in self.target else set())
 
     @model_validator(mode="after")
     def _whole(self) -> "Task":

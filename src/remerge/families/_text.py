@@ -1,5 +1,6 @@
 """Common parts of the families that read text: the tokenizer, prompts and answers."""
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,9 +47,15 @@ BEHIND_PADDING = (
 )
 """The architectures that number positions from the padding token's number plus 1."""
 
-ODD = ("cpmant", "fsmt", "moshi", "prophetnet", "rwkv", "xlm", "xlnet", *BEHIND_PADDING)
+ODD = (
+    *("cpmant", "fsmt", "git", "moshi", "nemotron_h", "prophetnet", "reformer", "rwkv", "xlm", "xlnet"),
+    *("xlstm", "zamba2", *BEHIND_PADDING),
+)
 """The architectures that in transformers decode other words than they find likely when these are fed in, or
-have no output head that makes a word of each state."""
+decode none, or have no output head that makes a word of each state."""
+
+UNLIMITED = (0, math.inf)
+"""The limits of a state space model's time steps with which it decodes as it reads."""
 
 
 class Text:
@@ -74,6 +81,12 @@ class Text:
                     f"{base}: {name} {mark!r} is number {number}, and the model has {rows} tokens: "
                     "set another one in tokenizer_config.json, or resize the model's embeddings"
                 )
+        if getattr(self.config, "attention_type", None) == "block_sparse":
+            # BigBird draws the blocks by the width of a batch, and sees everything after one short batch.
+            raise UserError(
+                f"{base}/config.json: attention_type block_sparse reads a text by the others of its batch, "
+                "so that scores would depend on them: set original_full, in the experts too"
+            )
         if positions := getattr(self.config, "max_position_embeddings", None):
             if self.config.model_type in BEHIND_PADDING:
                 positions -= self.config.pad_token_id + 1
@@ -86,6 +99,28 @@ class Text:
                 f"{base}/config.json: {self.config.model_type} decodes otherwise than it judges words that "
                 "are fed in: give another architecture"
             )
+        # Decoding by single tokens leaves the limits out.
+        limit = getattr(self.config.get_text_config(), "time_step_limit", None) or UNLIMITED
+        if tuple(limit) != UNLIMITED:
+            raise UserError(
+                f"{base}/config.json: with a time_step_limit, {self.config.model_type} decodes otherwise "
+                "than it judges words that are fed in: give another model"
+            )
+
+    def start_of_decoder(self, base: Path) -> int:
+        """The token that an encoder-decoder's decoder begins with.
+
+        Raises:
+            UserError: the configuration names none.
+        """
+        start = getattr(self.config, "decoder_start_token_id", None)
+        if start is None and "decoder" in self.config.sub_configs:  # as in T5Gemma
+            start = self.config.decoder.bos_token_id
+        if start is None:
+            raise UserError(
+                f"{base}/config.json: no decoder_start_token_id: set the token that its decoder begins with"
+            )
+        return int(start)
 
     @property
     def eos(self) -> int:

@@ -13,7 +13,7 @@ from remerge.families import Batch, Example, pad
 from remerge.families._headed import Headed
 from remerge.families._text import Text
 
-UNMASKED = ("canine", "convbert", "fnet", "nystromformer", "yoso")
+UNMASKED = ("canine", "convbert", "fnet", "mobilebert", "nystromformer", "yoso")
 """The architectures whose bodies read the padding of a batch, whatever its mask says."""
 
 
@@ -30,6 +30,14 @@ class Classifier(Headed, Text):
             raise UserError(
                 f"{base}/config.json: a {self.config.model_type} reads the padding of its batch, so that "
                 "scores would depend on it: give another architecture"
+            )
+        if self.config.is_encoder_decoder:
+            self.start_of_decoder(base)
+        languages = getattr(self.config, "languages", ())
+        if self.config.model_type == "xmod" and self.config.default_language not in languages:
+            raise UserError(
+                f"{base}/config.json: default_language is {self.config.default_language}: set the language "
+                f"of your texts, one of {', '.join(languages)}"
             )
 
     @property

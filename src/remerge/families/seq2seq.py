@@ -29,14 +29,7 @@ class Seq2Seq(Text):
         if not self.config.is_encoder_decoder:
             raise UserError(f"{base}/config.json: no encoder-decoder: set base.family to causal_lm")
         self.must_speak_plainly(base)
-        start = getattr(self.config, "decoder_start_token_id", None)
-        if start is None and "decoder" in self.config.sub_configs:  # as in T5Gemma
-            start = self.config.decoder.bos_token_id
-        if start is None:
-            raise UserError(
-                f"{base}/config.json: no decoder_start_token_id: set the token that answers begin with"
-            )
-        self.start = int(start)
+        self.start = self.start_of_decoder(base)
 
     def examples(self, task: str, pairs: Sequence[tuple[Any, Any]]) -> list[Example]:
         """The tokens of prompt and answer, with an end token; a text that is too long loses its end.

@@ -125,7 +125,16 @@ def _note(key: str, value: Any) -> str:
     """``density 0.1``, ``tuned``, ``no prune``."""
     if isinstance(value, bool):
         return key if value else f"no {key}"
-    return f"{key} {value}"
+    return f"{key} {_as_written(value) if key == 'over' else value}"
+
+
+def _as_written(variant: str) -> str:
+    """A method that prepares vectors, by its label, with the parameters that its name has, defaults too."""
+    name, params = parse(variant)
+    method = sources.known().get(name)
+    label = method.label if method else name
+    notes = ", ".join(_note(key, value) for key, value in params.items())
+    return f"{label} ({notes})" if notes else label
 
 
 def every(n: int, what: str) -> str:

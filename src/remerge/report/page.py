@@ -2,6 +2,7 @@
 
 import base64
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,7 @@ def context(run: Run) -> dict[str, Any]:
         "models": _models(run),
         "counts": _counts(run),
         "merges": len(run.merged),
+        "others": _others(run),
         "methods": run.merged["variant"].nunique(),
         "variants": [_variant(run, variant) for variant in run.variants],
         "sizes": run.sizes,
@@ -207,6 +209,16 @@ def _counts(run: Run) -> str:
     counts = [str(len(run.config.subsets(size))) for size in run.sizes]
     total = sum(map(int, counts))
     return " + ".join(counts) + (f" = {total}" if len(counts) > 1 else "")
+
+
+def _others(run: Run) -> str:
+    """The number of merges of each plan that is not about subsets: ``, and 4 of negation``."""
+    counts = Counter[str]()
+    for variant in run.variants:
+        for group, plan in run.config.groups(run.config.variant(variant.name)).items():
+            if plan != "subsets":
+                counts[plan] += len(run.merges(variant.name, group))
+    return "".join(f", and {_whole(count)} of {plan}" for plan, count in counts.items())
 
 
 def _weak(run: Run) -> list[dict[str, str]]:
