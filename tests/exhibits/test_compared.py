@@ -96,6 +96,11 @@ def test_an_interval_is_that_of_the_paired_examples_where_there_is_one_merge(wor
     assert high - low == pytest.approx(2 * 1.96 * math.sqrt(variance), rel=0.06)
 
 
+def test_sizes_that_are_not_shown_are_told(world: Path, glue: Path) -> None:
+    assert drawing(world, "differences").facts["shown"] == ""
+    assert drawing(glue, "differences").facts["shown"] == ", at 4 of the 6 sizes"
+
+
 def test_records_without_outcomes_or_with_others_are_refused(spoilt: Path) -> None:
     path = spoilt / "merges/average/3.jsonl"
     text = path.read_text()
