@@ -45,7 +45,7 @@ ARGUMENTS = {
     "subset": "tasks in alphabetical order, such as cola+mnli",
     "batch": "a method, or a variant of one that learns",
     "share": "its number, from 1",
-    "name": "as its file is named, such as divmerge_table3",
+    "name": "as its file is named, such as divmerge_table3 or divmerge_figure2",
 }
 """What the help says of the arguments that commands share."""
 
@@ -228,7 +228,7 @@ def _add_yours(known: _Commands) -> None:
         required=True,
         action="append",
         metavar="[NAME=]FOLDER",
-        help="a folder or hub id; repeat for each checkpoint",
+        help="a folder or hub id; NAME is its task's, by default the folder's; repeat for each checkpoint",
     )
     check = known.function(commands.check, config=Path)
     check.add_argument(
@@ -269,7 +269,7 @@ def _add_merges(known: _Commands) -> None:
         required=True,
         action="append",
         metavar="[NAME=]FOLDER",
-        help="a folder or hub id; repeat for each expert",
+        help="a folder or hub id; NAME, by default the folder's, stands for it in --param; repeat for each",
     )
     merge.add_argument(
         "--param",

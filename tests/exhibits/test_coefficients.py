@@ -12,6 +12,7 @@ from worlds import as_variant
 
 from remerge import exhibits
 from remerge.report.run import Run
+from remerge.report.style import style
 from remerge.variants import name_of
 
 NAMED = ("cola+sst2", "mrpc+rte", "cola+rte", "mrpc+sst2")
@@ -150,7 +151,7 @@ def test_anp_against_the_share_of_stand_ins_starts_at_a_task_s_own_inputs(
         path = results / "merges" / name_of("divmerge", params) / "2.jsonl"
         used = f'"replaced": {share}, "stand_ins": "{kind}", "inputs": 200'
         path.write_text(path.read_text().replace('"inputs": 200', used))
-    config["merge"]["variants"] = kept
+    config["merge"] = {"variants": kept, "defaults": {"divmerge": {"epochs": 3}}}
     config["plans"] = {"subsets": {"sizes": [2]}}
     (results / "config.yaml").write_text(yaml.safe_dump(config))
     run = Run(results)
@@ -165,3 +166,6 @@ def test_anp_against_the_share_of_stand_ins_starts_at_a_task_s_own_inputs(
         [own, whole],
     ]
     assert list(figure.axes[0].lines[1].get_xdata()) == [0.0, 50.0]  # type: ignore[arg-type]
+    # As in every other figure, whatever the configuration gives all of its variants.
+    looks = [style(variant.name) for variant in run.variants[:2]]
+    assert [line.get_color() for line in figure.axes[0].lines[:2]] == [look.colour for look in looks]

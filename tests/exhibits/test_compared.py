@@ -96,6 +96,11 @@ def test_an_interval_is_that_of_the_paired_examples_where_there_is_one_merge(wor
     assert high - low == pytest.approx(2 * 1.96 * math.sqrt(variance), rel=0.06)
 
 
+def test_sizes_that_are_not_shown_are_told(world: Path, glue: Path) -> None:
+    assert drawing(world, "differences").facts["shown"] == ""
+    assert drawing(glue, "differences").facts["shown"] == ", at 4 of the 6 sizes"
+
+
 def test_records_without_outcomes_or_with_others_are_refused(spoilt: Path) -> None:
     path = spoilt / "merges/average/3.jsonl"
     text = path.read_text()
@@ -176,18 +181,21 @@ def test_every_exhibit_is_made_of_one_merge_though_other_tasks_are_in_none(spoil
     assert float(rows(spoilt, "best")[best]["anp"]) == pytest.approx(own, abs=1e-4)
 
 
+@pytest.mark.parametrize(("further", "higher"), [({}, 1.1), ({"epochs": 77, "learning_rate": 0.00125}, 1.3)])
 @pytest.mark.parametrize("name", ["ranks", "differences"])
-def test_rows_are_as_high_as_the_longest_name(spoilt: Path, name: str) -> None:
-    """Of more than two lines, a name covered those above and below it."""
+def test_rows_are_as_high_as_the_longest_name(
+    spoilt: Path, name: str, further: dict[str, Any], higher: float
+) -> None:
+    """Of several lines, a name covered those above and below it."""
     before = drawing(spoilt, name).get_size_inches()[1]
     config = yaml.safe_load((spoilt / "config.yaml").read_text())
-    params = {"level": "task", "divergence": "kl", "replaced": 0.25, "stand_ins": "other", "epochs": 77}
-    long = name_of("divmerge", params | {"learning_rate": 0.00125})
+    params = {"level": "task", "divergence": "kl", "replaced": 0.25, "stand_ins": "other", **further}
+    long = name_of("divmerge", params)
     as_variant(spoilt, "divmerge@divergence=kl,level=task", long)
     (old,) = [v for v in config["merge"]["variants"] if v["name"] == "divmerge@divergence=kl,level=task"]
-    old |= {"name": long, "params": params | {"learning_rate": 0.00125}}
+    old |= {"name": long, "params": params}
     (spoilt / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    assert drawing(spoilt, name).get_size_inches()[1] > 1.3 * before
+    assert drawing(spoilt, name).get_size_inches()[1] > higher * before
 
 
 def test_seeds_count_as_their_mean(spoilt: Path) -> None:

@@ -8,7 +8,7 @@ from remerge.config import load
 from remerge.config.tasks import Metric
 from remerge.exhibits.divmerge._rows import ROWS
 from remerge.report.labels import METRICS, every, printed, task_label
-from remerge.report.style import style
+from remerge.report.style import apart, style
 from remerge.variants import name_of
 
 CONFIGS = sorted((Path(__file__).parents[2] / "config").glob("*.yaml"))
@@ -109,6 +109,16 @@ def test_methods_look_unlike_each_other_and_only_coefficients_of_tasks_are_hollo
         assert style(name, params).filled == (printed(name, params).level != "TL"), name
         # Small circles, hexagons and octagons look the same.
         assert set(printed(name, params).notes) <= {"tuned"} or style(name, params).marker not in "oh8H", name
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_the_methods_of_one_figure_can_be_told_apart(file: Path) -> None:
+    """Their own looks are drawn by lot, from so few that some benchmarks had two of the same."""
+    own = {variant.name: style(variant.name, variant.params) for variant in load(file).merge.variants}
+    looks = apart(own)
+    assert len({str(look) for look in looks.values()}) == len(looks)
+    by_lot = [name for name, look in own.items() if looks[name] != look]
+    assert all("@" in name for name in by_lot) and len(by_lot) < 3
 
 
 def test_every_metric_has_a_name_in_print() -> None:

@@ -221,7 +221,7 @@ def test_a_run_without_multitask_model_heads_or_learned_methods(world: Path, tmp
     config["plans"]["subsets"]["sizes"] = [4]
     config["base"]["family"] = "clip"
     for task in config["tasks"].values():
-        task["prompt"], task["image"] = None, "image"
+        task["prompt"], task["image"], task["captions"] = None, "image", ["a {answer}", "one {answer}"]
     (results / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     (results / "scores/multitask.json").unlink()
     (results / "experts/multitask.json").unlink()
@@ -230,6 +230,9 @@ def test_a_run_without_multitask_model_heads_or_learned_methods(world: Path, tmp
     draw(results)
     page = (results / "report.html").read_text()
     assert "multitask" not in page.split('<h2 id="run"')[0].lower()
+    data = page.split("<h3>Data</h3>")[1].split("<h3>Models</h3>")[0]
+    assert "<code>a {answer}, … (2 captions)</code>" in data
+    assert "prompt" not in data.lower() and "token" not in data
     assert 'id="divmerge_table3"' in page
     assert 'id="labels"' not in page and 'id="selection"' not in page
     table = (results / "tables/divmerge_table3.csv").read_text()

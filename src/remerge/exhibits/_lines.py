@@ -69,8 +69,8 @@ def set_title(axes: Axes, title: str) -> None:
 
 
 def tallest(names: Sequence[str]) -> float:
-    """How much higher than for two lines a row must be for the highest of some names."""
-    return max(1.0, max(name.count("\n") + 1 for name in names) / 2)
+    """How much higher than for one line a row must be for the highest of some names."""
+    return max(1.0, max(name.count("\n") + 1 for name in names) / 1.6)
 
 
 def legend_above(figure: Figure, axes: Axes) -> None:

@@ -6,15 +6,15 @@ from typing import Any
 from remerge.report.labels import printed
 from remerge.report.recorded import Variant
 from remerge.report.style import Style, style
-from remerge.variants import name_of
 
 
 def without(variant: Variant, *keys: str) -> tuple[str, Style]:
     """A variant's name in figures and its style, without some of its parameters."""
-    params = {key: value for key, value in variant.params.items() if key not in keys}
     name = printed(variant.name, variant.params)
     notes = tuple(note for note in name.notes if note.split(" ")[0] not in keys)
-    return str(replace(name, notes=notes)), style(name_of(variant.method, params), params)
+    method, _, written = variant.name.partition("@")
+    kept = [word for word in written.split(",") if word.partition("=")[0] not in keys]
+    return str(replace(name, notes=notes)), style(f"{method}@{','.join(kept)}", variant.params)
 
 
 def across(look: Style) -> dict[str, Any]:

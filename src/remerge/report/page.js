@@ -48,12 +48,19 @@ function compare(first, second, column, order) {
 
 const find = document.getElementById("find");
 if (find) {
-  find.hidden = false;
-  find.addEventListener("input", () => {
+  const show = () => {
     const words = find.value.toLowerCase().split(" ");
     for (const card of document.querySelectorAll("section.card")) {
       const text = card.textContent.toLowerCase();
       card.hidden = !words.every((word) => text.includes(word));
     }
+  };
+  find.hidden = false;
+  find.addEventListener("input", show);
+  // A link leads nowhere while what it names is not found.
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest('a[href^="#"]')) return;
+    find.value = "";
+    show();
   });
 }

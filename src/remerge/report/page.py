@@ -3,7 +3,7 @@
 import base64
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,7 @@ def context(run: Run) -> dict[str, Any]:
         "weak": _weak(run),
         "seen": _seen(run),
         "remarks": _remarks(run),
+        "texts": run.config.base.reads == "text",
         "answered": answered(run),
         "costs": costs(run),
         "checked": look(run),
@@ -144,7 +145,7 @@ def _tasks(run: Run) -> list[dict[str, Any]]:
             {
                 "label": task_label(task),
                 "source": "/".join(filter(None, (asked.source, asked.subset))),
-                "prompt": asked.prompt or MISSING,
+                "prompt": asked.prompt or _some(asked.captions),
                 "answers": ", ".join(asked.answers) or MISSING,
                 "metric": scores[task].metric,
                 "train": _whole(asked.sizes.train),
@@ -154,6 +155,12 @@ def _tasks(run: Run) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _some(captions: Sequence[str]) -> str:
+    """The first of a task's captions, which may be dozens."""
+    further = f", … ({len(captions)} captions)" if captions[1:] else ""
+    return f"{captions[0]}{further}" if captions else MISSING
 
 
 def _tokens(lengths: Lengths | None, task: str) -> str:

@@ -1,4 +1,4 @@
-"""One look for every figure: a method has the same colour, marker and line everywhere.
+"""One look for every figure: a method has the same colour, marker and line wherever no other is like it.
 
 Colours are Okabe and Ito's, which colour-blind readers can distinguish; markers and line styles distinguish
 the methods without colour. A hollow marker is a task-level method, a filled one a layer-level method; a
@@ -6,7 +6,7 @@ dashed line is a method with tuned parameters.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from zlib import crc32
 
@@ -79,7 +79,8 @@ _FURTHER = {
 }
 _OTHERS = ("#7b3294", "#c51b7d", "#4d9221", "#b15928", "#35978f", "#5e4fa2", "#9e0142", "#667a00")
 _MARKERS = (">", "p", "^", "*", "d", "X", "v", "s")  # of those that look like circles, the pentagon alone
-
+_ALIKE = 60
+"""Colours whose red, green and blue differ by less in sum cannot be told apart where they are small."""
 
 _LINES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
 
@@ -130,6 +131,25 @@ def style(variant: str, params: Mapping[str, Any] | None = None) -> Style:
         return Style(*look, "--" if name.notes else "-", name.level != "TL")
     seed = crc32(variant.encode())
     return Style(_OTHERS[seed % 8], _MARKERS[seed // 8 % 8], "-", name.level != "TL")
+
+
+def apart(looks: Mapping[str, Style]) -> dict[str, Style]:
+    """The looks of one figure: the later of two that are alike takes one that is like no other."""
+    found: dict[str, Style] = {}
+    for name, look in looks.items():
+        if any(_alike(look, other) for other in found.values()):
+            taken = [*looks.values(), *found.values()]
+            free = (replace(look, colour=colour, marker=marker) for marker in _MARKERS for colour in _OTHERS)
+            look = next((new for new in free if not any(_alike(new, old) for old in taken)), look)
+        found[name] = look
+    return found
+
+
+def _alike(one: Style, other: Style) -> bool:
+    """Whether nothing but a shade of colour distinguishes two looks."""
+    same = replace(one, colour=other.colour) == other
+    shades = zip(bytes.fromhex(one.colour[1:]), bytes.fromhex(other.colour[1:]), strict=True)
+    return same and sum(abs(a - b) for a, b in shades) < _ALIKE
 
 
 def series(place: int) -> Style:

@@ -1,8 +1,8 @@
 """Quality against cost.
 
 Mean ANP of the largest merges against the mean time to make one of them: merging weights and learning
-coefficients. Above and to the left is better. Rimmed: parameters tuned on validation splits, a choice that
-the time does not include. {loaded}
+coefficients. Above and to the left is better. Rimmed: "tuned" by name. The time does not include a choice of
+parameters on validation splits, that of learned methods neither. {loaded}
 """
 
 from math import ceil
@@ -14,7 +14,7 @@ from remerge.exhibits._lines import columns_of, set_title
 from remerge.exhibits._rows import loaded
 from remerge.report.figure import Figure
 from remerge.report.run import Run
-from remerge.report.style import INK, Style, style
+from remerge.report.style import INK, Style, apart, style
 
 READS = ("scores", "merges")
 
@@ -23,7 +23,7 @@ def build(runs: list[Run]) -> Figure:
     """One panel per benchmark, one point per method."""
     across = min(len(runs), 3)
     down = ceil(len(runs) / across)
-    labels = {variant.label: style(variant.name, variant.params) for run in runs for variant in run.variants}
+    labels = apart({v.label: style(v.name, v.params) for run in runs for v in run.variants})
     columns = columns_of(labels, 2.7 * across)
     legend = 0.3 + 0.17 * ceil(len(labels) / columns)
     height = 2.6 * down + legend

@@ -1,8 +1,9 @@
 """Models and kinds of fine-tuning, by the source of λ.
 
 Mean test score in % over all tasks, under the merge of all of them, for each base, beside the slides'
-numbers. λ is 1, the best value on validation splits, or learned. The names of methods include how their
-experts were trained, unless in the standard way. Bold: the best merge in a column.
+numbers. λ is 1, the best value on validation splits, or learned. As on the slides, task arithmetic is called
+by how its experts were trained; the other methods' names include it, unless in the standard way. Bold: the
+best merge in a column.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Spread over merges of one size.
 
-Half-width of the 95% Student t interval over merges of the mean ANP, for all merges of two and of three
-experts: the ± of Table 3, and the bars of Figure 2. A stable method has a small half-width.
+Half-width of the 95% Student t interval over merges of the mean ANP, for merges of two and, if there are any,
+of three experts: the ± of Table 3, and the bars of Figure 2. A stable method has a small half-width.
 """
 
 from remerge.analysis.significance import mean_interval

@@ -17,7 +17,7 @@ from remerge.exhibits._published import Published
 from remerge.report.figure import Figure
 from remerge.report.labels import MODELS
 from remerge.report.run import Run
-from remerge.report.style import Style, style
+from remerge.report.style import Style, apart, style
 
 READS = ("scores", "merges")
 APART = 0.36
@@ -46,8 +46,9 @@ def anp(run: Run, paper: Published | None = None, names: Mapping[str, str] | Non
         look = style(name)
         axes.plot(sizes, means, **look.line_options(), linewidth=1.8, zorder=2)
         ends.append((means[-1], MODELS[name], look))
+    looks = apart({variant.name: style(variant.name, variant.params) for variant in run.variants})
     for place, variant in enumerate(run.variants):
-        look = style(variant.name, variant.params)
+        look = looks[variant.name]
         mean, half = np.array([mean_interval(run.anp_of(variant.name, size)) for size in sizes]).T
         at = np.array(sizes) + APART * (place - (len(run.variants) - 1) / 2) / len(run.variants)
         axes.errorbar(at, mean, half, fmt="none", ecolor=look.colour, elinewidth=1.1, capsize=1.5, zorder=2.8)

@@ -1,11 +1,11 @@
 """How far each method is behind the best.
 
-Mean ANP of a method minus that of {best}, the best over all merges, on the same merges. Bars: 95% intervals
-from a bootstrap that draws test examples and, where a size has several merges, merges. Both methods, and the
-experts by which they are normalised, are drawn together. Where a bar crosses the line, the two methods cannot
-be distinguished. A bar beside the line says less, since it is not corrected for the number of methods: the p
-of the table of all methods is. The scale is linear up to {linear} points on either side and logarithmic
-beyond.
+Mean ANP of a method minus that of {best}, the best over all merges, on the same merges{shown}. Bars: 95%
+intervals from a bootstrap that draws test examples and, where a size has several merges, merges. Both
+methods, and the experts by which they are normalised, are drawn together. Where a bar crosses the line, the
+two methods cannot be distinguished. A bar beside the line says less, since it is not corrected for the number
+of methods: the p of the table of all methods is. The scale is linear up to {linear} points on either side and
+logarithmic beyond.
 """
 
 from textwrap import fill
@@ -68,5 +68,6 @@ def build(run: Run) -> Figure:
     panels[0].set_ylim(len(rows) - 0.5, -0.5)
     label = f"ANP minus that of {compared.best.label} (points)"
     figure.supxlabel(label, x=(left + right) / 2, y=0.08 / height, fontsize=9, va="bottom")
-    figure.facts = {"best": compared.best.label, "linear": LINEAR}
+    shown = "" if sizes == run.sizes else f", at {len(sizes)} of the {len(run.sizes)} sizes"
+    figure.facts = {"best": compared.best.label, "linear": LINEAR, "shown": shown}
     return figure

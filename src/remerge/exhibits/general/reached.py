@@ -18,7 +18,7 @@ from remerge.report.figure import Figure
 from remerge.report.labels import printed
 from remerge.report.recorded import Variant
 from remerge.report.run import Run
-from remerge.report.style import style
+from remerge.report.style import apart, style
 from remerge.report.table import number
 
 READS = ("merges",)
@@ -48,9 +48,10 @@ def build(run: Run) -> Figure:
     grid = figure.panels(len(panels), across, sharey=True).flat
     figure.subplots_adjust(left=0.1 if across > 1 else 0.16, right=0.985, wspace=0.12, hspace=0.62)
     figure.subplots_adjust(top=1 - 0.5 / height, bottom=0.42 / height)
+    looks = apart({v.name: style(v.name, v.params) for made in panels.values() for v, _ in made})
     for place, (axes, (title, made)) in enumerate(zip(grid, panels.items(), strict=False)):
         for variant, merges in made:
-            options = style(variant.name, variant.params).line_options() | {"linestyle": "", "alpha": 0.8}
+            options = looks[variant.name].line_options() | {"linestyle": "", "alpha": 0.8}
             points = [(reached(merge), merge.anp) for merge in merges]
             look = options | {"markersize": 4, "markeredgewidth": 0.9, "label": variant.label}
             axes.plot(*zip(*points, strict=True), **look)

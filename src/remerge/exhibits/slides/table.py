@@ -1,8 +1,9 @@
 """Merges of all tasks, by the source of λ.
 
 Mean test score in % over the {largest} tasks, under the merge of all of them, with λ = 1, with the λ that is
-best on validation splits, or with learned coefficients. The names of methods include how their experts
-were trained, unless in the standard way. Bold: the best merge.
+best on validation splits, or with learned coefficients. As on the slide, task arithmetic is called by how
+its experts were trained; the other methods' names include it, unless in the standard way. Bold: the best
+merge.
 """
 
 from collections.abc import Iterator
