@@ -241,7 +241,7 @@ def test_low_rank_task_vectors_learn_as_dense_ones(world):
     assert all(factored.values())
     gradients, merged = [], []
     for tau in (factored, {name: weights[name] for name in weights}):
-        blend = Blend(bench.model, bench.base, tau)
+        blend = Blend(bench.model, bench.base_of(tau), tau)
         lam = torch.tensor([[0.3], [0.8]])
         blend.write(lam)
         merged.append({name: p.detach().clone() for name, p in blend.parameters.items()})

@@ -71,6 +71,8 @@ _FURTHER = {
     "PCB-Merging": ("#9c4d23", "*"),
     "KnOTS": ("#6a2a80", "*"),
     "TSV-M": ("#b01a6f", "p"),
+    "STAR": ("#2f867d", "*"),
+    "CART": ("#b01a6f", "X"),
     "Iso-C": ("#5a6b00", "8"),
     "Iso-CTS": ("#437f1d", ">"),
     "WUDI-Merging": ("#52448f", "8"),
