@@ -188,7 +188,7 @@ def test_drm_table12_is_each_task_under_the_merge_of_all(drm: Path) -> None:
     assert table["ties"]["average_paper"] == "71.8"
     assert table[LL]["average_paper"] == ""
     text = printed(exhibits.known()["drm_table12"], Run(drm))["md"].decode()
-    assert "under the merge of all tasks" in text and "T5-Base, this one for t5-base" in text
+    assert "under the merge of all tasks" in text and "T5-Base; the base here is t5-base" in text
 
 
 def test_tasks_are_means_where_merges_hold_fewer(world: Path, tmp_path: Path) -> None:

@@ -50,10 +50,12 @@ const find = document.getElementById("find");
 if (find) {
   const show = () => {
     const words = find.value.toLowerCase().split(" ");
-    for (const card of document.querySelectorAll("section.card")) {
+    const cards = [...document.querySelectorAll("section.card")];
+    for (const card of cards) {
       const text = card.textContent.toLowerCase();
       card.hidden = !words.every((word) => text.includes(word));
     }
+    document.getElementById("none").hidden = cards.some((card) => !card.hidden);
   };
   find.hidden = false;
   find.addEventListener("input", show);

@@ -2,7 +2,7 @@
 
 Test score in % on each task, under {what}, beside the unmerged models and each task's own expert. Tuned:
 parameters chosen on validation scores, as in the paper's rows with a validation set. Bold: the best merge in
-a column. The paper's table is for CLIP ViT-L/14, this one for {base}; the paper gives the averages in its
+a column. The paper's table is for CLIP ViT-L/14; the base here is {base}; the paper gives the averages in its
 Table 1.
 """
 

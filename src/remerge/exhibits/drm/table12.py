@@ -2,7 +2,8 @@
 
 Test score in % on each task, under {what}, beside the unmerged models and each task's own expert. Tuned:
 parameters chosen on validation scores, as in the paper's rows with a validation set. Bold: the best merge in
-a column. The paper's table is for T5-Base, this one for {base}; the paper gives the averages in its Table 1.
+a column. The paper's table is for T5-Base; the base here is {base}; the paper gives the averages in its Table
+1.
 """
 
 from remerge.config import Config

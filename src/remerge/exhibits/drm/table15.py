@@ -2,8 +2,8 @@
 
 Test score in % on each task, under {what}, beside the unmerged models and each task's own expert. Tuned:
 parameters chosen on validation scores, as in the paper's rows with a validation set. Bold: the best merge in
-a column. The paper's table is for Llama-3.1-8B with LoRA, this one for {base}; the paper gives the averages
-in its Table 2.
+a column. The paper's table is for Llama-3.1-8B with LoRA; the base here is {base}; the paper gives the
+averages in its Table 2.
 """
 
 from remerge.config import Config

@@ -3,8 +3,8 @@
 One-sided: p is the probability of a lead of DRM-H at least as large if both methods were equal. Each pair
 holds two normalised scores, a merge's share of the expert's own score; the pairs are every task in every
 subset of a size. Lead: the mean difference, in points of ANP. Bold: p below 0.05. The test assumes
-independent pairs, but these share tasks and experts. The paper's table is for T5-Base, this one for {base};
-for sizes with more than ten subsets the paper drew ten, which differ from ours.
+independent pairs, but these share tasks and experts. The paper's table is for T5-Base; the base here is
+{base}; for sizes with more than ten subsets the paper drew ten, which differ from ours.
 """
 
 from remerge.config import Config
