@@ -49,7 +49,20 @@ METHODS = {
     "sce": ("sce", {"select_topk": 0.1}),
 }
 """mergekit's name and parameters for the same merge."""
-OURS = ("lines", "consensus", "pcb", "drm_h", "drm_v", "tsv_m", "iso_c", "iso_cts", "knots", "wudi")
+OURS = (
+    "lines",
+    "consensus",
+    "pcb",
+    "drm_h",
+    "drm_v",
+    "tsv_m",
+    "star",
+    "cart",
+    "iso_c",
+    "iso_cts",
+    "knots",
+    "wudi",
+)
 """Methods that mergekit does not have."""
 
 
