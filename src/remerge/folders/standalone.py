@@ -253,8 +253,9 @@ def _factors(
     factors = low_rank(base, weights, merged)
     if factors is None:
         raise UserError(
-            f"--adapter: {method} of these experts is no adapter of the base: leave it out, or merge "
-            "adapters, of tensors that are not tied, by a linear method or a decomposition other than wudi"
+            f"--adapter: {method} of these experts is no adapter of the base: leave it out, or merge LoRA "
+            "adapters that change neither tied tensors nor embeddings, by a linear method or a decomposition "
+            "other than wudi"
         )
     made: torch.dtype = getattr(torch, dtype)
     return {name: LowRank(rounded(name, f.B, made), rounded(name, f.A, made)) for name, f in factors.items()}
