@@ -613,7 +613,7 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
         ),
         (
             {**TIES, "merge_method": "sce", "parameters": {"select_topk": 0}},
-            "density must be float in (0, 1], not 0",
+            "parameters.select_topk: must be above 0 and at most 1, not 0",
         ),
         (
             {**TIES, "merge_method": "nuslerp", "models": weighed(1, 1, 1)},
