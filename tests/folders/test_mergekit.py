@@ -284,10 +284,32 @@ def test_a_tokenizer_by_which_mergekit_moves_rows(here, capsys):
     file.write_text(json.dumps(written))
     told = f"mergekit.yml: tokenizer_source: {first!r} has another number in mnli, and remerge moves no rows"
     assert told in refused(raw, capsys)
-    # Without a tokenizer, mnli is taken to have the base's.
-    for file in Path("mnli").glob("tokenizer*"):
+
+
+def test_a_model_without_a_tokenizer(here, capsys):
+    """Of some architectures, as Qwen2, transformers makes an empty one, and mergekit other rows by it."""
+    shutil.copytree("mnli", "mnli-bare")
+    for file in Path("mnli-bare").glob("tokenizer*"):
         file.unlink()
+    raw = {"merge_method": "linear", "models": [*weighed(1), *weighed(0, 3)[1:]], "dtype": "float32"}
+    raw["models"][1]["model"] = "mnli-bare"
     assert merged(raw) == 0
+    found = load_file("merged/model.safetensors")
+    close(found, theirs(raw), 1e-5)
+    shutil.rmtree("merged")
+    raw["tokenizer_source"] = "base"
+    told = "mergekit.yml: tokenizer_source: mnli-bare has no tokenizer, for which mergekit may take an empty"
+    assert told in refused(raw, capsys)
+    other = theirs(raw)
+    assert not torch.allclose(found["model.embed_tokens.weight"], other["model.embed_tokens.weight"])
+
+
+def test_adapters_have_the_tokenizer_of_their_base(here):
+    config = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained("model"), config).save_pretrained("adapter")
+    models = [{"model": "cola"}, {"model": "adapter"}]
+    shared = {"base_model": "model", "parameters": {"weight": 1}, "tokenizer_source": "base"}
+    assert merged({"merge_method": "task_arithmetic", "models": models, **shared}) == 0
 
 
 def test_a_union_of_the_same_tokens_is_the_bases(here, capsys):
