@@ -216,6 +216,23 @@ def test_figure7_is_the_grid_of_validation_merits(drm: Path) -> None:
         assert list(axes.lines[-1].get_ydata()) == expected and len(expected) == 3  # type: ignore[arg-type]
 
 
+def test_figure7_leaves_out_densities_of_each_expert(drm: Path, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(drm, tmp_path / "drm-t5-base"))
+    path = results / "selection/ties@tuned.json"
+    record = json.loads(path.read_text())
+    for k, point in enumerate(record["grid"][4:]):
+        point["params"]["density"] = [{"qasc": 0.1}, [0.1, 0.2]][k % 2]
+    path.write_text(json.dumps(record))
+    for axes, scale in zip(figure(results, "drm_figure7").axes, (0.8, 1.0, 1.2), strict=True):
+        shared = [p["mean"] for p in record["grid"][:4] if p["params"]["scale"] == scale]
+        assert list(axes.lines[0].get_ydata()) == shared and shared  # type: ignore[arg-type]
+    raw = yaml.safe_load((results / "config.yaml").read_text())
+    tuned = {"density": {"qasc": {"tune": [0.1, 0.2]}}, "scale": {"tune": [0.8, 1.0, 1.2]}}
+    raw["merge"]["variants"] = [{"ties": tuned}]
+    (results / "config.yaml").write_text(yaml.safe_dump(raw))
+    assert "drm_figure7" not in exhibits.of(Run(results).config)
+
+
 @pytest.mark.parametrize("number", [12, 13])
 def test_on_t5_the_paper_chooses_the_default_scale(number: int) -> None:
     """So a search that is right returns 0.4 there."""

@@ -163,6 +163,21 @@ def test_table9_says_where_settings_differ_and_where_the_paper_is_silent(glue: P
     assert {row["remark"] for row in loss.values()} == {"our choice"}
 
 
+def test_table9_has_every_loss_of_an_answer(world: Path, tmp_path: Path) -> None:
+    """Also of a variant by its own name."""
+    results = Path(shutil.copytree(world, tmp_path / "demo"))
+    raw, name = yaml.safe_load((results / "config.yaml").read_text()), "divmerge@answer=sum,level=layer"
+    params = {"level": "layer", "answer": "sum"}
+    raw["merge"]["variants"].append({"name": name, "method": "divmerge", "params": params})
+    (results / "config.yaml").write_text(yaml.safe_dump(raw))
+    as_variant(results, LL, name)
+    for path in results.glob(f"merges/{name}/*.jsonl"):
+        path.write_text(path.read_text().replace('"params": {', '"params": {"answer": "sum", '))
+    table = build(results, "divmerge_table9").frame
+    found = {(row["of"], row["setting"]): row["ours"] for row in table.to_dict("records")}
+    assert found["DivMerge (LL)", "loss of an answer"] == "mean over its tokens, sum over its tokens"
+
+
 def test_table6_by_size(world: Path) -> None:
     table = rows(world, "divmerge_table6", "variant")
     means = [np.mean([merge["anp"] for merge in merges(world, LL, size)]) for size in (2, 3, 4)]

@@ -18,6 +18,8 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    OlmoConfig,
+    OlmoForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -282,10 +284,32 @@ def test_a_tokenizer_by_which_mergekit_moves_rows(here, capsys):
     file.write_text(json.dumps(written))
     told = f"mergekit.yml: tokenizer_source: {first!r} has another number in mnli, and remerge moves no rows"
     assert told in refused(raw, capsys)
-    # Without a tokenizer, mnli is taken to have the base's.
-    for file in Path("mnli").glob("tokenizer*"):
+
+
+def test_a_model_without_a_tokenizer(here, capsys):
+    """Of some architectures, as Qwen2, transformers makes an empty one, and mergekit other rows by it."""
+    shutil.copytree("mnli", "mnli-bare")
+    for file in Path("mnli-bare").glob("tokenizer*"):
         file.unlink()
+    raw = {"merge_method": "linear", "models": [*weighed(1), *weighed(0, 3)[1:]], "dtype": "float32"}
+    raw["models"][1]["model"] = "mnli-bare"
     assert merged(raw) == 0
+    found = load_file("merged/model.safetensors")
+    close(found, theirs(raw), 1e-5)
+    shutil.rmtree("merged")
+    raw["tokenizer_source"] = "base"
+    told = "mergekit.yml: tokenizer_source: mnli-bare has no tokenizer, for which mergekit may take an empty"
+    assert told in refused(raw, capsys)
+    other = theirs(raw)
+    assert not torch.allclose(found["model.embed_tokens.weight"], other["model.embed_tokens.weight"])
+
+
+def test_adapters_have_the_tokenizer_of_their_base(here):
+    config = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained("model"), config).save_pretrained("adapter")
+    models = [{"model": "cola"}, {"model": "adapter"}]
+    shared = {"base_model": "model", "parameters": {"weight": 1}, "tokenizer_source": "base"}
+    assert merged({"merge_method": "task_arithmetic", "models": models, **shared}) == 0
 
 
 def test_a_union_of_the_same_tokens_is_the_bases(here, capsys):
@@ -306,7 +330,7 @@ def test_a_union_of_the_same_tokens_is_the_bases(here, capsys):
 
 
 def test_what_a_filter_means_elsewhere(here, capsys):
-    """mergekit goes by stored names, and merges a tied head by itself if it is stored."""
+    """mergekit merges a tied head by itself if it is stored."""
     raw = {"merge_method": "linear", "models": weighed([{"filter": "lm_hea", "value": 2}, {"value": 1}], 3)}
     assert merged({**raw, "models": weighed([{"filter": "mpl", "value": 2}, {"value": 1}], 3)}) == 0
     assert "mergekit.yml: filter mpl: in the name of no tensor" in capsys.readouterr().err
@@ -350,6 +374,37 @@ def test_models_of_several_dtypes_need_a_dtype(here, tokenizer, capsys):
         close(load_file("merged/model.safetensors"), theirs({**raw, **named}), 1e-5)
         shutil.rmtree("merged")
         shutil.rmtree("theirs")
+
+
+def test_a_model_has_one_spelling(here, capsys):
+    """Across slices, and the base of a method that merges it."""
+    raw = sliced([0, 1], [1, 2])
+    raw["slices"][1]["sources"][0]["model"] = "./cola"
+    assert "mergekit.yml: cola and ./cola are one model: write it alike everywhere" in refused(raw, capsys)
+    raw = {"merge_method": "slerp", "base_model": "cola/", "models": PAIR, "parameters": {"t": 0.5}}
+    assert "mergekit.yml: cola/ and cola are one model: write it alike everywhere" in refused(raw, capsys)
+
+
+def test_what_follows_the_layers_of_an_architecture_without_a_file_of_its_own(
+    tmp_path, monkeypatch, capsys, tokenizer
+):
+    """mergekit has it precede them, so that the first slice's models are merged there."""
+    monkeypatch.chdir(tmp_path)
+    size = {"vocab_size": len(tokenizer), "hidden_size": 8, "intermediate_size": 12, "num_attention_heads": 2}
+    config, models = OlmoConfig(**size, num_hidden_layers=2), []
+    for seed, name in enumerate(("olmo-1", "olmo-2")):
+        torch.manual_seed(seed)
+        models.append({**saved(name, OlmoForCausalLM(config), tokenizer), "layer_range": [0, 1]})
+    last = [{**model, "layer_range": [1, 2]} for model in models]
+    raw = {"merge_method": "linear", "dtype": "float32", "slices": [{"sources": models}, {"sources": last}]}
+    assert merged(raw) == 0
+    assert "slice" not in capsys.readouterr().err
+    shutil.rmtree("merged")
+    models[0]["parameters"] = {"weight": 3}
+    assert merged(raw) == 0
+    assert "mergekit.yml: lm_head.weight: of the last slice here; of the first" in capsys.readouterr().err
+    found, other = load_file("merged/model.safetensors"), theirs(raw)
+    assert [name for name in found if not torch.allclose(found[name], other[name])] == ["lm_head.weight"]
 
 
 def test_adapters_need_a_base(here, capsys):
@@ -580,7 +635,7 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
         ),
         (
             {**TIES, "merge_method": "sce", "parameters": {"select_topk": 0}},
-            "density must be float in (0, 1], not 0",
+            "parameters.select_topk: must be above 0 and at most 1, not 0",
         ),
         (
             {**TIES, "merge_method": "nuslerp", "models": weighed(1, 1, 1)},

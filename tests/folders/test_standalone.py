@@ -205,7 +205,7 @@ def test_what_is_no_adapter_is_not_written_as_one(
     assert merge("--adapter", experts=experts, method=method) == 2
     said = capsys.readouterr().err
     assert f"--adapter: {method} of these experts is no adapter of the base" in said
-    assert "by a linear method or a decomposition other than wudi" in said
+    assert "neither tied tensors nor embeddings, by a linear method or a decomposition other than" in said
     assert not Path("merged").exists()
 
 
@@ -369,6 +369,20 @@ def test_the_command_in_a_card_reads_as_it_was_given(here, expert_folders):
     words = shlex.split(said)
     assert words[words.index("--base") + 1] == "the model"
     assert words[words.index("--param") + 1] == "scale=[0.5, 0.4]"
+
+
+def test_folders_of_one_name_are_told_apart_by_what_is_above_them(here, expert_folders, tmp_path):
+    """Wherever they are, so that random masks stay, too; no card has more of the path."""
+    for task in PAIR:
+        shutil.copytree(task, f"{task}-run/checkpoint-9")
+    found = []
+    for out, root in (("relative", "."), ("absolute", tmp_path)):
+        experts = [f"{root}/{task}-run/checkpoint-9" for task in PAIR]
+        assert merge(experts=experts, out=out, method="dare") == 0
+        card = ModelCard.load(f"{out}/README.md").content
+        assert f"| {PAIR[0]}-run/checkpoint-9 | checkpoint-9 |" in card and str(tmp_path) not in card
+        found.append(load_file(f"{out}/model.safetensors"))
+    close(*found, 0)
 
 
 def test_a_card_names_the_hub_and_no_folder_of_this_machine(here, expert_folders, tmp_path):

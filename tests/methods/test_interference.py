@@ -452,7 +452,7 @@ def test_della_draws_by_rank_and_divides_by_the_probability(base, experts):
         ("breadcrumbs", {"density": 0.9, "outliers": 0.2}, "sum to more than 1"),
         ("della", {"density": 0.1, "epsilon": 0.15}, r"must be in \(0, 1\]: lower epsilon"),
         ("ties", {"density": 0.0}, r"density must be float in \(0, 1\] or one .* under each .*, not 0.0"),
-        ("ties", {"weights": [1.0, 2.0]}, "ties: weights: 2 numbers for 3 experts: give one per expert"),
+        ("ties", {"weights": [1.0, 2.0]}, "ties: weights: 2 numbers for 3 experts: give one per expert, by"),
         ("ties", {"scope": "layer"}, r"scope must be model \| tensor, not 'layer'"),
         ("dare", {"seed": 0.5}, "seed must be int, not 0.5"),
     ],

@@ -22,6 +22,7 @@ RECIPES = [
     ("model_stock", {}),
     ("ties", {"scope": "tensor", "density": 0.3, "scale": 0.8}),
     ("ties", {"scope": "tensor", "density": 0.3, "scale": 0.4, "aggregate": "sum"}),
+    ("ties", {"scope": "tensor", "density": {"mnli": 0.2, "cola": 0.7}, "weights": [0.5, 2]}),
 ]
 
 
@@ -32,7 +33,8 @@ def test_a_recipe_makes_the_merge(base, experts, method, params):
         # Of what no expert changed mergekit makes arbitrary directions.
         del state["norm.bias"]
     recipe = find(method).mergekit(list(pair), **find(method).settings(params))
-    given = {"weight": dict(zip(pair, recipe.weights, strict=True))} if recipe.weights else {}
+    own = {"weight": recipe.weights, "density": recipe.densities}
+    given = {key: dict(zip(pair, values, strict=True)) for key, values in own.items() if values}
     start = {"base": "base", "first": "cola", "none": None}[recipe.base]
     models = {"base": base, **pair} if start == "base" else pair
     expected = merge_state_dicts(models, recipe.name, base=start, parameters={**recipe.parameters, **given})

@@ -42,14 +42,15 @@ def recipe_of(
     recipe = method.mergekit(list(experts), **settings)
     if recipe is None:
         return None
-    weights = [{"weight": weight} for weight in recipe.weights] or [{}] * len(experts)
+    values = {"weight": recipe.weights, "density": recipe.densities}
+    own = [{key: given[t] for key, given in values.items() if given} for t in range(len(experts))]
     first = next(iter(experts.values()))
     written = {
         "merge_method": recipe.name,
         "base_model": {"base": reference(base), "first": reference(first), "none": None}[recipe.base],
         "models": [
-            {"model": reference(source), **({"parameters": own} if own else {})}
-            for source, own in zip(experts.values(), weights, strict=True)
+            {"model": reference(source), **({"parameters": parameters} if parameters else {})}
+            for source, parameters in zip(experts.values(), own, strict=True)
         ],
         "parameters": recipe.parameters,
         "dtype": "float32",

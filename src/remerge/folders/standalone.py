@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -229,16 +230,20 @@ def _parameters(params: Sequence[str]) -> dict[str, Any]:
 
 
 def _named(experts: Sequence[str]) -> dict[str, str]:
-    """The experts by name, on which random masks depend; by default, the last parts of their folders."""
+    """The experts by name, on which random masks depend.
+
+    By default, a name is the last part of a folder, or as many as tell all apart: a card shows them.
+    """
     given = [name_in(expert) for expert in experts]
     sources = [source for _, source in given]
-    if len({Path(source).resolve() if Path(source).is_dir() else source for source in sources}) < len(given):
+    if len({Path(source).resolve() for source in sources}) < len(given):
         raise UserError("an expert is given twice: weight it by --param instead")
-    short = [name or Path(source).name for name, source in given]
-    long = [name or source for name, source in given]
-    names = short if len(set(short)) == len(short) else long
-    if twice := next((name for k, name in enumerate(names) if name in names[:k]), None):
+    own = [name for name, _ in given if name]
+    if twice := next((name for k, name in enumerate(own) if name in own[:k]), None):
         raise UserError(f"--expert: {twice} is the name of two: give another one")
+    parts = [(name, Path(source).absolute().parts) for name, source in given]
+    tried = ([name or "/".join(part[-k:]) for name, part in parts] for k in count(1))
+    names = next(names for names in tried if len(set(names)) == len(names))
     return dict(zip(names, sources, strict=True))
 
 
@@ -253,8 +258,9 @@ def _factors(
     factors = low_rank(base, weights, merged)
     if factors is None:
         raise UserError(
-            f"--adapter: {method} of these experts is no adapter of the base: leave it out, or merge "
-            "adapters, of tensors that are not tied, by a linear method or a decomposition other than wudi"
+            f"--adapter: {method} of these experts is no adapter of the base: leave it out, or merge LoRA "
+            "adapters that change neither tied tensors nor embeddings, by a linear method or a decomposition "
+            "other than wudi"
         )
     made: torch.dtype = getattr(torch, dtype)
     return {name: LowRank(rounded(name, f.B, made), rounded(name, f.A, made)) for name, f in factors.items()}

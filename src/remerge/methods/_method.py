@@ -49,12 +49,14 @@ class Recipe:
         name: mergekit's method.
         weights: the weight of each expert, if the method takes weights.
         parameters: its other parameters.
+        densities: the share of entries that each expert keeps, if the method takes one for each.
         base: mergekit's base model: the base, the first expert, or none.
     """
 
     name: str
     weights: Sequence[Any] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    densities: Sequence[float] = ()
     base: Literal["base", "first", "none"] = "base"
 
 

@@ -116,7 +116,10 @@ def per_expert(
                 raise UserError(f"{what}: no number for expert {expert}: add one")
         return [float(value[expert]) for expert in experts]
     if len(value) != len(experts):
-        raise UserError(f"{what}: {len(value)} numbers for {len(experts)} experts: give one per expert")
+        raise UserError(
+            f"{what}: {len(value)} numbers for {len(experts)} experts: give one per expert, "
+            "by their names if merges have several sizes"
+        )
     return [float(v) for v in value]
 
 

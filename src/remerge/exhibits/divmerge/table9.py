@@ -75,7 +75,7 @@ def _of_methods(run: Run) -> Iterator[Setting]:
     for variant in run.variants:
         name = printed(variant.name, variant.params)
         params = [merge.params for size in run.sizes for merge in run.merges(variant.name, size)]
-        if {note.split(" ")[0] for note in name.notes} - {*TAKEN} or not params:
+        if {note.split(" ")[0] for note in name.notes} - {*TAKEN, "answer"} or not params:
             continue
         if run.config.is_learned(run.config.variant(variant.name)):
             of = f"{name.method} ({name.level})"

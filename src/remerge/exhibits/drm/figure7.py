@@ -22,7 +22,7 @@ def applies(config: Config) -> bool:
     grids = [config.grid(variant) for variant in config.merge.variants]
     together = [grid for grid in grids if {*grid.point(0)} == {"density", "scale"}]
     # In lists, since a scale for each expert has no hash.
-    tried = [[point["scale"] for point in grid.sample] for grid in together]
+    tried = [[p["scale"] for p in grid.sample if isinstance(p["density"], int | float)] for grid in together]
     return any(all(scale in scales for scale in (0.8, 1.0, 1.2)) for scales in tried)
 
 
@@ -31,7 +31,9 @@ def build(run: Run) -> Figure:
     figure = Figure(4.4, 2.5)
     panels = figure.subplots(1, len(SCALES), sharex=True, sharey=True)
     for variant, record in run.selections():
-        found = [point for point in record.grid if {*point.params} == {"density", "scale"}]
+        together = [point for point in record.grid if {*point.params} == {"density", "scale"}]
+        # A density for each expert is no place on the axis.
+        found = [point for point in together if isinstance(point.params["density"], int | float)]
         if record.plan != "subsets" or not found:
             continue
         figure.facts["subsets"] = ", ".join(record.subsets)

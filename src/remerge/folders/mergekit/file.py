@@ -146,7 +146,7 @@ def read_recipe(where: Path) -> Asked:
     if base is None and name not in (*WITHOUT_A_BASE, "nuslerp"):
         raise UserError(f"{where}: base_model is missing, and {name} starts from it: name it")
     dtype = raw.get("dtype")
-    return Asked(
+    asked = Asked(
         where=where,
         raw=raw,
         method=name,
@@ -157,6 +157,11 @@ def read_recipe(where: Path) -> Asked:
         computed=dtype,
         tokens=raw.get("tokenizer_source"),
     )
+    named: dict[Path | str, str] = {}
+    for source in asked.experts:
+        if (first := named.setdefault(_place(source), source)) != source:
+            raise UserError(f"{where}: {first} and {source} are one model: write it alike everywhere")
+    return asked
 
 
 def _method(where: Path, raw: Mapping[str, Any]) -> str:
@@ -222,7 +227,7 @@ def _models(where: Path, key: str, entries: Sequence[Any], known: Sequence[str])
         source = _source(where, f"{key}.{i}.model", entry.get("model"))
         own = _parameters(where, f"{key}.{i}.parameters", entry.get("parameters"))
         _known(where, f"{key}.{i}", entry, known)
-        place = Path(source).resolve() if Path(source).is_dir() else source
+        place = _place(source)
         if place in places:
             raise UserError(f"{where}: {key}.{i}: {source} is listed twice: give it one weight")
         places.add(place)
@@ -270,6 +275,11 @@ def _mapping(where: Path, key: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict | None):
         raise UserError(f"{where}: {key}: must be a mapping of keys, not {str(value)[:60]!r}")
     return dict(value or {})
+
+
+def _place(source: str) -> Path | str:
+    """What tells a model from others, however it is written."""
+    return Path(source).resolve() if Path(source).is_dir() else source
 
 
 def _source(where: Path, key: str, value: Any) -> str:

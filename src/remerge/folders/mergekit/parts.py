@@ -48,6 +48,12 @@ def parts_of(asked: Asked, base: Checkpoint) -> list[Part]:
                 "give both the same values"
             )
     _check_filters(asked, base, stored)
+    first = {name: _resolved(asked, name, asked.slices[0], 0.0) for name in depths.after}
+    if after := sorted(name for name, own in first.items() if own != given[name]):
+        note(
+            f"{asked.where}: {', '.join(after)}: of the last slice here; of the first in mergekit, where it "
+            "has no file of its own for the architecture, as for OLMo"
+        )
     alike: dict[str, list[str]] = {}
     for name in base.tensors:
         alike.setdefault(repr(given[name]), []).append(name)
@@ -118,7 +124,7 @@ def _resolved(
 
 
 def _check_filters(asked: Asked, base: Checkpoint, stored: Mapping[str, Any]) -> None:
-    """Refuse filters of names that mergekit has otherwise; a note on those that are in no name."""
+    """Refuse filters of names that mergekit may have otherwise; a note on those that are in no name."""
     given = [asked.shared, *(s.shared for s in asked.slices)]
     given += [own for s in asked.slices for own in s.models.values()]
     filters = dict.fromkeys(filters_in(given))
@@ -127,8 +133,8 @@ def _check_filters(asked: Asked, base: Checkpoint, stored: Mapping[str, Any]) ->
     for name in base.tensors:
         if name not in stored and name.partition(".")[2] not in stored:
             raise UserError(
-                f"{asked.where}: filter: {name} is stored under another name, by which mergekit goes: leave "
-                "filters out"
+                f"{asked.where}: filter: {name} is stored under another name, and mergekit may go by either: "
+                "leave filters out"
             )
     for part in filters:
         if not any(part in name for name in [*base.tensors, *base.ties]):

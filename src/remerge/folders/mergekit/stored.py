@@ -67,21 +67,27 @@ def _trims(part: Part) -> bool:
 
 def _check_rows(asked: Asked, base: Path, experts: Sequence[Path]) -> None:
     """Refuse tokenizers by which mergekit makes other rows of embeddings."""
-    where, tokens = asked.where, tokenizer_of(base).get_vocab()
-    for expert in experts:
-        # mergekit, too, takes a model without a tokenizer to have the base's.
-        if any((expert / file).is_file() for file in TOKENIZERS):
-            own = tokenizer_of(expert).get_vocab()
-            if moved := [token for token in sorted(tokens) if own.get(token) != tokens[token]]:
-                raise UserError(
-                    f"{where}: tokenizer_source: {moved[0]!r} has another number in {expert}, and "
-                    "remerge moves no rows of embeddings: give models with the base's tokenizer"
-                )
-            if asked.tokens == "union" and (more := sorted(own.keys() - tokens.keys())):
-                raise UserError(
-                    f"{where}: tokenizer_source: only {expert} has {more[0]!r}, and remerge adds no rows of "
-                    "embeddings: write base"
-                )
+    where = asked.where
+    # Adapters are on the base, which has its tokenizer; PEFT may have stored theirs.
+    own = {f: any((f / file).is_file() for file in TOKENIZERS) for f in [base, *experts]}
+    if lacks := next((f for f, has in own.items() if not has and not is_adapter(f)), None):
+        raise UserError(
+            f"{where}: tokenizer_source: {lacks} has no tokenizer, for which mergekit may take an empty one: "
+            "leave tokenizer_source out, or save the tokenizer beside the model"
+        )
+    tokens = tokenizer_of(base).get_vocab()
+    for expert in (folder for folder in experts if own[folder]):
+        vocabulary = tokenizer_of(expert).get_vocab()
+        if moved := [token for token in sorted(tokens) if vocabulary.get(token) != tokens[token]]:
+            raise UserError(
+                f"{where}: tokenizer_source: {moved[0]!r} has another number in {expert}, and "
+                "remerge moves no rows of embeddings: give models with the base's tokenizer"
+            )
+        if asked.tokens == "union" and (more := sorted(vocabulary.keys() - tokens.keys())):
+            raise UserError(
+                f"{where}: tokenizer_source: only {expert} has {more[0]!r}, and remerge adds no rows of "
+                "embeddings: write base"
+            )
     file = base / "config.json"
     config = read_settings(file) if file.is_file() else {}
     rows = (config.get("text_config") or config).get("vocab_size", len(tokens))

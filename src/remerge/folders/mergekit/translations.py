@@ -104,7 +104,12 @@ def _breadcrumbs(given: Settings) -> tuple[str, dict[str, Any]]:
 
 def _sce(given: Settings) -> tuple[str, dict[str, Any]]:
     given.flag("int8_mask", False)  # concerns only memory
-    return "sce", {"density": given.number("select_topk", 1.0), "authors": True}
+    share = given.number("select_topk", 1.0)
+    if not 0 < share <= 1:
+        raise UserError(
+            f"{given.where}: parameters.select_topk: must be above 0 and at most 1, not {share:g}"
+        )
+    return "sce", {"density": share, "authors": True}
 
 
 def _ties(given: Settings) -> tuple[str, dict[str, Any]]:

@@ -18,11 +18,10 @@ def recipe(
 ) -> Recipe | None:
     """mergekit's ties, which trims each tensor; of magnitudes that tie with the last it keeps some."""
     lam = set(per_expert(scale, experts, "ties: scale"))
-    share = set(per_expert(density, experts, "ties: density"))
-    if scope == "model" or len(lam) > 1 or len(share) > 1:
+    if scope == "model" or len(lam) > 1:
         return None
-    parameters = {"density": share.pop(), "lambda": lam.pop(), "normalize": aggregate == "mean"}
-    return Recipe("ties", per_expert(weights, experts, "ties: weights"), parameters)
+    w, shares = per_expert(weights, experts, "ties: weights"), per_expert(density, experts, "ties: density")
+    return Recipe("ties", w, {"lambda": lam.pop(), "normalize": aggregate == "mean"}, shares)
 
 
 @method(label="TIES", citation="Yadav et al., 2023, arXiv:2306.01708", mergekit=recipe)
