@@ -120,6 +120,7 @@ FILES = {
     },
     "linear": {"merge_method": "linear", "models": weighed(1, 3)},
     "linear, sum 1": {
+        "name": "ours",
         "merge_method": "linear",
         "models": weighed(0.3, 0.7),
         "parameters": {"normalize": False},
@@ -495,7 +496,7 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
         ({**PLAIN, "tokenizer": {"source": "union"}}, "tokenizer: the tokenizer is the base's"),
         ({**PLAIN, "tokenizer_source": "cola"}, "tokenizer_source: the tokenizer is the base's: write base"),
         ({**PLAIN, "chat_template": "auto"}, "chat_template: the chat template is the base's"),
-        ({**PLAIN, "methode": 1}, "methode: unknown key, known: merge_method, base_model, models"),
+        ({**PLAIN, "methode": 1}, "methode: unknown key, known: name, merge_method, base_model, models"),
         ({**PLAIN, "dtype": "int8"}, "dtype: must be one of float32, bfloat16, float16, not 'int8'"),
         ({**PLAIN, "out_dtype": 16}, "out_dtype: must be one of"),
         ({**PLAIN, "out_dtype": "float32", "dtype": "int8"}, "mergekit.yml: dtype: must be one of"),

@@ -11,6 +11,7 @@ from remerge.folders.mergekit.translations import METHODS
 from remerge.folders.mergekit.values import check_value
 
 KEYS = {
+    "name": "",  # with which some files begin, and which is not used
     "merge_method": "",
     "base_model": "",
     "models": "",
