@@ -332,6 +332,25 @@ def test_a_grid_is_tuned_scales_by_rescaling_one_merge(bench):
     assert again(config, "ties@tuned", "cola+mnli").settings == method.settings(found["chosen"])
 
 
+def test_a_merge_is_rescaled_from_the_base_where_it_was_placed(bench, monkeypatch):
+    """On a GPU, reading the base's files again for each scale would take as long as loading the model."""
+    monkeypatch.setattr(_loaded.Loaded, "_on_device", placed)
+    made, method = Bench(bench), find("task_arithmetic")
+    write = made.rescaled(method, method.settings({}), {"cola": 1, "mnli": 1})
+    write(0.5)
+    expected = {name: theta.clone() for name, theta in made.parameters.items()}
+    for theta in made.theta_0.tensors.values():
+        theta.fill_(torch.nan)
+    write(0.2)
+    write(0.5)
+    assert equal(made.parameters, expected)
+
+
+def placed(self, name):
+    """A weight of the base on a device that is not that of its files."""
+    return self._placed.setdefault(name, self.theta_0.tensors[name].clone())
+
+
 def test_each_expert_has_a_coefficient_of_its_own_to_choose(bench):
     """The choice is a point of the grid at which no other is better, and merges are made with it."""
     values = [0.2, 0.8, 1.4]

@@ -31,7 +31,15 @@ def lora(generator, task):
     adapter(LoraConfig(r=2, lora_alpha=3, target_modules=targets), "lora_", generator, task)
 
 
-@pytest.mark.parametrize("existing", [full, lora], indirect=True)
+def lora_of_one_head(generator, task):
+    """An adapter, of an untied head in the first task only."""
+    if task == TASKS[0]:
+        lora(generator, task)
+    else:
+        adapter(LoraConfig(r=2, lora_alpha=3, target_modules=["q_proj"]), "lora_", generator, task)
+
+
+@pytest.mark.parametrize("existing", [full, lora, lora_of_one_head], indirect=True)
 @pytest.mark.parametrize("how", ["own vectors", "prepared", "rounded"])
 def test_in_learning_an_expert_says_what_it_says_alone(existing, monkeypatch, how):
     variant = {"divmerge": {"inputs": 4, "over": "ties" if how == "prepared" else "none"}}

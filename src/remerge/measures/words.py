@@ -37,7 +37,8 @@ class WordHead:
         columns = states.float().T
         terms = [(theta, columns)]
         if isinstance(tau, LowRank):
-            terms.append((tau.B, tau.A.float() @ columns * tau.scaling))
+            # The factors of an expert that does not change the head, while others do, have no rank.
+            terms += [(tau.B, tau.A.float() @ columns * tau.scaling)] if len(tau.A) else []
         elif tau is not None:
             terms.append((tau, columns))
         # With words as rows, a product with few states takes no longer than reading the head.

@@ -157,7 +157,7 @@ class Bench(Loaded):
         def write(scale: float) -> None:
             self.make_way(made)
             for name, delta in made.items():
-                theta_0 = self.theta_0.tensors[name].to(delta.device)
+                theta_0 = self._placed.get(name, self.theta_0.tensors[name]).to(delta.device)
                 self.parameters[name].copy_(torch.add(theta_0, delta, alpha=scale))
 
         return write
