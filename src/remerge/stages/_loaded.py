@@ -57,7 +57,10 @@ class Loaded:
 
     @cached_property
     def theta_0(self) -> Checkpoint:
-        """The base's weights as stored, mapped from its files: no memory of this process holds them."""
+        """The base's weights as stored, mapped from its files, so that no memory of this process holds them.
+
+        Those of a linearised base, or of a base whose dtypes are several, are copies.
+        """
         if isinstance(self.space.family, Linearised):
             return replace(held(self.model), tensors=dict(self.space.family.theta_0))
         folder = self.space.path("base")
