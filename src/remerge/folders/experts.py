@@ -1,4 +1,4 @@
-"""The inputs of a merge of folders: the base, and each expert under the base's names."""
+"""Bases and experts as a merge of folders needs them: each expert under the base's names."""
 
 import re
 from collections.abc import Mapping

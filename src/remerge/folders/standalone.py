@@ -2,8 +2,6 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -22,21 +20,12 @@ from remerge.files import read_settings, write_folder
 from remerge.folders.adapter import HINT as ADAPTER_HINT
 from remerge.folders.adapter import adapter_of, low_rank
 from remerge.folders.card import model_card, shown
-from remerge.folders.experts import (
-    Expert,
-    apart,
-    deltas_of,
-    kept,
-    name_in,
-    read_base,
-    read_expert,
-    tied_by_value,
-)
+from remerge.folders.experts import Expert, name_in
+from remerge.folders.inputs import Inputs, head_file, named, read_inputs
 from remerge.folders.mergekit import check_adapters, check_stored, merged_parts, parts_of, read_recipe
 from remerge.folders.output import copied, copy, stored_dtype, write_weights
 from remerge.folders.recipe import HINT, RECIPE, recipe_of, reference
 from remerge.methods import Method, find
-from remerge.notes import note_on
 from remerge.variants import value_of
 
 
@@ -72,8 +61,8 @@ def merge_folders(
     chosen = find(method)
     settings = chosen.alone(_parameters(params))
     _check_out(out)
-    sources, place = _named(experts), device_of(device)
-    inputs = _read(base, sources)
+    sources, place = named(experts), device_of(device)
+    inputs = read_inputs(base, sources)
     with _enough_memory(place):
         weights = inputs.weights(place)
         merged = chosen.function(weights, **settings)
@@ -117,8 +106,8 @@ def merge_recipe(file: Path, out: Path, device: str = "auto") -> None:
     folders = found[asked.base], [found[expert] for expert in asked.experts]
     check_adapters(asked, *folders)
     _check_out(out)
-    sources, place, dtype = _named(asked.experts), device_of(device), asked.dtype
-    inputs = _read(asked.base, sources)
+    sources, place, dtype = named(asked.experts), device_of(device), asked.dtype
+    inputs = read_inputs(asked.base, sources)
     parts = parts_of(asked, inputs.base)
     check_stored(asked, parts, *folders)
     with _enough_memory(place):
@@ -137,29 +126,6 @@ def merge_recipe(file: Path, out: Path, device: str = "auto") -> None:
         write_folder(out, save)
 
 
-@dataclass(frozen=True)
-class _Inputs:
-    """What is merged: the base, each expert under the base's names, and the tensors that stay the base's."""
-
-    base: Checkpoint
-    experts: Mapping[str, Expert]
-    still: set[str]
-
-    @property
-    def are_whole(self) -> bool:
-        """Whether all are whole models of a known architecture, and nothing of them is left unmerged."""
-        return (
-            self.base.model is not None
-            and not self.still
-            and all(expert.whole and not expert.own for expert in self.experts.values())
-        )
-
-    def weights(self, device: torch.device) -> Deltas:
-        """The weight deltas that are merged."""
-        merged = {name: theta for name, theta in self.base.tensors.items() if name not in self.still}
-        return deltas_of(merged, self.experts, device)
-
-
 @contextmanager
 def _enough_memory(place: torch.device) -> Iterator[None]:
     """Where a GPU's memory may be too small, say so in one line."""
@@ -169,18 +135,18 @@ def _enough_memory(place: torch.device) -> Iterator[None]:
         raise UserError(f"{place}: base and experts do not fit into its memory: use --device cpu") from None
 
 
-def _save_whole(target: Path, inputs: _Inputs, merged: Merged, weights: Deltas, dtype: str | None) -> None:
+def _save_whole(target: Path, inputs: Inputs, merged: Merged, weights: Deltas, dtype: str | None) -> None:
     """The merged model, with the base's configuration and tokenizer."""
     copy(inputs.base.folder, target, dtype)
     write_weights(target, _added(inputs.base.tensors, merged, weights, dtype), inputs.base, dtype)
 
 
-def _save_beside(target: Path, inputs: _Inputs, recipe: Mapping[str, Any] | None, card: str) -> None:
+def _save_beside(target: Path, inputs: Inputs, recipe: Mapping[str, Any] | None, card: str) -> None:
     """Heads that are not merged, mergekit's recipe if it makes the same merge, and the card."""
     for name, expert in inputs.experts.items():
         if expert.own:
             (target / "heads").mkdir(exist_ok=True)
-            save_file({n: t.clone() for n, t in expert.own.items()}, target / _head(name))
+            save_file({n: t.clone() for n, t in expert.own.items()}, target / head_file(name))
     if recipe:
         (target / RECIPE).write_text(_dumped(recipe), "utf-8")
     (target / "README.md").write_text(card, "utf-8")
@@ -203,19 +169,6 @@ def _check_out(out: Path) -> None:
         raise UserError(f"{out} is the folder in which remerge was called: give a folder in it as --out")
 
 
-def _read(base: str, sources: Mapping[str, str]) -> _Inputs:
-    """The base and the experts, with a note on what is not merged."""
-    whole = read_base(base)
-    read = {name: read_expert(name, locate(source), whole) for name, source in sources.items()}
-    if whole.model is None:
-        whole = tied_by_value(whole, read)
-    still = kept(whole, read)
-    read = {name: apart(expert, still, whole.tensors) for name, expert in read.items()}
-    for name, expert in read.items():
-        note_on({n.rpartition(".")[0] for n in expert.own}, f"only in {name}: kept in {_head(name)}")
-    return _Inputs(whole, read, still)
-
-
 def _parameters(params: Sequence[str]) -> dict[str, Any]:
     """Parameters from ``name=value``."""
     found: dict[str, Any] = {}
@@ -227,24 +180,6 @@ def _parameters(params: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"--param {written!r}: {name} is given twice: leave one out")
         found[name] = value_of(value)
     return found
-
-
-def _named(experts: Sequence[str]) -> dict[str, str]:
-    """The experts by name, on which random masks depend.
-
-    By default, a name is the last part of a folder, or as many as tell all apart: a card shows them.
-    """
-    given = [name_in(expert) for expert in experts]
-    sources = [source for _, source in given]
-    if len({Path(source).resolve() for source in sources}) < len(given):
-        raise UserError("an expert is given twice: weight it by --param instead")
-    own = [name for name, _ in given if name]
-    if twice := next((name for k, name in enumerate(own) if name in own[:k]), None):
-        raise UserError(f"--expert: {twice} is the name of two: give another one")
-    parts = [(name, Path(source).absolute().parts) for name, source in given]
-    tried = ([name or "/".join(part[-k:]) for name, part in parts] for k in count(1))
-    names = next(names for names in tried if len(set(names)) == len(names))
-    return dict(zip(names, sources, strict=True))
 
 
 def _factors(
@@ -287,13 +222,13 @@ def _command(
     return _fenced("sh", " \\\n  ".join(words))
 
 
-def _beside(inputs: _Inputs, adapter: bool) -> list[str]:
+def _beside(inputs: Inputs, adapter: bool) -> list[str]:
     """What the folder is, and the files beside the merged weights."""
     copies = ", ".join(f"`{file}`" for file in copied(inputs.base.folder))
     told = [ADAPTER_HINT if adapter else f"Copied from the base: {copies}."]
     heads = [name for name, expert in inputs.experts.items() if expert.own]
     if heads:
-        files = ", ".join(f"`{_head(name)}`" for name in heads)
+        files = ", ".join(f"`{head_file(name)}`" for name in heads)
         told.append(
             f"Not merged, since the base has no such tensors: {files}. To use one, load the folder with the "
             "expert's class, then `model.load_state_dict(load_file(file), strict=False)`."
@@ -322,11 +257,6 @@ def _recipe(
 def _anywhere(source: str) -> str:
     """A model's hub id, or its folder's absolute path."""
     return str(Path(source).resolve()) if Path(source).is_dir() else source
-
-
-def _head(expert: str) -> Path:
-    """The file of the tensors that only this expert has."""
-    return Path("heads") / f"{expert.strip('./').replace('/', '-')}.safetensors"
 
 
 def _added(base: State, merged: Merged, weights: Deltas, dtype: str | None) -> Iterator[tuple[str, Tensor]]:

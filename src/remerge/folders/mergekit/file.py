@@ -104,14 +104,13 @@ class Asked:
                 return [renamed(entry) for entry in part]
             if not isinstance(part, dict):
                 return part
-            return {
-                key: name(_source(self.where, key, value))
-                if key in ("model", "base_model") and value is not None
-                else value
-                if key == "parameters"
-                else renamed(value)
-                for key, value in part.items()
-            }
+            made = dict(part)
+            for key, value in part.items():
+                if key in ("slices", "sources", "models"):
+                    made[key] = renamed(value)
+                elif key in ("model", "base_model") and value is not None:
+                    made[key] = name(_source(self.where, key, value))
+            return made
 
         found: dict[str, Any] = renamed(self.raw)
         return found
