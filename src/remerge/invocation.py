@@ -3,17 +3,28 @@
 import argparse
 import sys
 from contextlib import redirect_stderr
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from snakemake.cli import parse_args
 
+from remerge.errors import UserError
 
+
+@cache
 def arguments() -> argparse.Namespace:
-    """The arguments, including those of profiles."""
-    with redirect_stderr(StringIO()):  # the messages about profiles were already shown
-        parsed: argparse.Namespace = parse_args(sys.argv[1:])[1]
+    """The arguments, including those of profiles, read once: Snakemake then goes to its `--directory`.
+
+    Raises:
+        UserError: it is there already, and the path of a profile was relative to where it was before.
+    """
+    try:
+        with redirect_stderr(StringIO()):  # the messages about profiles were already shown
+            parsed: argparse.Namespace = parse_args(sys.argv[1:])[1]
+    except SystemExit:
+        raise UserError("--directory: give the absolute path of the profile, too") from None
     return parsed
 
 

@@ -1,6 +1,7 @@
 """What a run asks for: an exhibit waits for what it reads, and nothing is made that nobody reads."""
 
 import json
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -17,6 +18,7 @@ from remerge.needs import Needs
 ORDER = """
 
 import json
+import os
 
 from snakemake.iocontainers import Wildcards
 
@@ -134,3 +136,15 @@ def test_the_longest_job_that_is_ready_begins_first(tmp_path: Path) -> None:
     assert order["experts"] == needs.expert("cola").minutes
     waited_for = ["base", "data", "references", "scores"]
     assert min(order[rule] for rule in waited_for) > order["merge_divmerge"]
+
+
+def test_a_run_in_another_folder_finds_its_profile(tmp_path: Path) -> None:
+    """Its path is relative to where Snakemake was started; nothing was said and nothing ran."""
+    how = ["--configfile", "config/demo.yaml", "--directory", tmp_path, "--dry-run"]
+    done = projects.snakemake(*how, "--workflow-profile", "workflow/profiles/local", folder=ROOT)
+    assert done.returncode == 0 and "Job stats" in done.stdout + done.stderr, done.stderr[-2000:]
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/config.yaml").write_text("cores: 1")
+    profile = Path(os.path.relpath(tmp_path / "own", ROOT))
+    done = projects.snakemake(*how, "--workflow-profile", profile, folder=ROOT)
+    assert done.returncode == 2 and "--directory: give the absolute path of the profile" in done.stderr
