@@ -26,15 +26,16 @@ class Waits(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.calls += 1
-        if DEPENDENT & {*func.tags} and not _by_numbers(func, args):
+        if _waits(func, args):
             self.found.append(func.overloadpacket.__name__)
         return func(*args, **(kwargs or {}))
 
 
-def _by_numbers(func: Any, args: Any) -> bool:
-    """Whether an operation picks entries by their numbers and not by a mask."""
+def _waits(func: Any, args: Any) -> bool:
+    """Whether it depends on values what an operation makes, but for entries picked by their numbers."""
     picks = func.overloadpacket in (torch.ops.aten.index, torch.ops.aten.index_put, torch.ops.aten.index_put_)
-    return picks and all(at is None or at.dtype != torch.bool for at in args[1])
+    by_numbers = picks and all(at is None or at.dtype != torch.bool for at in args[1])
+    return bool(DEPENDENT & {*func.tags}) and not by_numbers
 
 
 class Graph(TorchDispatchMode):
@@ -57,6 +58,16 @@ class Graph(TorchDispatchMode):
             for old, new in zip(tree_leaves(made), tree_leaves(func(*args, **kwargs)), strict=True):
                 if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
                     old.copy_(new)
+
+
+class Captured(Graph):
+    """A graph that refuses what a GPU cannot record: to wait for a value, and to read the CPU's memory."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        read = filter(torch.is_tensor, tree_leaves((args, kwargs or {})))
+        if _waits(func, args) or any(tensor.dim() and tensor.is_cpu for tensor in read):
+            raise RuntimeError(f"operation not permitted when stream is capturing: {func}")
+        return super().__torch_dispatch__(func, types, args, kwargs)
 
 
 class Kept(TorchDispatchMode):

@@ -28,7 +28,7 @@ NAMES = ("zero", "one", "two", "three", "four")
 HEADS = {
     "digit": Head(None, NAMES, ("the digit {answer}", "a picture of the digit {answer}")),
     "parity": Head(None, ("even", "odd"), ("the {answer} digit",)),
-    "plain": Head(None, ("round", "bent", "straight")),
+    "plain": Head(None, ("round one", "bent one", "straight one")),
 }
 
 
@@ -143,6 +143,14 @@ def test_a_caption_longer_than_the_text_tower_reads_is_named(base, made):
     long = Head(None, NAMES, ("the digit " * 6 + "{answer}",))
     with pytest.raises(UserError, match=r"caption 'the digit .*': the text tower reads 10 tokens: give a"):
         made.equip(model, {"digit": long})
+
+
+def test_answers_that_the_text_tower_cannot_tell_apart_are_refused(base, made):
+    """Their logits would be equal, and accuracy that of a guess."""
+    model = made.load(base, torch.float32, CPU)
+    with pytest.raises(UserError, match=r"caption 'the digit dog': .* tells it from that of cat: write"):
+        made.equip(model, {"digit": Head(None, ("two", "cat", "dog"), ("the digit {answer}",))})
+    made.equip(model, {"digit": Head(None, ("two", "one"), ("the digit", "the digit {answer}"))})
 
 
 def test_captions_are_padded_behind_their_words_whatever_the_tokenizer_says(copy):

@@ -61,7 +61,11 @@ NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 IMAGES = {
     "digit": {"image": "image", "answers": NUMBERS, "captions": ["the digit {answer}"]},
     "parity": {"image": "image", "answers": ["even", "odd"], "captions": ["the {answer} digit"]},
-    "turned": {"image": "image", "answers": ["upright", "left", "over", "right"]},
+    "turned": {
+        "image": "image",
+        "answers": ["upright", "left", "over", "right"],
+        "captions": ["the digit turned {answer}"],
+    },
 }
 PICTURES = {name: {"image": "image", "answers": task["answers"]} for name, task in IMAGES.items()}
 LORA = {"rank": 2, "alpha": 4, "targets": ["q_proj", "v_proj"]}
@@ -229,6 +233,17 @@ def test_a_merge_of_one_is_the_expert(world):
             found = space.family.logits(bench.model, batch)
             expected = space.family.logits(space.load(task, [task]), batch)
         assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_losses_are_of_logits_in_float32_where_training_mixes_precisions(world):
+    """As on a GPU, where early stopping compares them."""
+    space = Workspace(world)
+    task = next(iter(world.tasks))
+    batch = space.family.collate(space.split(task, "test").examples, space.device)
+    model = space.load(task, [task])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        mixed = space.family.logits(model, batch)
+    assert mixed.dtype == torch.float32 and not torch.equal(mixed, space.family.logits(model, batch))
 
 
 def test_low_rank_task_vectors_learn_as_dense_ones(world):

@@ -23,6 +23,11 @@ AT_ONCE = 256
 """The number of captions that are read in one batch."""
 
 
+def exactly(device: torch.device) -> torch.autocast:
+    """float32 where mixed precision trains a model, in which logits of 30 would be multiples of 1/8."""
+    return torch.autocast(device.type, enabled=False)
+
+
 class ZeroShot(nn.Module):
     """A fixed head of buffers that are not trained, merged or saved.
 
@@ -43,7 +48,8 @@ class ZeroShot(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """The logits of the classes, ``[B, C]``, from images in the space of captions, ``[B, p]``."""
-        return self.scale * normalize(image, dim=-1) @ self.directions.T
+        with exactly(image.device):
+            return self.scale * normalize(image, dim=-1) @ self.directions.T
 
 
 class Clip(Images):
@@ -115,20 +121,33 @@ class Clip(Images):
         """For each answer, the unit vector along the mean of its captions' unit vectors, ``[C, p]``."""
         told = captions or (CAPTION,)
         texts = [caption.replace("{answer}", answer) for answer in answers for caption in told]
+        self._tell_apart(answers, texts)
         found = []
         for start in range(0, len(texts), AT_ONCE):
-            some = texts[start : start + AT_ONCE]
             # On the left, padding would move the words away from their positions.
             how = {"padding": True, "padding_side": "right", "return_tensors": "pt"}
-            tokens = self.tokenizer(some, **how, verbose=False)
-            if tokens.input_ids.shape[1] > self.longest:
-                worst = max(some, key=len)
-                raise UserError(
-                    f"caption {worst!r}: the text tower reads {self.longest} tokens: give a shorter one"
-                )
+            tokens = self.tokenizer(texts[start : start + AT_ONCE], **how, verbose=False)
             pooled = clip.text_model(tokens.input_ids, tokens.attention_mask).pooler_output
             found.append(normalize(clip.text_projection(pooled), dim=-1))
         return normalize(torch.cat(found).reshape(len(answers), len(told), -1).mean(1), dim=-1)
+
+    def _tell_apart(self, answers: Sequence[str], texts: Sequence[str]) -> None:
+        """Refuse captions that are too long to be read, or the same for two answers."""
+        rows = self.tokenizer([*texts], verbose=False).input_ids
+        longest = max(range(len(rows)), key=lambda i: len(rows[i]))
+        if len(rows[longest]) > self.longest:
+            raise UserError(
+                f"caption {texts[longest]!r}: the text tower reads {self.longest} tokens: give a shorter one"
+            )
+        each = len(texts) // len(answers)
+        known: dict[str, str] = {}
+        for i, answer in enumerate(answers):
+            other = known.setdefault(str(rows[i * each : (i + 1) * each]), answer)
+            if other != answer:
+                raise UserError(
+                    f"caption {texts[i * each]!r}: the base's tokenizer knows no word that tells it from "
+                    f"that of {other}: write others"
+                )
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write the vision tower and the image processor."""
@@ -148,7 +167,8 @@ class Clip(Images):
         tower: Any = model
         projection: Tensor = next(iter(tower.heads.heads.values())).projection
         pooled: Tensor = tower(**batch.inputs).pooler_output
-        return pooled.float() @ projection.T
+        with exactly(pooled.device):
+            return pooled.float() @ projection.T
 
     def read(self, model: nn.Module, batch: Batch, outputs: Tensor) -> Tensor:
         """The logits of the classes, from images in the space of captions."""
