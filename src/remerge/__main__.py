@@ -281,8 +281,12 @@ def _add_merges(known: _Commands) -> None:
     merge.add_argument(
         "--dtype", choices=["float32", "bfloat16", "float16"], help="type of the weights; default: the base's"
     )
-    merge.add_argument(
+    as_adapter = merge.add_mutually_exclusive_group()
+    as_adapter.add_argument(
         "--adapter", action="store_true", help="of adapters: write one adapter of the base, not a whole model"
+    )
+    as_adapter.add_argument(
+        "--rank", type=int, help="of any experts: write the adapter of this rank that is nearest to the merge"
     )
 
 

@@ -70,6 +70,7 @@ def merge(parsed: Namespace) -> None:
         parsed.dtype,
         parsed.device,
         parsed.adapter,
+        parsed.rank,
     )
 
 

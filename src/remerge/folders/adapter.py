@@ -1,14 +1,19 @@
-"""A merge of adapters as one adapter of their base."""
+"""A merge as one adapter of its base: exactly, if it is one of adapters, or nearly."""
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from remerge.checkpoints.reading import Checkpoint
 from remerge.deltas import Combined, Deltas, LowRank, Merged, Tensors
+
+LAYERS = (nn.Linear, Conv1D, nn.Embedding)
+"""The layers into which PEFT puts factors."""
 
 HINT = "It is an adapter of the base: `PeftModel.from_pretrained(base, folder)`."
 """How to use it."""
@@ -37,6 +42,63 @@ def low_rank(base: Checkpoint, deltas: Deltas, merged: Merged) -> dict[str, LowR
         if len(A):
             found[name] = LowRank(B, A)
     return found or None
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The adapter that is nearest to a merge, among those of a rank.
+
+    Attributes:
+        factors: float32, by the names of tensors.
+        kept: the share of the merged deltas' squared norm that is in them.
+        outside: the same share for tensors that an adapter cannot hold, by their names.
+    """
+
+    factors: Mapping[str, LowRank]
+    kept: float
+    outside: Mapping[str, float]
+
+    def __str__(self) -> str:
+        said = f"the adapter keeps {self.kept:.2%} of what the merge changes (by the sum of squares)"
+        if not self.outside:
+            return said
+        most, among = max(self.outside, key=lambda name: self.outside[name]), len(self.outside)
+        share = sum(self.outside.values())
+        return f"{said}; {share:.2%} is outside its layers, in {among} tensors such as {most}"
+
+
+def nearest(base: Checkpoint, merged: Merged, rank: int) -> Nearest:
+    """The first singular directions of every matrix (Eckart and Young, 1936).
+
+    Biases, norms, stacked experts and tensors that modules share are left out.
+
+    Args:
+        base: the base, whose architecture is known.
+        merged: the merged deltas.
+        rank: the most directions of a matrix.
+    """
+    model: Any = base.model
+    layers = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, LAYERS)}
+    layers.difference_update(base.ties.values())
+    factors, outside = {}, {}
+    inside = kept = 0.0
+    for name, delta in merged:
+        if name not in layers:
+            outside[name] = _squares(delta)
+            continue
+        inside += _squares(delta)
+        U, sigma, V = torch.linalg.svd(delta, full_matrices=False)
+        root = sigma[: min(rank, int(sigma.count_nonzero()))].sqrt()
+        if len(root):
+            factors[name] = LowRank(U[:, : len(root)] * root, root[:, None] * V[: len(root)])
+            kept += _squares(root.square())
+    whole = inside + sum(outside.values()) or 1.0
+    changed = {name: square / whole for name, square in outside.items() if square}
+    return Nearest(factors, kept / whole, changed)
+
+
+def _squares(tensor: Tensor) -> float:
+    return float(tensor.double().square().sum())
 
 
 def adapter_of(model: Any, factors: Mapping[str, LowRank], base: str, task_type: str | None) -> Any:

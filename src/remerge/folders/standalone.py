@@ -18,15 +18,19 @@ from remerge.deltas import Deltas, LowRank, Merged, State, added, dtype_name, ro
 from remerge.errors import UserError
 from remerge.files import read_settings, write_folder
 from remerge.folders.adapter import HINT as ADAPTER_HINT
-from remerge.folders.adapter import adapter_of, low_rank
+from remerge.folders.adapter import Nearest, adapter_of, low_rank, nearest
 from remerge.folders.card import model_card, shown
-from remerge.folders.experts import Expert, name_in
+from remerge.folders.experts import name_in
 from remerge.folders.inputs import Inputs, head_file, named, read_inputs
 from remerge.folders.mergekit import check_adapters, check_stored, merged_parts, parts_of, read_recipe
 from remerge.folders.output import copied, copy, stored_dtype, write_weights
 from remerge.folders.recipe import HINT, RECIPE, recipe_of, reference
 from remerge.methods import Method, find
+from remerge.notes import note
 from remerge.variants import value_of
+
+DECODERS = ("ForCausalLM", "LMHeadModel")
+"""How the names of decoders' classes end."""
 
 
 def merge_folders(
@@ -38,6 +42,7 @@ def merge_folders(
     dtype: str | None = None,
     device: str = "auto",
     adapter: bool = False,
+    rank: int | None = None,
 ) -> None:
     """Merge checkpoints of one base into a new folder, with the base's configuration and tokenizer.
 
@@ -53,10 +58,11 @@ def merge_folders(
         dtype: the dtype of the merged weights; the base's if not given.
         device: where to compute.
         adapter: write one adapter of the base instead of a whole model.
+        rank: write the adapter of this rank that is nearest to the merge, with a note of how much it keeps.
 
     Raises:
         UserError: an unknown method or parameter, a folder that is incomplete or does not fit the base, or a
-            merge that is no adapter.
+            merge that is no adapter, or of which one can keep nothing.
     """
     chosen = find(method)
     settings = chosen.alone(_parameters(params))
@@ -66,20 +72,27 @@ def merge_folders(
     with _enough_memory(place):
         weights = inputs.weights(place)
         merged = chosen.function(weights, **settings)
-        factors = _factors(method, inputs.base, weights, merged, dtype or "float32") if adapter else None
+        factors, told = None, list[str]()
+        if rank is not None:
+            near = _nearest(inputs.base, merged, rank)
+            note(f"rank {rank}: {near}")
+            factors, told = near.factors, [f"Rank {rank}: {near}."]
+        elif adapter:
+            factors = _factors(method, inputs.base, weights, merged)
         dtypes = {stored_dtype(theta, dtype) for theta in inputs.base.tensors.values()}
         recipe = _recipe(chosen, settings, base, sources, dtypes) if inputs.are_whole else None
-        again = _command(method, base, experts, params, dtype, adapter)
-        sections = [*_beside(inputs, adapter), *([HINT] if recipe else []), again]
-        library = "peft" if adapter else "transformers"
+        again = _command(method, base, experts, params, dtype, adapter, rank)
+        sections = [*_beside(inputs, factors is not None), *told, *([HINT] if recipe else []), again]
+        library = "transformers" if factors is None else "peft"
         card = model_card(out.name, base, sources, chosen, settings, sections, library)
 
         def save(target: Path) -> None:
             if factors is None:
                 _save_whole(target, inputs, merged, weights, dtype)
             else:
-                task = _task_type(sources, inputs.experts)
-                made = adapter_of(inputs.base.model, factors, _anywhere(base), task)
+                task = _task_type(sources, inputs)
+                stored = _stored(factors, dtype or "float32")
+                made = adapter_of(inputs.base.model, stored, _anywhere(base), task)
                 made.save_pretrained(target, save_embedding_layers=False)
             _save_beside(target, inputs, recipe, card)
 
@@ -182,43 +195,71 @@ def _parameters(params: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _factors(
-    method: str, base: Checkpoint, weights: Deltas, merged: Merged, dtype: str
-) -> dict[str, LowRank]:
-    """The merge's change of the base as factors, in the dtype in which they are written.
+def _nearest(base: Checkpoint, merged: Merged, rank: int) -> Nearest:
+    """The adapter nearest to a merge.
 
     Raises:
-        UserError: it is not low-rank, or too large for the dtype.
+        UserError: the rank is none, transformers does not know the base's layers, or none of them changes.
+    """
+    if rank < 1:
+        raise UserError(f"--rank {rank}: give a rank of at least 1")
+    if base.model is None:
+        raise UserError(f"--rank: transformers does not know the layers of {base.folder}: leave it out")
+    near = nearest(base, merged, rank)
+    if not near.factors:
+        raise UserError("--rank: the merge changes no layer that an adapter can hold: leave it out")
+    return near
+
+
+def _factors(method: str, base: Checkpoint, weights: Deltas, merged: Merged) -> Mapping[str, LowRank]:
+    """The merge's change of the base as factors.
+
+    Raises:
+        UserError: it is not low-rank.
     """
     factors = low_rank(base, weights, merged)
     if factors is None:
         raise UserError(
-            f"--adapter: {method} of these experts is no adapter of the base: leave it out, or merge LoRA "
-            "adapters that change neither tied tensors nor embeddings, by a linear method or a decomposition "
-            "other than wudi"
+            f"--adapter: {method} of these experts is no adapter of the base: give a --rank for the nearest, "
+            "or merge LoRA adapters that change neither tied tensors nor embeddings, by a linear method or a "
+            "decomposition other than wudi"
         )
+    return factors
+
+
+def _stored(factors: Mapping[str, LowRank], dtype: str) -> dict[str, LowRank]:
+    """Factors in the dtype in which they are written, which refuses numbers that are too large for it."""
     made: torch.dtype = getattr(torch, dtype)
     return {name: LowRank(rounded(name, f.B, made), rounded(name, f.A, made)) for name, f in factors.items()}
 
 
-def _task_type(sources: Mapping[str, str], experts: Mapping[str, Expert]) -> str | None:
+def _task_type(sources: Mapping[str, str], inputs: Inputs) -> str | None:
     """PEFT's name for what adapters are for, if it is the same for all, and none has a head of its own."""
-    if any(expert.own for expert in experts.values()):
+    if any(expert.own for expert in inputs.experts.values()):
         return None
-    configs = [read_settings(locate(source) / "adapter_config.json") for source in sources.values()]
-    types = {config.get("task_type") for config in configs}
+    configs = [locate(source) / "adapter_config.json" for source in sources.values()]
+    types = {read_settings(path).get("task_type") for path in configs if path.is_file()}
+    if not types and type(inputs.base.model).__name__.endswith(DECODERS):
+        return "CAUSAL_LM"
     return types.pop() if len(types) == 1 else None
 
 
 def _command(
-    method: str, base: str, experts: Sequence[str], params: Sequence[str], dtype: str | None, adapter: bool
+    method: str,
+    base: str,
+    experts: Sequence[str],
+    params: Sequence[str],
+    dtype: str | None,
+    adapter: bool,
+    rank: int | None,
 ) -> str:
     """The command that makes the merge again, for other readers."""
     words = ["remerge merge", f"--method {method}", f"--base {quote(shown(base))}"]
     for name, source in map(name_in, experts):
         words.append(f"--expert {quote(f'{name}={shown(source)}' if name else shown(source))}")
     words += [f"--param {quote(param)}" for param in params]
-    words += [*([f"--dtype {dtype}"] if dtype else []), *(["--adapter"] if adapter else []), "--out …"]
+    words += [*([f"--dtype {dtype}"] if dtype else []), *(["--adapter"] if adapter else [])]
+    words += [*([f"--rank {rank}"] if rank else []), "--out …"]
     return _fenced("sh", " \\\n  ".join(words))
 
 
