@@ -15,8 +15,9 @@ from remerge.miniature.vocabulary import tokenizer as make_tokenizer
 
 
 def pytest_collection_modifyitems(items):
-    """The longest file first, so that workers that take one after another end together."""
-    items.sort(key=lambda item: (item.path.name != "test_workflow.py", item.path.parent.name != "workflow"))
+    """The longest files first, so that workers that take one after another end together."""
+    first = ("test_workflow.py", "workflow", "gpu")
+    items.sort(key=lambda item: [name not in item.path.parts for name in first])
 
 
 @pytest.fixture(autouse=True)
