@@ -336,3 +336,14 @@ def test_a_head_goes_with_the_last_layers(here):
     found, b = load_file("merged/model.safetensors"), load_file("bert-b/model.safetensors")
     assert torch.equal(found["classifier.weight"], b["classifier.weight"])
     assert torch.equal(found["bert.pooler.dense.weight"], b["bert.pooler.dense.weight"])
+
+
+def test_a_sentence_encoder_whose_further_modules_differ(here, capsys):
+    for seed, name in enumerate("ab"):
+        shutil.copytree(f"bert-{name}", f"encoder-{name}")
+        Path(f"encoder-{name}/modules.json").write_text(json.dumps([{"path": "2_Dense"}]))
+        Path(f"encoder-{name}/2_Dense").mkdir()
+        save_file({"linear.weight": torch.full((2, 8), seed)}, f"encoder-{name}/2_Dense/model.safetensors")
+    assert merged(passed(sources(("encoder-a", 0, 2)), sources(("encoder-b", 1, 2)))) == 2
+    told = "encoder-b/2_Dense/model.safetensors: differs from the base's, and is not merged"
+    assert told in capsys.readouterr().err

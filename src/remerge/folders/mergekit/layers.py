@@ -23,6 +23,7 @@ from remerge.folders.experts import Expert, fitted, kept
 from remerge.folders.inputs import Inputs
 from remerge.folders.mergekit.file import WITHOUT_A_BASE, Asked, Slice
 from remerge.folders.mergekit.places import Places, anywhere, layer_in
+from remerge.folders.output import check_modules
 from remerge.headers import weights
 
 NUMBERS = ("layer_idx", "layer_id", "layer_index", "layer_number", "block_idx")
@@ -137,6 +138,7 @@ def _check(asked: Asked, models: Mapping[str, _Model]) -> None:
     for source, model in models.items():
         if (own := _config(model).model_type) != kind:
             raise UserError(f"{asked.where}: {source} is a {own}, {asked.base} a {kind}: give one kind")
+        check_modules(models[asked.base].own.folder, model.own.folder)
     for k, own in enumerate(asked.slices):
         for source, start in own.starts.items():
             end, count = start + _length(own), models[source].count
