@@ -470,8 +470,8 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
     [
         ([], "mergekit.yml: not a mapping of keys"),
         (
-            {**PLAIN, "merge_method": "passthrough"},
-            "merge_method: 'passthrough' is not one that remerge and mergekit have",
+            {**PLAIN, "merge_method": "arcee_fusion"},
+            "merge_method: 'arcee_fusion' is not one that remerge and mergekit have",
         ),
         ({**PLAIN, "merge_method": "breadcrumbs_ties"}, "see `remerge methods` for remerge's own"),
         *(
@@ -563,16 +563,7 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
             "models.0.parameters.weight: conditions within a condition: give each its own entry",
         ),
         ({**TIES, "models": weighed([0, "much"], 1)}, "weight of cola: must be a number, not 'much'"),
-        (
-            sliced([0, 1], [0, 1]),
-            "slices.1: layer_range [0, 1]: remerge moves, repeats and leaves out no layers",
-        ),
-        (
-            sliced([1, 2]),
-            "slices.0: layer_range [1, 2]: remerge moves, repeats and leaves out no layers: begin at 0",
-        ),
-        (sliced([0, 1]), "slices.0: layer_range ends at 1, and the model has 2 layers: end there"),
-        (sliced([0, 3]), "slices.0: layer_range ends at 3, and the model has 2 layers: end there"),
+        (sliced([0, 3]), "slices.0: layer_range ends at 3, and cola has 2 layers: end there"),
         (
             sliced([0, 2.5]),
             "slices.0.sources.0.layer_range: must be the first layer and the one after the last",
@@ -582,15 +573,6 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
         (
             {**sliced([0, 2]), "slices": [{"sources": [], "base_model": "cola"}]},
             "slices.0: unknown key base_model, known: sources, parameters",
-        ),
-        (
-            {
-                "merge_method": "linear",
-                "slices": [
-                    {"sources": [{**s, "layer_range": [0, n]} for n, s in enumerate(weighed(1, 1), 1)]}
-                ],
-            },
-            "slices.0: layer_range [0, 2]: remerge moves, repeats and leaves out no layers",
         ),
         ({**TIES, "models": weighed("much", 1)}, "weight of cola: must be a number, not 'much'"),
         ({**TIES, "models": weighed(float("nan"), 1)}, "weight of cola: must be a number, not 'nan'"),

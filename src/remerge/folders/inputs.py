@@ -1,9 +1,10 @@
 """What a merge of folders reads: the base and every expert, under names that tell them apart."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,11 +33,13 @@ class Inputs:
         base: the base.
         experts: each expert under the base's names, by its own name.
         still: the tensors that stay as in the base.
+        settings: what the merge's config.json says otherwise than the base's.
     """
 
     base: Checkpoint
     experts: Mapping[str, Expert]
     still: set[str]
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def are_whole(self) -> bool:

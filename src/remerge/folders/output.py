@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
@@ -94,16 +95,17 @@ def copied(base: Path) -> list[Path]:
     return [file for file in found if str(file) not in NOT_OF_THE_MERGE]
 
 
-def copy(base: Path, folder: Path, dtype: str | None) -> None:
-    """Copy these files, and name the dtype in the configuration."""
+def copy(base: Path, folder: Path, dtype: str | None, settings: Mapping[str, Any]) -> None:
+    """Copy these files, and write the dtype and other settings into the configuration."""
     for file in copied(base):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(base / file, folder / file)
     config = folder / "config.json"
-    if dtype and config.exists():
-        written = read_settings(config)
-        key = "dtype" if "dtype" in written else "torch_dtype"
-        write_json(config, {**written, key: dtype})
+    if (dtype or settings) and config.exists():
+        written = {**read_settings(config), **settings}
+        if dtype:
+            written["dtype" if "dtype" in written else "torch_dtype"] = dtype
+        write_json(config, written)
 
 
 def check_modules(base: Path, expert: Path) -> None:

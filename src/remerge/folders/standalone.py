@@ -22,7 +22,16 @@ from remerge.folders.adapter import Nearest, adapter_of, low_rank, nearest
 from remerge.folders.card import model_card, shown
 from remerge.folders.experts import name_in
 from remerge.folders.inputs import Inputs, head_file, named, read_inputs
-from remerge.folders.mergekit import check_adapters, check_stored, merged_parts, parts_of, read_recipe
+from remerge.folders.mergekit import (
+    check_adapters,
+    check_stored,
+    from_nothing,
+    merged_parts,
+    parts_of,
+    read_recipe,
+    stacked,
+    stay,
+)
 from remerge.folders.output import copied, copy, stored_dtype, write_weights
 from remerge.folders.recipe import HINT, RECIPE, recipe_of, reference
 from remerge.methods import Method, find
@@ -116,17 +125,21 @@ def merge_recipe(file: Path, out: Path, device: str = "auto") -> None:
         source: locate(source, key=f"{file}: {'models' if source in asked.experts else 'base_model'}")
         for source in [asked.base, *asked.experts]
     }
-    folders = found[asked.base], [found[expert] for expert in asked.experts]
-    check_adapters(asked, *folders)
+    folders, in_place = (found[asked.base], [found[e] for e in asked.experts]), stay(asked, found.values())
+    check_adapters(asked, in_place, *folders)
     _check_out(out)
     sources, place, dtype = named(asked.experts), device_of(device), asked.dtype
-    inputs = read_inputs(asked.base, sources)
-    parts = parts_of(asked, inputs.base)
+    inputs = read_inputs(asked.base, sources) if in_place else stacked(asked, sources)
+    if asked.method == "passthrough":
+        inputs = from_nothing(inputs)
+    parts = parts_of(asked, inputs.base, found.values())
     check_stored(asked, parts, *folders)
     with _enough_memory(place):
         weights = inputs.weights(place)
         merged = merged_parts(parts, weights, {source: name for name, source in sources.items()})
-        recipe = asked.written(lambda model: reference(_anywhere(model))) if inputs.are_whole else None
+        # Lists of one entry for each layer, as `layer_types`, mergekit leaves as they are.
+        same = inputs.are_whole and len(inputs.settings) <= 1
+        recipe = asked.written(lambda model: reference(_anywhere(model))) if same else None
         again = ["Made from this mergekit configuration:", _fenced("yaml", _dumped(asked.written(shown)))]
         sections = [*_beside(inputs, adapter=False), *([HINT] if recipe else []), *again]
         settings = parts[0].settings if len(parts) == 1 else {}
@@ -150,7 +163,7 @@ def _enough_memory(place: torch.device) -> Iterator[None]:
 
 def _save_whole(target: Path, inputs: Inputs, merged: Merged, weights: Deltas, dtype: str | None) -> None:
     """The merged model, with the base's configuration and tokenizer."""
-    copy(inputs.base.folder, target, dtype)
+    copy(inputs.base.folder, target, dtype, inputs.settings)
     write_weights(target, _added(inputs.base.tensors, merged, weights, dtype), inputs.base, dtype)
 
 

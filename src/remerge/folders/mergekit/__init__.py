@@ -2,6 +2,9 @@
 
 from remerge.folders.mergekit.file import Asked as Asked
 from remerge.folders.mergekit.file import read_recipe as read_recipe
+from remerge.folders.mergekit.layers import from_nothing as from_nothing
+from remerge.folders.mergekit.layers import stacked as stacked
+from remerge.folders.mergekit.layers import stay as stay
 from remerge.folders.mergekit.parts import Part as Part
 from remerge.folders.mergekit.parts import merged_parts as merged_parts
 from remerge.folders.mergekit.parts import parts_of as parts_of

@@ -39,25 +39,27 @@ DTYPES = ("float32", "bfloat16", "float16")
 WITH_THE_BASE = ("slerp", "nearswap")
 """The methods that merge the base itself with another model."""
 
-WITHOUT_A_BASE = ("linear", "karcher")
+WITHOUT_A_BASE = ("linear", "karcher", "passthrough")
 """The methods of which a base is one of the models."""
 
 
 @dataclass(frozen=True)
 class Slice:
-    """A run of layers, and what is merged there.
+    """A run of layers of the merge, and what is merged there.
 
     Attributes:
         first: its first layer.
         last: the layer after its last; None if it has all.
         models: the models without the base, unless that is merged too, each with its own parameters.
         shared: parameters for all models in this slice.
+        starts: the layer of each model listed, the base too, with which the slice begins.
     """
 
     first: int
     last: int | None
     models: Mapping[str, Mapping[str, Any]]
     shared: Mapping[str, Any]
+    starts: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -180,34 +182,36 @@ def _method(where: Path, raw: Mapping[str, Any]) -> str:
 
 
 def _slices(where: Path, raw: Mapping[str, Any], method: str, base: str | None) -> list[Slice]:
-    """The runs of layers that a file has merged, which must stay where they are."""
+    """The runs of layers that a file has merged, in the order of the merge."""
     if raw.get("slices") is None:
         entries = _listed(where, "models", raw.get("models"))
         models = _models(where, "models", entries, ["model", "parameters"])
-        return [Slice(0, None, _merged(where, "models", models, method, base), {})]
+        starts = dict.fromkeys(models, 0)
+        return [Slice(0, None, _merged(where, "models", models, method, base), {}, starts)]
     if raw.get("models") is not None:
         raise UserError(f"{where}: models and slices: give one of them")
     made: list[Slice] = []
     for i, entry in enumerate(_listed(where, "slices", raw["slices"])):
-        key, end = f"slices.{i}", made[-1].last if made else 0
+        key, first = f"slices.{i}", (made[-1].last or 0) if made else 0
         entry = _mapping(where, key, entry)
         _known(where, key, entry, ["sources", "parameters"])
         sources = _listed(where, f"{key}.sources", entry.get("sources"))
         models = _models(where, f"{key}.sources", sources, ["model", "layer_range", "parameters"])
         ranges = [_range(where, f"{key}.sources.{j}", source) for j, source in enumerate(sources)]
-        first, last = ranges[0]
-        if (odd := next((r for r in ranges if r != (first, last)), None)) or first != end:
-            given = list(odd or ranges[0])
+        length = len(ranges[0])
+        if odd := next((r for r in ranges if len(r) != length), None):
             raise UserError(
-                f"{where}: {key}: layer_range {given}: remerge moves, repeats and leaves out no layers: "
-                f"begin at {end}, and end all sources at the same"
+                f"{where}: {key}: layer_range [{odd.start}, {odd.stop}]: the first source has {length}: "
+                "give all sources of a slice as many layers"
             )
+        starts = {model: r.start for model, r in zip(models, ranges, strict=True)}
         shared = _parameters(where, f"{key}.parameters", entry.get("parameters"))
-        made.append(Slice(first, last, _merged(where, f"{key}.sources", models, method, base), shared))
+        merged = _merged(where, f"{key}.sources", models, method, base)
+        made.append(Slice(first, first + length, merged, shared, starts))
     return made
 
 
-def _range(where: Path, key: str, source: Mapping[str, Any]) -> tuple[int, int]:
+def _range(where: Path, key: str, source: Mapping[str, Any]) -> range:
     given = source.get("layer_range")
     numbers = given if isinstance(given, list) else []
     if len(numbers) != 2 or not all(type(n) is int for n in numbers) or not 0 <= numbers[0] < numbers[1]:
@@ -215,7 +219,7 @@ def _range(where: Path, key: str, source: Mapping[str, Any]) -> tuple[int, int]:
             f"{where}: {key}.layer_range: must be the first layer and the one after the last, [0, 32], not "
             f"{str(given)[:60]!r}"
         )
-    return numbers[0], numbers[1]
+    return range(*numbers)
 
 
 def _models(where: Path, key: str, entries: Sequence[Any], known: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -240,7 +244,8 @@ def _merged(
 ) -> dict[str, dict[str, Any]]:
     """The models that a method merges, of those that are listed: without the base, or with it first."""
     if method in WITHOUT_A_BASE:
-        if base is not None and base not in models:
+        # mergekit adds a base to models, not to sources.
+        if base is not None and base not in models and key == "models":
             raise UserError(
                 f"{where}: base_model: {method} would merge it too: list it in {key}, or leave it out"
             )

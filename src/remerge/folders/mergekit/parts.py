@@ -1,18 +1,30 @@
 """The tensors of a model for which a mergekit file asks the same: their models, method and settings."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from remerge.checkpoints.reading import Checkpoint
-from remerge.deltas import Deltas, Merged, layer_of
+from remerge.deltas import Deltas, Merged
 from remerge.errors import UserError
 from remerge.folders.mergekit.file import Asked, Slice
+from remerge.folders.mergekit.places import Places, anywhere
 from remerge.folders.mergekit.translations import METHODS, Settings
 from remerge.folders.mergekit.values import filters_in, value_at
 from remerge.headers import weights
 from remerge.methods import Method, find
 from remerge.notes import note
+
+PASSTHROUGH: dict[str, Any] = {
+    "name": "passthrough",
+    "citation": "Goddard et al., 2024, arXiv:2403.13257",
+    "summary": "the weights as they are, times `scale`.",
+}
+"""What is said of task arithmetic from zero, with one model."""
+
+Resolved = tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, dict[str, Any]]]
+"""The parameters of a tensor: for all models, each model's own, and those for all as they are for each."""
 
 
 @dataclass(frozen=True)
@@ -32,28 +44,30 @@ class Part:
     settings: dict[str, Any]
 
 
-def parts_of(asked: Asked, base: Checkpoint) -> list[Part]:
+def parts_of(asked: Asked, base: Checkpoint, folders: Iterable[Path]) -> list[Part]:
     """The parts of a model, each with what a file says of its tensors.
 
+    Args:
+        asked: what a file asks for.
+        base: the base, with the layers of the merge.
+        folders: the folders of all models.
+
     Raises:
-        UserError: the file asks for something that remerge does not do, or its layers are not the model's.
+        UserError: the file asks for something that remerge does not do.
     """
-    depths = _Depths(asked, base)
-    given = {name: _resolved(asked, name, *depths.place(name)) for name in [*base.tensors, *base.ties]}
-    stored = weights(str(base.folder.resolve()))
+    if base.model is None and len(asked.slices) > 1:
+        raise UserError(f"{asked.where}: slices: not of one known stack of layers: list whole models")
+    places = Places(asked, [*base.tensors, *base.ties] if base.model is None else base.model.state_dict())
+    given = {name: _resolved(asked, name, places, places.slice(name)) for name in [*base.tensors, *base.ties]}
+    stored = {anywhere(name) for folder in folders for name in weights(str(folder.resolve()))}
     for alias, held in base.ties.items():
-        if given[alias] != given[held] and alias in stored:
+        if given[alias] != given[held] and anywhere(alias) in stored:
             raise UserError(
                 f"{asked.where}: {alias} is tied to {held}, for which the file says something else: "
                 "give both the same values"
             )
-    _check_filters(asked, base, stored)
-    first = {name: _resolved(asked, name, asked.slices[0], 0.0) for name in depths.after}
-    if after := sorted(name for name, own in first.items() if own != given[name]):
-        note(
-            f"{asked.where}: {', '.join(after)}: of the last slice here; of the first in mergekit, where it "
-            "has no file of its own for the architecture, as for OLMo"
-        )
+    _check_filters(asked, base)
+    _note_on_ends(asked, base, places, given)
     alike: dict[str, list[str]] = {}
     for name in base.tensors:
         alike.setdefault(repr(given[name]), []).append(name)
@@ -75,63 +89,48 @@ def merged_parts(parts: list[Part], deltas: Deltas, experts: Mapping[str, str]) 
     return (next(made[name]) for name in deltas)
 
 
-class _Depths:
-    """Where tensors are: the slice of a file, and the depth of their layer in it."""
+def _resolved(asked: Asked, name: str, places: Places, own: Slice) -> Resolved:
+    """The parameters of one tensor, by a slice."""
+    t = places.depth(name)
+    there = {model: places.name_in(model, name) for model in own.models}
 
-    def __init__(self, asked: Asked, base: Checkpoint) -> None:
-        self.slices = asked.slices
-        self.layers: dict[str, int] = {}
-        self.after = set[str]()
-        for name in base.tensors:
-            stack, _, number = layer_of(name).rpartition(".")
-            if number.isdigit():
-                self.layers[stack] = max(self.layers.get(stack, 0), int(number) + 1)
-            elif self.layers:
-                self.after.add(name)
-        if self.slices[-1].last is None:
-            return
-        counts = list(self.layers.values())
-        if len(counts) != 1 or (base.model is None and len(self.slices) > 1):
-            raise UserError(f"{asked.where}: slices: not of one known stack of layers: list whole models")
-        if self.slices[-1].last != counts[0]:
-            raise UserError(
-                f"{asked.where}: slices.{len(self.slices) - 1}: layer_range ends at {self.slices[-1].last}, "
-                f"and the model has {counts[0]} layers: end there"
-            )
-
-    def place(self, name: str) -> tuple[Slice, float]:
-        """The slice of a tensor, and its depth from 0 to 1, as mergekit has it: 0 outside of layers."""
-        stack, _, number = layer_of(name).rpartition(".")
-        if not number.isdigit():
-            return self.slices[-1 if name in self.after else 0], 0.0
-        layer = int(number)
-        own = next(s for s in self.slices if s.last is None or layer < s.last)
-        others = (self.layers[stack] if own.last is None else own.last) - own.first - 1
-        return own, (layer - own.first) / others if others else 1.0
-
-
-def _resolved(
-    asked: Asked, name: str, own: Slice, t: float
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """The parameters of one tensor: those for all models, and each model's own."""
-
-    def found(given: Mapping[str, Any]) -> dict[str, Any]:
+    def found(given: Mapping[str, Any], name: str) -> dict[str, Any]:
         values = {key: value_at(value, name, t) for key, value in given.items()}
         return {key: value for key, value in values.items() if value is not None}
 
-    models = {model: found(values) for model, values in own.models.items()}
-    return {**found(asked.shared), **found(own.shared)}, models
+    def shared(name: str) -> dict[str, Any]:
+        return {**found(asked.shared, name), **found(own.shared, name)}
+
+    models = {model: found(values, there[model]) for model, values in own.models.items()}
+    return shared(name), models, {model: shared(there[model]) for model in own.models}
 
 
-def _check_filters(asked: Asked, base: Checkpoint, stored: Mapping[str, Any]) -> None:
+def _note_on_ends(asked: Asked, base: Checkpoint, places: Places, given: Mapping[str, Resolved]) -> None:
+    """Notes on what follows the layers, where mergekit may take it from elsewhere."""
+    after = sorted(places.after & base.tensors.keys())
+    first, last = asked.slices[0], asked.slices[-1]
+    if other := [name for name in after if _resolved(asked, name, places, first) != given[name]]:
+        note(
+            f"{asked.where}: {', '.join(other)}: of the last slice here; of the first in mergekit, where it "
+            "has no file of its own for the architecture, as for OLMo"
+        )
+    if after and len(first.starts) < len(last.starts):
+        note(
+            f"{asked.where}: {', '.join(after)}: of all models of the last slice here; mergekit takes as "
+            f"many as the first slice has, {len(first.starts)}"
+        )
+
+
+def _check_filters(asked: Asked, base: Checkpoint) -> None:
     """Refuse filters of names that mergekit may have otherwise; a note on those that are in no name."""
     given = [asked.shared, *(s.shared for s in asked.slices)]
     given += [own for s in asked.slices for own in s.models.values()]
     filters = dict.fromkeys(filters_in(given))
     if not filters:
         return
+    stored = set(map(anywhere, weights(str(base.folder.resolve()))))
     for name in base.tensors:
-        if name not in stored and name.partition(".")[2] not in stored:
+        if stored.isdisjoint((anywhere(name), anywhere(name.partition(".")[2]))):
             raise UserError(
                 f"{asked.where}: filter: {name} is stored under another name, and mergekit may go by either: "
                 "leave filters out"
@@ -142,13 +141,19 @@ def _check_filters(asked: Asked, base: Checkpoint, stored: Mapping[str, Any]) ->
 
 
 def _part(
-    asked: Asked, names: list[str], shared: dict[str, Any], models: dict[str, dict[str, Any]], among: int
+    asked: Asked,
+    names: list[str],
+    shared: dict[str, Any],
+    models: dict[str, dict[str, Any]],
+    for_each: dict[str, dict[str, Any]],
+    among: int,
 ) -> Part:
     where = f"{asked.where}: {names[0]}" if among > 1 else str(asked.where)
-    settings = Settings(where, asked.named_base, dict(shared), {m: dict(own) for m, own in models.items()})
+    own = {model: dict(values) for model, values in models.items()}
+    settings = Settings(where, asked.named_base, dict(shared), own, for_each)
     name, params = METHODS[asked.method](settings)
-    settings.done(name)
-    method = find(name)
+    method = replace(find(name), **PASSTHROUGH) if asked.method == "passthrough" else find(name)
+    settings.done(method.name)
     try:
         return Part(names, list(models), method, method.alone(params))
     except UserError as error:

@@ -14,8 +14,14 @@ from remerge.methods import per_expert
 from remerge.notes import note
 
 
-def check_adapters(asked: Asked, base: Path, experts: Sequence[Path]) -> None:
-    """Refuse an adapter that has no base, of folders as in `check_stored`."""
+def check_adapters(asked: Asked, in_place: bool, base: Path, experts: Sequence[Path]) -> None:
+    """Refuse an adapter that has no base, or whose layers do not stay, of folders as in `check_stored`."""
+    odd = next(filter(is_adapter, [base, *experts]), None)
+    if odd and (asked.method == "passthrough" or not in_place):
+        raise UserError(
+            f"{asked.where}: {odd} is an adapter, and only layers of whole models are moved or passed "
+            "through: merge it into its base first, and give that"
+        )
     # Where the base is itself among the models, no other model is named to which an adapter belongs.
     for folder in [base, *experts] if asked.base in asked.experts else [base]:
         if is_adapter(folder):
@@ -50,6 +56,8 @@ def check_stored(asked: Asked, parts: Sequence[Part], base: Path, experts: Seque
         _check_rows(asked, base, experts)
     half = not {"F16", "BF16"}.isdisjoint(dtypes.values())
     differs = []
+    if asked.method == "passthrough" and all(part.settings["scale"] == [1] for part in parts):
+        return
     if asked.computed in DTYPES[1:] or (asked.computed is None and half):
         differs.append("rounds each step to 16 bits")
     # Of three experts that cancel, weights that are no powers of two leave a sign to the rounding.

@@ -13,19 +13,22 @@ from remerge.folders.mergekit.values import number_in
 class Settings:
     """The parameters of some tensors: those for all models, and each model's own, which take precedence.
 
-    A method takes them one by one; any that are left in the end were not understood.
+    A method takes them one by one; any that are left in the end were not understood. Where layers are moved,
+    filters go by a model's own names of tensors for what a method takes for each model, else by the merge's.
 
     Attributes:
         where: the file, and a tensor if there are others with other parameters.
         base: the base model, if the file names one.
         shared: the parameters for all models.
         models: each model's own.
+        for_each: the parameters for all models, as they are for each.
     """
 
     where: str
     base: str | None
     shared: dict[str, Any]
     models: dict[str, dict[str, Any]]
+    for_each: Mapping[str, Mapping[str, Any]]
 
     def number(self, key: str, default: float | None = None) -> float:
         """A number that all models share."""
@@ -36,8 +39,8 @@ class Settings:
 
     def numbers(self, key: str, default: float | None = None) -> list[float]:
         """One number for each model."""
-        shared = self.shared.pop(key, default)
-        found = {model: own.pop(key, shared) for model, own in self.models.items()}
+        self.shared.pop(key, None)
+        found = {m: own.pop(key, self.for_each[m].get(key, default)) for m, own in self.models.items()}
         for model, value in found.items():
             if value is None:
                 raise UserError(f"{self.where}: {key} of {model} is missing: give it under its parameters")
@@ -70,6 +73,12 @@ class Settings:
         if not abs(number) <= 3e38:
             raise UserError(f"{self.where}: {place}: must be a number, not {str(value)[:60]!r}")
         return number
+
+
+def _passthrough(given: Settings) -> tuple[str, dict[str, Any]]:
+    if len(given.models) != 1:
+        raise UserError(f"{given.where}: models: passthrough takes one, or one in each slice")
+    return "task_arithmetic", {"scale": given.numbers("scale", 1.0)}
 
 
 def _linear(given: Settings) -> tuple[str, dict[str, Any]]:
@@ -217,6 +226,7 @@ def _divisor(given: Settings, weights: Sequence[float]) -> float:
 
 
 METHODS: Mapping[str, Callable[[Settings], tuple[str, dict[str, Any]]]] = {
+    "passthrough": _passthrough,
     "linear": _linear,
     "task_arithmetic": _task_arithmetic,
     "ties": _ties,
