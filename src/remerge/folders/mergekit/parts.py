@@ -23,6 +23,12 @@ PASSTHROUGH: dict[str, Any] = {
 }
 """What is said of task arithmetic from zero, with one model."""
 
+DESCRIBED = (
+    "Apertus Arcee Cohere Cohere2 Exaone Falcon Gemma Gemma2 Gemma3 Glm4 Glm4Moe GPTNeoX GPTBigCode Granite "
+    "Lfm2 Llama Mistral Mixtral Olmo2 Phi Phi3 Qwen2 Qwen3 Qwen3Moe Solar StableLm Starcoder2"
+)
+"""The decoders of which mergekit 0.1.5 has files that say what follows the layers."""
+
 Resolved = tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, dict[str, Any]]]
 """The parameters of a tensor: for all models, each model's own, and those for all as they are for each."""
 
@@ -109,7 +115,9 @@ def _note_on_ends(asked: Asked, base: Checkpoint, places: Places, given: Mapping
     """Notes on what follows the layers, where mergekit may take it from elsewhere."""
     after = sorted(places.after & base.tensors.keys())
     first, last = asked.slices[0], asked.slices[-1]
-    if other := [name for name in after if _resolved(asked, name, places, first) != given[name]]:
+    described = type(base.model).__name__.removesuffix("ForCausalLM") in DESCRIBED.split()
+    other = [name for name in after if _resolved(asked, name, places, first) != given[name]]
+    if other and not described:
         note(
             f"{asked.where}: {', '.join(other)}: of the last slice here; of the first in mergekit, where it "
             "has no file of its own for the architecture, as for OLMo"
