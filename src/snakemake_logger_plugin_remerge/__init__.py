@@ -70,8 +70,7 @@ class LogHandler(LogHandlerBase):
             ours = Path(given.snakefile or "Snakefile").parent / "config/demo.yaml"
             files = given.configfile or [ours]
             _check_are_no_targets(files[1:])
-            # As the workflow does, which leaves its default configuration as it is.
-            config = configuration.load(*files, over=_overrides(given.config) if given.configfile else None)
+            config = configuration.load(*files, over=_overrides(given.config))
             check_writable(Path(given.directory or ".", STATE), ROOM)
             _check_cache()
         except UserError as error:

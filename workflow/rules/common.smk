@@ -27,12 +27,9 @@ def refuse(error):
 
 try:
     # No `configfile:` directive: Snakemake would mix its keys into those of the given file.
-    if workflow.configfiles:
-        # Read again, because Snakemake's own reader accepts a duplicate key and takes the last one.
-        files = map(Path, workflow.configfiles)
-        CONFIG = configuration.load(*files, over=workflow.config_settings.config)
-    else:
-        CONFIG = configuration.load(Path(workflow.basedir) / "config/demo.yaml")
+    files = map(Path, workflow.configfiles or [Path(workflow.basedir) / "config/demo.yaml"])
+    # Read again, because Snakemake's own reader accepts a duplicate key and takes the last one.
+    CONFIG = configuration.load(*files, over=workflow.config_settings.config)
     # In a job, `workflow` knows this already; otherwise it learns its executor only after it has been read.
     clustered = workflow.remote_exec or invocation.clustered()
     if clustered and "shards" not in CONFIG.model_fields_set:
