@@ -159,3 +159,13 @@ def test_what_config_says_replaces_keys_of_the_default_configuration_too(tmp_pat
         assert done.returncode == 0, done.stderr
         done = projects.snakemake(*how, *profile, "--config", "sed=1", folder=tmp_path)
         assert done.returncode == 2 and "unknown key sed" in done.stderr.splitlines()[-1], done.stderr
+
+
+def test_results_that_cannot_be_written_are_one_line_and_status_2(tmp_path: Path) -> None:
+    """Where the configuration of the run is kept, before any job: a link to a disk that is not there."""
+    project = Project(tmp_path)
+    project.results.parent.mkdir()
+    project.results.symlink_to(tmp_path / "gone")
+    done = project.run("results/seconds/base.json")
+    told = "remerge: cannot write results/seconds/config.yaml: File exists"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, told), done.stderr

@@ -51,17 +51,25 @@ RUN = f"{B}/config.yaml"  # only letters, digits and _.- in the name: nothing th
 LOG = "2> >(tee {log:q} >&2)"
 
 
+def keep():
+    """Write the configuration to where jobs read it."""
+    try:
+        write_text(Path(RUN), configuration.dump(CONFIG))
+    except UserError as error:
+        refuse(error)
+
+
 if (
     workflow.is_main_process
     and CONFIG.folder.is_dir()
     and not Path(RUN).exists()
     and not invocation.asked("dryrun")
 ):
-    write_text(Path(RUN), configuration.dump(CONFIG))
+    keep()
 
 
 onstart:
-    write_text(Path(RUN), configuration.dump(CONFIG))
+    keep()
     if not clustered:
         warm.start(CONFIG, len(workflow.dag))
 
