@@ -136,3 +136,34 @@ def test_a_run_shows_its_stages_and_an_error_whole(project):
     assert "RuntimeError: broken here" in failed.stderr
     assert "Error in rule data:" in failed.stderr and "logs/data/sst2.log" in failed.stderr
     assert not os.path.exists(project.results / "data/sst2.json")
+
+
+ONCE = """
+from pathlib import Path
+if not Path("tried").exists():
+    Path("tried").touch()
+    raise RuntimeError("broken once")
+"""
+
+
+def test_what_follows_a_failure_is_shown_as_what_was_before(project):
+    """The screen stood still, with the job that had failed among the running ones to the end."""
+    broken = project.folder / "src/remerge/tasks.py"
+    broken.write_text(broken.read_text() + ONCE)
+    done = run(project, "--retries", "1", "--cores", "1", "results/seconds/data/sst2.json")
+    lines = done.stderr.splitlines()
+    assert done.returncode == 0 and "RuntimeError: broken once" in lines, done.stderr
+    assert any(line.startswith("Trying to restart job") for line in lines), done.stderr
+    assert [line.split(maxsplit=1)[1] for line in lines[-3:-1]] == [
+        "data (1)",
+        "results are in results/seconds/",
+    ]
+
+
+def test_a_job_that_failed_no_longer_runs(config):
+    screen = Screen(config, io.StringIO(), Clock())
+    screen.start({"data": 1, "experts": 2})
+    screen.begin(1, "data")
+    screen.begin(2, "experts")
+    screen.fail(2)
+    assert screen.line().split(maxsplit=1)[1].startswith("data, 0 of 3 steps")

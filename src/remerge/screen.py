@@ -110,6 +110,11 @@ class Screen:
             if self.done == self.planned:
                 self.say(f"{self._time():>8}  results are in {self.config.folder}/")
 
+    def fail(self, job: int) -> None:
+        """A job has failed; it begins again where it is tried again."""
+        with self._lock:
+            self.running.pop(job, None)
+
     def say(self, text: str) -> None:
         """A line that stays."""
         with self._lock:

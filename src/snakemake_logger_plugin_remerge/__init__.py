@@ -43,10 +43,12 @@ NOISE = (
     "Activating ",
     "Select jobs to execute",
     "Execute ",
-    "Complete log",
     "Elapsed time",
 )
 """How the messages begin that tell people nothing."""
+
+WHOLE_LOG = "Complete log"
+"""How the message begins that tells them something after a failure alone."""
 
 SHOWN_OTHERWISE = {event for event in LogEvent} - {LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR, LogEvent.ERROR}
 """The events whose own texts are left out."""
@@ -68,8 +70,7 @@ class LogHandler(LogHandlerBase):
             ours = Path(given.snakefile or "Snakefile").parent / "config/demo.yaml"
             files = given.configfile or [ours]
             _check_are_no_targets(files[1:])
-            # As the workflow does, which leaves its default configuration as it is.
-            config = configuration.load(*files, over=_overrides(given.config) if given.configfile else None)
+            config = configuration.load(*files, over=_overrides(given.config))
             check_writable(Path(given.directory or ".", STATE), ROOM)
             _check_cache()
         except UserError as error:
@@ -85,6 +86,7 @@ class LogHandler(LogHandlerBase):
         )
         self.screen = Screen(config, stream)
         self.talks = told.verbose or told.dryrun or told.printshellcmds or told.debug_dag or bool(told.quiet)
+        self.failed = False
         if not self.talks:
             # Jobs side by side would write their bars over one another.
             os.environ.setdefault("TQDM_DISABLE", "1")
@@ -101,10 +103,13 @@ class LogHandler(LogHandlerBase):
                 self.screen.begin(record.jobid, record.rule_name)  # type: ignore[attr-defined]
             elif event == LogEvent.JOB_FINISHED:
                 self.screen.end(record.job_id)  # type: ignore[attr-defined]
+            elif event == LogEvent.JOB_ERROR:
+                self.screen.fail(record.jobid)  # type: ignore[attr-defined]
+            noise = NOISE if self.failed else (*NOISE, WHOLE_LOG)
             if record.levelno >= logging.WARNING:
-                self.talks = record.levelno >= logging.ERROR
+                self.failed |= record.levelno >= logging.ERROR
                 self.screen.say("")
-            elif event in SHOWN_OTHERWISE or str(record.msg).startswith(NOISE) or not record.msg:
+            elif event in SHOWN_OTHERWISE or str(record.msg).startswith(noise) or not record.msg:
                 return
         self.whole.handle(record)
 

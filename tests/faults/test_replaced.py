@@ -44,6 +44,19 @@ def test_a_finished_run_holds(copied: Path, capsys: Any) -> None:
     assert lines[0].endswith("files are unchanged since they were made")
 
 
+@pytest.mark.parametrize("linked", [RUN.parent, RUN], ids=str)
+def test_a_finished_run_holds_where_its_folder_is_a_link(
+    copied: Path, tmp_path: Path, capsys: Any, linked: Path
+) -> None:
+    """To a larger disk, where it may have any name; and where a link leads to a run."""
+    (tmp_path / "link").symlink_to(copied / RUN)
+    assert main(["verify", str(tmp_path / "link")]) == 0
+    shutil.move(linked, tmp_path / "elsewhere")
+    linked.symlink_to(tmp_path / "elsewhere")
+    status, lines = verified(capsys)
+    assert status == 0 and len(lines) == 1, lines
+
+
 def test_a_run_of_a_gpu_holds_on_a_machine_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

@@ -148,3 +148,24 @@ def test_a_run_in_another_folder_finds_its_profile(tmp_path: Path) -> None:
     profile = Path(os.path.relpath(tmp_path / "own", ROOT))
     done = projects.snakemake(*how, "--workflow-profile", profile, folder=ROOT)
     assert done.returncode == 2 and "--directory: give the absolute path of the profile" in done.stderr
+
+
+def test_what_config_says_replaces_keys_of_the_default_configuration_too(tmp_path: Path) -> None:
+    """It was left out without a word, so that the demo ran as it is, and an unknown key was none."""
+    how = ["--snakefile", ROOT / "Snakefile", "--cores", "1", "--dry-run"]
+    for profile in ([], ["--workflow-profile", "none"]):
+        told = [*how, *profile, "--config", "benchmark=other"]
+        done = projects.snakemake(*told, "--", "results/other/base.json", folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        done = projects.snakemake(*how, *profile, "--config", "sed=1", folder=tmp_path)
+        assert done.returncode == 2 and "unknown key sed" in done.stderr.splitlines()[-1], done.stderr
+
+
+def test_results_that_cannot_be_written_are_one_line_and_status_2(tmp_path: Path) -> None:
+    """Where the configuration of the run is kept, before any job: a link to a disk that is not there."""
+    project = Project(tmp_path)
+    project.results.parent.mkdir()
+    project.results.symlink_to(tmp_path / "gone")
+    done = project.run("results/seconds/base.json")
+    told = "remerge: cannot write results/seconds/config.yaml: File exists"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, told), done.stderr

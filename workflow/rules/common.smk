@@ -27,12 +27,9 @@ def refuse(error):
 
 try:
     # No `configfile:` directive: Snakemake would mix its keys into those of the given file.
-    if workflow.configfiles:
-        # Read again, because Snakemake's own reader accepts a duplicate key and takes the last one.
-        files = map(Path, workflow.configfiles)
-        CONFIG = configuration.load(*files, over=workflow.config_settings.config)
-    else:
-        CONFIG = configuration.load(Path(workflow.basedir) / "config/demo.yaml")
+    files = map(Path, workflow.configfiles or [Path(workflow.basedir) / "config/demo.yaml"])
+    # Read again, because Snakemake's own reader accepts a duplicate key and takes the last one.
+    CONFIG = configuration.load(*files, over=workflow.config_settings.config)
     # In a job, `workflow` knows this already; otherwise it learns its executor only after it has been read.
     clustered = workflow.remote_exec or invocation.clustered()
     if clustered and "shards" not in CONFIG.model_fields_set:
@@ -54,17 +51,25 @@ RUN = f"{B}/config.yaml"  # only letters, digits and _.- in the name: nothing th
 LOG = "2> >(tee {log:q} >&2)"
 
 
+def keep():
+    """Write the configuration to where jobs read it."""
+    try:
+        write_text(Path(RUN), configuration.dump(CONFIG))
+    except UserError as error:
+        refuse(error)
+
+
 if (
     workflow.is_main_process
     and CONFIG.folder.is_dir()
     and not Path(RUN).exists()
     and not invocation.asked("dryrun")
 ):
-    write_text(Path(RUN), configuration.dump(CONFIG))
+    keep()
 
 
 onstart:
-    write_text(Path(RUN), configuration.dump(CONFIG))
+    keep()
     if not clustered:
         warm.start(CONFIG, len(workflow.dag))
 

@@ -125,11 +125,13 @@ def in_place(results: Path) -> Iterator[Run]:
     Raises:
         UserError: it is not the folder of a run, or not where its configuration says.
     """
-    folder = results.resolve()
-    if not (folder / "config.yaml").is_file():
+    if not (results / "config.yaml").is_file():
         raise UserError(f"{results}: not the folder of a run (no config.yaml): name results/<benchmark>")
-    with chdir(folder.parent.parent):
-        run = Run(Path(folder.parent.name, folder.name))
-        if run.results != run.config.folder:
-            raise UserError(f"{results} is not {run.config.folder}: name the folder of a run")
-        yield run
+    # The results may be a link to another disk, or be reached by a link.
+    for folder in (results.absolute(), results.resolve()):
+        with chdir(folder.parent.parent):
+            run = Run(Path(folder.parent.name, folder.name))
+            if run.results == run.config.folder:
+                yield run
+                return
+    raise UserError(f"{results} is not {run.config.folder}: name the folder of a run")
