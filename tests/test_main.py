@@ -300,6 +300,8 @@ def test_a_benchmark_is_run_with_snakemakes_own_options(world, capsys):
     assert "Data of cola" in planned("demo", "--cores", "1", "-n", "--", "results/demo/data/cola.json")
     assert main(["demo", "nope"]) == 2
     assert "unknown miniature 'nope', known: approximate, demo, " in capsys.readouterr().err
+    assert main([*start, "--configfile", "other.yaml"]) == 2
+    assert f"--configfile: {world} is the configuration: write `include:`" in capsys.readouterr().err
     world.write_text("x: 1")
     assert main(start) == 2
     with pytest.raises(SystemExit):

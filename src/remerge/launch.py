@@ -42,7 +42,12 @@ def run(config: Path, more: Sequence[str]) -> NoReturn:
     Args:
         config: its configuration.
         more: further arguments for Snakemake.
+
+    Raises:
+        UserError: they name another configuration, which Snakemake would take in its place.
     """
+    if any(word.partition("=")[0] in ("--configfile", "--configfiles") for word in more):
+        raise UserError(f"--configfile: {config} is the configuration: write `include:` into it for another")
     root = project()
     profile = root / "workflow/profiles" / ("gpu" if _has_gpu() else "local")
     start = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile")]
