@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from remerge.checkpoints.reading import Checkpoint
-from remerge.deltas import Combined, Deltas, LowRank, Merged, Tensors
+from remerge.deltas import Combined, Deltas, LowRank, Merged, Tensors, rounded
+from remerge.errors import UserError
 
 LAYERS = (nn.Linear, Conv1D, nn.Embedding)
 """The layers into which PEFT puts factors."""
@@ -73,10 +74,17 @@ def nearest(base: Checkpoint, merged: Merged, rank: int) -> Nearest:
     Biases, norms, stacked experts and tensors that modules share are left out.
 
     Args:
-        base: the base, whose architecture is known.
+        base: the base.
         merged: the merged deltas.
         rank: the most directions of a matrix.
+
+    Raises:
+        UserError: the rank is none, transformers does not know the base's layers, or none of them changes.
     """
+    if rank < 1:
+        raise UserError(f"--rank {rank}: give a rank of at least 1")
+    if base.model is None:
+        raise UserError(f"--rank: transformers does not know the layers of {base.folder}: leave it out")
     model: Any = base.model
     layers = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, LAYERS)}
     layers.difference_update(base.ties.values())
@@ -92,13 +100,37 @@ def nearest(base: Checkpoint, merged: Merged, rank: int) -> Nearest:
         if len(root):
             factors[name] = LowRank(U[:, : len(root)] * root, root[:, None] * V[: len(root)])
             kept += _squares(root.square())
-    whole = inside + sum(outside.values()) or 1.0
+    if not factors:
+        raise UserError("--rank: the merge changes no layer that an adapter can hold: leave it out")
+    whole = inside + sum(outside.values())
     changed = {name: square / whole for name, square in outside.items() if square}
     return Nearest(factors, kept / whole, changed)
 
 
 def _squares(tensor: Tensor) -> float:
     return float(tensor.double().square().sum())
+
+
+def exact(method: str, base: Checkpoint, weights: Deltas, merged: Merged) -> Mapping[str, LowRank]:
+    """The merge's change of the base as factors.
+
+    Raises:
+        UserError: it is not low-rank.
+    """
+    factors = low_rank(base, weights, merged)
+    if factors is None:
+        raise UserError(
+            f"--adapter: {method} of these experts is no adapter of the base: give a --rank for the nearest, "
+            "or merge LoRA adapters that change neither tied tensors nor embeddings, by a linear method or a "
+            "decomposition other than wudi"
+        )
+    return factors
+
+
+def rounded_factors(factors: Mapping[str, LowRank], dtype: str) -> dict[str, LowRank]:
+    """Factors in the dtype in which they are written, which refuses numbers that are too large for it."""
+    made: torch.dtype = getattr(torch, dtype)
+    return {name: LowRank(rounded(name, f.B, made), rounded(name, f.A, made)) for name, f in factors.items()}
 
 
 def adapter_of(model: Any, factors: Mapping[str, LowRank], base: str, task_type: str | None) -> Any:

@@ -13,12 +13,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from remerge.checkpoints.models import device_of, locate
-from remerge.checkpoints.reading import Checkpoint
-from remerge.deltas import Deltas, LowRank, Merged, State, added, dtype_name, rounded
+from remerge.deltas import Deltas, Merged, State, added, dtype_name, rounded
 from remerge.errors import UserError
 from remerge.files import read_settings, write_folder
 from remerge.folders.adapter import HINT as ADAPTER_HINT
-from remerge.folders.adapter import Nearest, adapter_of, low_rank, nearest
+from remerge.folders.adapter import adapter_of, exact, nearest, rounded_factors
 from remerge.folders.card import model_card, shown
 from remerge.folders.experts import name_in
 from remerge.folders.inputs import Inputs, head_file, named, read_inputs
@@ -83,11 +82,11 @@ def merge_folders(
         merged = chosen.function(weights, **settings)
         factors, told = None, list[str]()
         if rank is not None:
-            near = _nearest(inputs.base, merged, rank)
+            near = nearest(inputs.base, merged, rank)
             note(f"rank {rank}: {near}")
             factors, told = near.factors, [f"Rank {rank}: {near}."]
         elif adapter:
-            factors = _factors(method, inputs.base, weights, merged)
+            factors = exact(method, inputs.base, weights, merged)
         dtypes = {stored_dtype(theta, dtype) for theta in inputs.base.tensors.values()}
         recipe = _recipe(chosen, settings, base, sources, dtypes) if inputs.are_whole else None
         again = _command(method, base, experts, params, dtype, adapter, rank)
@@ -100,7 +99,7 @@ def merge_folders(
                 _save_whole(target, inputs, merged, weights, dtype)
             else:
                 task = _task_type(sources, inputs)
-                stored = _stored(factors, dtype or "float32")
+                stored = rounded_factors(factors, dtype or "float32")
                 made = adapter_of(inputs.base.model, stored, _anywhere(base), task)
                 made.save_pretrained(target, save_embedding_layers=False)
             _save_beside(target, inputs, recipe, card)
@@ -206,44 +205,6 @@ def _parameters(params: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"--param {written!r}: {name} is given twice: leave one out")
         found[name] = value_of(value)
     return found
-
-
-def _nearest(base: Checkpoint, merged: Merged, rank: int) -> Nearest:
-    """The adapter nearest to a merge.
-
-    Raises:
-        UserError: the rank is none, transformers does not know the base's layers, or none of them changes.
-    """
-    if rank < 1:
-        raise UserError(f"--rank {rank}: give a rank of at least 1")
-    if base.model is None:
-        raise UserError(f"--rank: transformers does not know the layers of {base.folder}: leave it out")
-    near = nearest(base, merged, rank)
-    if not near.factors:
-        raise UserError("--rank: the merge changes no layer that an adapter can hold: leave it out")
-    return near
-
-
-def _factors(method: str, base: Checkpoint, weights: Deltas, merged: Merged) -> Mapping[str, LowRank]:
-    """The merge's change of the base as factors.
-
-    Raises:
-        UserError: it is not low-rank.
-    """
-    factors = low_rank(base, weights, merged)
-    if factors is None:
-        raise UserError(
-            f"--adapter: {method} of these experts is no adapter of the base: give a --rank for the nearest, "
-            "or merge LoRA adapters that change neither tied tensors nor embeddings, by a linear method or a "
-            "decomposition other than wudi"
-        )
-    return factors
-
-
-def _stored(factors: Mapping[str, LowRank], dtype: str) -> dict[str, LowRank]:
-    """Factors in the dtype in which they are written, which refuses numbers that are too large for it."""
-    made: torch.dtype = getattr(torch, dtype)
-    return {name: LowRank(rounded(name, f.B, made), rounded(name, f.A, made)) for name, f in factors.items()}
 
 
 def _task_type(sources: Mapping[str, str], inputs: Inputs) -> str | None:
