@@ -125,8 +125,12 @@ def test_a_gpu_that_is_numbered_is_the_only_one_that_is_seen(
     monkeypatch.setenv(devices.VISIBLE, before or "")
     if before is None:
         monkeypatch.delenv(devices.VISIBLE)
+    monkeypatch.setenv(devices.ORDER, "")
+    monkeypatch.delenv(devices.ORDER)
     assert devices.only(device) == device.partition(":")[0]
     assert os.environ.get(devices.VISIBLE) == after
+    # Else CUDA would number the fastest GPU 0, and `take` another one.
+    assert os.environ[devices.ORDER] == "PCI_BUS_ID"
 
 
 def test_a_stage_computes_on_the_gpu_that_is_numbered(

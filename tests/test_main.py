@@ -105,6 +105,18 @@ def test_an_error_begins_its_own_line_under_a_bar_that_it_cuts_off(world, monkey
             ),
             "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes",
         ),
+        (
+            # Where another process has taken what is left before this one has begun.
+            RuntimeError(
+                "CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation' in https://docs.nvidia.com\n"
+                "CUDA kernel errors might be asynchronously reported at some other API call."
+            ),
+            "CUDA error: out of memory",
+        ),
+        (
+            RuntimeError("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate()`"),
+            "CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate()`",
+        ),
         (MemoryError(), "out of memory"),
     ],
 )

@@ -20,6 +20,9 @@ from remerge.notes import note
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 """The variable that limits the devices visible to a process."""
 
+ORDER = "CUDA_DEVICE_ORDER"
+"""The variable that says how CUDA numbers devices: otherwise the fastest is 0, unlike in nvidia-smi."""
+
 SECONDS = 1.0
 """The interval at which a waiting job looks again."""
 
@@ -53,11 +56,12 @@ def take(memory: int) -> None:
 
 
 def only(device: str) -> str:
-    """See nothing but the GPU that a configuration numbers: transformers trains on the first that it sees.
+    """See nothing but the GPU that a configuration numbers, as nvidia-smi does: Trainer takes the first.
 
     Returns:
         What the device is called from now on.
     """
+    os.environ.setdefault(ORDER, "PCI_BUS_ID")
     kind, _, number = device.partition(":")
     if number:
         seen = os.environ[VISIBLE].split(",") if VISIBLE in os.environ else None

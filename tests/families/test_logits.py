@@ -1,7 +1,10 @@
 """The logits at the judged positions are those of the model's own forward pass, whatever its head makes."""
 
+from io import BytesIO
+
 import pytest
 import torch
+from PIL import Image
 from torch.nn.functional import linear
 from transformers import (
     BartConfig,
@@ -36,9 +39,10 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from remerge.families import Batch
+from remerge.families import Batch, Head, family
 from remerge.families._text import Text
 
+CPU = torch.device("cpu")
 HEADS = {"num_attention_heads": 2, "num_key_value_heads": 2}
 SHAPE = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, **HEADS}
 WORDS = {"vocab_size": 40, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -125,3 +129,34 @@ def test_an_encoder_decoders_logits(name):
     ids, answers = (torch.randint(3, 40, (2, length), generator=draw) for length in (6, 4))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": answers}
     of_a_batch(made(*ENCODER_DECODERS[name]), inputs)
+
+
+@pytest.mark.parametrize("kind", ["causal_lm", "seq2seq"])
+def test_words_are_judged_by_logits_that_are_not_rounded(kind, bases):
+    """A model in half precision would find several words equally likely, and the first of them best."""
+    base = bases["t5" if kind == "seq2seq" else "llama"]
+    found = family(kind, base)
+    model = found.load(base, torch.bfloat16, CPU)
+    batch = found.collate(found.examples("", [("the dog sleeps :", "a cat"), ("a :", "dog")]), CPU)
+    with torch.no_grad():
+        logits, states = found.logits(model, batch), found.states(model, batch)
+        head = model.get_output_embeddings()
+        assert torch.allclose(logits, linear(states.float(), head.weight.float()), atol=1e-5)
+    assert states.dtype == torch.bfloat16 and not torch.equal(logits, logits.bfloat16().float())
+    learned = found.logits(model, batch)
+    assert learned.requires_grad and torch.allclose(learned, logits, atol=0.1)
+
+
+@pytest.mark.parametrize("kind", ["classifier", "image_classifier"])
+def test_classes_are_judged_by_logits_that_are_not_rounded(kind, bases):
+    base = bases["vit" if kind == "image_classifier" else "llama"]
+    found = family(kind, base)
+    model = found.load(base, torch.bfloat16, CPU)
+    found.equip(model, {task: Head(None, ["no", "yes"]) for task in ("a", "b")})
+    image = BytesIO()
+    Image.new("RGB", (8, 8), "red").save(image, "PNG")
+    inputs = image.getvalue() if kind == "image_classifier" else "the dog sleeps"
+    batch = found.collate(found.examples("a", [(inputs, 0)]) + found.examples("b", [(inputs, 1)]), CPU)
+    with torch.no_grad():
+        logits = found.logits(model, batch)
+    assert not torch.equal(logits, logits.bfloat16().float())

@@ -32,6 +32,14 @@ def test_tf32_is_taken_only_where_it_is_asked() -> None:
     assert torch.get_float32_matmul_precision() == "high" and torch.backends.cudnn.allow_tf32
 
 
+@pytest.mark.usefixtures("untouched")
+def test_fresh_memory_is_not_filled() -> None:
+    prepare_process(torch.get_num_threads(), tf32=False)
+    with torch.profiler.profile() as profile:
+        torch.empty(10)
+    assert "aten::fill_" not in {event.key for event in profile.key_averages()}
+
+
 @pytest.mark.parametrize("asked", ["float32", "tf32", "bfloat16"])
 def test_a_gpu_computes_as_configured_and_a_cpu_in_float32(
     asked: Literal["float32", "tf32", "bfloat16"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

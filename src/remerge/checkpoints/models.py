@@ -11,6 +11,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from torch import Tensor, nn
+from torch.utils import deterministic
 
 from remerge import passes
 from remerge.checkpoints.architecture import AS_DATA, INNER, on_meta
@@ -184,7 +185,11 @@ def device_of(name: str) -> torch.device:
 
 
 def prepare_process(threads: int, tf32: bool) -> None:
-    """Make arithmetic repeatable: fixed threads, no subnormals, deterministic kernels, TF32 only if asked."""
+    """Make arithmetic repeatable: fixed threads, no subnormals, deterministic kernels, TF32 only if asked.
+
+    A GPU's backward pass of attention is not: torch has a deterministic kernel for it, too, but takes it only
+    where it refuses all operations that have none. So two trainings there differ in rounding.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     torch.set_num_threads(threads)
@@ -192,3 +197,5 @@ def prepare_process(threads: int, tf32: bool) -> None:
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32  # which torch would take for convolutions, unasked
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # Otherwise torch also fills fresh memory before it is written: hundreds of kernels in a step of learning.
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -3,11 +3,13 @@
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
@@ -15,6 +17,7 @@ from remerge.checkpoints.architecture import AS_DATA
 from remerge.checkpoints.models import load_whole
 from remerge.errors import UserError, cause_of
 from remerge.families import Batch, Example, Head
+from remerge.measures.words import WordHead
 from remerge.passes import instead
 
 TOKENIZERS = (
@@ -155,7 +158,13 @@ class Text:
         Raises:
             UserError: the folder's weights are missing, damaged or from another architecture.
         """
-        return load_whole(self.auto, folder, dtype).to(device)
+        model: Any = load_whole(self.auto, folder, dtype).to(device)
+        head = model.get_output_embeddings()
+        plain = type(head) is nn.Linear
+        if plain and head.weight.dtype.itemsize == 2:
+            head.forward = partial(_said_exactly, head.weight, head.bias)
+        whole: nn.Module = model
+        return whole
 
     def added(self, folder: Path) -> list[str]:
         """The tokens that a checkpoint's own tokenizer has beyond the base's; none if it has no tokenizer.
@@ -266,6 +275,17 @@ class Text:
         ):
             logits: Tensor = whole.forward(**inputs, use_cache=False).logits
         return logits.squeeze(0).float()
+
+
+def _said_exactly(weight: Tensor, bias: Tensor | None, states: Tensor) -> Tensor:
+    """What an output head in half precision makes of states, float32 wherever words are judged or decoded.
+
+    Rounded to bfloat16, logits around 20 are multiples of 1/8: many a best word would be one of several.
+    """
+    if torch.is_grad_enabled():
+        return linear(states, weight, bias)
+    made = WordHead((weight, None), bias)(states.flatten(0, -2))
+    return made.view(*states.shape[:-1], -1)
 
 
 class _States(BaseModelOutputWithPastAndCrossAttentions):

@@ -35,7 +35,8 @@ class Heads(nn.Module):
         self.heads = ByTask()
         self.route: list[str] = []
         # Inside a tuple it is not a submodule, so its weights are not among the parameters.
-        self._template = (template,)
+        # In half precision, a body's logits would be rounded, and classes often equal.
+        self._template = (template.float(),)
 
     @property
     def template(self) -> nn.Module:
@@ -65,7 +66,7 @@ class Heads(nn.Module):
         """Apply each row's head to ``[B, …, m]``: ``[B, …, C]`` for the widest, padded with `ABSENT`."""
         parts = {}
         for task, rows in _rows(tuple(self.route), x.device).items():
-            parts[task] = rows, self.heads[task](x[rows])
+            parts[task] = rows, self.heads[task](x[rows].float())
         first = next(iter(parts.values()))[1]
         width = max(y.shape[-1] for _, y in parts.values())
         whole: Tensor = first.new_full((len(x), *first.shape[1:-1], width), ABSENT)

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes in the system's unit of memory."""
 
-FULL = ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "DefaultCPUAllocator: can't allocate")
+FULL = (
+    *("CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED"),
+    *("CUSOLVER_STATUS_ALLOC_FAILED", "DefaultCPUAllocator: can't allocate"),
+)
 """PyTorch's words where a GPU or the machine has no memory left."""
 
 FORGOTTEN = {"cpu": 0, "cuda": 0}
@@ -63,5 +66,5 @@ def lacking(error: Exception) -> str:
         return "out of memory"
     said = str(error)
     at = next((said.index(words) for words in FULL if words in said), None)
-    # A GPU's message goes on with what it holds.
-    return "" if at is None else ". ".join(" ".join(said[at:].split()).split(". ")[:2]).rstrip(".")
+    # A GPU's message goes on with what it holds, or on further lines with how to look for the cause.
+    return "" if at is None else ". ".join(said[at:].splitlines()[0].split(". ")[:2]).rstrip(".")
