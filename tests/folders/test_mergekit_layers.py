@@ -229,6 +229,14 @@ def test_what_is_said_of_it(here, capsys):
     assert sorted(name for name in found if not torch.allclose(found[name], other[name], atol=1e-6)) == ends
 
 
+def test_layers_that_compute_by_their_number_stay(here, capsys):
+    shutil.copytree("gpt2-a", "numbered", dirs_exist_ok=True)
+    config = Path("numbered/config.json")
+    config.write_text(json.dumps({**json.loads(config.read_text()), "scale_attn_by_inverse_layer_idx": True}))
+    assert merged(passed(sources(("numbered", 0, 2)), sources(("numbered", 1, 3)))) == 2
+    assert "numbered's layers compute by their number: list whole models" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("raw", "words"),
     [

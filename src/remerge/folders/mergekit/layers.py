@@ -29,6 +29,9 @@ from remerge.headers import weights
 NUMBERS = ("layer_idx", "layer_id", "layer_index", "layer_number", "block_idx")
 """The attributes in which modules keep the number of their layer, by which they find their cache."""
 
+BY_NUMBER = "scale_attn_by_inverse_layer_idx"
+"""GPT-2's setting by which a layer's attention depends on the number that it has when it runs."""
+
 
 def stay(asked: Asked, folders: Iterable[Path]) -> bool:
     """Whether all layers of all models stay where they are."""
@@ -119,6 +122,10 @@ def _read(asked: Asked, source: str) -> _Model:
         raise UserError(
             f"{asked.where}: slices: {source} is not one stack of layers, each with its own weights: "
             "list whole models"
+        )
+    if getattr(model.config, BY_NUMBER, False):
+        raise UserError(
+            f"{asked.where}: slices: {source}'s layers compute by their number: list whole models"
         )
     ((stack, count),) = stacks.items()
     return _Model(own, stack, count)
