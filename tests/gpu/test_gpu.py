@@ -73,7 +73,7 @@ def run(config: dict[str, Any], folder: Path, gpu: Path | None) -> str:
     path = os.pathsep.join(map(str, (ROOT / "src", HERE, HERE.parent)))
     pretends = {pretended.VARIABLE: str(gpu)} if gpu else {}
     made = subprocess.run(
-        [sys.executable, HERE / "stages.py", "c.yaml"],
+        [sys.executable, HERE / "every_stage.py", "c.yaml"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", **pretends},
         capture_output=True,

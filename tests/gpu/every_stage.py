@@ -1,4 +1,4 @@
-"""Every stage of a benchmark up to its merges, in this process: `python stages.py CONFIG`.
+"""Every stage of a benchmark up to its merges, in this process: `python every_stage.py CONFIG`.
 
 It prints what the pretended GPU has done, if there is one.
 """
@@ -56,4 +56,5 @@ def learning(config) -> dict:
     return {"played": pretended.CUDAGraph.played, "waits": waits, "operations": library.operations_so_far()}
 
 
-main()
+if __name__ == "__main__":
+    main()
