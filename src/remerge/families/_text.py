@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
@@ -17,7 +16,7 @@ from remerge.checkpoints.architecture import AS_DATA
 from remerge.checkpoints.models import load_whole
 from remerge.errors import UserError, cause_of
 from remerge.families import Batch, Example, Head
-from remerge.measures.words import WordHead
+from remerge.measures.words import said_exactly
 from remerge.passes import instead
 
 TOKENIZERS = (
@@ -162,7 +161,7 @@ class Text:
         head = model.get_output_embeddings()
         plain = type(head) is nn.Linear
         if plain and head.weight.dtype.itemsize == 2:
-            head.forward = partial(_said_exactly, head.weight, head.bias)
+            head.forward = partial(said_exactly, head.weight, head.bias)
         whole: nn.Module = model
         return whole
 
@@ -275,17 +274,6 @@ class Text:
         ):
             logits: Tensor = whole.forward(**inputs, use_cache=False).logits
         return logits.squeeze(0).float()
-
-
-def _said_exactly(weight: Tensor, bias: Tensor | None, states: Tensor) -> Tensor:
-    """What an output head in half precision makes of states, float32 wherever words are judged or decoded.
-
-    Rounded to bfloat16, logits around 20 are multiples of 1/8: many a best word would be one of several.
-    """
-    if torch.is_grad_enabled():
-        return linear(states, weight, bias)
-    made = WordHead((weight, None), bias)(states.flatten(0, -2))
-    return made.view(*states.shape[:-1], -1)
 
 
 class _States(BaseModelOutputWithPastAndCrossAttentions):

@@ -1,10 +1,11 @@
-"""The output head of an expert that answers in words, from tensors that are in memory anyway."""
+"""The output heads of models that answer in words, float32, from tensors that are in memory anyway."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from remerge.deltas import LowRank, Value, some_rows
 
@@ -49,6 +50,17 @@ class WordHead:
         if self.bias is not None:
             made += self.bias[:, None]
         return made.T
+
+
+def said_exactly(weight: Tensor, bias: Tensor | None, states: Tensor) -> Tensor:
+    """What an output head in half precision makes of states, float32 wherever words are judged or decoded.
+
+    Rounded to bfloat16, logits around 20 are multiples of 1/8: many a best word would be one of several.
+    """
+    if torch.is_grad_enabled():
+        return linear(states, weight, bias)
+    made = WordHead((weight, None), bias)(states.flatten(0, -2))
+    return made.view(*states.shape[:-1], -1)
 
 
 def word_head(names: Sequence[str], parts: Callable[[str], Parts]) -> WordHead:
