@@ -15,8 +15,9 @@ from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
 from remerge.deltas import LowRank, some_rows
+from remerge.measures.words import said_exactly
 from remerge.passes import instead
-from remerge.tau import Tau, merged, some_of
+from remerge.tau import Dense, Factors, Tau, merged, some_of
 
 
 def readers_of(model: nn.Module, tau: Mapping[str, Tau]) -> dict[str, list[nn.Module]]:
@@ -77,32 +78,40 @@ class _Head(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, lam: Tensor, theta_0: Tensor, tau: Tau) -> Tensor:
-        """The products of states, ``[N, h]``: ``[V, N]``."""
+        """The products of states, ``[N, h]``: float32 ``[V, N]``."""
         ctx.save_for_backward(states, lam)
         ctx.parts = [(rows, some_of(theta_0, tau, rows)) for rows in some_rows(theta_0)]
-        columns = states.T
+        columns = states.float().T
         # With words as rows, a product with few states takes no longer than reading the head.
         made = columns.new_empty(len(theta_0), columns.shape[1])
         for rows, some in ctx.parts:
-            torch.mm(merged(some, lam).to(states.dtype), columns, out=made[rows])
+            torch.mm(_as_written(some, lam, states.dtype), columns, out=made[rows])
         return made
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor) -> tuple[Tensor, Tensor, None, None]:
         """dL/dstates, and dL/dlam, float32 ``[T]``."""
         states, lam = ctx.saved_tensors
-        of_states, of_lam = torch.zeros_like(states, dtype=torch.float32), torch.zeros_like(lam)
+        wide, of_lam = states.float(), torch.zeros_like(lam)
+        of_states = torch.zeros_like(wide)
         for rows, some in ctx.parts:
             given_rows = given[0][rows]
-            of_states += given_rows.T @ merged(some, lam).to(states.dtype)
-            some.add_inner(given_rows @ states, of_lam)
+            of_states += given_rows.T @ _as_written(some, lam, states.dtype)
+            some.add_inner(given_rows @ wide, of_lam)
         return of_states.to(states.dtype), of_lam, None, None
+
+
+def _as_written(some: Dense | Factors, lam: Tensor, dtype: torch.dtype) -> Tensor:
+    """The merge of some rows, float32, rounded as a module that is judged holds it."""
+    return merged(some, lam).to(dtype).float()
 
 
 @contextmanager
 def replaced(module: Any, theta_0: Tensor, tau: Tau, lam: Tensor, found: Tensor) -> Iterator[None]:
     """Let a module read its merged matrix in parts for one step, and add dL/dlam, ``[T]``, to ``found``."""
     lam = lam.clone().requires_grad_()
+    # A head in half precision makes float32 (`remerge.families`), the only layer that has a pass of its own.
+    product = said_exactly if "forward" in vars(module) else linear
 
     def collect(lam: Any) -> None:
         found.add_(lam.grad)
@@ -114,7 +123,8 @@ def replaced(module: Any, theta_0: Tensor, tau: Tau, lam: Tensor, found: Tensor)
             made = _Lookup.apply(x.flatten(), lam, theta_0, tau, module.weight.dtype)  # type: ignore[no-untyped-call]
             return made.view(*x.shape, -1)
         if isinstance(tau, list):
-            made = _low_rank_product(x, theta_0, tau, lam)
+            made = product(x, theta_0)
+            made = made + _low_rank_product(x, tau, lam).to(made.dtype)
         else:
             made = _Head.apply(x.reshape(-1, x.shape[-1]), lam, theta_0, tau)  # type: ignore[no-untyped-call]
             made = made.T.reshape(*x.shape[:-1], -1)
@@ -125,9 +135,8 @@ def replaced(module: Any, theta_0: Tensor, tau: Tau, lam: Tensor, found: Tensor)
         yield
 
 
-def _low_rank_product(x: Tensor, theta_0: Tensor, factors: list[LowRank], lam: Tensor) -> Tensor:
-    """x theta^T for theta = theta_0 + sum_t lam_t s_t B_t A_t; what is added to theta_0 is float32."""
+def _low_rank_product(x: Tensor, factors: list[LowRank], lam: Tensor) -> Tensor:
+    """x (sum_t lam_t s_t B_t A_t)^T, float32."""
     A = torch.cat([lam_t * f.scaling * f.A.float() for lam_t, f in zip(lam, factors, strict=True)])
     B = torch.cat([f.B.float() for f in factors], dim=1)
-    change = linear(linear(x.float(), A), B)
-    return linear(x, theta_0) + change.to(x.dtype)
+    return linear(linear(x.float(), A), B)

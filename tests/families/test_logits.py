@@ -138,13 +138,13 @@ def test_words_are_judged_by_logits_that_are_not_rounded(kind, bases):
     found = family(kind, base)
     model = found.load(base, torch.bfloat16, CPU)
     batch = found.collate(found.examples("", [("the dog sleeps :", "a cat"), ("a :", "dog")]), CPU)
-    with torch.no_grad():
-        logits, states = found.logits(model, batch), found.states(model, batch)
-        head = model.get_output_embeddings()
-        assert torch.allclose(logits, linear(states.float(), head.weight.float()), atol=1e-5)
-    assert states.dtype == torch.bfloat16 and not torch.equal(logits, logits.bfloat16().float())
-    learned = found.logits(model, batch)
-    assert learned.requires_grad and torch.allclose(learned, logits, atol=0.1)
+    weight = model.get_output_embeddings().weight.float()
+    for learns in (False, True):
+        with torch.set_grad_enabled(learns):
+            logits, states = found.logits(model, batch), found.states(model, batch)
+        assert logits.requires_grad == learns and states.dtype == torch.bfloat16
+        assert torch.allclose(logits, linear(states.float(), weight), atol=1e-5)
+        assert not torch.equal(logits, logits.bfloat16().float())
 
 
 @pytest.mark.parametrize("kind", ["classifier", "image_classifier"])

@@ -13,7 +13,7 @@ from remerge.families import Example
 from remerge.families.causal_lm import CausalLM
 from remerge.families.seq2seq import Seq2Seq
 from remerge.measures.references import make_reference, side_by_side
-from remerge.measures.words import WordHead, word_head
+from remerge.measures.words import WordHead, said_exactly, word_head
 
 V, H = 50, 16
 DECODER = {
@@ -125,6 +125,23 @@ def test_a_head_is_its_parts_together(low_rank: bool) -> None:
     found = WordHead((theta, tau), bias)(states)
     assert found.dtype == torch.float32
     assert torch.allclose(found.double(), states.double() @ weight.T + bias, atol=1e-4)
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_a_head_in_half_precision_has_the_gradients_of_float32(learns: bool) -> None:
+    torch.manual_seed(0)
+    words = 40_000  # more than a piece
+    weight, states = torch.randn(words, H).bfloat16(), torch.randn(2, 3, H).bfloat16()
+    bias, towards = torch.randn(words).bfloat16(), torch.randn(2, 3, words)
+    weight.requires_grad_(learns)
+    states.requires_grad_()
+    found = said_exactly(states, weight, bias)
+    expected = torch.nn.functional.linear(states.float(), weight.float(), bias.float())
+    assert found.dtype == torch.float32 and torch.allclose(found, expected, atol=1e-5)
+    asked = [states, weight] if learns else [states]
+    ours, theirs = (torch.autograd.grad((made * towards).sum(), asked) for made in (found, expected))
+    for gradient, exact in zip(ours, theirs, strict=True):
+        assert gradient.dtype == torch.bfloat16 and torch.allclose(gradient.float(), exact.float(), rtol=1e-2)
 
 
 def test_a_head_of_named_tensors_adds_its_bias_up() -> None:

@@ -161,7 +161,7 @@ class Text:
         head = model.get_output_embeddings()
         plain = type(head) is nn.Linear
         if plain and head.weight.dtype.itemsize == 2:
-            head.forward = partial(said_exactly, head.weight, head.bias)
+            head.forward = partial(said_exactly, weight=head.weight, bias=head.bias)
         whole: nn.Module = model
         return whole
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from remerge.deltas import LowRank, Value, some_rows
 
@@ -42,25 +42,53 @@ class WordHead:
             terms += [(tau.B, tau.A.float() @ columns * tau.scaling)] if len(tau.A) else []
         elif tau is not None:
             terms.append((tau, columns))
-        # With words as rows, a product with few states takes no longer than reading the head.
         made = columns.new_zeros(len(theta), len(states))
         for matrix, columns in terms:
-            for rows in some_rows(matrix, times=4):
-                made[rows].addmm_(matrix[rows].float(), columns)
+            _add_product(made, matrix, columns)
         if self.bias is not None:
             made += self.bias[:, None]
         return made.T
 
 
-def said_exactly(weight: Tensor, bias: Tensor | None, states: Tensor) -> Tensor:
-    """What an output head in half precision makes of states, float32 wherever words are judged or decoded.
+def _add_product(made: Tensor, matrix: Tensor, columns: Tensor) -> None:
+    """Add the product of a matrix in any float dtype, of which only some rows are float32 at a time."""
+    # With words as rows, a product with few states takes no longer than reading the head.
+    for rows in some_rows(matrix, times=4):
+        made[rows].addmm_(matrix[rows].float(), columns)
+
+
+class _Exactly(torch.autograd.Function):
+    """A head's product in float32, and the gradients of states and head."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, weight: Tensor) -> Tensor:
+        """The products of states, ``[N, h]``: float32 ``[V, N]``."""
+        ctx.save_for_backward(states, weight)
+        made = states.new_zeros(len(weight), len(states), dtype=torch.float32)
+        _add_product(made, weight, states.float().T)
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, *given: Tensor) -> tuple[Tensor, Tensor | None]:
+        """dL/dstates, and dL/dweight where it is asked for."""
+        states, weight = ctx.saved_tensors
+        of_states = torch.zeros_like(states, dtype=torch.float32)
+        of_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
+        for rows in some_rows(weight, times=4):
+            of_states.addmm_(given[0][rows].T, weight[rows].float())
+            if of_weight is not None:
+                of_weight[rows] = (given[0][rows] @ states.float()).to(weight.dtype)
+        return of_states.to(states.dtype), of_weight
+
+
+def said_exactly(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """What an output head in half precision makes of states ``[…, h]``: float32 ``[…, V]``.
 
     Rounded to bfloat16, logits around 20 are multiples of 1/8: many a best word would be one of several.
     """
-    if torch.is_grad_enabled():
-        return linear(states, weight, bias)
-    made = WordHead((weight, None), bias)(states.flatten(0, -2))
-    return made.view(*states.shape[:-1], -1)
+    made: Tensor = _Exactly.apply(states.flatten(0, -2), weight)  # type: ignore[no-untyped-call]
+    made = made.T.view(*states.shape[:-1], -1)
+    return made if bias is None else made + bias
 
 
 def word_head(names: Sequence[str], parts: Callable[[str], Parts]) -> WordHead:
