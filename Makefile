@@ -4,7 +4,7 @@ PROFILE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo local)
 SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/$(PROFILE)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo mini-glue smol-lora test test-real test-faults test-cluster check docs audit sbom clean
+.PHONY: help demo mini-glue smol-lora test test-gpu test-real test-faults test-cluster check docs audit sbom clean
 
 help: ## this list
 	@awk -F ' *:.*## ' '/^[a-z%-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,8 +18,13 @@ demo-%: .venv/run ## another miniature, by the name of its file in config/
 	$(SNAKEMAKE) --configfile config/$@.yaml
 
 # A worker a core, each with one thread; a file's tests share its fixtures, so they stay together. The longest begin first.
+# The numbers that they expect are a CPU's.
+test test-faults: export CUDA_VISIBLE_DEVICES :=
 test: .venv/dev ## every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+test-gpu: .venv/dev ## every stage on this machine's GPU, compared with its CPU
+	$(BIN)/python -m pytest -rs tests/gpu
 
 # Real models on real data: DATA is a folder of GLUE, <task>/<split>.jsonl, .csv or .parquet (also .gz).
 mini-glue: .venv/real ## MiniLM on GLUE, DATA=folder, or from the hub

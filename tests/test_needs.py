@@ -208,7 +208,7 @@ def test_training_takes_weights_gradients_and_two_moments() -> None:
     assert need.memory > 4 * MODEL and need.device == 0
     smaller = config.finetune.model_copy(update={"device_batch_size": 1})
     small = Needs(config.model_copy(update={"finetune": smaller}), gpu=False).expert("cola")
-    assert 4 * MODEL < small.memory < 4 * MODEL + 2000 < need.memory
+    assert 4 * MODEL < small.memory < 4 * MODEL + 2500 < need.memory
     assert Needs(config, gpu=False).expert("multitask").minutes > need.minutes
 
 

@@ -21,8 +21,8 @@ from remerge.units import ANSWER, NOTHING, Work
 from remerge.variants import UNPREPARED, parse
 from remerge.work import Jobs
 
-LIBRARIES = 1_000
-"""MB of a process with all imports and the examples; 410 are imports."""
+LIBRARIES = 1_600
+"""MB of a process with all imports and the examples; imports are 410, 1,090 of a PyTorch built for GPUs."""
 
 CUDA = 3_000
 """MB of the machine's memory for a process that uses a GPU."""
