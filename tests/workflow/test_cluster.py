@@ -1,4 +1,4 @@
-"""What a cluster is asked for: each job's memory, minutes and GPUs, as the benchmark has them."""
+"""What a cluster or machine is asked for: each job's memory, minutes and GPUs, as the benchmark has them."""
 
 import json
 from importlib.util import find_spec
@@ -10,6 +10,7 @@ from projects import ROOT, Project
 
 from remerge import config as configuration
 from remerge.needs import Needs
+from remerge.room import room
 
 ASKED = """
 
@@ -23,6 +24,8 @@ def asked_for(rule, attempt):
     return {name: found.get(name, 0) for name in ("gpu", "mem_mb", "runtime")}
 
 
+limit = workflow.global_resources.get("mem_mb")
+Path("limit.json").write_text(json.dumps(limit and limit.value))
 remote = [rule for rule in workflow.rules if rule.name not in workflow._localrules]
 asked = {rule.name: [asked_for(rule, attempt) for attempt in (1, 3, 10_000)] for rule in remote}
 Path("asked.json").write_text(json.dumps(asked))
@@ -57,7 +60,8 @@ def test_a_cluster_is_asked_for_what_each_job_needs(
     """As the benchmark has it, and as much again at each attempt; tables and the page are made at home."""
     project, profile = Project(tmp_path), tmp_path / "profile"
     profile.mkdir()
-    start = ["--workflow-profile", str(profile_for(scheduler, profile))]
+    # Where its executor is not installed, nothing else says that it is a cluster.
+    start = ["--workflow-profile", str(profile_for(scheduler, profile)), "--mode", "remote"]
     rules, asked = asked_of(project, *start, "--config", f"device={device}")
     assert {"all", "tables", "figures", "report"} == rules - {*asked}
     for first, third, last in asked.values():
@@ -68,6 +72,18 @@ def test_a_cluster_is_asked_for_what_each_job_needs(
     need = Needs(configuration.load(project.folder / "seconds.yaml"), gpus > 0).expert("cola")
     assert asked["experts"][0] == {"gpu": gpus, "mem_mb": need.memory, "runtime": need.minutes}
     assert not asked["data"][0]["gpu"]
+
+
+@pytest.mark.parametrize("given", [None, 1600])
+def test_on_one_machine_jobs_share_its_memory(tmp_path: Path, given: int | None) -> None:
+    """A job that wants more than there is runs alone; without a GPU, jobs hold what would be on one."""
+    project = Project(tmp_path)
+    _, asked = asked_of(project, *(["--resources", f"mem_mb={given}"] if given else []))
+    limit = json.loads((project.folder / "limit.json").read_text())
+    assert limit == (given or room())
+    need = Needs(configuration.load(project.folder / "seconds.yaml"), gpu=False).expert("cola")
+    assert need.memory > 1600 and asked["experts"][0]["mem_mb"] == min(need.memory, limit)
+    assert asked["experts"][-1]["mem_mb"] == limit
 
 
 def test_on_a_cluster_each_size_is_a_job(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from remerge import config as configuration
-from remerge import contents, dependence, invocation, made, runs, sources, training, warm
+from remerge import contents, dependence, devices, invocation, made, runs, sources, training, warm
 from remerge.batches import by_rule
 from remerge.errors import UserError
 from remerge.files import write_text
 from remerge.needs import Needs
 from remerge.notes import note
+from remerge.room import room
 
 # The rules call `python`: this makes it Snakemake's own Python, even if its environment is not active.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))

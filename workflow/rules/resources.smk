@@ -1,9 +1,13 @@
-"""The resources that jobs ask for, by their wildcards and the attempt; a local run counts GPUs alone."""
+"""The resources that jobs ask for, by their wildcards and the attempt."""
 
 GPU = 0 if CONFIG.device == "cpu" else 1
 """How many a job that computes asks for; where the profile does not say how many there are, it counts for nothing."""
 
-NEEDS = Needs(CONFIG, GPU > 0)
+NEEDS = Needs(CONFIG, GPU > 0 and (clustered or bool(devices.visible())))
+
+if not clustered and "mem_mb" not in workflow.global_resources:
+    # On one machine, jobs run at once as far as its memory holds them: the largest alone.
+    workflow.register_resource("mem_mb", room())
 
 DAY = 24 * 60
 """Minutes that no job asks for more than: a scheduler refuses what is longer than its queue allows, and a job whose time runs
