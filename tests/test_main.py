@@ -127,7 +127,8 @@ def test_memory_that_does_not_suffice_is_one_line(world, monkeypatch, capsys, er
     monkeypatch.setattr(importlib.import_module("remerge.stages.scores"), "run", stage)
     status, lines = run(capsys, "scores", world)
     assert status == 2 and lines[0].startswith(f"remerge: {said}: take a larger GPU or machine"), lines
-    assert lines[0].endswith("lower evaluation.batch_size, for experts finetune.device_batch_size")
+    assert "lower evaluation.batch_size, for experts finetune.device_batch_size, for learned" in lines[0]
+    assert lines[0].endswith("learning.batch_size")
     error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
     with pytest.raises(RuntimeError, match="mat1"):
         main(["scores", str(world)])

@@ -85,7 +85,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         return _refused(
             f"{cause}: take a larger GPU or machine; for a benchmark, remerge check names one that suffices, "
-            "or lower evaluation.batch_size, for experts finetune.device_batch_size"
+            "or lower evaluation.batch_size, for experts finetune.device_batch_size, for learned "
+            "coefficients learning.batch_size"
         )
     except KeyboardInterrupt:
         return 130

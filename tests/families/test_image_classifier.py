@@ -79,6 +79,20 @@ def test_each_image_is_judged_by_the_head_of_its_own_task(name, tmp_path):
     assert found.greedy(model, mixed) == [[k] for k in logits.argmax(dim=1).tolist()]
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_each_architecture_computes_in_half_precision(name, tmp_path):
+    """As on a GPU: some convert the pixels themselves, others refuse them."""
+    save(CONFIGS[name], tmp_path, 10)
+    found = family("image_classifier", tmp_path)
+    batch = found.collate(found.examples("digit", [(image, 0) for image in images("digit")]), CPU)
+    logits = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        model = found.load(tmp_path, dtype, CPU)
+        found.equip(model, {"digit": Head(tmp_path, [str(k) for k in range(10)])})
+        logits[dtype] = found.logits(model, batch)
+    assert torch.allclose(logits[torch.bfloat16], logits[torch.float32], atol=0.1)
+
+
 def test_a_body_without_a_head_gets_a_fresh_one(tmp_path):
     """As of ViTs that were pretrained on unlabelled images; what is trained loads by transformers."""
     ViTModel(CONFIGS["vit"]).save_pretrained(tmp_path)

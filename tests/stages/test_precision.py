@@ -1,16 +1,19 @@
 """What models compute in: as configured on a GPU, told apart in every key; float32 on a CPU."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
-from projects import settings
+from projects import asked, settings
 
 from remerge.checkpoints.models import prepare_process
 from remerge.config import Config
 from remerge.errors import UserError
+from remerge.methods import find
+from remerge.stages import weights
+from remerge.stages._bench import Bench
 from remerge.stages._models import Models
 
 
@@ -30,6 +33,30 @@ def test_tf32_is_taken_only_where_it_is_asked() -> None:
     assert torch.get_float32_matmul_precision() == "highest" and not torch.backends.cudnn.allow_tf32
     prepare_process(torch.get_num_threads(), tf32=True)
     assert torch.get_float32_matmul_precision() == "high" and torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.usefixtures("untouched")
+def test_merges_are_never_made_in_tf32(
+    existing: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In it, directions with small singular values would be noise, which some methods make large."""
+    config = existing({task: asked(task) for task in ("cola", "sst2")}, "average")
+    prepare_process(torch.get_num_threads(), tf32=True)
+    eigh, found = torch.linalg.eigh, []
+
+    def decomposed(*given: Any, **named: Any) -> Any:
+        found.append(torch.get_float32_matmul_precision())
+        return eigh(*given, **named)
+
+    monkeypatch.setattr(torch.linalg, "eigh", decomposed)
+    bench, signs = Bench(config), {"cola": 1, "sst2": 1}
+    iso, drm = find("iso_c"), find("drm_h")
+    bench.merge(iso, iso.settings({}), signs)
+    bench.rescaled(drm, drm.settings({}), signs)
+    bench.task_vectors("knots", [*signs])
+    weights.run(config)
+    assert len(found) > 20 and {*found} == {"highest"}
+    assert torch.get_float32_matmul_precision() == "high"
 
 
 @pytest.mark.usefixtures("untouched")

@@ -14,6 +14,7 @@ from remerge.deltas.tensors import Value as Value
 from remerge.deltas.tensors import added as added
 from remerge.deltas.tensors import aliases as aliases
 from remerge.deltas.tensors import dtype_name as dtype_name
+from remerge.deltas.tensors import exactly as exactly
 from remerge.deltas.tensors import finite as finite
 from remerge.deltas.tensors import layer_of as layer_of
 from remerge.deltas.tensors import places as places

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +52,17 @@ Value = Tensor | LowRank
 
 State = Mapping[str, Tensor]
 """A model's tensors by name."""
+
+
+@contextmanager
+def exactly() -> Iterator[None]:
+    """Products without TF32, in whatever models compute: in it, small singular values would be noise."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class Scratch:

@@ -1,14 +1,16 @@
 """Models that see images through a classification head: ViT, Swin, ConvNeXT `…ForImageClassification`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForImageClassification
 
 from remerge.checkpoints.architecture import AS_DATA
 from remerge.errors import UserError, cause_of
+from remerge.families import Batch
 from remerge.families._headed import Headed
 from remerge.families.images import Images, image_processor
 
@@ -45,6 +47,12 @@ class ImageClassifier(Headed, Images):
                     "without batch normalisation, such as a ViT"
                 )
         return model
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """As in `Headed`; ViT converts pixels to its own dtype, Swin and ConvNeXT leave it to the caller."""
+        whole: Any = model
+        inputs = {name: pixels.to(whole.dtype) for name, pixels in batch.inputs.items()}
+        return super().logits(model, replace(batch, inputs=inputs))
 
 
 def _image_size(folder: Path) -> Any:
