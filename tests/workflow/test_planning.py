@@ -49,6 +49,15 @@ def test_a_figure_of_divergences_waits_for_references_alone(tmp_path: Path) -> N
     assert {*rules} == {"base", "data", "experts", "references", "divergences", "figures"}
 
 
+def test_a_rule_of_one_s_own_that_includes_the_pipeline_exports_every_merge(tmp_path: Path) -> None:
+    """The worked example of docs/how-to/lm-eval.md."""
+    path, own = ROOT / "config/demo.yaml", ROOT / "docs/how-to/harness.smk"
+    how = ["--snakefile", own, "--configfile", path, "--cores", "2", "--scheduler", "greedy"]
+    rules = projects.planned(*how, "--", "results/demo/harness.csv", folder=tmp_path)
+    merges = sum(len(cases) for cases in configuration.load(path).cases("subsets").values())
+    assert rules["judge"] == rules["exports"] == 10 * merges
+
+
 def test_a_table_of_weights_waits_for_experts_alone(tmp_path: Path) -> None:
     rules = planned(tmp_path, "drm-t5-base", "results/drm-t5-base/tables/drm_table4.csv")
     assert {*rules} == {"base", "data", "experts", "weights", "tables"}
