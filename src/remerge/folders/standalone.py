@@ -131,7 +131,7 @@ def merge_recipe(file: Path, out: Path, device: str = "auto") -> None:
     inputs = read_inputs(asked.base, sources) if in_place else stacked(asked, sources)
     if asked.method == "passthrough":
         inputs = from_nothing(inputs)
-    parts = parts_of(asked, inputs.base, found.values())
+    parts = parts_of(asked, inputs.base, found)
     check_stored(asked, parts, *folders)
     with _enough_memory(place):
         weights = inputs.weights(place)
