@@ -241,6 +241,44 @@ def sorted_new(raw):
     return list(dict.fromkeys([*plain, *added]))
 
 
+OTHERS = {
+    "GPT2LMHeadModel": {"n_embd": 8, "n_head": 2, "n_layer": 2, "bos_token_id": 0, "eos_token_id": 0},
+    # A bias of the head has an entry for each token, as have names that are tied.
+    "PhiForCausalLM": {**SIZE, "num_hidden_layers": 2, "num_key_value_heads": 2},
+    "RobertaForMaskedLM": {**SIZE, "num_hidden_layers": 2, "pad_token_id": 1},
+    "T5ForConditionalGeneration": {
+        **{"d_model": 8, "d_kv": 4, "d_ff": 12, "num_layers": 2, "num_heads": 2},
+        **{"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "decoder_start_token_id": 0},
+    },
+    "BartForConditionalGeneration": {"d_model": 8, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8}
+    | {f"{part}_{what}": 2 for part in ("encoder", "decoder") for what in ("layers", "attention_heads")},
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_architectures(tmp_path, monkeypatch, capsys, kind):
+    monkeypatch.chdir(tmp_path)
+    for seed, (name, added) in enumerate(((f"{kind}-a", []), (f"{kind}-b", [START, END]))):
+        torch.manual_seed(seed)
+        architecture = getattr(transformers, kind)
+        architecture.config_class().save_pretrained(name)
+        tokenizer("abcdefgh", ["ab"], added).save_pretrained(name)
+        own = AutoTokenizer.from_pretrained(name)
+        own.save_pretrained(name)
+        model = architecture(architecture.config_class(**OTHERS[kind], vocab_size=len(own) + 3 * (1 - seed)))
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        model.save_pretrained(name)
+    raw = differences(f"{kind}-a", f"{kind}-b", tokenizer={"pad_to_multiple_of": 8})
+    if kind == "BartForConditionalGeneration":
+        assert merged(raw) == 2
+        assert "final_logits_bias of BartForConditionalGeneration-a: rows are mo" in capsys.readouterr().err
+        return
+    assert merged(raw) == 0
+    close(load_file("merged/model.safetensors"), theirs(raw), 1e-6)
+    assert not any(architecture.from_pretrained("merged", output_loading_info=True)[1].values())
+
+
 def test_rows_in_half_precision(here, capsys):
     """Means are taken in the dtype in which mergekit computes."""
     for name in ("plain", "chat", "other"):

@@ -262,14 +262,16 @@ def _names(asked: Asked, inputs: Inputs, rows: int, made: _Vocabulary) -> list[s
     whole: Any = base.model
     modules = [whole.get_input_embeddings(), whole.get_output_embeddings()]
     parameters = {id(p) for module in modules if module is not None for p in module.parameters()}
-    found = {n for n, p in whole.named_parameters(remove_duplicate=False) if id(p) in parameters}
+    own = whole.named_parameters(remove_duplicate=False)
+    found = {base.ties.get(name, name) for name, p in own if id(p) in parameters}
     config = deepcopy(whole.config)
     config.vocab_size = rows + 1
     more, there = on_meta(type(whole), config).state_dict(), whole.state_dict()
-    if odd := sorted(found ^ {name for name in more if more[name].shape != there[name].shape}):
+    grown = {base.ties.get(name, name) for name in more if more[name].shape != there[name].shape}
+    if odd := sorted(found ^ grown):
         raise UserError(
-            f"{where}: {odd[0]} of {asked.base}: not just the embeddings and the head have a row for each "
-            "token: leave tokenizer out"
+            f"{where}: {odd[0]} of {asked.base}: rows are moved only in an embedding and a head, as many as "
+            "vocab_size in config.json: leave tokenizer out"
         )
     pad = getattr(whole.config, "pad_token_id", None)
     if pad is not None and pad >= made.size:
@@ -277,10 +279,9 @@ def _names(asked: Asked, inputs: Inputs, rows: int, made: _Vocabulary) -> list[s
             f"{where}: the merge has {made.size} tokens, and pad_token_id is {pad} in "
             f"{asked.base}/config.json: correct it"
         )
-    names = {base.ties.get(name, name) for name in found}
-    if odd := sorted(names & inputs.still):
+    if odd := sorted(found & inputs.still):
         raise UserError(f"{where}: not every model has {odd[0]}: give models of one kind")
-    return sorted(names & base.tensors.keys())
+    return sorted(found & base.tensors.keys())
 
 
 def _whole(expert: Expert, name: str, theta: Tensor) -> Tensor:
