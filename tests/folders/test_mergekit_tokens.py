@@ -450,6 +450,13 @@ def test_tokens_without_rows(here, capsys):
     assert "<5>" not in numbers("merged")
 
 
+def test_a_source_without_a_tokenizer(here, capsys):
+    Path("bare").mkdir(exist_ok=True)
+    shutil.copy("plain/config.json", "bare")
+    assert merged(linear("plain", "chat", tokenizer_source="bare")) == 2
+    assert "tokenizer: bare has no tokenizer, for which mergekit may take an empty" in capsys.readouterr().err
+
+
 def test_a_tokenizer_with_gaps(here, capsys):
     shutil.copytree("plain", "gaps", dirs_exist_ok=True)
     file = Path("gaps/tokenizer.json")

@@ -114,26 +114,26 @@ def with_tokens(
 
 def _own(asked: Asked, folders: Mapping[str, Path]) -> dict[str, _Own]:
     """The tokens of each model, the base first."""
-    where = f"{asked.where}: tokenizer"
     found: dict[str, _Own] = {}
     for source in dict.fromkeys([asked.base, *folders]):
         # mergekit takes an adapter's tokens from its base.
         folder = folders[asked.base if is_adapter(folders[source]) else source]
-        if not any((folder / file).is_file() for file in TOKENIZERS):
-            raise UserError(
-                f"{where}: {folder} has no tokenizer, for which mergekit may take an empty one: leave "
-                "tokenizer out, or save the tokenizer beside the model"
-            )
+        tokenizer = _tokenizer(asked, folder)
         try:
-            rows = _config(model_of(folder)).vocab_size
+            model: Any = model_of(folder)
         except Unknown as error:
-            raise UserError(f"{where}: {error}: leave tokenizer out") from None
-        found[source] = _Own(tokenizer_of(folder), rows)
+            raise UserError(f"{asked.where}: tokenizer: {error}: leave tokenizer out") from None
+        found[source] = _Own(tokenizer, getattr(model.config.get_text_config(), "vocab_size", 0))
     return found
 
 
-def _config(model: Any) -> Any:
-    return model.config.get_text_config()
+def _tokenizer(asked: Asked, folder: Path) -> Any:
+    if any((folder / file).is_file() for file in TOKENIZERS):
+        return tokenizer_of(folder)
+    raise UserError(
+        f"{asked.where}: tokenizer: {folder} has no tokenizer, for which mergekit may take an empty one: "
+        "leave tokenizer out, or save the tokenizer beside the model"
+    )
 
 
 def _vocabulary(asked: Asked, tokens: Tokens, own: Mapping[str, _Own]) -> _Vocabulary:
@@ -141,15 +141,15 @@ def _vocabulary(asked: Asked, tokens: Tokens, own: Mapping[str, _Own]) -> _Vocab
     where, whole = f"{asked.where}: tokenizer", own[asked.base]
     _check_rows(asked, asked.base, whole, whole.tokenizer.get_vocab())
     if tokens.model is not None:
-        made = tokenizer_of(locate(tokens.model, key=f"{where}.source"))
+        made = _tokenizer(asked, locate(tokens.model, key=f"{where}.source"))
         _note_on_marks(asked, whole.tokenizer, made)
     elif tokens.source == OF_ALL:
         made = _union(asked, own)
     else:
         made = _of_the_base(asked, tokens, own)
-    for token in tokens.rows:
-        if token not in made.get_vocab():
-            made.add_tokens(token)
+    known = made.get_vocab()
+    for token in (token for token in tokens.rows if token not in known):
+        made.add_tokens(token)
     numbers = made.get_vocab()
     if sorted(numbers.values()) != list(range(len(numbers))):
         raise UserError(
@@ -171,8 +171,8 @@ def _of_the_base(asked: Asked, tokens: Tokens, own: Mapping[str, _Own]) -> Any:
             f"{asked.where}: base_model is missing, and mergekit takes the tokens of any model for the "
             "base's: name it"
         )
-    lacks = [token for token in tokens.rows if token not in made.get_vocab()]
-    if over := lacks[own[asked.base].rows - len(made.get_vocab()) :]:
+    known = made.get_vocab()
+    if over := [t for t in tokens.rows if t not in known][own[asked.base].rows - len(known) :]:
         raise UserError(
             f"{asked.where}: tokenizer.tokens.{over[0]}: {asked.base} has no row for it: write source: union"
         )
@@ -293,7 +293,7 @@ def _whole(expert: Expert, name: str, theta: Tensor) -> Tensor:
 def _aligned(asked: Asked, name: str, found: Mapping[str, Tensor], made: _Vocabulary) -> dict[str, Tensor]:
     """A tensor of each model with the rows of the merge; rows beyond the tokens are the mean of all."""
     rows = torch.stack([made.rows[source] for source in found])
-    givers, given = _in_place(asked, name, [*found], rows, made)
+    givers, given = _givers(asked, name, [*found], rows, made)
     dtype = torch.float32 if asked.computed == "float32" else next(iter(found.values())).dtype
     for theta in found.values():
         dtype = torch.promote_types(dtype, theta.dtype)
@@ -313,7 +313,7 @@ def _aligned(asked: Asked, name: str, found: Mapping[str, Tensor], made: _Vocabu
     return aligned
 
 
-def _in_place(
+def _givers(
     asked: Asked, name: str, models: Sequence[str], rows: Tensor, made: _Vocabulary
 ) -> tuple[Tensor, Tensor]:
     """For each token, what gives the row of models that lack it, and the row there.
