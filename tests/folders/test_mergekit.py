@@ -17,7 +17,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     OlmoConfig,
     OlmoForCausalLM,
     T5Config,
@@ -275,18 +274,6 @@ def refused(raw, capsys):
     return capsys.readouterr().err
 
 
-def test_a_tokenizer_by_which_mergekit_moves_rows(here, capsys):
-    raw = {"merge_method": "linear", "models": weighed(1, 3), "tokenizer_source": "base"}
-    file = Path("mnli/tokenizer.json")
-    written = json.loads(file.read_text())
-    vocabulary = written["model"]["vocab"]
-    first, second = sorted(vocabulary)[-2:]
-    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
-    file.write_text(json.dumps(written))
-    told = f"mergekit.yml: tokenizer_source: {first!r} has another number in mnli, and remerge moves no rows"
-    assert told in refused(raw, capsys)
-
-
 def test_a_model_without_a_tokenizer(here, capsys):
     """Of some architectures, as Qwen2, transformers makes an empty one, and mergekit other rows by it."""
     shutil.copytree("mnli", "mnli-bare")
@@ -299,7 +286,7 @@ def test_a_model_without_a_tokenizer(here, capsys):
     close(found, theirs(raw), 1e-5)
     shutil.rmtree("merged")
     raw["tokenizer_source"] = "base"
-    told = "mergekit.yml: tokenizer_source: mnli-bare has no tokenizer, for which mergekit may take an empty"
+    told = "mergekit.yml: tokenizer: mnli-bare has no tokenizer, for which mergekit may take an empty"
     assert told in refused(raw, capsys)
     other = theirs(raw)
     assert not torch.allclose(found["model.embed_tokens.weight"], other["model.embed_tokens.weight"])
@@ -316,18 +303,10 @@ def test_adapters_have_the_tokenizer_of_their_base(here):
 def test_a_union_of_the_same_tokens_is_the_bases(here, capsys):
     raw = {"merge_method": "linear", "models": weighed(1, 3), "tokenizer_source": "union"}
     assert merged(raw) == 0
-    told = "mergekit numbers the tokens of a union anew, remerge keeps the base's numbers"
-    assert told in capsys.readouterr().err
+    assert not capsys.readouterr().err
     close(load_file("merged/model.safetensors"), theirs({**raw, "tokenizer_source": None}), 1e-5)
-    shutil.rmtree("merged")
-    shutil.copytree("mnli", "mnli-more")
-    more = AutoTokenizer.from_pretrained("mnli")
-    more.add_tokens(["<more>"])
-    more.save_pretrained("mnli-more")
-    raw["models"][1]["model"] = "mnli-more"
-    assert "only mnli-more has '<more>', and remerge adds no rows of embeddings: write base" in refused(
-        raw, capsys
-    )
+    for file in ("tokenizer.json", "config.json"):
+        assert json.loads(Path("merged", file).read_text()) == json.loads(Path("cola", file).read_text())
 
 
 def test_what_a_filter_means_elsewhere(here, capsys):
@@ -350,18 +329,20 @@ def test_what_a_filter_means_elsewhere(here, capsys):
     assert told in refused(raw, capsys)
 
 
-def test_a_tokenizer_by_which_mergekit_drops_rows(here, tokenizer, capsys):
-    """It keeps them without `tokenizer_source`, as remerge does."""
+def test_rows_without_a_token_are_kept(here, tokenizer):
+    """Unless the file says anything about tokens."""
     n, models = len(tokenizer), []
     for name in ("cola", "mnli"):
         model = AutoModelForCausalLM.from_pretrained(name)
         model.resize_token_embeddings(n + 8, mean_resizing=False)
         models.append(saved(f"{name}-padded", model, tokenizer))
-    raw = {"merge_method": "linear", "models": models}
-    told = f"tokenizer_source: mergekit would make {n} rows, one for each token, of the base's {n + 8} rows"
-    assert told in refused({**raw, "tokenizer_source": "base"}, capsys)
-    assert merged(raw) == 0
-    close(load_file("merged/model.safetensors"), theirs(raw), 1e-5)
+    for rows, more in ((n + 8, {}), (n, {"tokenizer_source": "base"})):
+        raw = {"merge_method": "linear", "models": models, **more}
+        assert merged(raw) == 0
+        found = load_file("merged/model.safetensors")
+        assert len(found["model.embed_tokens.weight"]) == rows
+        close(found, theirs(raw), 1e-5)
+        shutil.rmtree("merged")
 
 
 def test_models_of_several_dtypes_need_a_dtype(here, tokenizer, capsys):
@@ -493,9 +474,7 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
             "mergekit.yml: models and slices: give one of them",
         ),
         ({**PLAIN, "modules": {}}, "modules: only whole models"),
-        ({**PLAIN, "tokenizer": {"source": "union"}}, "tokenizer: the tokenizer is the base's"),
-        ({**PLAIN, "tokenizer_source": "cola"}, "tokenizer_source: the tokenizer is the base's: write base"),
-        ({**PLAIN, "chat_template": "auto"}, "chat_template: the chat template is the base's"),
+        ({**PLAIN, "chat_template": "auto"}, "chat_template: the chat template is the tokenizer's"),
         ({**PLAIN, "methode": 1}, "methode: unknown key, known: name, merge_method, base_model, models"),
         ({**PLAIN, "dtype": "int8"}, "dtype: must be one of float32, bfloat16, float16, not 'int8'"),
         ({**PLAIN, "out_dtype": 16}, "out_dtype: must be one of"),

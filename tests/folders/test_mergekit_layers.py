@@ -290,6 +290,15 @@ def test_layers_that_compute_by_their_number_stay(here, capsys):
             "llama-a has a lm_head.weight of its own, which llama-tied ties to model.embed_tokens.weight",
         ),
         (
+            # There mergekit writes a model without a head, which transformers would draw at random.
+            passed(sources((A, 0, 2)), sources(("llama-tied", 2, 4))),
+            "slices: llama-a has a lm_head.weight of its own, and no model of its slice stores one, so that",
+        ),
+        (
+            passed(sources(("llama-tied", 0, 2)), sources(("llama-tied-too", 1, 4)), base_model=A),
+            "slices: llama-a has a lm_head.weight of its own, and no model of its slice stores one, so that",
+        ),
+        (
             passed(sources(("qwen2moe", 0, 2)), sources(("qwen2moe", 0, 4))),
             "slices: layer 0 of qwen2moe would be of another kind as layer 2 of the merge (mlp",
         ),

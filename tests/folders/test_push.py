@@ -47,6 +47,23 @@ def test_a_merge_goes_up_without_a_recipe_of_local_folders(merged, calls, capsys
     assert calls[-1]["ignore_patterns"] is None
 
 
+@pytest.mark.parametrize("place", ["/home/me/cola", {"model": {"path": "/home/me/a+b"}}])
+@pytest.mark.parametrize("key", ["model", "source"])
+def test_a_recipe_names_models_in_slices_and_for_tokens(merged, calls, key, place):
+    model, ours = "google-t5/t5-base", {"model": "google-t5/t5-base", "source": "google-t5/t5-base"}
+    for local in (False, True):
+        named = {**ours, key: place} if local else ours
+        tokens = {"<s>": {"source": {"kind": "model_token", "model": named["source"], "token": "/"}}}
+        recipe = {
+            "base_model": model,
+            "slices": [{"sources": [{"model": named["model"], "layer_range": [0, 2]}]}],
+            "tokenizer": {"source": "union", "tokens": tokens},
+        }
+        (merged / RECIPE).write_text(yaml.safe_dump(recipe))
+        assert main(["push", "merged", "me/merged"]) == 0
+        assert calls[-1]["ignore_patterns"] == ([RECIPE] if local else None)
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [

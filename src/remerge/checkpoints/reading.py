@@ -131,11 +131,16 @@ def _converted(
 
 def _spooled(tensor: Tensor) -> Tensor:
     """A copy in an unnamed file, so that it leaves memory when memory is short."""
+    return in_a_file(tensor.shape, tensor.dtype).copy_(tensor)
+
+
+def in_a_file(shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """Zeros in an unnamed file."""
     with tempfile.NamedTemporaryFile() as file:
-        storage = torch.UntypedStorage.from_file(file.name, True, tensor.nbytes)
-        kept: Any = torch.empty(0, dtype=tensor.dtype)
-        spooled: Tensor = kept.set_(storage, 0, tensor.shape).copy_(tensor)
-        return spooled
+        storage = torch.UntypedStorage.from_file(file.name, True, shape.numel() * dtype.itemsize)
+        kept: Any = torch.empty(0, dtype=dtype)
+        made: Tensor = kept.set_(storage, 0, shape)
+        return made
 
 
 def _ties(model: PreTrainedModel, found: Mapping[str, Tensor]) -> dict[str, str]:

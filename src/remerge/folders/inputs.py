@@ -34,12 +34,14 @@ class Inputs:
         experts: each expert under the base's names, by its own name.
         still: the tensors that stay as in the base.
         settings: what the merge's config.json says otherwise than the base's.
+        tokenizer: the merge's tokenizer, if it has another one than the base.
     """
 
     base: Checkpoint
     experts: Mapping[str, Expert]
     still: set[str]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: Any = None
 
     @property
     def are_whole(self) -> bool:

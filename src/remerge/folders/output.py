@@ -13,6 +13,7 @@ from torch import Tensor
 from remerge.checkpoints.reading import Checkpoint
 from remerge.checkpoints.writing import Names, Storage
 from remerge.errors import UserError
+from remerge.families._text import TOKENIZERS
 from remerge.files import AGAIN, read_json, read_settings, write_json
 from remerge.folders.recipe import RECIPE
 
@@ -79,25 +80,45 @@ def stored_dtype(theta: Tensor, dtype: str | None) -> torch.dtype:
     return getattr(torch, dtype) if dtype and theta.is_floating_point() else theta.dtype
 
 
-def copied(base: Path) -> list[Path]:
+OF_TOKENIZERS = (
+    *TOKENIZERS,
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+    "tekken.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+"""The files of a tokenizer."""
+
+
+def copied(base: Path, tokenizer: bool = True) -> list[Path]:
     """The files of a base's folder, besides its weights, that are needed to load and use it: relative paths.
 
     They include custom code, licences, and the parts of a sentence encoder that `modules.json` names.
+
+    Args:
+        base: the folder.
+        tokenizer: whether its tokenizer is needed, too.
     """
     found = [
         file.relative_to(base)
         for file in sorted(base.iterdir())
         if file.is_file() and not file.name.startswith(".") and not file.name.endswith(WEIGHTS)
     ]
-    folders = [base / name for name in (*_modules(base), "additional_chat_templates")]
+    templates = ["additional_chat_templates"] if tokenizer else []
+    folders = [base / name for name in (*_modules(base), *templates)]
     inside = [f for folder in folders if folder.is_dir() for f in sorted(folder.rglob("*")) if f.is_file()]
     found += [file.relative_to(base) for file in inside]
-    return [file for file in found if str(file) not in NOT_OF_THE_MERGE]
+    left = (*NOT_OF_THE_MERGE, *(() if tokenizer else OF_TOKENIZERS))
+    return [file for file in found if str(file) not in left]
 
 
-def copy(base: Path, folder: Path, dtype: str | None, settings: Mapping[str, Any]) -> None:
+def copy(base: Path, folder: Path, dtype: str | None, settings: Mapping[str, Any], tokenizer: bool) -> None:
     """Copy these files, and write the dtype and other settings into the configuration."""
-    for file in copied(base):
+    for file in copied(base, tokenizer):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(base / file, folder / file)
     config = folder / "config.json"

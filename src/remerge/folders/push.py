@@ -87,11 +87,13 @@ def _is_here(text: str) -> bool:
     return text[:1] in ("/", "~") or text[:2] == "./" or text[:3] == "../"
 
 
-def _models(recipe: Any) -> Iterator[str]:
-    """The models that a recipe names."""
-    if base := recipe.get("base_model"):
-        yield str(base)
-    yield from (str(entry["model"]) for entry in recipe["models"])
+def _models(part: Any) -> Iterator[str]:
+    """The models that a part of a recipe names."""
+    for key, value in part.items() if isinstance(part, dict) else [("", entry) for entry in part]:
+        if isinstance(value, dict | list):
+            yield from _models(value)
+        elif key in ("model", "base_model", "path", "source") and value not in (None, "union", "base"):
+            yield str(value)
 
 
 def _is_hub_id(source: str) -> bool:

@@ -30,6 +30,7 @@ from remerge.folders.mergekit import (
     read_recipe,
     stacked,
     stay,
+    with_tokens,
 )
 from remerge.folders.output import copied, copy, stored_dtype, write_weights
 from remerge.folders.recipe import HINT, RECIPE, recipe_of, reference
@@ -129,15 +130,16 @@ def merge_recipe(file: Path, out: Path, device: str = "auto") -> None:
     _check_out(out)
     sources, place, dtype = named(asked.experts), device_of(device), asked.dtype
     inputs = read_inputs(asked.base, sources) if in_place else stacked(asked, sources)
+    parts = parts_of(asked, inputs.base, found)
+    check_stored(asked, parts, *folders)
+    inputs = with_tokens(asked, inputs, sources, found)
     if asked.method == "passthrough":
         inputs = from_nothing(inputs)
-    parts = parts_of(asked, inputs.base, found.values())
-    check_stored(asked, parts, *folders)
     with _enough_memory(place):
         weights = inputs.weights(place)
         merged = merged_parts(parts, weights, {source: name for name, source in sources.items()})
         # Lists of one entry for each layer, as `layer_types`, mergekit leaves as they are.
-        same = inputs.are_whole and len(inputs.settings) <= 1
+        same = inputs.are_whole and not any(isinstance(value, list) for value in inputs.settings.values())
         recipe = asked.written(lambda model: reference(_anywhere(model))) if same else None
         again = ["Made from this mergekit configuration:", _fenced("yaml", _dumped(asked.written(shown)))]
         sections = [*_beside(inputs, adapter=False), *([HINT] if recipe else []), *again]
@@ -161,8 +163,10 @@ def _enough_memory(place: torch.device) -> Iterator[None]:
 
 
 def _save_whole(target: Path, inputs: Inputs, merged: Merged, weights: Deltas, dtype: str | None) -> None:
-    """The merged model, with the base's configuration and tokenizer."""
-    copy(inputs.base.folder, target, dtype, inputs.settings)
+    """The merged model, with the base's configuration, and a tokenizer."""
+    copy(inputs.base.folder, target, dtype, inputs.settings, tokenizer=inputs.tokenizer is None)
+    if inputs.tokenizer is not None:
+        inputs.tokenizer.save_pretrained(target)
     write_weights(target, _added(inputs.base.tensors, merged, weights, dtype), inputs.base, dtype)
 
 
@@ -239,7 +243,7 @@ def _command(
 
 def _beside(inputs: Inputs, adapter: bool) -> list[str]:
     """What the folder is, and the files beside the merged weights."""
-    copies = ", ".join(f"`{file}`" for file in copied(inputs.base.folder))
+    copies = ", ".join(f"`{file}`" for file in copied(inputs.base.folder, inputs.tokenizer is None))
     told = [ADAPTER_HINT if adapter else f"Copied from the base: {copies}."]
     heads = [name for name, expert in inputs.experts.items() if expert.own]
     if heads:

@@ -7,6 +7,8 @@ from typing import Any
 
 from remerge.config.reading import read_yaml
 from remerge.errors import UserError
+from remerge.folders.mergekit.entries import check_keys, list_in, mapping_in, place_of, source_in
+from remerge.folders.mergekit.tokens import Tokens, tokens_in
 from remerge.folders.mergekit.translations import METHODS
 from remerge.folders.mergekit.values import check_value
 
@@ -21,8 +23,8 @@ KEYS = {
     "out_dtype": "",
     "tokenizer_source": "",
     "modules": "only whole models are merged: list them under models",
-    "tokenizer": "the tokenizer is the base's: leave the key out",
-    "chat_template": "the chat template is the base's: leave the key out",
+    "tokenizer": "",
+    "chat_template": "the chat template is the tokenizer's: leave the key out",
 }
 """The keys of a file, with the remedy for those that remerge cannot follow."""
 
@@ -75,7 +77,7 @@ class Asked:
         shared: parameters for all tensors.
         dtype: of the merged weights; the base's if None.
         computed: the dtype in which mergekit computes; that of the weights read if None.
-        tokens: whose tokens mergekit makes rows of embeddings for, ``base`` or ``union``, if it makes any.
+        tokens: the tokens for which the merge has rows; those that the models have if None.
     """
 
     where: Path
@@ -86,7 +88,7 @@ class Asked:
     shared: Mapping[str, Any]
     dtype: str | None
     computed: str | None
-    tokens: str | None
+    tokens: Tokens | None
 
     @property
     def experts(self) -> list[str]:
@@ -111,10 +113,13 @@ class Asked:
                 if key in ("slices", "sources", "models"):
                     made[key] = renamed(value)
                 elif key in ("model", "base_model") and value is not None:
-                    made[key] = name(_source(self.where, key, value))
+                    made[key] = name(source_in(self.where, key, value))
             return made
 
         found: dict[str, Any] = renamed(self.raw)
+        if self.tokens is not None:
+            found.pop("tokenizer_source", None)
+            found["tokenizer"] = self.tokens.written(name)
         return found
 
 
@@ -135,14 +140,10 @@ def read_recipe(where: Path) -> Asked:
         if remedy and value is not None:
             raise UserError(f"{where}: {key}: {remedy}")
     name = _method(where, raw)
-    if raw.get("tokenizer_source") not in (None, "base", "union"):
-        raise UserError(
-            f"{where}: tokenizer_source: the tokenizer is the base's: write base, or leave it out"
-        )
     for key in ("dtype", "out_dtype"):
         if raw.get(key) not in (None, *DTYPES):
             raise UserError(f"{where}: {key}: must be one of {', '.join(DTYPES)}, not {str(raw[key])[:60]!r}")
-    base = None if raw.get("base_model") is None else _source(where, "base_model", raw["base_model"])
+    base = None if raw.get("base_model") is None else source_in(where, "base_model", raw["base_model"])
     if base is None and name == "multislerp":
         raise UserError(f"{where}: base_model is missing: remerge's multi_slerp is of differences from one")
     if base is None and name not in (*WITHOUT_A_BASE, "nuslerp"):
@@ -157,11 +158,11 @@ def read_recipe(where: Path) -> Asked:
         shared=_parameters(where, "parameters", raw.get("parameters")),
         dtype=raw.get("out_dtype") or dtype,
         computed=dtype,
-        tokens=raw.get("tokenizer_source"),
+        tokens=tokens_in(where, raw),
     )
     named: dict[Path | str, str] = {}
     for source in asked.experts:
-        if (first := named.setdefault(_place(source), source)) != source:
+        if (first := named.setdefault(place_of(source), source)) != source:
             raise UserError(f"{where}: {first} and {source} are one model: write it alike everywhere")
     return asked
 
@@ -184,18 +185,18 @@ def _method(where: Path, raw: Mapping[str, Any]) -> str:
 def _slices(where: Path, raw: Mapping[str, Any], method: str, base: str | None) -> list[Slice]:
     """The runs of layers that a file has merged, in the order of the merge."""
     if raw.get("slices") is None:
-        entries = _listed(where, "models", raw.get("models"))
+        entries = list_in(where, "models", raw.get("models"))
         models = _models(where, "models", entries, ["model", "parameters"])
         starts = dict.fromkeys(models, 0)
         return [Slice(0, None, _merged(where, "models", models, method, base), {}, starts)]
     if raw.get("models") is not None:
         raise UserError(f"{where}: models and slices: give one of them")
     made: list[Slice] = []
-    for i, entry in enumerate(_listed(where, "slices", raw["slices"])):
+    for i, entry in enumerate(list_in(where, "slices", raw["slices"])):
         key, first = f"slices.{i}", (made[-1].last or 0) if made else 0
-        entry = _mapping(where, key, entry)
-        _known(where, key, entry, ["sources", "parameters"])
-        sources = _listed(where, f"{key}.sources", entry.get("sources"))
+        entry = mapping_in(where, key, entry)
+        check_keys(where, key, entry, ["sources", "parameters"])
+        sources = list_in(where, f"{key}.sources", entry.get("sources"))
         models = _models(where, f"{key}.sources", sources, ["model", "layer_range", "parameters"])
         ranges = [_range(where, f"{key}.sources.{j}", source) for j, source in enumerate(sources)]
         length = len(ranges[0])
@@ -227,11 +228,11 @@ def _models(where: Path, key: str, entries: Sequence[Any], known: Sequence[str])
     found: dict[str, dict[str, Any]] = {}
     places: set[Path | str] = set()
     for i, entry in enumerate(entries):
-        entry = _mapping(where, f"{key}.{i}", entry)
-        source = _source(where, f"{key}.{i}.model", entry.get("model"))
+        entry = mapping_in(where, f"{key}.{i}", entry)
+        source = source_in(where, f"{key}.{i}.model", entry.get("model"))
         own = _parameters(where, f"{key}.{i}.parameters", entry.get("parameters"))
-        _known(where, f"{key}.{i}", entry, known)
-        place = _place(source)
+        check_keys(where, f"{key}.{i}", entry, known)
+        place = place_of(source)
         if place in places:
             raise UserError(f"{where}: {key}.{i}: {source} is listed twice: give it one weight")
         places.add(place)
@@ -258,50 +259,7 @@ def _merged(
 
 
 def _parameters(where: Path, key: str, given: Any) -> dict[str, Any]:
-    found = _mapping(where, key, given)
+    found = mapping_in(where, key, given)
     for name, value in found.items():
         check_value(where, f"{key}.{name}", value)
     return found
-
-
-def _listed(where: Path, key: str, value: Any) -> list[Any]:
-    if not isinstance(value, list) or not value:
-        each = "`sources`: its models" if key == "slices" else "`model: folder or hub id`"
-        raise UserError(f"{where}: {key}: must be a list of {key.rpartition('.')[2]}, each {each}")
-    return value
-
-
-def _known(where: Path, key: str, entry: Mapping[str, Any], known: Sequence[str]) -> None:
-    if odd := [name for name in map(str, entry) if name not in known]:
-        raise UserError(f"{where}: {key}: unknown key {min(odd)}, known: {', '.join(known)}")
-
-
-def _mapping(where: Path, key: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict | None):
-        raise UserError(f"{where}: {key}: must be a mapping of keys, not {str(value)[:60]!r}")
-    return dict(value or {})
-
-
-def _place(source: str) -> Path | str:
-    """What tells a model from others, however it is written."""
-    return Path(source).resolve() if Path(source).is_dir() else source
-
-
-def _source(where: Path, key: str, value: Any) -> str:
-    """A folder or hub id, as a text or in mergekit's long form, in which + and @ are letters of a name."""
-    source = value
-    if isinstance(value, dict):
-        given = {part: own for part, own in value.items() if own is not None}
-        inner = given.get("model")
-        if given.keys() == {"model"} and isinstance(inner, dict) and inner.keys() <= {"path", "revision"}:
-            source = inner.get("path")
-            if source and inner.get("revision"):
-                source = f"{source}@{inner['revision']}"
-    if not isinstance(source, str) or not source:
-        raise UserError(f"{where}: {key}: must be a folder or hub id, not {str(value)[:60]!r}")
-    if "+" in source and source is value:
-        raise UserError(
-            f"{where}: {key}: {value}: give the adapter alone: `remerge merge` adds it to its base; "
-            "or write {model: {path: …}} if a folder's name has a +"
-        )
-    return source

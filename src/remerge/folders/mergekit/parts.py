@@ -1,11 +1,12 @@
 """The tensors of a model for which a mergekit file asks the same: their models, method and settings."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from remerge.checkpoints.reading import Checkpoint
+from remerge.checkpoints.stored import is_adapter
 from remerge.deltas import Deltas, Merged
 from remerge.errors import UserError
 from remerge.folders.mergekit.file import Asked, Slice
@@ -50,13 +51,13 @@ class Part:
     settings: dict[str, Any]
 
 
-def parts_of(asked: Asked, base: Checkpoint, folders: Iterable[Path]) -> list[Part]:
+def parts_of(asked: Asked, base: Checkpoint, folders: Mapping[str, Path]) -> list[Part]:
     """The parts of a model, each with what a file says of its tensors.
 
     Args:
         asked: what a file asks for.
         base: the base, with the layers of the merge.
-        folders: the folders of all models.
+        folders: where each model is.
 
     Raises:
         UserError: the file asks for something that remerge does not do.
@@ -65,9 +66,10 @@ def parts_of(asked: Asked, base: Checkpoint, folders: Iterable[Path]) -> list[Pa
         raise UserError(f"{asked.where}: slices: not of one known stack of layers: list whole models")
     places = Places(asked, [*base.tensors, *base.ties] if base.model is None else base.model.state_dict())
     given = {name: _resolved(asked, name, places, places.slice(name)) for name in [*base.tensors, *base.ties]}
-    stored = {anywhere(name) for folder in folders for name in weights(str(folder.resolve()))}
+    stored = {source: _stored(base.folder if is_adapter(f) else f) for source, f in folders.items()}
+    _check_heads(asked, base, places, stored)
     for alias, held in base.ties.items():
-        if given[alias] != given[held] and anywhere(alias) in stored:
+        if given[alias] != given[held] and anywhere(alias) in set().union(*stored.values()):
             raise UserError(
                 f"{asked.where}: {alias} is tied to {held}, for which the file says something else: "
                 "give both the same values"
@@ -111,6 +113,21 @@ def _resolved(asked: Asked, name: str, places: Places, own: Slice) -> Resolved:
     return shared(name), models, {model: shared(there[model]) for model in own.models}
 
 
+def _stored(folder: Path) -> set[str]:
+    """What the names of stored tensors have in common in all layers."""
+    return set(map(anywhere, weights(str(folder.resolve()))))
+
+
+def _check_heads(asked: Asked, base: Checkpoint, places: Places, stored: Mapping[str, set[str]]) -> None:
+    """Refuse what the base has of its own, and no model stores where it is merged."""
+    for name in (name for name in base.tensors if name in stored[asked.base]):
+        if not any(name in stored[source] for source in places.models(name)):
+            raise UserError(
+                f"{asked.where}: slices: {asked.base} has a {name} of its own, and no model of its slice "
+                "stores one, so that mergekit writes none: list one there that does"
+            )
+
+
 def _note_on_ends(asked: Asked, base: Checkpoint, places: Places, given: Mapping[str, Resolved]) -> None:
     """Notes on what follows the layers, where mergekit may take it from elsewhere."""
     after = sorted(places.after & base.tensors.keys())
@@ -136,7 +153,7 @@ def _check_filters(asked: Asked, base: Checkpoint) -> None:
     filters = dict.fromkeys(filters_in(given))
     if not filters:
         return
-    stored = set(map(anywhere, weights(str(base.folder.resolve()))))
+    stored = _stored(base.folder)
     for name in base.tensors:
         if stored.isdisjoint((anywhere(name), anywhere(name.partition(".")[2]))):
             raise UserError(

@@ -36,6 +36,7 @@ class Places:
 
     def __init__(self, asked: Asked, names: Iterable[str]) -> None:
         self.slices = asked.slices
+        self._base = asked.named_base
         self.after = set[str]()
         self._ends: dict[str, int] = {}
         for name in names:
@@ -51,6 +52,12 @@ class Places:
         if found is None:
             return self.slices[-1 if name in self.after else 0]
         return next(s for s in self.slices if s.last is None or found[1] < s.last)
+
+    def models(self, name: str) -> list[str]:
+        """The models that mergekit merges where a tensor is, in its order: it adds a base to models."""
+        own = self.slice(name)
+        added = [self._base] if own.last is None and self._base is not None else []
+        return [*dict.fromkeys([*own.starts, *added])]
 
     def has(self, model: str, name: str) -> bool:
         """Whether a model is listed where a tensor is."""

@@ -5,8 +5,6 @@ from pathlib import Path
 
 from remerge.checkpoints.stored import is_adapter
 from remerge.errors import UserError
-from remerge.families._text import TOKENIZERS, tokenizer_of
-from remerge.files import read_settings
 from remerge.folders.mergekit.file import DTYPES, Asked
 from remerge.folders.mergekit.parts import Part
 from remerge.headers import weights
@@ -41,8 +39,7 @@ def check_stored(asked: Asked, parts: Sequence[Part], base: Path, experts: Seque
         experts: the same of each expert.
 
     Raises:
-        UserError: models are stored in several dtypes, and the file names none; or `tokenizer_source` would
-            move, add or drop rows of embeddings.
+        UserError: models are stored in several dtypes, and the file names none.
     """
     where = asked.where
     dtypes = {name: dtype for name, (_, dtype) in weights(str(base.resolve())).items()}
@@ -52,8 +49,6 @@ def check_stored(asked: Asked, parts: Sequence[Part], base: Path, experts: Seque
             raise UserError(
                 f"{where}: dtype is missing, and {expert} is stored in another one than {base}: name it"
             )
-    if asked.tokens:
-        _check_rows(asked, base, experts)
     half = not {"F16", "BF16"}.isdisjoint(dtypes.values())
     differs = []
     if asked.method == "passthrough" and all(part.settings["scale"] == [1] for part in parts):
@@ -61,8 +56,11 @@ def check_stored(asked: Asked, parts: Sequence[Part], base: Path, experts: Seque
     if asked.computed in DTYPES[1:] or (asked.computed is None and half):
         differs.append("rounds each step to 16 bits")
     # Of three experts that cancel, weights that are no powers of two leave a sign to the rounding.
-    ties = any(_trims(part) or (part.method.name == "ties" and len(part.experts) > 2) for part in parts)
-    if ties and (differs or half):
+    trims = any(map(_trims, parts))
+    ties = trims or any(part.method.name == "ties" and len(part.experts) > 2 for part in parts)
+    # Rows that fill up a vocabulary are the same.
+    padded = asked.tokens is not None and asked.tokens.multiple > 1
+    if (ties and (differs or half)) or (trims and padded):
         differs.append("leaves entries that tie to its sort and rounding")
     if differs:
         note(f"{where}: mergekit {' and '.join(differs)}, remerge does not: the merges differ by that")
@@ -71,38 +69,3 @@ def check_stored(asked: Asked, parts: Sequence[Part], base: Path, experts: Seque
 def _trims(part: Part) -> bool:
     """Whether a method keeps some entries of a task vector, the largest."""
     return min(per_expert(part.settings.get("density", 1.0), part.experts, "density")) < 1
-
-
-def _check_rows(asked: Asked, base: Path, experts: Sequence[Path]) -> None:
-    """Refuse tokenizers by which mergekit makes other rows of embeddings."""
-    where = asked.where
-    # Adapters are on the base, which has its tokenizer; PEFT may have stored theirs.
-    own = {f: any((f / file).is_file() for file in TOKENIZERS) for f in [base, *experts]}
-    if lacks := next((f for f, has in own.items() if not has and not is_adapter(f)), None):
-        raise UserError(
-            f"{where}: tokenizer_source: {lacks} has no tokenizer, for which mergekit may take an empty one: "
-            "leave tokenizer_source out, or save the tokenizer beside the model"
-        )
-    tokens = tokenizer_of(base).get_vocab()
-    for expert in (folder for folder in experts if own[folder]):
-        vocabulary = tokenizer_of(expert).get_vocab()
-        if moved := [token for token in sorted(tokens) if vocabulary.get(token) != tokens[token]]:
-            raise UserError(
-                f"{where}: tokenizer_source: {moved[0]!r} has another number in {expert}, and "
-                "remerge moves no rows of embeddings: give models with the base's tokenizer"
-            )
-        if asked.tokens == "union" and (more := sorted(vocabulary.keys() - tokens.keys())):
-            raise UserError(
-                f"{where}: tokenizer_source: only {expert} has {more[0]!r}, and remerge adds no rows of "
-                "embeddings: write base"
-            )
-    file = base / "config.json"
-    config = read_settings(file) if file.is_file() else {}
-    rows = (config.get("text_config") or config).get("vocab_size", len(tokens))
-    if rows != len(tokens):
-        raise UserError(
-            f"{where}: tokenizer_source: mergekit would make {len(tokens)} rows, one for each token, of the "
-            f"base's {rows} rows of embeddings: leave it out"
-        )
-    if asked.tokens == "union":
-        note(f"{where}: mergekit numbers the tokens of a union anew, remerge keeps the base's numbers")
