@@ -17,7 +17,7 @@ from tokenizers.models import BPE
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from remerge.__main__ import main
-from remerge.folders.mergekit import vocabulary
+from remerge.folders.mergekit import rows
 from remerge.folders.recipe import RECIPE
 
 SIZE = {"hidden_size": 8, "intermediate_size": 12, "num_attention_heads": 2, "num_key_value_heads": 1}
@@ -76,7 +76,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def here(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(vocabulary, "PIECE", 4)
+    monkeypatch.setattr(rows, "PIECE", 4)
     yield
     for made in ("merged", "theirs", "again"):
         shutil.rmtree(made, ignore_errors=True)

@@ -8,6 +8,6 @@ from remerge.folders.mergekit.layers import stay as stay
 from remerge.folders.mergekit.parts import Part as Part
 from remerge.folders.mergekit.parts import merged_parts as merged_parts
 from remerge.folders.mergekit.parts import parts_of as parts_of
+from remerge.folders.mergekit.rows import with_tokens as with_tokens
 from remerge.folders.mergekit.stored import check_adapters as check_adapters
 from remerge.folders.mergekit.stored import check_stored as check_stored
-from remerge.folders.mergekit.vocabulary import with_tokens as with_tokens
