@@ -53,6 +53,8 @@ rule judge:
         directory(f"{B}/harness/{{variant}}/{{subset}}"),
     log:
         f"{B}/logs/harness/{{variant}}/{{subset}}.log",
+    wildcard_constraints:
+        variant="[^/]+",
     resources:
         gpu=GPU,
     params:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from projects import ROOT, Project
+from projects import ROOT, Project, settings
 
 from remerge import config as configuration
 from remerge.needs import Needs
@@ -94,6 +94,18 @@ def test_on_a_cluster_each_size_is_a_job(tmp_path: Path) -> None:
     planned = project.planned("--mode", "remote")
     assert {name for name in planned if name.endswith("_share")} == shared, planned
     assert not shared & project.planned("--mode", "remote", "--config", "shards=1")
+
+
+def test_an_export_of_a_variant_with_a_comma_reaches_a_job(tmp_path: Path) -> None:
+    """Snakemake gives a job its wildcards as one text, which it divides at commas."""
+    project, raw = Project(tmp_path), settings()
+    raw["merge"]["variants"] = ["average", {"ties": {"density": 0.4, "scale": 0.8}}]
+    project.write(raw)
+    folder = "results/seconds/exports/ties@density=0.4,scale=0.8/cola+mnli"
+    assert "exports_2" in project.planned("--", folder)
+    how = ["--mode", "remote", "--config", "shards=1"]
+    planned = project.planned(*how, "--target-jobs", "exports_2:subset=cola+mnli")
+    assert planned == project.planned("--", folder)
 
 
 def test_the_job_that_collects_shares_computes_in_what_they_computed_in(tmp_path: Path) -> None:

@@ -89,6 +89,6 @@ def any_of(names):
 
 wildcard_constraints:
     task=any_of([*TASKS, "multitask"]),
-    # For exports, whose names are looked up when one is requested; nothing that is special to a shell.
-    variant="[A-Za-z0-9][A-Za-z0-9_.,=@+-]*",
+    # Of exports; nothing that is special to a shell.
+    unknown=f"(?!({any_of([v.name for v in CONFIG.merge.variants])})/)[A-Za-z0-9][A-Za-z0-9_.,=@+-]*",
     subset="[A-Za-z0-9][A-Za-z0-9_+-]*",

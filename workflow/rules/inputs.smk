@@ -158,21 +158,33 @@ def settings_of(batch):
     return configuration.digest(each, parts)
 
 
-def parts_of_export(wildcards):
+def parts_of_export(variant):
     """The parts of an export, and the record quoted by its card."""
+
+    def parts(wildcards):
+        try:
+            tasks = CONFIG.subset(wildcards.subset)
+            if variant.name in CONFIG.external:
+                raise UserError(
+                    f"{variant.name}: its merges lie in {B}/external/{variant.name}, as its rule wrote them"
+                )
+        except UserError as error:
+            refuse(error)
+        return [
+            *experts_of(tasks),
+            *needed_by(variant, tasks),
+            f"{B}/merges/{variant.name}/{len(tasks)}.jsonl",
+        ]
+
+    return parts
+
+
+def no_such_export(wildcards):
+    """The refusal of an export by a variant that this benchmark has not."""
     try:
-        variant, tasks = CONFIG.variant(wildcards.variant), CONFIG.subset(wildcards.subset)
-        if variant.name in CONFIG.external:
-            raise UserError(
-                f"{variant.name}: its merges lie in {B}/external/{variant.name}, as its rule wrote them"
-            )
+        CONFIG.variant(wildcards.unknown)
     except UserError as error:
         refuse(error)
-    return [
-        *experts_of(tasks),
-        *needed_by(variant, tasks),
-        f"{B}/merges/{wildcards.variant}/{len(tasks)}.jsonl",
-    ]
 
 
 def read_by(kind, names):
