@@ -303,7 +303,7 @@ def test_adapters_have_the_tokenizer_of_their_base(here):
 def test_a_union_of_the_same_tokens_is_the_bases(here, capsys):
     raw = {"merge_method": "linear", "models": weighed(1, 3), "tokenizer_source": "union"}
     assert merged(raw) == 0
-    assert not capsys.readouterr().err
+    assert "remerge: " not in capsys.readouterr().err
     close(load_file("merged/model.safetensors"), theirs({**raw, "tokenizer_source": None}), 1e-5)
     for file in ("tokenizer.json", "config.json"):
         assert json.loads(Path("merged", file).read_text()) == json.loads(Path("cola", file).read_text())
