@@ -237,7 +237,7 @@ class Needs:
         """A forward pass of scoring, or the answers that are scored if they are free."""
         inputs = self.config.evaluation.batch_size
         judged = inputs * TOKENS * self.size.hidden * KEPT * self.width + 2 * self._logits(inputs, ANSWER)
-        free = any(task.metric != "accuracy" for task in self.config.tasks.values())
+        free = not all(task.right_or_wrong for task in self.config.tasks.values())
         return max(judged, self._decoding() if free else 0)
 
     def _decoding(self) -> float:

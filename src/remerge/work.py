@@ -256,8 +256,10 @@ class Jobs:
         """Scoring a number of models on a split of each task; answers in free text are decoded."""
         work = Work()
         for task, count in models.items():
-            free = self.config.task(task).metric != "accuracy"
-            work[(self._answers if free else self._pass)(task, getattr(self.extents[task], split))] += count
+            asked, inputs = self.config.task(task), getattr(self.extents[task], split)
+            # A choice takes a pass for each answer.
+            inputs *= len(asked.answers) if asked.chooses else 1
+            work[(self._pass if asked.right_or_wrong else self._answers)(task, inputs)] += count
         return work
 
     def _pass(self, task: str, inputs: int) -> Unit:
