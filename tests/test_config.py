@@ -110,6 +110,18 @@ def test_local_sources_are_relative_to_the_file(raw, tmp_path):
             lambda c: (c["base"].update(family="classifier"), c["tasks"]["cola"].update(metric="rouge1")),
             ["tasks.cola", "leave metric at accuracy"],
         ),
+        (
+            lambda c: (c["base"].update(family="classifier"), c["tasks"]["cola"].update(metric="choice")),
+            ["tasks.cola", "leave metric at accuracy"],
+        ),
+        (
+            lambda c: c["tasks"]["cola"].update(metric="choice", answers=[], target="sentence"),
+            ["tasks.cola: metric: choice is one of answers: name them, or use another metric"],
+        ),
+        (
+            lambda c: c["tasks"]["cola"].update(metric="choice_by_length", answer_tokens=4),
+            ["tasks.cola: answer_tokens: choice_by_length decodes no answer: leave it out"],
+        ),
         (lambda c: c["finetune"].update(steps=0), ["finetune.steps", "greater than 0"]),
         (lambda c: c["finetune"].update(learning_rate="fast"), ["finetune.learning_rate", "'fast'"]),
         (lambda c: c.update(benchmark="../out"), ["benchmark", "pattern"]),

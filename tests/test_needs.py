@@ -283,6 +283,21 @@ def test_answers_that_are_decoded_take_their_keys_and_values() -> None:
     assert many.stage("references").minutes > few.stage("references").minutes
 
 
+def test_a_choice_takes_a_pass_for_each_answer_and_more_words_at_once() -> None:
+    config = released("divmerge-glue")
+    chooses = {name: task.model_copy(update={"metric": "choice"}) for name, task in config.tasks.items()}
+    plain, choosing = (
+        Needs(made, gpu=False) for made in (config, config.model_copy(update={"tasks": chooses}))
+    )
+    inputs = sum(task.sizes.test for task in config.tasks.values())
+    answers = sum(task.sizes.test * len(task.answers) for task in config.tasks.values())
+    minutes = [needs.stage("scores").minutes for needs in (plain, choosing)]
+    assert minutes[1] / minutes[0] == pytest.approx(answers / inputs, rel=0.1)
+    more = choosing.stage("scores").memory - plain.stage("scores").memory
+    words = 2 * config.evaluation.batch_size * (32 - 8) * 152_000 * 4 / 1e6
+    assert more == pytest.approx(words, rel=0.1)
+
+
 def decoding(config: Config, tokens: int) -> Config:
     """A benchmark with one task whose answers are free, of at most so many tokens."""
     free = config.tasks["cola"].model_copy(update={"metric": "token_f1", "answer_tokens": tokens})

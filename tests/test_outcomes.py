@@ -6,11 +6,12 @@ import pytest
 from remerge.outcomes import pack, unpack
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "choice", "choice_by_length"])
 @pytest.mark.parametrize("n", [1, 7, 8, 200, 201])
-def test_right_and_wrong_are_bits(n: int) -> None:
+def test_right_and_wrong_are_bits(n: int, metric: str) -> None:
     right = np.random.default_rng(n).random(n) < 0.7
-    text = pack(right.tolist(), "accuracy")
-    assert unpack(text, "accuracy", n).tolist() == right.astype(float).tolist()
+    text = pack(right.tolist(), metric)
+    assert unpack(text, metric, n).tolist() == right.astype(float).tolist()
     assert len(base64.b64decode(text)) == -(-n // 8)
     # The first example is the highest bit of the first byte.
     assert base64.b64decode(text)[0] >> 7 == right[0]

@@ -17,7 +17,7 @@ from remerge.headers import weights
 from remerge.plans import Case
 from remerge.size import FLOAT32, SINGLE, dtypes_of, size_of, width_of
 from remerge.training import existing
-from remerge.units import ANSWER, NOTHING, Work
+from remerge.units import ANSWER, NOTHING, OPTION, Work
 from remerge.variants import UNPREPARED, parse
 from remerge.work import Jobs
 
@@ -236,8 +236,9 @@ class Needs:
     def _forward(self) -> float:
         """A forward pass of scoring, or the answers that are scored if they are free."""
         inputs = self.config.evaluation.batch_size
-        judged = inputs * TOKENS * self.size.hidden * KEPT * self.width + 2 * self._logits(inputs, ANSWER)
-        free = any(task.metric != "accuracy" for task in self.config.tasks.values())
+        tokens = OPTION if any(task.chooses for task in self.config.tasks.values()) else ANSWER
+        judged = inputs * TOKENS * self.size.hidden * KEPT * self.width + 2 * self._logits(inputs, tokens)
+        free = not all(task.right_or_wrong for task in self.config.tasks.values())
         return max(judged, self._decoding() if free else 0)
 
     def _decoding(self) -> float:

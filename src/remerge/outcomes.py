@@ -1,7 +1,7 @@
 """A model's score on each example of a split, as a short text.
 
-The text is base64 of one bit per example if it is right or wrong (36 letters for 200 examples), or of one
-float16 by another metric than accuracy, in the order of the split, which all models of a benchmark share.
+The text is base64 of one bit per example by accuracy and choices (36 letters for 200 examples), or of one
+float16 by another metric, in the order of the split, which all models of a benchmark share.
 """
 
 from base64 import b64decode, b64encode
@@ -10,10 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from remerge.config import RIGHT_OR_WRONG
+
 
 def pack(outcomes: Sequence[float], metric: str) -> str:
-    """Outcomes from 0 to 1 as text; for accuracy only 0 and 1."""
-    if metric == "accuracy":
+    """Outcomes from 0 to 1 as text; for accuracy and choices only 0 and 1."""
+    if metric in RIGHT_OR_WRONG:
         return b64encode(np.packbits(np.asarray(outcomes, bool)).tobytes()).decode()
     return b64encode(np.asarray(outcomes, "<f2").tobytes()).decode()
 
@@ -21,6 +23,6 @@ def pack(outcomes: Sequence[float], metric: str) -> str:
 def unpack(text: str, metric: str, n: int) -> NDArray[np.float64]:
     """The outcomes of at most ``n`` examples."""
     held = b64decode(text)
-    if metric == "accuracy":
+    if metric in RIGHT_OR_WRONG:
         return np.unpackbits(np.frombuffer(held, np.uint8)).astype(float)[:n]
     return np.frombuffer(held, "<f2").astype(float)

@@ -105,7 +105,25 @@ def _answer(task: Task, row: Row, speaks: bool) -> str | int:
         # Public datasets mark so what nobody has labelled, such as the test splits of GLUE.
         raise MissingError(f"{task.target} but -1")
     label = label_of(task, written)
+    if speaks and task.chooses:
+        return answers_of(task, row)[label]
     return filled(task.answers[label], row) if speaks else label
+
+
+def answers_of(task: Task, row: Row) -> list[str]:
+    """The answers of an example, from which the likeliest is chosen.
+
+    Raises:
+        MissingError: one is missing.
+        ValueError: one has no words, or two are the same.
+    """
+    texts = [filled(answer, row) for answer in task.answers]
+    for place, text in enumerate(texts):
+        if not text.strip():
+            raise ValueError(f"answer {place + 1} has no words, and so no likelihood")
+        if text in texts[:place]:
+            raise ValueError(f"two answers are {text[:40]!r}, so that neither can be chosen")
+    return texts
 
 
 def label_of(task: Task, written: Any) -> int:

@@ -8,10 +8,10 @@ from typing import Any
 from remerge import exhibits
 from remerge.amounts import ALIGNED, ANSWERS_AT_ONCE, POINTS
 from remerge.batches import Batch, batches
-from remerge.config import SPLITS, Config, Variant
+from remerge.config import SPLITS, Config, Task, Variant
 from remerge.plans import Case
 from remerge.training import existing, others_of, settings_of, tasks_of
-from remerge.units import ANSWER, LOAD, Extent, Unit, Work
+from remerge.units import ANSWER, LOAD, OPTION, Extent, Unit, Work
 from remerge.variants import digest, inputs_of, start_of
 
 
@@ -26,13 +26,7 @@ class Jobs:
     def __init__(self, config: Config, extents: Mapping[str, Extent] | None = None) -> None:
         self.config, self.tasks = config, list(config.tasks)
         self.learned = {v.name for v in config.merge.variants if config.is_learned(v)}
-        answer = ANSWER if config.base.speaks else 1
-        self.extents = extents or {
-            name: Extent(
-                task.sizes.train, task.sizes.validation, task.sizes.test, max(answer, task.answer_tokens or 0)
-            )
-            for name, task in config.tasks.items()
-        }
+        self.extents = extents or {name: self._largest(task) for name, task in config.tasks.items()}
 
     def rows(self) -> dict[str, list[Work]]:
         """Every job of a run, by its stage or the batch of its merges, in the order of a run."""
@@ -43,6 +37,12 @@ class Jobs:
         merged = {f"merges: {name}": self.merges(batch) for name, batch in batches(self.config).items()}
         rows = {name: self.stage(name) for name in stages} | merged
         return {name: works for name, works in rows.items() if works}
+
+    def _largest(self, task: Task) -> Extent:
+        """The size that the configuration allows a task."""
+        answer = (OPTION if task.chooses else ANSWER) if self.config.base.speaks else 1
+        n = task.sizes
+        return Extent(n.train, n.validation, n.test, max(answer, task.answer_tokens or 0))
 
     @property
     def shown(self) -> int:
@@ -256,8 +256,10 @@ class Jobs:
         """Scoring a number of models on a split of each task; answers in free text are decoded."""
         work = Work()
         for task, count in models.items():
-            free = self.config.task(task).metric != "accuracy"
-            work[(self._answers if free else self._pass)(task, getattr(self.extents[task], split))] += count
+            asked, inputs = self.config.task(task), getattr(self.extents[task], split)
+            # A choice takes a pass for each answer.
+            inputs *= len(asked.answers) if asked.chooses else 1
+            work[(self._pass if asked.right_or_wrong else self._answers)(task, inputs)] += count
         return work
 
     def _pass(self, task: str, inputs: int) -> Unit:

@@ -438,3 +438,18 @@ def test_only_answers_in_words_are_called_greedy(own: Path, tmp_path: Path, fami
     (results / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     text = printed(exhibits.known()["experts"], Run(results))["md"].decode()
     assert ("whole greedy answer" in text) == (family == "causal_lm")
+
+
+def test_choices_are_right_or_wrong_and_not_greedy(world: Path, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(world, tmp_path / "demo"))
+    for path in [*results.glob("scores/*.json"), *results.glob("merges/*/*.jsonl")]:
+        path.write_text(path.read_text().replace('"accuracy"', '"choice"'))
+    raw = yaml.safe_load((results / "config.yaml").read_text())
+    for task in raw["tasks"].values():
+        task["metric"] = "choice"
+    (results / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    before, run = Run(world), Run(results)
+    assert {*exhibits.of(before.config)} - {*exhibits.of(run.config)} == {"labels"}
+    assert build(results, "divmerge_table6").csv() == build(world, "divmerge_table6").csv()
+    text = printed(exhibits.known()["divmerge_table5"], run)["md"].decode()
+    assert "Test choice accuracy in %" in text and "greedy" not in text

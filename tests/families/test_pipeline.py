@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification
 from remerge import exhibits, miniature, passes
 from remerge.batches import batches
 from remerge.blend import Blend
-from remerge.config import dump, load
+from remerge.config import RIGHT_OR_WRONG, dump, load
 from remerge.measures.score import score
 from remerge.methods import find
 from remerge.outcomes import pack, unpack
@@ -40,7 +40,11 @@ CLASSES = {
     "sst2": {"prompt": "{sentence}", "answers": ["negative", "positive"]},
 }
 WORDS = {
-    "imdb": {"prompt": miniature.FORMATS["imdb"].prompt, "answers": ["negative", "positive"]},
+    "imdb": {
+        "prompt": miniature.FORMATS["imdb"].prompt,
+        "answers": ["negative", "positive"],
+        "metric": "choice_by_length",
+    },
     "squad": {
         "prompt": miniature.FORMATS["squad"].prompt,
         "target": "{answers[text][0]}",
@@ -53,7 +57,7 @@ WORDS = {
     },
 }
 FREE = {
-    "cola": CLASSES["cola"],
+    "cola": {**CLASSES["cola"], "metric": "choice"},
     "mnli": {**CLASSES["mnli"], "metric": "exact_match", "answer_tokens": 3},
     "sst2": {**CLASSES["sst2"], "metric": "token_f1", "answer_tokens": 5},
 }
@@ -170,7 +174,7 @@ def _at_least(found):
     """The score, of one that is right nowhere that of one that is right once."""
     if found["value"] >= 0.01:
         return found
-    first = 1.0 if found["metric"] == "accuracy" else 0.1
+    first = 1.0 if found["metric"] in RIGHT_OR_WRONG else 0.1
     single = [first, *[0.0] * (found["n"] - 1)]
     return found | {"value": first / found["n"], "outcomes": pack(single, found["metric"])}
 

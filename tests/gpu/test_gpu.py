@@ -66,6 +66,7 @@ def asked(family: str, tasks: tuple[str, ...]) -> dict[str, Any]:
         whole = yaml.safe_load((ROOT / "config/demo-vision.yaml").read_text())["tasks"]
     elif family == "seq2seq":
         whole = yaml.safe_load((ROOT / "config/demo-t5.yaml").read_text())["tasks"]
+        whole["imdb"]["metric"] = "choice"
     else:
         forms = {task: miniature.FORMATS[task] for task in tasks}
         whole = {

@@ -71,13 +71,14 @@ def adapters(folder, tmp_path):
 def world(tmp_path, monkeypatch, folder):
     """A benchmark with base and experts on record."""
 
-    def make(*variants, family="causal_lm", **base):
+    def make(*variants, family="causal_lm", metric="accuracy", **base):
         monkeypatch.chdir(tmp_path)
         tasks = {
             task: {
                 "source": "miniature",
                 "prompt": "{sentence}",
                 "answers": list("abc")[:classes],
+                "metric": metric,
                 "expert": f"./{task}",
             }
             for task, classes in TASKS.items()
@@ -154,11 +155,18 @@ def test_an_export_is_the_merge(world, expert_folders, base, method, params, coe
     assert card.data.tags == ["merge", "remerge"]
     found = {result.dataset_name: result for result in card.data.eval_results}
     assert (found["cola"].metric_type, found["cola"].metric_value) == ("accuracy", 0.6)
+    assert found["cola"].task_type == "text-classification"
     assert "| cola | accuracy | 0.6000 | 0.8000 | 0.7500 |" in card.text
     assert "ANP (100 times the mean of the last column): 75.00" in card.text
     for c in coefficients or {}:
         assert f"| {c} |" in card.text
     assert f"remerge exports results/w/config.yaml {variant} cola+mnli" in card.text
+
+
+def test_the_card_of_a_merge_that_chooses_says_so(world, expert_folders):
+    scored(world("average", metric="choice"), "average")
+    results = ModelCard.load(exported("average") / "README.md").data.eval_results
+    assert {result.task_type for result in results} == {"multiple-choice"}
 
 
 def test_without_a_record_coefficients_are_learned(world, expert_folders, base, monkeypatch):

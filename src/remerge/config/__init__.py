@@ -13,6 +13,7 @@ from remerge.config.models import Lora as Lora
 from remerge.config.reading import dump as dump
 from remerge.config.reading import load as load
 from remerge.config.reading import validate as validate
+from remerge.config.tasks import RIGHT_OR_WRONG as RIGHT_OR_WRONG
 from remerge.config.tasks import SPLITS as SPLITS
 from remerge.config.tasks import Kind as Kind
 from remerge.config.tasks import Task as Task

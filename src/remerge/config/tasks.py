@@ -10,7 +10,14 @@ from remerge.templates import columns
 Kind = Literal["train", "validation", "test"]
 SPLITS: tuple[Kind, ...] = get_args(Kind)
 
-Metric = Literal["accuracy", "rouge1", "rouge2", "rougeL", "exact_match", "token_f1", "last_number"]
+Choice = Literal["choice", "choice_by_length"]
+Metric = Literal["accuracy", "rouge1", "rouge2", "rougeL", "exact_match", "token_f1", "last_number", Choice]
+
+CHOICES: tuple[str, ...] = get_args(Choice)
+"""The metrics by which the likeliest of an example's answers is chosen."""
+
+RIGHT_OR_WRONG = ("accuracy", *CHOICES)
+"""The metrics by which answers are fed in, and judged right or wrong; by others, they are decoded."""
 
 
 class Splits(Section):
@@ -63,7 +70,8 @@ class Task(Section):
         "accuracy",
         description="accuracy (the answer is the gold one, token by token), a ROUGE F-measure, exact_match "
         "and token_f1 (SQuAD's, of words without case, punctuation and articles), or last_number (the last "
-        "numbers are equal)",
+        "numbers are equal); or choice (the likeliest of `answers` is the gold one) and choice_by_length "
+        "(the likeliest per character)",
     )
     answer_tokens: Count | None = Field(
         None,
@@ -77,6 +85,16 @@ class Task(Section):
     missing: Literal["refuse", "drop"] = Field(
         "refuse", description="examples that lack a text, an image or a label: refuse them or leave them out"
     )
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the likeliest of an example's answers is chosen."""
+        return self.metric in CHOICES
+
+    @property
+    def right_or_wrong(self) -> bool:
+        """Whether answers are judged right or wrong, and none is decoded."""
+        return self.metric in RIGHT_OR_WRONG
 
     @property
     def templates(self) -> list[str]:
@@ -110,6 +128,10 @@ class Task(Section):
             )
         if len(self.answers) == 1:
             raise ValueError("answers: name two or more, or none if the answer is free text")
+        if self.chooses and not self.answers:
+            raise ValueError(f"metric: {self.metric} is one of answers: name them, or use another metric")
+        if self.chooses and self.answer_tokens:
+            raise ValueError(f"answer_tokens: {self.metric} decodes no answer: leave it out")
         if self.labels and not self.answers:
             raise ValueError("labels need answers: give answers, or leave labels out")
         return self

@@ -1,4 +1,4 @@
-"""The score of a model on a task: accuracy of greedy answers, ROUGE, or another measure of free answers.
+"""The score of a model on a task: accuracy of greedy answers or of choices, or a measure of free answers.
 
 Accuracy comes from one teacher-forced pass: greedy decoding gives the gold answer if and only if, with the
 gold answer fed in, the most likely token at every answer position is the gold token. So one batched forward
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from remerge.families import Example, Family, FixedHeads, by_length
 from remerge.measures import joint
+from remerge.measures.choice import Options, chosen
 from remerge.measures.free import MEASURES
 from remerge.outcomes import pack
 
@@ -30,6 +31,7 @@ class Split:
         metric: a task's metric, as in the configuration.
         longest: the most tokens of an answer that is decoded, if the family's number does not hold.
         digest: a digest of exactly these examples.
+        options: all answers of the examples, if the likeliest is chosen.
     """
 
     examples: list[Example]
@@ -38,6 +40,7 @@ class Split:
     metric: str
     longest: int | None
     digest: str
+    options: Options | None = None
 
 
 def score(
@@ -54,16 +57,11 @@ def score(
     """
     if split.metric == "accuracy":
         return accuracy(family, model, split.examples, split.labels, batch_size, among)
-    answers = family.greedy(model, split.examples, split.longest)
-    said = family.processor.batch_decode(answers, skip_special_tokens=True)
-    if split.metric in MEASURES:
-        measure = MEASURES[split.metric]
-        found = {split.metric: [measure(a, b) for a, b in zip(said, split.gold, strict=True)]}
+    if split.options:
+        per_character = split.metric == "choice_by_length"
+        found = {split.metric: chosen(family, model, split.options, batch_size, per_character)}
     else:
-        # Imported here: others do not need it.
-        from remerge.measures.rouge import rouge
-
-        found = rouge(said, split.gold)
+        found = _said(family, model, split)
     means = {kind: fmean(values) for kind, values in found.items()}
     return {
         "metric": split.metric,
@@ -73,6 +71,19 @@ def score(
         "outcomes": pack(found[split.metric], split.metric),
         **means,
     }
+
+
+def _said(family: Family, model: nn.Module, split: Split) -> dict[str, list[float]]:
+    """What each decoded answer is worth by the split's metric, or by all ROUGEs."""
+    answers = family.greedy(model, split.examples, split.longest)
+    said = family.processor.batch_decode(answers, skip_special_tokens=True)
+    if split.metric in MEASURES:
+        measure = MEASURES[split.metric]
+        return {split.metric: [measure(a, b) for a, b in zip(said, split.gold, strict=True)]}
+    # Imported here: others do not need it.
+    from remerge.measures.rouge import rouge
+
+    return rouge(said, split.gold)
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from remerge.config import RIGHT_OR_WRONG
 from remerge.report.labels import task_label
 from remerge.report.run import Run
 from remerge.tasks import pairs, read_split
@@ -25,7 +26,7 @@ def answered(run: Run) -> Markup | None:
     tasks = {
         task: known
         for task, asked in run.config.tasks.items()
-        if not asked.image and run.own[task].metric == "accuracy" and (known := _task(run, task))
+        if not asked.image and run.own[task].metric in RIGHT_OR_WRONG and (known := _task(run, task))
     }
     merges: dict[tuple[int, str], Any] = {}
     for place, variant in enumerate(run.variants):

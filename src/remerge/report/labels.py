@@ -50,6 +50,8 @@ METRICS = {
     "exact_match": "exact match",
     "token_f1": "token F1",
     "last_number": "right last number",
+    "choice": "choice accuracy",
+    "choice_by_length": "choice accuracy by length",
 }
 
 _LEVELS = {"task": "TL", "layer": "LL"}

@@ -20,4 +20,6 @@ def settings_of_data(config: Config, task: str) -> dict[str, str]:
     """The settings that determine a task's splits."""
     asked = config.task(task)
     keys = DRAWN_BY | (LEFT_OUT_BY if asked.missing == "drop" else set())
-    return {"settings": digest(asked.model_dump(mode="json", include=keys), config.seed)}
+    # All answers are needed where they are compared.
+    more = ["choice"] if asked.missing == "drop" and asked.chooses else []
+    return {"settings": digest(asked.model_dump(mode="json", include=keys), config.seed, *more)}

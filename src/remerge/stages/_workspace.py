@@ -14,7 +14,7 @@ from remerge.errors import UserError
 from remerge.families import Example
 from remerge.journal import Journal
 from remerge.made import checked
-from remerge.measures import curvature, references
+from remerge.measures import choice, curvature, references
 from remerge.measures.joint import Labels
 from remerge.measures.references import Reference, load_reference
 from remerge.measures.score import Split
@@ -22,7 +22,7 @@ from remerge.records import Score, Scores, Selection
 from remerge.stages._code import code
 from remerge.stages._models import Models
 from remerge.stages._paths import data_file, settings_of_data
-from remerge.tasks import Row, fixed_answers, pairs, read_split, shuffled
+from remerge.tasks import Row, answers_of, fixed_answers, pairs, read_split, shuffled
 
 
 class Workspace(Models):
@@ -61,7 +61,8 @@ class Workspace(Models):
     def _split(self, task: str, split: str) -> Split:
         file = data_file(self.folder, task, split)
         settings, speaks = self.config.task(task), self.config.base.speaks
-        asked = pairs(str(file), settings, self.rows(task, split), speaks)
+        rows = self.rows(task, split)
+        asked = pairs(str(file), settings, rows, speaks)
         examples = self.family.examples(task, asked)
         answers = fixed_answers(settings)
         labels = self.family.labels(asked[0][0], answers) if answers else None
@@ -69,8 +70,13 @@ class Workspace(Models):
         # Words and captions form the heads of image tasks.
         longest = settings.answer_tokens
         judged = (gold, settings.metric, longest, settings.answers, settings.captions)
-        name = hashlib.sha256(repr((examples, *judged)).encode()).hexdigest()[:16]
-        return Split(examples, gold, labels, settings.metric, longest, name)
+        options = None
+        if settings.chooses and split != "train":  # on which no model is judged
+            every = [answers_of(settings, row) for row in rows]
+            options = choice.options(str(file), self.family, task, asked, every)
+        parts = (examples, *judged, *filter(None, [options]))
+        name = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+        return Split(examples, gold, labels, settings.metric, longest, name, options)
 
     def labels_of(self, tasks: Sequence[str]) -> Labels | None:
         """The answers of tasks, if inputs can be judged among the answers of all; None for fewer than two.

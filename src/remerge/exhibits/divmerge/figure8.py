@@ -16,7 +16,7 @@ def applies(config: Config) -> bool:
     """Whether the paper's method learns one coefficient per task, of pairs with right and wrong answers."""
     from remerge.exhibits.divmerge._method import own
 
-    right_or_wrong = all(task.metric == "accuracy" for task in config.tasks.values())
+    right_or_wrong = all(task.right_or_wrong for task in config.tasks.values())
     return own(config.makers(2), "task") is not None and right_or_wrong
 
 

@@ -106,4 +106,4 @@ def _distinct(values: Iterable[Any]) -> str:
 
 
 def _right_or_wrong(config: Config) -> bool:
-    return all(task.metric == "accuracy" for task in config.tasks.values())
+    return all(task.right_or_wrong for task in config.tasks.values())

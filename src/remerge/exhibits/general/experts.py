@@ -40,10 +40,11 @@ def experts(run: Run, paper: Published | None = None) -> Table:
     for task in run.tasks:
         columns += beside(Column(task, task_label(task), digits=2), f"{task}_paper", paper)
     scores = run.scores("base")
+    metrics = dict.fromkeys(scores[task].metric for task in run.tasks)
     facts = {
-        "metrics": " or ".join(dict.fromkeys(METRICS[scores[task].metric] for task in run.tasks)),
+        "metrics": " or ".join(METRICS[metric] for metric in metrics),
         "n_test": counts(scores[task].n for task in run.tasks),
-        "strict": STRICT if run.config.base.speaks else "",
+        "strict": STRICT if run.config.base.speaks and "accuracy" in metrics else "",
     }
     bold = frozenset((place, task) for place, task in enumerate(run.tasks))
     return Table(frame(rows, columns, "model"), tuple(columns), bold, frozenset({len(run.tasks)}), facts)

@@ -18,7 +18,8 @@ READS = ("scores", "merges")
 def applies(config: Config) -> bool:
     """Whether every task is answered by one word of a list, and the largest merges are made."""
     listed = (
-        task.answers and not any("{" in answer for answer in task.answers) for task in config.tasks.values()
+        task.answers and not task.chooses and not any("{" in answer for answer in task.answers)
+        for task in config.tasks.values()
     )
     return config.base.speaks and all(listed) and bool(config.makers(max(config.sizes)))
 
