@@ -23,7 +23,7 @@ from remerge import learn
 from remerge.amounts import ANSWERS_AT_ONCE
 from remerge.checkpoints.models import held, state_of
 from remerge.config import Config
-from remerge.deltas import Deltas, LowRank, State, Value, exactly
+from remerge.deltas import Deltas, LowRank, State, Value, without_tf32
 from remerge.families import Example, by_length
 from remerge.families.linearised import at_the_base
 from remerge.forks import LIBRARIES
@@ -163,7 +163,7 @@ class Machine:
         """Of tensors that differ only in their layer, one is merged and counted for all."""
         method, settings = self._method(unit.of)
 
-        @exactly()
+        @without_tf32()
         def merge(deltas: Deltas) -> None:
             given = {}
             if kind := method.needs.statistics:

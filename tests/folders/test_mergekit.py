@@ -269,6 +269,13 @@ def saved(name, model, tokenizer):
     return {"model": name, "parameters": {"weight": 1}}
 
 
+def save_drawn(model, folder):
+    """A model with random weights, none of which is still what it began with, such as 1 of a norm."""
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    model.save_pretrained(folder)
+
+
 def refused(raw, capsys):
     assert merged(raw) == 2
     return capsys.readouterr().err

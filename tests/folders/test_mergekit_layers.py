@@ -12,7 +12,7 @@ import yaml
 from loading import close
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from test_mergekit import merged, theirs
+from test_mergekit import merged, save_drawn, theirs
 from transformers import AutoModelForCausalLM
 
 from remerge.__main__ import main
@@ -55,18 +55,13 @@ def folder(tmp_path_factory):
             transformers, kind if "For" in kind or "Model" in kind else f"{kind}ForCausalLM"
         )
         model = architecture(architecture.config_class(**size))
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=0.1)
-        model.save_pretrained(place / name)
+        save_drawn(model, place / name)
     return place
 
 
 @pytest.fixture
-def here(folder, monkeypatch):
-    monkeypatch.chdir(folder)
-    yield
-    for made in ("merged", "theirs", "again"):
-        shutil.rmtree(made, ignore_errors=True)
+def here(among):
+    """In the folder of the models."""
 
 
 def sources(*models, **parameters):

@@ -11,7 +11,7 @@ import yaml
 from loading import close
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
-from test_mergekit import merged, theirs
+from test_mergekit import merged, save_drawn, theirs
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import BPE
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
@@ -67,19 +67,13 @@ def folder(tmp_path_factory):
             pad_token_id=None,
         )
         model = getattr(transformers, f"{kind}ForCausalLM")(config)
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=0.1)
-        model.save_pretrained(place / name)
+        save_drawn(model, place / name)
     return place
 
 
 @pytest.fixture
-def here(folder, monkeypatch):
-    monkeypatch.chdir(folder)
+def here(among, monkeypatch):
     monkeypatch.setattr(rows, "PIECE", 4)
-    yield
-    for made in ("merged", "theirs", "again"):
-        shutil.rmtree(made, ignore_errors=True)
 
 
 def linear(*models, **more):
@@ -266,9 +260,7 @@ def test_other_architectures(tmp_path, monkeypatch, capsys, kind):
         own = AutoTokenizer.from_pretrained(name)
         own.save_pretrained(name)
         model = architecture(architecture.config_class(**OTHERS[kind], vocab_size=len(own) + 3 * (1 - seed)))
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=0.1)
-        model.save_pretrained(name)
+        save_drawn(model, name)
     raw = differences(f"{kind}-a", f"{kind}-b", tokenizer={"pad_to_multiple_of": 8})
     if kind == "BartForConditionalGeneration":
         assert merged(raw) == 2

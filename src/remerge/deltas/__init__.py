@@ -14,9 +14,9 @@ from remerge.deltas.tensors import Value as Value
 from remerge.deltas.tensors import added as added
 from remerge.deltas.tensors import aliases as aliases
 from remerge.deltas.tensors import dtype_name as dtype_name
-from remerge.deltas.tensors import exactly as exactly
 from remerge.deltas.tensors import finite as finite
 from remerge.deltas.tensors import layer_of as layer_of
 from remerge.deltas.tensors import places as places
 from remerge.deltas.tensors import rounded as rounded
 from remerge.deltas.tensors import some_rows as some_rows
+from remerge.deltas.tensors import without_tf32 as without_tf32

@@ -55,8 +55,8 @@ State = Mapping[str, Tensor]
 
 
 @contextmanager
-def exactly() -> Iterator[None]:
-    """Products without TF32, in whatever models compute: in it, small singular values would be noise."""
+def without_tf32() -> Iterator[None]:
+    """Products in float32, whatever models compute in: in TF32, small singular values would be noise."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

@@ -10,7 +10,7 @@ import torch
 
 from remerge import learn
 from remerge.config import Config, digest
-from remerge.deltas import Deltas, Merged, State, exactly
+from remerge.deltas import Deltas, Merged, State, without_tf32
 from remerge.errors import UserError
 from remerge.learn import Fit
 from remerge.measures.references import Reference
@@ -142,14 +142,14 @@ class Bench(Loaded):
         if made.fit:
             self._remembered[_key(method, settings, case, seed)] = made
 
-    @exactly()
+    @without_tf32()
     def merge(self, method: Method, settings: Mapping[str, Any], signs: Mapping[str, int]) -> None:
         """Write a merge that needs no learning into the module."""
         weights, merged = self._merged(method, settings, signs)
         for name, delta in merged:
             self.parameters[name].copy_(delta.add_(weights.base[name]))
 
-    @exactly()
+    @without_tf32()
     def rescaled(
         self, method: Method, settings: Mapping[str, Any], signs: Mapping[str, int]
     ) -> Callable[[float], None]:

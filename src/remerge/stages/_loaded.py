@@ -12,7 +12,7 @@ from remerge.blend import Blend
 from remerge.checkpoints.models import held, state_of
 from remerge.checkpoints.reading import Checkpoint
 from remerge.config import Config
-from remerge.deltas import Deltas, LowRank, State, Value, exactly
+from remerge.deltas import Deltas, LowRank, State, Value, without_tf32
 from remerge.families.linearised import Linearised
 from remerge.methods import prepare
 from remerge.stages._workspace import Workspace
@@ -178,7 +178,7 @@ class Loaded:
             del state, theta  # before the next is read
         return {name: Weights(stack) if half else stack for name, stack in stacks.items()}
 
-    @exactly()
+    @without_tf32()
     def _prepared(self, over: str, tasks: Sequence[str]) -> dict[str, Tau]:
         """A method's preparation of the deltas, or of the factors of adapters.
 

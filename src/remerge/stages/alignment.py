@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from remerge.amounts import ALIGNED
 from remerge.config import Config, digest
-from remerge.deltas import Deltas, exactly, layer_of
+from remerge.deltas import Deltas, layer_of, without_tf32
 from remerge.families.linearised import at_the_base
 from remerge.measures.curvature import scatters
 from remerge.measures.similarity import cka
@@ -82,7 +82,7 @@ def _scatters(bench: Bench) -> dict[str, Tensor]:
     return scatters(bench.model, batches, family.logits)
 
 
-@exactly()
+@without_tf32()
 def _features(deltas: Deltas, name: str) -> Mapping[str, Tensor]:
     """The maps from a layer's inputs to the compared features, ``[T, …, m]``."""
     # Computed again each time: coordinates may replace the deltas.

@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult
 from torch import nn
 
 from remerge.config import Config
-from remerge.deltas import LowRank, exactly, rounded
+from remerge.deltas import LowRank, rounded, without_tf32
 from remerge.files import is_place, read_settings, write_folder
 from remerge.folders.adapter import HINT as ADAPTER_HINT
 from remerge.folders.adapter import adapter_of, low_rank
@@ -79,7 +79,7 @@ def _whole(made: Again, dtype: str) -> nn.Module:
     return made.bench.model.to(stored)
 
 
-@exactly()
+@without_tf32()
 def _factors(made: Again) -> dict[str, LowRank] | None:
     """The change of the base that a merge of adapters is, if it is low-rank."""
     method, settings = made.method, made.settings

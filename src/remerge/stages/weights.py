@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from remerge.config import Config, digest
-from remerge.deltas import Deltas, exactly, layer_of
+from remerge.deltas import Deltas, layer_of, without_tf32
 from remerge.errors import UserError
 from remerge.measures.similarity import cosines, dropped, sign_counts
 from remerge.methods.decomposition._basis import linear_weights, stacked
@@ -37,7 +37,7 @@ def run(config: Config) -> None:
     made(Bench(config)).write(config.folder)
 
 
-@exactly()
+@without_tf32()
 def made(bench: Bench) -> Weights:
     """The record; counts of an earlier run come from the journal."""
     config, tasks = bench.config, list(bench.config.tasks)
