@@ -124,9 +124,16 @@ def test_vectors_that_are_decomposed_of_adapters_stay_factors() -> None:
     assert kept["ties"] - kept["none"] == pytest.approx((5 + 1) * whole, abs=2)
 
 
-def needs_over(config: Config, variant: Variant, over: str) -> int:
+def test_of_vectors_to_choose_from_the_largest_count() -> None:
+    config = released("drm-llama-lora")
+    plain = config.merge.variants[-1]
+    asked = {over: needs_over(config, plain, over) for over in ("knots", "ties")}
+    assert needs_over(config, plain, {"tune": ["none", "knots", "ties"]}) == max(asked.values())
+
+
+def needs_over(config: Config, variant: Variant, over: str | dict[str, list[str]]) -> int:
     """MB for coefficients that are learned over some vectors."""
-    one = variant.model_copy(update={"params": {**variant.params, "over": over}, "name": over})
+    one = variant.model_copy(update={"params": {**variant.params, "over": over}, "name": "over"})
     merge = config.merge.model_copy(update={"variants": [one]})
     changed = config.model_copy(update={"merge": merge})
     (batch,) = batches(changed).values()

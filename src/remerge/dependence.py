@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from remerge import sources
+from remerge.errors import UserError
 
-PLUMBING = {"errors", "files", "config", "journal", "contents", "notes", "versions"}
+PLUMBING = {"errors", "files", "config", "journal", "contents", "notes", "sources", "versions"}
 """Modules on which no number depends."""
 
 
@@ -65,6 +66,8 @@ def _named(file: Path, code: ast.Module) -> Iterator[Path]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
+            if node.level and not file.is_relative_to(package):
+                raise UserError(f"{file}:{node.lineno}: in no package: write the import in full")
             above = [] if not node.level else [package.name, *file.relative_to(package).parts[: -node.level]]
             module = ".".join([*above, *filter(None, [node.module])])
             # The imported name may be a module itself.

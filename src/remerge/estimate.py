@@ -29,7 +29,7 @@ DISK = 5e8
 
 def decomposes(config: Config, method: str) -> bool:
     """Whether a method decomposes matrices."""
-    known = config.methods.get(method)
+    known = config.known.get(method)
     return known is not None and known.family == "decomposition"
 
 

@@ -103,11 +103,11 @@ class Needs:
         """For choices and merges: the base, the one module that merges are written into, and the experts."""
         config, made = self.config, list(self._made(batch))
         tasks = list(dict.fromkeys(task for _, case in made for task in case.tasks))
-        method = config.methods.get(batch.method)
+        method = config.known.get(batch.method)
         vectors = self._vectors(tasks)
         variants = {variant.name: variant for variant, _ in made}.values()
         learned = list(filter(config.is_learned, variants))
-        over = {parse(config.params(variant).get("over", ""))[0] for variant in learned} - {*UNPREPARED}
+        over = {parse(written)[0] for variant in learned for written in config.over(variant)} - {*UNPREPARED}
         # Besides the experts, one more that is being read, or the merged deltas of a merge that is rescaled.
         theta_0, more = self._theta_0(), self.share * self.whole
         if config.finetune.lora and not over:

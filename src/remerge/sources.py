@@ -4,7 +4,8 @@ Nothing is imported, nor is torch: the workflow, the report and the configuratio
 """
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,9 @@ FAMILIES = PACKAGE / "families"
 EXHIBITS = PACKAGE / "exhibits"
 GENERAL, COMPARE = "general", "compare"
 """The folders of exhibits that belong to no paper."""
+
+OWN: dict[str, Path] = {}
+"""The files of methods that configurations have named, by the method."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,52 @@ class Known:
     defaults: Mapping[str, Any]
 
 
+def add(files: Iterable[Path]) -> None:
+    """Let methods of other files be known from now on.
+
+    Raises:
+        ValueError: a file is missing, has no name for a method, or the name of another method.
+    """
+    for file in map(Path.resolve, files):
+        name = file.stem
+        if file.suffix != ".py" or not name.isidentifier() or name[0] == "_":
+            raise ValueError(f"{file.name} cannot be named after a method: call it my_method.py or the like")
+        if not file.is_file():
+            raise ValueError(f"{file} is missing: put it there, or leave it out")
+        other = OWN.get(name, next(METHODS.rglob(file.name), file))
+        if other != file:
+            raise ValueError(f"{file}: {other} has the same name: rename one")
+        OWN[name] = file
+
+
+@contextmanager
+def without_own() -> Iterator[None]:
+    """Find no method of a configuration's own file, so that none is run."""
+    kept = dict(OWN)
+    OWN.clear()
+    try:
+        yield
+    finally:
+        OWN.update(kept)
+
+
+def method_files() -> list[Path]:
+    """The file of every method, in the order of families and files; then those of configurations."""
+    return [*(file for file in sorted(METHODS.rglob("*.py")) if file.stem[0] != "_"), *OWN.values()]
+
+
+def folder_of(file: Path) -> str:
+    """The family of a method: the folder of its file, or ``own`` outside these."""
+    return file.parent.name if METHODS in file.parent.parents else "own"
+
+
 def known() -> dict[str, Known]:
     """Every method by name, in the order of families and files.
 
     Raises:
         UserError: a file defines no method of its name, or cannot be read without running it.
     """
-    files = sorted(METHODS.rglob("*.py"))
-    return dict(_known(tuple((file, file.stat().st_mtime_ns) for file in files)))
+    return dict(_known(tuple((file, file.stat().st_mtime_ns) for file in method_files())))
 
 
 @cache
@@ -66,8 +108,6 @@ def _known(files: tuple[tuple[Path, int], ...]) -> Mapping[str, Known]:
     """The methods in files with these times of change: reading them takes 20 ms, and happens often."""
     found: dict[str, Known] = {}
     for file, _ in files:
-        if file.stem[0] == "_":
-            continue
         if file.stem in found:
             raise UserError(f"{file}: {found[file.stem].file} has the same name: rename one")
         found[file.stem] = _read(file)
@@ -137,7 +177,7 @@ def _read(file: Path) -> Known:
     return Known(
         name=file.stem,
         file=file,
-        family=file.parent.name.replace("methods", "own"),
+        family=folder_of(file),
         label=_literal(file, "label", given["label"]),
         citation=_literal(file, "citation", given["citation"]),
         learned=learned,

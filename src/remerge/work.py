@@ -66,7 +66,7 @@ class Jobs:
         if name == "references":
             return [self._reference(task) for task in tasks]
         if name == "statistics":
-            methods = config.methods
+            methods = config.known
             used = {methods[v.method].statistics for v in config.merge.variants if v.method in methods}
             return [self._statistics(task, kind) for kind in sorted(filter(None, used)) for task in tasks]
         if name == "scores":
@@ -218,7 +218,7 @@ class Jobs:
         """A variant's parameters at a point of its grid, with what depends on the case written out."""
         if variant.name not in self.learned:
             return {**self.config.params(variant), **point}
-        given = {**self.config.methods[variant.method].defaults, **self.config.params(variant), **point}
+        given = {**self.config.known[variant.method].defaults, **self.config.params(variant), **point}
         inputs = inputs_of(given["inputs"], given["level"])
         return {**given, "inputs": inputs, "initial": start_of(given["initial"], len(case.tasks))}
 

@@ -184,9 +184,19 @@ def test_benchmarks_stand_beside_each_other(runs: Any) -> None:
         assert np.array_equal(of_one.get_ydata(), of_both.get_ydata())
 
 
-@pytest.mark.parametrize(("variant", "applies"), [("lines", False), ("adamerging", True)])
-def test_preparations_have_a_table_where_coefficients_are_learned(variant: str, applies: bool) -> None:
-    over = {"merge": {"variants": [{variant: {"over": "ties"}}]}}
+@pytest.mark.parametrize(
+    ("variant", "vectors", "applies"),
+    [
+        ("lines", "ties", False),
+        ("adamerging", "ties", True),
+        ("adamerging", "none", False),
+        ("adamerging", {"tune": ["none", "ties"]}, False),
+    ],
+)
+def test_preparations_have_a_table_where_coefficients_are_learned(
+    variant: str, vectors: str | dict[str, list[str]], applies: bool
+) -> None:
+    over = {"merge": {"variants": [{variant: {"over": vectors}}]}}
     config = configuration.load(ROOT / "config/demo.yaml", over=over)
     assert exhibits.known()["prepared"].applies(config) is applies
 

@@ -276,9 +276,11 @@ def test_other_settings_without_snakemake_s_own_record_are_one_line_and_status_2
         away.rename(kept)
 
 
-def test_a_method_is_one_file_and_one_line(project):
-    (project.folder / "src/remerge/methods/mine.py").write_text(MINE)
-    raw = settings()
+@pytest.mark.parametrize(("file", "named"), [("src/remerge/methods/mine.py", []), ("mine.py", ["mine.py"])])
+def test_a_method_is_one_file_and_one_line(project, file, named):
+    """Among those of the project, or beside the configuration that names it."""
+    (project.folder / file).write_text(MINE)
+    raw = settings() | {"methods": named}
     raw["merge"]["variants"].append({"mine": {"share": 0.25}})
     project.write(raw)
     try:
@@ -289,7 +291,11 @@ def test_a_method_is_one_file_and_one_line(project):
         line = project.scores()["merges/mine@share=0.25/3.jsonl"][0]
         assert line["params"] == {"share": 0.25}
         assert line["coefficients"] == {}
+        assert not project.planned(target)
+        (project.folder / file).write_text(MINE + "\n# edited\n")
+        assert project.planned(target) == {"merge_mine"}
     finally:
+        (project.folder / file).unlink()
         shutil.rmtree(project.results / "merges/mine@share=0.25", ignore_errors=True)
         project.write(settings())
 

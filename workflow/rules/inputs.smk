@@ -24,7 +24,7 @@ def experts_of(tasks):
 
 def needed_by(variant, tasks):
     """Files that a variant's method needs from experts besides their weights."""
-    known = CONFIG.methods[variant.method]
+    known = CONFIG.known[variant.method]
     if known.learned:
         kinds = ["", *(f"@{kind}" for kind in CONFIG.stand_ins_of(variant))]
         files = expand(f"{B}/references/{{task}}{{kind}}.safetensors", task=tasks, kind=kinds)
@@ -51,8 +51,7 @@ def code_of(batch):
     if method in CONFIG.external:
         return files_of(*SCORING, *merging)
     variants = [variant for variant in CONFIG.merge.variants if variant.method == method]
-    points = [{**CONFIG.params(v), **point} for v in variants for point in CONFIG.grid(v).sample]
-    over = {str(params.get("over", "")) for params in points}
+    over = {written for v in variants for written in CONFIG.over(v)}
     files = {file for given in over for file in dependence.sources_of(method, {"over": given})}
     return files_of(*SCORING, *sorted(files), *merging)
 

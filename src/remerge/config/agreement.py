@@ -67,7 +67,7 @@ def _check_expansion(config: "Config") -> None:
     if config.rules:
         raise ValueError(f"{recipe}: rules of your own write ordinary models: leave them out")
     for variant in config.merge.variants:
-        known = config.methods.get(variant.method)
+        known = config.known.get(variant.method)
         if known and known.statistics:
             raise ValueError(f"{recipe}: {variant.name} needs statistics of ordinary models: leave it out")
 
@@ -81,7 +81,7 @@ def _check_cases(config: "Config") -> None:
 
 
 def _check_methods(config: "Config") -> None:
-    methods = [*config.methods, *config.external]
+    methods = [*config.known, *config.external]
     for method in [*(variant.method for variant in config.merge.variants), *config.merge.defaults]:
         if method not in methods:
             raise ValueError(f"merge: {unknown('method', method, methods)}")
@@ -99,7 +99,7 @@ def _check_rules(config: "Config") -> None:
     """Refuse rules of the user that make no variant, or one with parameters, which only methods have."""
     names = [variant.name for variant in config.merge.variants]
     for rule in config.external:
-        if rule in config.methods:
+        if rule in config.known:
             raise ValueError(f"rules: {rule} is the name of a method: rename the file")
         if rule in config.merge.defaults:
             raise ValueError(f"merge.defaults.{rule}: a rule of yours makes it, and reads none: leave it out")
@@ -135,7 +135,7 @@ def _check_names(config: "Config") -> None:
                 f"merge.variants: {variant.name} is the name of an unmerged model: rename the method"
             )
     # Looked up once each: there may be hundreds of variants, and each job reads the configuration.
-    defaults = {name: known.defaults for name, known in config.methods.items()}
+    defaults = {name: known.defaults for name, known in config.known.items()}
     of = [(variant, defaults.get(variant.method, {})) for variant in variants]
     looks = [(variant, {**own, **config.params(variant)}, _shown(variant, own)) for variant, own in of]
     for (one, params, shown), (other, other_params, other_shown) in combinations(looks, 2):

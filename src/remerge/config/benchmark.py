@@ -69,6 +69,11 @@ class Config(Section):
     merge: Merge
     tune: Tune = Tune()
     plans: Plans = Plans()
+    methods: list[Path] = Field(
+        [],
+        description="files of merge methods of your own, each named after its method, as those in "
+        "src/remerge/methods",
+    )
     rules: list[Path] = Field(
         [],
         description="Snakemake files that write merges as folders, external/<variant>/<task+task>/ in the "
@@ -98,9 +103,14 @@ class Config(Section):
         return [case.tasks for case in self.cases("subsets")[str(size)]]
 
     @cached_property
-    def methods(self) -> dict[str, Known]:
+    def known(self) -> dict[str, Known]:
         """The methods that exist when the configuration is first asked for them, by name."""
         return sources.known()
+
+    @property
+    def own(self) -> set[str]:
+        """The methods of the configuration's own files."""
+        return {file.stem for file in self.methods}
 
     @property
     def external(self) -> list[str]:
@@ -141,7 +151,7 @@ class Config(Section):
 
     def _can_make(self, variant: Variant, cases: list[Case]) -> bool:
         """Whether a variant's method can make all of some merges."""
-        known = self.methods[variant.method]
+        known = self.known[variant.method]
         if known.experts is not None and any(len(case.signs) != known.experts for case in cases):
             return False
         # A subtracted vector has no inputs to learn from, and no statistics of its own.
@@ -155,6 +165,11 @@ class Config(Section):
     def grid(self, variant: Variant) -> Grid:
         """Every combination of the tuned parameters' values."""
         return Grid(self.params(variant))
+
+    def over(self, variant: Variant) -> list[str]:
+        """What may prepare the vectors over which a variant learns, as written; ``none`` for nothing."""
+        points = [{**self.params(variant), **point} for point in self.grid(variant).sample]
+        return list(dict.fromkeys(str(params.get("over", "none")) for params in points))
 
     def is_searched(self, variant: Variant) -> bool:
         """Whether only part of a variant's grid is tried."""
@@ -196,7 +211,7 @@ class Config(Section):
 
     def is_learned(self, variant: Variant) -> bool:
         """Whether a variant's coefficients are learned; never if a rule of the user writes it."""
-        return variant.name not in self.external and self.methods[variant.method].learned
+        return variant.name not in self.external and self.known[variant.method].learned
 
     def variant(self, name: str) -> Variant:
         """The variant called ``name``.
@@ -232,6 +247,12 @@ class Config(Section):
         if tasks != in_order:
             raise UserError(f"subset {written!r}: name its tasks sorted, each once: {'+'.join(in_order)}")
         return tasks
+
+    @field_validator("methods")
+    @classmethod
+    def _methods(cls, files: list[Path]) -> list[Path]:
+        sources.add(files)
+        return files
 
     @field_validator("paper")
     @classmethod

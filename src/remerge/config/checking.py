@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from remerge import sources
 from remerge.config.benchmark import Config
 from remerge.config.merging import Variant
 from remerge.config.tasks import Task
 from remerge.errors import UserError
 from remerge.files import DATA, MODEL, check_folder, nearest, read_settings
-from remerge.variants import Grid
+from remerge.variants import Grid, parse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from remerge.methods import Method
 
 
-def check(config: Config, here: bool = True) -> None:
+def check(config: Config, here: bool = True, trusted: bool = True) -> None:
     """Check methods and parameters, prompts against local data, heads of local experts, room for the experts.
 
     This imports the methods, and with them torch.
@@ -27,6 +28,7 @@ def check(config: Config, here: bool = True) -> None:
     Args:
         config: the configuration to check.
         here: whether jobs run on this machine.
+        trusted: whether the configuration's own methods may be run; if not, their parameters are not checked.
 
     Raises:
         UserError: the first fault that would stop the work after it has started.
@@ -34,7 +36,11 @@ def check(config: Config, here: bool = True) -> None:
     if here:
         _check_threads(config)
     _check_container(config)
-    _check_methods(config)
+    if trusted:
+        _check_methods(config, set())
+    else:
+        with sources.without_own():
+            _check_methods(config, config.own)
     for name, task in config.tasks.items():
         _check_columns(name, task)
         if not config.base.speaks:
@@ -104,17 +110,21 @@ def _check_container(config: Config) -> None:
         raise UserError(f"container: {image} is missing: give the file of an image, or docker://…")
 
 
-def _check_methods(config: Config) -> None:
+def _check_methods(config: Config, untouched: set[str]) -> None:
+    """Check parameters, but of no method that is to stay untouched."""
     from remerge.methods import find
 
     # Those of methods that no variant uses, too: a file that includes this one may use them.
     defaults: Mapping[str, Mapping[str, Any]] = config.merge.defaults
     for name, params in defaults.items():
+        if name in untouched:
+            continue
         for key, value in params.items():
             for point in Grid({key: value}).sample:
                 find(name).must_take(key, point.get(key, value))
     for variant in config.merge.variants:
-        if variant.name in config.external:
+        methods = {variant.method, *(parse(written)[0] for written in config.over(variant))}
+        if variant.name in config.external or methods & untouched:
             continue
         method, sample = find(variant.method), _sample(config, variant)
         points = [method.settings({**config.params(variant), **p}) for p in config.grid(variant).sample]

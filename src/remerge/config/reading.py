@@ -123,6 +123,8 @@ def dump(config: Config) -> str:
         return os.path.relpath(source, there) if source.startswith("./") else source
 
     raw = _with_sources(config.model_dump(mode="json"), from_there)
+    own = raw["methods"]
+    raw["methods"] = [file if os.path.isabs(file) else os.path.relpath(file, there) for file in own]
     return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
 
 
@@ -133,12 +135,15 @@ def _placed(raw: Any, where: Path) -> Any:
     """
 
     def from_here(key: str, source: str) -> str:
-        if source[:1] not in (".", "/", "~"):
-            return source
         place, here = _place(key, source, where), Path.cwd()
         return f"./{place.relative_to(here)}" if place.is_relative_to(here) else str(place)
 
-    raw = _with_sources(raw, from_here)
+    def local_from_here(key: str, source: str) -> str:
+        return from_here(key, source) if source[:1] in (".", "/", "~") else source
+
+    raw = _with_sources(raw, local_from_here)
+    if isinstance(raw.get("methods"), list):
+        raw["methods"] = [from_here("methods", str(file)) for file in raw["methods"]]
     if isinstance(raw.get("rules"), list):
         # Snakemake would take them relative to its own file.
         raw["rules"] = [str(_place("rules", str(file), where)) for file in raw["rules"]]

@@ -14,7 +14,7 @@ def scaled(config: Config, group: int | str) -> list[Variant]:
         if str(group) in config.groups(variant)
         and {*config.params(variant)} <= {"scale"}
         and variant.name not in config.external
-        and "scale" in config.methods[variant.method].defaults
+        and "scale" in config.known[variant.method].defaults
         and _is_one(config.params(variant).get("scale", 1))
     ]
 

@@ -2,7 +2,10 @@
 
 import difflib
 import importlib
+import importlib.util
 import inspect
+import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,8 +14,9 @@ from typing import Any, Literal, TypeVar, get_type_hints
 
 from torch import Tensor
 
+from remerge import sources
 from remerge.deltas import Combined, Deltas
-from remerge.errors import UserError, unknown
+from remerge.errors import UserError, cause_of, unknown
 from remerge.methods._learning import Learning
 from remerge.methods._parameters import Parameter, parameters_of
 from remerge.variants import UNPREPARED, parse
@@ -229,7 +233,7 @@ def _named(function: Callable[..., Any]) -> dict[str, Any]:
     """The attributes of a method that come from its function."""
     return {
         "name": function.__name__,
-        "family": Path(inspect.getfile(function)).parent.name.replace("methods", "own"),
+        "family": sources.folder_of(Path(inspect.getfile(function))),
         "function": function,
         "summary": (inspect.getdoc(function) or "").split("\n")[0],
     }
@@ -237,11 +241,9 @@ def _named(function: Callable[..., Any]) -> dict[str, Any]:
 
 def methods() -> dict[str, Method]:
     """Every method by name, in the order of families and files."""
-    folder = Path(__file__).parent
-    files = [file for file in sorted(folder.rglob("*.py")) if file.stem[0] != "_"]
+    files = sources.method_files()
     for file in files:
-        path = file.relative_to(folder).with_suffix("")
-        importlib.import_module(".".join([__package__, *path.parts]))
+        _run(file)
     in_order = [file.stem for file in files if file.stem in _registry]
     return {name: _registry[name] for name in dict.fromkeys([*in_order, *_registry])}
 
@@ -252,10 +254,40 @@ def find(name: str) -> Method:
     Raises:
         UserError: there is none.
     """
-    known = methods()
-    if name not in known:
-        raise UserError(f"{unknown('method', name, known)} (see: remerge methods)")
-    return known[name]
+    for file in sources.method_files():
+        if file.stem == name:
+            _run(file)
+    if name not in _registry:
+        raise UserError(f"{unknown('method', name, [*sources.known()])} (see: remerge methods)")
+    return _registry[name]
+
+
+def _run(file: Path) -> None:
+    """Run a method's file, once, which registers the method.
+
+    Raises:
+        UserError: a file of a configuration's own fails.
+    """
+    if file.is_relative_to(sources.METHODS):
+        path = file.relative_to(sources.METHODS).with_suffix("")
+        importlib.import_module(".".join([__package__, *path.parts]))
+        return
+    name = f"{__package__}.own.{file.stem}"
+    if name in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        if isinstance(error, UserError):
+            raise
+        frames = reversed(traceback.extract_tb(error.__traceback__))
+        line = next((frame.lineno for frame in frames if frame.filename == str(file)), 1)
+        raise UserError(f"{file}:{line}: {type(error).__name__}: {cause_of(error)}: correct it") from error
 
 
 def prepare(name: str, deltas: Deltas, **params: Any) -> Deltas:

@@ -61,7 +61,7 @@ def write_report(results: Path) -> None:
 def _without_places(run: Run, page: str) -> str:
     """The page without the folders of models, data and rules on this machine, so that it may be published."""
     config = run.config
-    said = [config.base.source, *map(str, config.rules)]
+    said = [config.base.source, *map(str, [*config.methods, *config.rules])]
     said += [source for task in config.tasks.values() for source in (task.source, task.expert) if source]
     for local in sorted({source for source in said if Path(source).is_absolute()}, key=len, reverse=True):
         # As a whole: /data is no part of results/demo/data.

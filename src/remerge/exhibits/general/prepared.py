@@ -23,9 +23,9 @@ ITSELF = "task_arithmetic"
 
 
 def applies(config: Config) -> bool:
-    """Whether coefficients are learned over what a method has prepared."""
-    learned = filter(config.is_learned, config.merge.variants)
-    return any(config.params(variant).get("over", "none") != "none" for variant in learned)
+    """Whether coefficients are learned over what a method has prepared, which is not chosen from several."""
+    learned = [config.over(variant) for variant in config.merge.variants if config.is_learned(variant)]
+    return any(over != ["none"] for over in learned if len(over) == 1)
 
 
 def build(run: Run) -> Table:
@@ -33,7 +33,8 @@ def build(run: Run) -> Table:
     alone = {variant.name: variant for variant in run.variants}
     learned: dict[str, dict[str, str]] = {}
     for variant in run.variants:
-        if run.config.is_learned(run.config.variant(variant.name)):
+        asked = run.config.variant(variant.name)
+        if run.config.is_learned(asked) and len(run.config.over(asked)) == 1:
             name, _ = without(variant, "over")
             learned.setdefault(name, {})[str(variant.params.get("over", "none"))] = variant.name
     heads = {"average": "Mean over sizes", "largest": f"{run.sizes[-1]} tasks"}

@@ -1,0 +1,188 @@
+"""Methods in files of a configuration's own."""
+
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from projects import settings
+
+import remerge
+from remerge import config as configuration
+from remerge import dependence, sources
+from remerge.__main__ import main
+from remerge.config import Config
+from remerge.errors import UserError
+from remerge.methods import _method, find, methods
+
+MINE = '''"""Half of everything."""
+
+from pathlib import Path
+
+from remerge.deltas import Combined, Deltas
+from remerge.methods import Scale, method
+
+Path("ran").touch()
+
+
+@method(label="Mine", citation="none")
+def mine(deltas: Deltas, *, scale: Scale = 0.5) -> Combined:
+    """theta_0 + scale · sum_t tau_t."""
+    return deltas.combine([scale] * len(deltas.experts))
+'''
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A project of its own; what is known is forgotten."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sources, "OWN", {})
+    (tmp_path / "mine.py").write_text(MINE)
+    yield tmp_path
+    _method._registry.pop("mine", None)
+    for name in [name for name in sys.modules if name.startswith("remerge.methods.own.")]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def written(place: Path) -> Callable[..., Path]:
+    """Writes a configuration with these variants and files of methods."""
+
+    def write(*variants: object, files: tuple[str, ...] = ("mine.py",), **defaults: object) -> Path:
+        raw = settings() | {"methods": [*files]}
+        raw["merge"] = {"variants": ["average", *variants], "defaults": defaults}
+        (place / "my.yaml").write_text(yaml.safe_dump(raw))
+        return place / "my.yaml"
+
+    return write
+
+
+def test_one_is_a_method_like_any_other(written: Callable[..., Path], place: Path) -> None:
+    config = configuration.load(written({"mine": {"scale": 0.25}}))
+    configuration.check(config)
+    known = sources.known()["mine"]
+    assert (known.family, known.label, known.defaults) == ("own", "Mine", {"scale": 0.5})
+    assert find("mine").family == "own" and list(methods())[-1] == "mine"
+    base, expert = {"w": torch.zeros(2, 2)}, {"w": torch.ones(2, 2)}
+    merged = remerge.methods.merge("mine", base, [expert, expert])
+    assert merged["w"].tolist() == [[1.0, 1.0], [1.0, 1.0]]
+
+
+def test_its_file_and_all_that_it_imports_are_the_code_of_its_results(written: Callable[..., Path]) -> None:
+    configuration.load(written("mine"))
+    files = dependence.sources_of("mine", {})
+    assert files[0].name == "mine.py" and sources.PACKAGE / "deltas/experts.py" in files
+
+
+def test_its_parameters_are_checked_where_it_may_run(written: Callable[..., Path]) -> None:
+    with pytest.raises(UserError, match="method mine: unknown parameter share"):
+        configuration.check(configuration.load(written({"mine": {"share": 1}})))
+    with pytest.raises(UserError, match="method mine: scale must be"):
+        configuration.check(configuration.load(written("mine", mine={"scale": "x"})))
+
+
+@pytest.mark.parametrize(
+    "variants",
+    [
+        ["mine"],
+        [{"mine": {"share": 1}}],
+        [{"divmerge": {"over": "mine"}}],
+        [{"divmerge": {"over": {"tune": ["ties", "mine@scale=2"]}}}],
+    ],
+)
+def test_remerge_check_runs_none(
+    written: Callable[..., Path], place: Path, capsys: pytest.CaptureFixture[str], variants: list[object]
+) -> None:
+    """It is the safe way to inspect somebody else's configuration."""
+    assert main(["check", str(written(*variants))]) == 0
+    assert "methods: mine.py: a run executes it, this check does not" in capsys.readouterr().out
+    assert not (place / "ran").exists()
+    assert "mine" in sources.OWN
+
+
+def test_what_is_wrong_elsewhere_runs_none_either(
+    written: Callable[..., Path], place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message lists the methods that prepare task vectors."""
+    assert main(["check", str(written("mine", {"divmerge": {"over": "slerp"}}))]) == 2
+    assert "slerp prepares no task vectors" in capsys.readouterr().err
+    assert not (place / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("ties.py", MINE.replace("mine", "ties"), "ties.py has the same name: rename one"),
+        ("my-method.py", MINE, "my-method.py cannot be named after a method: call it my_method.py"),
+        ("_mine.py", MINE, "_mine.py cannot be named after a method"),
+        ("mine.smk", MINE, "mine.smk cannot be named after a method"),
+        ("gone.py", None, "gone.py is missing: put it there, or leave it out"),
+        ("other.py", MINE, "other.py: no def other under @method"),
+        ("mine2.py", "def mine2(:", "mine2.py:1: invalid syntax: correct the line"),
+    ],
+)
+def test_a_file_that_is_no_method_is_one_line(
+    written: Callable[..., Path],
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    text: str | None,
+    words: str,
+) -> None:
+    if text:
+        (place / name).write_text(text)
+    assert main(["check", str(written(files=(name,)))]) == 2
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("import nothing_here", "mine.py:16: ModuleNotFoundError: No module named 'nothing_here': correct"),
+        ("\n1 / 0", "mine.py:17: ZeroDivisionError: division by zero: correct it"),
+    ],
+)
+def test_a_file_that_fails_is_one_line(
+    written: Callable[..., Path], place: Path, more: str, words: str
+) -> None:
+    (place / "mine.py").write_text(f"{MINE}\n{more}\n")
+    config = configuration.load(written("mine"))
+    for _ in range(2):
+        with pytest.raises(UserError, match=re.escape(words)):
+            configuration.check(config)
+
+
+def test_relative_imports_have_no_package(written: Callable[..., Path], place: Path) -> None:
+    (place / "mine.py").write_text(MINE.replace("remerge.deltas", "..deltas"))
+    configuration.load(written("mine"))
+    with pytest.raises(UserError, match=r"mine.py:5: in no package: write the import in full"):
+        dependence.sources_of("mine", {})
+
+
+def test_a_run_finds_it_wherever_the_project_is_moved(
+    written: Callable[..., Path], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configuration.load(written("mine"))
+    config.folder.mkdir(parents=True)
+    (config.folder / "config.yaml").write_text(configuration.dump(config))
+    shutil.copytree(place, place / "moved")
+    monkeypatch.chdir(place / "moved")
+    monkeypatch.setattr(sources, "OWN", {})
+    again = configuration.load(Path("results/seconds/config.yaml"))
+    assert (again.methods, again.own) == (config.methods, {"mine"})
+    assert sources.OWN["mine"] == place / "moved/mine.py"
+
+
+def test_paths_are_those_of_the_file_that_names_them(place: Path) -> None:
+    (place / "below").mkdir()
+    (place / "mine.py").rename(place / "below/mine.py")
+    raw = settings() | {"methods": ["mine.py"]}
+    (place / "below/base.yaml").write_text(yaml.safe_dump(raw))
+    (place / "my.yaml").write_text("include: below/base.yaml\nmerge: {variants: [mine]}\n")
+    config: Config = configuration.load(place / "my.yaml")
+    assert config.methods == [Path("below/mine.py")] and config.known["mine"].file.is_file()
