@@ -8,6 +8,7 @@ import pytest
 import torch
 from projects import asked, settings
 
+import remerge
 from remerge.checkpoints.models import prepare_process
 from remerge.config import Config
 from remerge.errors import UserError
@@ -45,7 +46,7 @@ def test_merges_are_never_made_in_tf32(
     eigh, found = torch.linalg.eigh, []
 
     def decomposed(*given: Any, **named: Any) -> Any:
-        found.append(torch.get_float32_matmul_precision())
+        found.append(torch.backends.cuda.matmul.fp32_precision)
         return eigh(*given, **named)
 
     monkeypatch.setattr(torch.linalg, "eigh", decomposed)
@@ -55,8 +56,33 @@ def test_merges_are_never_made_in_tf32(
     bench.rescaled(drm, drm.settings({}), signs)
     bench.task_vectors("knots", [*signs])
     weights.run(config)
-    assert len(found) > 20 and {*found} == {"highest"}
+    assert len(found) > 20 and {*found} == {"ieee"}
     assert torch.get_float32_matmul_precision() == "high"
+
+
+@pytest.mark.parametrize("asked", ["legacy", "by backend"])
+def test_a_merge_of_one_s_own_program_is_not_made_in_its_tf32(
+    asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever way the program has asked for it: torch refuses to read one way what was set the other."""
+    base, expert = {"w": torch.zeros(4, 3)}, {"w": torch.randn(4, 3)}
+    matmul, eigh, found = torch.backends.cuda.matmul, torch.linalg.eigh, []
+
+    def decomposed(*given: Any, **named: Any) -> Any:
+        found.append(matmul.fp32_precision)
+        return eigh(*given, **named)
+
+    monkeypatch.setattr(torch.linalg, "eigh", decomposed)
+    before = matmul.fp32_precision
+    try:
+        if asked == "legacy":
+            matmul.allow_tf32 = True
+        else:
+            matmul.fp32_precision = "tf32"
+        remerge.merge("iso_c", base, [expert, expert])
+        assert found and {*found} == {"ieee"} and matmul.fp32_precision == "tf32"
+    finally:
+        matmul.fp32_precision = before
 
 
 @pytest.mark.usefixtures("untouched")

@@ -57,12 +57,12 @@ State = Mapping[str, Tensor]
 @contextmanager
 def without_tf32() -> Iterator[None]:
     """Products in float32, whatever models compute in: in TF32, small singular values would be noise."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    matmul = torch.backends.cuda.matmul
+    before, matmul.fp32_precision = matmul.fp32_precision, "ieee"
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        matmul.fp32_precision = before
 
 
 class Scratch:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from remerge.checkpoints.adapters import read_adapter
 from remerge.checkpoints.models import held
 from remerge.checkpoints.reading import Checkpoint
-from remerge.deltas import added, rounded
+from remerge.deltas import added, rounded, without_tf32
 from remerge.errors import UserError
 from remerge.folders.experts import Expert, deltas_of, fitted, kept
 from remerge.methods import find
@@ -22,6 +22,7 @@ from remerge.notes import note_on
 
 
 @torch.no_grad()
+@without_tf32()
 def merge_models(
     name: str, base: Any, experts: Mapping[str, Any], params: Mapping[str, Any]
 ) -> PreTrainedModel:

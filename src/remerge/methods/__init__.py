@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from remerge.deltas import Deltas, State, Value, merge_state
+from remerge.deltas import Deltas, State, Value, merge_state, without_tf32
 from remerge.errors import UserError
 from remerge.methods._learning import Learning as Learning
 from remerge.methods._method import Method as Method
@@ -38,6 +38,7 @@ from remerge.methods._parameters import per_expert as per_expert
 
 
 @torch.no_grad()
+@without_tf32()
 def merge(
     name: str,
     base: State,
