@@ -433,6 +433,28 @@ def test_a_configuration_builds_on_another(raw, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("below", "above", "given", "words"),
+    [
+        ({"seed": -1}, {}, {}, "below.yaml: seed: "),
+        ({"seed": -1}, {"seed": -2}, {}, "above.yaml: seed: .* not '-2'"),
+        ({"seed": 1}, {"seed": 2}, {"seed": -3}, "--config: seed: .* not '-3'"),
+        ({"finetune": {"steps": 0}}, {"finetune": {"batch_size": 4}}, {}, "below.yaml: finetune.steps: "),
+        ({}, {}, {"finetune": {"step": 1}}, "--config: unknown key finetune.step, .* steps"),
+        ({}, {"tasks": {"new": {"prompt": "x"}}}, {}, "above.yaml: tasks.new.source is missing"),
+        ({"merge": {"variants": [{"ties": 3}]}}, {}, {}, "below.yaml: merge.variants.0"),
+        ({}, {}, {"plans": {"subsets": {"tune_on": ["cola+x"]}}}, "above.yaml: "),  # what does not agree
+    ],
+)
+def test_what_is_wrong_is_named_where_it_is_written(below, above, given, words, tmp_path):
+    """A configuration may build on another, and the command line on both."""
+    demo = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    (tmp_path / "below.yaml").write_text(yaml.safe_dump(demo | below))
+    (tmp_path / "above.yaml").write_text(yaml.safe_dump({"include": "below.yaml", **above}))
+    with pytest.raises(UserError, match=words):
+        configuration.load(tmp_path / "above.yaml", over=given)
+
+
+@pytest.mark.parametrize(
     ("files", "words"),
     [
         ({"a": {"include": "b.yaml"}, "b": {"include": "a.yaml"}}, "includes this file again: leave one out"),

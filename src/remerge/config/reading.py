@@ -4,7 +4,8 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ INCLUDE = "include"
 YTE = "__use_yte__"
 """The key that makes Snakemake treat a configuration as a program."""
 
+Layer = tuple[str, dict[str, Any]]
+"""What gives some keys of a configuration, a file or the command line, and these keys."""
+
 LONGEST = 1_000_000
 """The largest file in bytes; the longest here has 25,000."""
 
@@ -31,7 +35,7 @@ def validate(raw: Any, where: Path) -> Config:
     Raises:
         UserError: the first fault, by its key.
     """
-    return _checked(_whole(raw, where, []), where)
+    return _checked(_layers(raw, where, []), where)
 
 
 def load(*paths: Path, over: Mapping[str, Any] | None = None) -> Config:
@@ -44,20 +48,25 @@ def load(*paths: Path, over: Mapping[str, Any] | None = None) -> Config:
     Raises:
         UserError: one is missing, not YAML, or wrong; the message names the key.
     """
-    whole: dict[str, Any] = {}
+    layers: list[Layer] = []
     for path in paths:
         _check_letters(path)
-        whole = _laid_over(whole, _whole(read_yaml(path), path, []))
-    return _checked(_laid_over(whole, _whole(dict(over or {}), paths[-1], [])), paths[-1])
+        layers += _layers(read_yaml(path), path, [])
+    if over:
+        *below, (_, given) = _layers(dict(over), paths[-1], [])
+        layers += [*below, ("--config", given)]
+    return _checked(layers, paths[-1])
 
 
-def _checked(whole: dict[str, Any], where: Path) -> Config:
+def _checked(layers: Sequence[Layer], where: Path) -> Config:
+    whole = reduce(_laid_over, [own for _, own in layers])
     if YTE in whole:
         raise UserError(f"{where}: {YTE}: a configuration runs no code: leave the key out")
     try:
         config = Config.model_validate(whole)
     except ValidationError as error:
-        raise UserError(f"{where}: {' '.join(_first_line(error).split())}") from None
+        said = _said_by(layers, error.errors()[0]["loc"]) or where
+        raise UserError(f"{said}: {' '.join(_first_line(error).split())}") from None
     for variant in config.merge.variants:
         if not re.fullmatch(r"[A-Za-z0-9_.,=@+-]{1,200}", variant.name):
             raise UserError(
@@ -86,8 +95,23 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}: not YAML: {cause_of(error)}") from None
 
 
-def _whole(raw: Any, where: Path, through: list[Path]) -> dict[str, Any]:
-    """A file's own keys over those of the file it includes: mappings are merged, lists are replaced.
+def _said_by(layers: Sequence[Layer], location: Sequence[str | int]) -> str | None:
+    """What gave the value at a place of the configuration, or at the nearest place around it."""
+    places = [location[:depth] for depth in range(len(location), 0, -1)]
+    return next((said for place in places for said, own in reversed(layers) if _holds(own, place)), None)
+
+
+def _holds(node: Any, place: Sequence[str | int]) -> bool:
+    try:
+        for step in place:
+            node = node[step]
+    except (LookupError, TypeError):
+        return False
+    return True
+
+
+def _layers(raw: Any, where: Path, through: list[Path]) -> list[Layer]:
+    """The keys of the file that a file includes, then its own, which override them.
 
     Raises:
         UserError: it is not a mapping, or files include one another in a circle.
@@ -96,17 +120,17 @@ def _whole(raw: Any, where: Path, through: list[Path]) -> dict[str, Any]:
         raise UserError(f"{where}: not a mapping of keys: give a configuration")
     own: dict[str, Any] = _placed({key: value for key, value in raw.items() if key != INCLUDE}, where)
     if INCLUDE not in raw:
-        return own
+        return [(str(where), own)]
     if not isinstance(raw[INCLUDE], str) or "\0" in raw[INCLUDE]:
         raise UserError(f"{where}: {INCLUDE}: name one file, relative to this one")
     through, below = [*through, where.resolve()], where.parent / raw[INCLUDE]
     if below.resolve() in through:
         raise UserError(f"{where}: {INCLUDE}: {raw[INCLUDE]} includes this file again: leave one out")
-    return _laid_over(_whole(read_yaml(below), below, through), own)
+    return [*_layers(read_yaml(below), below, through), (str(where), own)]
 
 
 def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """A mapping overridden by another, and the mappings in it likewise."""
+    """A mapping overridden by another, and the mappings in it likewise; lists are replaced."""
     laid = dict(below)
     for key, value in above.items():
         old = laid.get(key)
