@@ -432,6 +432,18 @@ def test_a_configuration_builds_on_another(raw, tmp_path):
     assert config.merge.defaults == below.merge.defaults
 
 
+@pytest.mark.parametrize("to", ["results", "gone", None])
+def test_results_below_what_is_no_folder_are_refused(to, tmp_path, monkeypatch):
+    """A link to itself, one to a disk that is not there, and a file."""
+    monkeypatch.chdir(tmp_path)
+    if to:
+        Path("results").symlink_to(to)
+    else:
+        Path("results").touch()
+    with pytest.raises(UserError, match="results: no folder, and results are written there"):
+        configuration.check(configuration.load(ROOT / "config/demo.yaml"))
+
+
 @pytest.mark.parametrize(
     ("below", "above", "given", "words"),
     [

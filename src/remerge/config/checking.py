@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def check(config: Config, here: bool = True, trusted: bool = True) -> None:
-    """Check methods and parameters, prompts against local data, heads of local experts, room for the experts.
+    """Check methods, parameters, prompts against local data, heads of local experts, the folder of results.
 
     This imports the methods, and with them torch.
 
@@ -33,6 +33,7 @@ def check(config: Config, here: bool = True, trusted: bool = True) -> None:
     Raises:
         UserError: the first fault that would stop the work after it has started.
     """
+    _check_results(config)
     if here:
         _check_threads(config)
     _check_container(config)
@@ -93,6 +94,13 @@ def remarks(config: Config) -> list[str]:
             asked = pairs(f"tasks.{name}: {split}", task, rows, config.base.speaks)
             said += [f"tasks.{name}: {fact}" for fact in lengths(reader, asked).remarks(split)]
     return said
+
+
+def _check_results(config: Config) -> None:
+    """Refuse results below something that is no folder, such as a link to a disk that is not there."""
+    for above in (config.folder, *config.folder.parents):
+        if os.path.lexists(above) and not above.is_dir():
+            raise UserError(f"{above}: no folder, and results are written there: move it, or mend the link")
 
 
 def _check_threads(config: Config) -> None:
