@@ -178,6 +178,20 @@ def test_a_run_finds_it_wherever_the_project_is_moved(
     assert sources.OWN["mine"] == place / "moved/mine.py"
 
 
+def test_two_projects_may_have_the_same_file_but_not_another_of_its_name(place: Path) -> None:
+    """Their runs are compared in one process."""
+    for name, text in (("a", MINE), ("b", MINE), ("c", MINE.replace("0.5", "0.6"))):
+        (place / name).mkdir()
+        (place / name / "mine.py").write_text(text)
+    sources.add([place / "a/mine.py", place / "b/mine.py"])
+    assert find("mine").parameters["scale"].default == 0.5
+    with pytest.raises(ValueError, match=r"c/mine.py: .*b/mine.py has the same name: rename one"):
+        sources.add([place / "c/mine.py"])
+    (place / "b/mine.py").unlink()
+    sources.add([place / "c/mine.py"])
+    assert find("mine").parameters["scale"].default == 0.6
+
+
 def test_paths_are_those_of_the_file_that_names_them(place: Path) -> None:
     (place / "below").mkdir()
     (place / "mine.py").rename(place / "below/mine.py")

@@ -67,8 +67,10 @@ def add(files: Iterable[Path]) -> None:
             raise ValueError(f"{file.name} cannot be named after a method: call it my_method.py or the like")
         if not file.is_file():
             raise ValueError(f"{file} is missing: put it there, or leave it out")
-        other = OWN.get(name, next(METHODS.rglob(file.name), file))
-        if other != file:
+        kept = OWN.get(name, file)
+        # A copy of a project has a copy of the file.
+        differs = kept.is_file() and kept.read_bytes() != file.read_bytes()
+        if other := next(METHODS.rglob(file.name), kept if differs else None):
             raise ValueError(f"{file}: {other} has the same name: rename one")
         OWN[name] = file
 

@@ -273,7 +273,7 @@ def _run(file: Path) -> None:
         importlib.import_module(".".join([__package__, *path.parts]))
         return
     name = f"{__package__}.own.{file.stem}"
-    if name in sys.modules:
+    if name in sys.modules and sys.modules[name].__file__ == str(file):
         return
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec and spec.loader
