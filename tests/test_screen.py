@@ -101,6 +101,14 @@ def test_a_target_that_is_taken_for_a_configuration(project, target):
     assert (done.returncode, done.stderr.splitlines()[-1]) == (2, told)
 
 
+@pytest.mark.parametrize("option", ["--cores=0", "--jobs=0", "--cores=-1"])
+def test_a_run_that_could_begin_nothing(project, option):
+    """Snakemake would wait for ever."""
+    done = run(project, option)
+    told = "remerge: --cores, --jobs: no job could begin: give 1 or more, or --cores all"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, told)
+
+
 def test_snakemakes_own_folders_cannot_be_written(project):
     """Though no results are: a home that is read-only or nobody's, a folder of somebody else."""
     file = project.folder / "file"

@@ -73,6 +73,7 @@ class LogHandler(LogHandlerBase):
             config = configuration.load(*files, over=_overrides(given.config))
             check_writable(Path(given.directory or ".", STATE), ROOM)
             _check_cache()
+            _check_may_start(given.cores, given.jobs)
         except UserError as error:
             note(str(error))
             sys.exit(2)
@@ -120,6 +121,12 @@ def _check_cache() -> None:
         check_writable(Path(get_appdirs().user_cache_dir))
     except UserError as error:
         raise UserError(f"{error}: set XDG_CACHE_HOME to a folder of yours") from None
+
+
+def _check_may_start(*counts: object) -> None:
+    """Refuse to wait for ever: with no core, or no job at a time, none could begin."""
+    if any(isinstance(count, int) and count < 1 for count in counts):
+        raise UserError("--cores, --jobs: no job could begin: give 1 or more, or --cores all")
 
 
 def _overrides(entries: Sequence[str] | None) -> dict[str, Any]:
