@@ -109,6 +109,13 @@ def test_a_run_that_could_begin_nothing(project, option):
     assert (done.returncode, done.stderr.splitlines()[-1]) == (2, told)
 
 
+def test_a_profile_that_is_not_there_is_not_passed_over(project):
+    """What was meant for a cluster would run on the machine that submits."""
+    done = run(project, "--workflow-profile", "workflow/profiles/slrum", "--cores", "1", "-n")
+    told = "remerge: --workflow-profile: workflow/profiles/slrum is missing: name one of "
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(told)
+
+
 def test_snakemakes_own_folders_cannot_be_written(project):
     """Though no results are: a home that is read-only or nobody's, a folder of somebody else."""
     file = project.folder / "file"

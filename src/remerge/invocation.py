@@ -34,6 +34,23 @@ def asked(option: str) -> Any:
     return getattr(arguments(), option) if started else None
 
 
+def must_have_its_profile(workflow: Path) -> None:
+    """Refuse a profile that is not there: Snakemake passes it over, and runs here what is for a cluster.
+
+    Args:
+        workflow: the folder of the Snakefile, below which profiles are sought, too.
+
+    Raises:
+        UserError: it is missing.
+    """
+    written = asked("workflow_profile")
+    if written in (None, "none") or (asked("directory") and not Path(written).is_absolute()):
+        return  # from another directory, Snakemake has looked before it came here
+    places = (Path(written), Path("profiles", written), workflow / "profiles" / written)
+    if not any(place.exists() for place in places):
+        raise UserError(f"--workflow-profile: {written} is missing: name one of {workflow}/workflow/profiles")
+
+
 def clustered() -> bool:
     """Whether jobs are sent to other machines; a program that calls Snakemake's API is assumed not to."""
     return asked("executor") not in (None, "local")

@@ -36,6 +36,7 @@ try:
     if clustered and "shards" not in CONFIG.model_fields_set:
         CONFIG = CONFIG.model_copy(update={"shards": len(CONFIG.sizes) or 1})
     if workflow.is_main_process:
+        invocation.must_have_its_profile(Path(workflow.basedir))
         configuration.check(CONFIG, here=not clustered)
         runs.must_know_what_changed(CONFIG.folder, configuration.dump(CONFIG), invocation.asked("forceall"))
         if not invocation.asked("dryrun"):
