@@ -1,25 +1,32 @@
 """A search in a grid that is too large to try in full: each point is proposed from the earlier results."""
 
+import warnings
 from collections.abc import Sequence
 from math import prod
 
 import optuna
 
+from remerge.variants import population_of
+
 
 class Search:
-    """Optuna's tree-structured Parzen estimator (Bergstra et al., 2011) over indices in lists of values.
+    """Optuna's TPE or CMA-ES over indices in lists of values.
+
+    They are the tree-structured Parzen estimator (Bergstra et al., 2011), and CMA-ES with margin (Hamano et
+    al., 2022), by which Akiba et al. (2025) search for merges.
 
     The same merits lead to the same points: an interrupted search continues when its results are
     told to it again.
 
     Args:
+        kind: ``tpe`` or ``cma``.
         sizes: the number of values of each tuned parameter, in the order of the grid.
         seed: the seed of its draws.
     """
 
-    def __init__(self, sizes: Sequence[int], seed: int) -> None:
+    def __init__(self, kind: str, sizes: Sequence[int], seed: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sampler = optuna.samplers.TPESampler(seed=seed)
+        sampler = _cma(sizes, seed) if kind == "cma" else optuna.samplers.TPESampler(seed=seed)
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
         self._sizes = sizes
 
@@ -35,3 +42,11 @@ class Search:
             self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:
             self._study.tell(trial, merit)
+
+
+def _cma(sizes: Sequence[int], seed: int) -> optuna.samplers.BaseSampler:
+    """CMA-ES, which keeps some probability of the neighbouring indices, however small its steps are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        choices = sum(size > 1 for size in sizes)
+        return optuna.samplers.CmaEsSampler(seed=seed, popsize=population_of(choices), with_margin=True)
