@@ -417,6 +417,14 @@ def test_evolution_searches_numbers_in_order(raw):
     configuration.validate(raw, Path("x.yaml"))
 
 
+def test_the_example_of_an_evolution_is_whole(tmp_path):
+    (written,) = re.findall(r"(include: demo.*?)```", (ROOT / "docs/how-to/sweep.md").read_text(), re.DOTALL)
+    (tmp_path / "evolved.yaml").write_text(written.replace("demo.yaml", str(ROOT / "config/demo.yaml")))
+    config = configuration.load(tmp_path / "evolved.yaml")
+    assert config.grid(config.merge.variants[0]).size == 11**8
+    assert config.is_searched(config.merge.variants[0])
+
+
 def test_parameters_are_chosen_on_merges_that_the_method_can_make(raw):
     grids = {"slerp": {"t": {"tune": [0.3, 0.7]}}, "ties": {"density": {"tune": [0.1, 0.2]}}}
     raw["merge"]["variants"] = [{method: grid} for method, grid in grids.items()]
