@@ -1,6 +1,5 @@
 """A search in a grid that is too large to try in full: each point is proposed from the earlier results."""
 
-import warnings
 from collections.abc import Sequence
 from math import prod
 
@@ -26,8 +25,7 @@ class Search:
 
     def __init__(self, kind: str, sizes: Sequence[int], seed: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sampler = _cma(sizes, seed) if kind == "cma" else optuna.samplers.TPESampler(seed=seed)
-        self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        self._study = optuna.create_study(direction="maximize", sampler=_sampler(kind, sizes, seed))
         self._sizes = sizes
 
     def ask(self) -> tuple[optuna.Trial, int]:
@@ -44,9 +42,9 @@ class Search:
             self._study.tell(trial, merit)
 
 
-def _cma(sizes: Sequence[int], seed: int) -> optuna.samplers.BaseSampler:
-    """CMA-ES, which keeps some probability of the neighbouring indices, however small its steps are."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        choices = sum(size > 1 for size in sizes)
-        return optuna.samplers.CmaEsSampler(seed=seed, popsize=population_of(choices), with_margin=True)
+def _sampler(kind: str, sizes: Sequence[int], seed: int) -> optuna.samplers.BaseSampler:
+    if kind == "tpe":
+        return optuna.samplers.TPESampler(seed=seed)
+    from remerge import evolution  # imports cmaes, which takes as long as all of Optuna
+
+    return evolution.sampler(seed, population_of(sum(size > 1 for size in sizes)))
