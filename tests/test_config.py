@@ -220,7 +220,7 @@ def test_local_sources_are_relative_to_the_file(raw, tmp_path):
             )
             for key in ("penalty", "penalty_inputs")
         ),
-        (lambda c: c.update(tune={"trials": 20}), ["tune: trials are of tpe", "leave trials out"]),
+        (lambda c: c.update(tune={"trials": 20}), ["tune: trials are of tpe and cma", "leave trials out"]),
         (lambda c: c["merge"]["defaults"].update(tise={}), ["unknown method 'tise'", "ties"]),
         (lambda c: c["merge"]["defaults"].update(ties={"density": 3}), ["density must be"]),
         (lambda c: c["merge"]["defaults"].update(karcher={"steps": 3}), ["karcher: unknown parameter steps"]),
@@ -382,6 +382,47 @@ def test_a_grid_that_is_too_large_to_try_is_searched_or_refused(raw):
     assert "method task_arithmetic: scale must be" in refused(raw)
     each["cola"]["tune"] = 0.5
     assert "scale: cola: tune takes a list of values: write [0.1, 0.2]" in refused(raw)
+
+
+def test_evolution_searches_numbers_in_order(raw):
+    """What it cannot learn from is refused; a grid with as many points as trials is tried in full."""
+    values = [k / 10 for k in range(30)]
+    each = {f"model.layers.{k}": {task: {"tune": values} for task in raw["tasks"]} for k in range(24)}
+    raw["merge"]["variants"] = [{"layerwise": {"scale": each}}]
+    assert "layerwise@tuned: at least 10^141 settings to choose from: tune fewer, or set" in refused(raw)
+    raw["tune"] = {"search": "cma", "trials": 200}
+    config = configuration.validate(raw, Path("x.yaml"))
+    configuration.check(config)
+    assert config.trials(config.merge.variants[0]) == 200
+    raw["tune"]["trials"] = 18
+    said = (
+        "tune.trials: cma learns nothing about 96 parameters before trial 19 (layerwise@tuned): give at least"
+    )
+    assert said in refused(raw)
+    for tuned, why in (
+        ({"density": values[1:11], "scope": ["tensor", "model"]}, "scope: cma takes numbers, ascending or"),
+        ({"density": values[1:11], "scale": [1, 2, 0.5]}, "scale: cma takes numbers"),
+        ({"density": values[1:11], "scale": [0.5, True]}, "scale: cma takes numbers"),
+        (
+            {"scale": values, "density": [0.5]},
+            "cma learns how several parameters go together, and one is tuned",
+        ),
+    ):
+        raw["merge"]["variants"] = [{"ties": {key: {"tune": listed} for key, listed in tuned.items()}}]
+        raw["tune"]["trials"] = 19
+        assert f"merge.variants: ties@tuned: {why}" in refused(raw)
+        raw["tune"]["trials"] = 30
+        configuration.validate(raw, Path("x.yaml"))
+    raw["merge"]["variants"] = [{"ties": {"density": {"tune": values[5:0:-1]}, "scale": {"tune": values}}}]
+    configuration.validate(raw, Path("x.yaml"))
+
+
+def test_the_example_of_an_evolution_is_whole(tmp_path):
+    (written,) = re.findall(r"(include: demo.*?)```", (ROOT / "docs/how-to/sweep.md").read_text(), re.DOTALL)
+    (tmp_path / "evolved.yaml").write_text(written.replace("demo.yaml", str(ROOT / "config/demo.yaml")))
+    config = configuration.load(tmp_path / "evolved.yaml")
+    assert config.grid(config.merge.variants[0]).size == 11**8
+    assert config.is_searched(config.merge.variants[0])
 
 
 def test_parameters_are_chosen_on_merges_that_the_method_can_make(raw):

@@ -5,22 +5,27 @@ from math import prod
 
 import optuna
 
+from remerge.variants import population_of
+
 
 class Search:
-    """Optuna's tree-structured Parzen estimator (Bergstra et al., 2011) over indices in lists of values.
+    """Optuna's TPE or CMA-ES over indices in lists of values.
+
+    They are the tree-structured Parzen estimator (Bergstra et al., 2011), and CMA-ES with margin (Hamano et
+    al., 2022), by which Akiba et al. (2025) search for merges.
 
     The same merits lead to the same points: an interrupted search continues when its results are
     told to it again.
 
     Args:
+        kind: ``tpe`` or ``cma``.
         sizes: the number of values of each tuned parameter, in the order of the grid.
         seed: the seed of its draws.
     """
 
-    def __init__(self, sizes: Sequence[int], seed: int) -> None:
+    def __init__(self, kind: str, sizes: Sequence[int], seed: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sampler = optuna.samplers.TPESampler(seed=seed)
-        self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        self._study = optuna.create_study(direction="maximize", sampler=_sampler(kind, sizes, seed))
         self._sizes = sizes
 
     def ask(self) -> tuple[optuna.Trial, int]:
@@ -35,3 +40,11 @@ class Search:
             self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:
             self._study.tell(trial, merit)
+
+
+def _sampler(kind: str, sizes: Sequence[int], seed: int) -> optuna.samplers.BaseSampler:
+    if kind == "tpe":
+        return optuna.samplers.TPESampler(seed=seed)
+    from remerge import evolution  # imports cmaes, which takes as long as all of Optuna
+
+    return evolution.sampler(seed, population_of(sum(size > 1 for size in sizes)))

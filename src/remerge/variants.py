@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from math import prod
+from math import floor, log, prod
 from typing import Any
 
 TUNE = "tune"
@@ -117,6 +117,11 @@ def digest(*parts: Any) -> str:
 def inputs_of(inputs: int | None, level: str) -> int:
     """The number of inputs of each task from which coefficients are learned: by default, more for layers."""
     return inputs or (200 if level == "task" else 400)
+
+
+def population_of(choices: int) -> int:
+    """The number of trials from which CMA-ES learns at a time (Hansen, 2016, arXiv:1604.00772, Eq. 48)."""
+    return 4 + floor(3 * log(choices))
 
 
 def start_of(initial: float | str, experts: int) -> float:

@@ -307,6 +307,28 @@ def test_a_search_tries_some_of_a_large_grid_and_goes_on_where_it_was_cut_short(
     assert not few.is_searched(few.merge.variants[0]) and few.trials(few.merge.variants[0]) == 40
 
 
+def test_an_evolution_chooses_each_experts_coefficient_of_each_layer(bench):
+    """There are 11^9 points, and the search continues where it was cut short."""
+    values = [round(0.1 * k, 1) for k in range(11)]
+    scale = {at: {task: {"tune": values} for task in TASKS} for at in LAYERS}
+    tune = {"search": "cma", "trials": 40}
+    config = with_(bench, [{"layerwise": {"scale": scale}}], tune=tune)
+    name = "layerwise@tuned"
+    selection.run(config, name, "subsets")
+    file, journal = (config.folder / f"{at}/{name}" for at in ("selection", "journal/selection/subsets"))
+    file, journal = file.with_name(f"{name}.json"), journal.with_name(f"{name}.jsonl")
+    whole, lines = file.read_bytes(), journal.read_text().splitlines()
+    found = json.loads(whole)
+    assert 20 < len(found["grid"]) == len(lines) <= 40
+    assert found["chosen"] == max(found["grid"], key=lambda point: point["mean"])["params"]
+    merges.run(config, name, "2")
+    assert records(config, name, 2)[0]["params"] == found["chosen"]
+    journal.write_text("".join(f"{line}\n" for line in lines[:17]))
+    selection.run(config, name, "subsets")
+    assert file.read_bytes() == whole
+    assert sorted(journal.read_text().splitlines()) == sorted(lines)
+
+
 def test_a_grid_is_tuned_scales_by_rescaling_one_merge(bench):
     grid = {"density": {"tune": [0.3, 0.9]}, "scale": {"tune": [0.5, 1.0, 1.5]}}
     config = with_(

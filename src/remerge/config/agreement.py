@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from itertools import combinations
+from math import log10
 from typing import TYPE_CHECKING, Any
 
 from remerge import sources
 from remerge.config.merging import Variant
 from remerge.errors import unknown
-from remerge.variants import MOST_POINTS, parse
+from remerge.variants import MOST_POINTS, parse, population_of, tuned
 
 if TYPE_CHECKING:
     from remerge.config.benchmark import Config
@@ -89,10 +90,38 @@ def _check_methods(config: "Config") -> None:
         points = config.grid(variant).size
         searched = config.is_searched(variant) and not config.is_learned(variant)
         if points > MOST_POINTS and not searched:
-            way = "" if config.is_learned(variant) else ", or set tune.search to tpe"
+            way = "" if config.is_learned(variant) else ", or set tune.search to tpe or cma"
+            many = f"{points:,}" if points < 10**12 else f"at least 10^{int(log10(points))}"
             raise ValueError(
-                f"merge.variants: {variant.name}: {points:,} settings to choose from: tune fewer{way}"
+                f"merge.variants: {variant.name}: {many} settings to choose from: tune fewer{way}"
             )
+        if config.tune.search == "cma" and config.is_searched(variant):
+            _check_evolution(config, variant)
+
+
+def _check_evolution(config: "Config", variant: Variant) -> None:
+    """Refuse to search by CMA-ES among values without an order, in one list alone, or in too few trials."""
+    lists = {keys: v for keys, v in tuned(config.params(variant)).items() if len(v) > 1}
+    where = f"merge.variants: {variant.name}"
+    for keys, values in lists.items():
+        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+        if not numbers or values not in (sorted(values), sorted(values, reverse=True)):
+            raise ValueError(
+                f"{where}: {': '.join(keys)}: cma takes numbers, ascending or descending: list such, "
+                "or set tune.search to tpe"
+            )
+    if len(lists) == 1:
+        raise ValueError(
+            f"{where}: cma learns how several parameters go together, and one is tuned: tune others, too, or "
+            "set tune.search to tpe"
+        )
+    # The first point is drawn at random, and those of the first population before anything is learned.
+    least = population_of(len(lists)) + 2
+    if config.tune.trials < least:
+        raise ValueError(
+            f"tune.trials: cma learns nothing about {len(lists)} parameters before trial {least} "
+            f"({variant.name}): give at least {10 * least}, or set search to tpe"
+        )
 
 
 def _check_rules(config: "Config") -> None:

@@ -173,7 +173,7 @@ class Config(Section):
 
     def is_searched(self, variant: Variant) -> bool:
         """Whether only part of a variant's grid is tried."""
-        return self.tune.search == "tpe" and self.grid(variant).size > self.tune.trials
+        return self.tune.search != "grid" and self.grid(variant).size > self.tune.trials
 
     def trials(self, variant: Variant) -> int:
         """The number of points of a variant's grid that are tried."""

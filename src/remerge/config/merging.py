@@ -86,18 +86,19 @@ class Merge(Section):
 class Tune(Section):
     """How the values of tuned parameters are chosen."""
 
-    search: Literal["grid", "tpe"] = Field(
+    search: Literal["grid", "tpe", "cma"] = Field(
         "grid",
-        description="grid: try every combination; tpe: for a grid with more points than `trials`, propose "
-        "each trial from the results of those before; the values of a list must be in order",
+        description="grid: try every combination; tpe, cma: for a grid with more points than `trials`, "
+        "propose each trial from the results of those before, by Optuna's TPE or CMA-ES; the values of a "
+        "list must be in order, and numbers for cma",
     )
-    trials: Count = Field(60, description="number of trials of tpe per plan, including repeated ones")
+    trials: Count = Field(60, description="number of trials of tpe and cma per plan, including repeated ones")
 
     @model_validator(mode="after")
     def _searched(self) -> "Tune":
         if self.search == "grid" and self.trials != type(self).model_fields["trials"].default:
             raise ValueError(
-                "trials are of tpe, and a grid is tried in full: set search, or leave trials out"
+                "trials are of tpe and cma, and a grid is tried in full: set search, or leave trials out"
             )
         return self
 

@@ -79,7 +79,8 @@ class _Trials:
         from remerge.search import Search  # takes a second to import, and few need it
 
         config = self.bench.config
-        search, found = Search(self.grid.sizes, config.seed), dict[tuple[str, int], float | None]()
+        search = Search(config.tune.search, self.grid.sizes, config.seed)
+        found = dict[tuple[str, int], float | None]()
         for _ in self._bar(range(config.tune.trials)):
             trial, k = search.ask()
             merits = [self._tried(case, k) for case in self.cases]
