@@ -164,3 +164,18 @@ def test_answers_that_cannot_be_compared_are_refused_by_example(own, options, fa
         data.run(benchmark(), "first")
     if len(options) == 3:
         data.run(benchmark(metric="accuracy"), "first")
+
+
+@pytest.mark.parametrize("existing", [full], indirect=True)
+def test_stand_ins_of_options_with_the_same_words_are_made(existing):
+    """Shuffled, one option may be the other, which only matters where they are compared."""
+    write([{**row, "options": ["a dog near", "near a dog", "dog a near"]} for row in ROWS])
+    shuffled = {"divmerge": {"level": "task", "replaced": 0.5, "stand_ins": "shuffled"}}
+    config = existing(TASKS, "average", merge={"variants": [shuffled]})
+    data.run(config, "first")
+    asked, (own, stand_ins) = (
+        config.task("first"),
+        (Workspace(config).reference_inputs("first", kind) for kind in ("", "shuffled")),
+    )
+    assert asked.metric == "choice" and len(stand_ins) == len(own)
+    assert all(sorted(a.prompt) == sorted(b.prompt) for a, b in zip(stand_ins, own, strict=True))
