@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -25,6 +26,11 @@ class Options:
     examples: list[Example]
     lengths: list[int]
     gold: list[int]
+
+    @property
+    def count(self) -> int:
+        """The number of answers of each example."""
+        return len(self.lengths) // len(self.gold)
 
 
 def options(
@@ -63,10 +69,12 @@ def _fault(answers: Sequence[tuple[int, ...]], limit: int) -> str | None:
     return "an answer that is too long for the model" if max(map(len, answers)) + 1 >= limit else None
 
 
-def chosen(
+def taken(
     family: Family, model: nn.Module, given: Options, batch_size: int, per_character: bool
-) -> list[float]:
-    """For each example 1 if its gold answer is the likeliest, or the first of the likeliest ones, else 0.
+) -> list[int]:
+    """The place of the likeliest answer of each example, or of the first of the likeliest ones.
+
+    Where a likelihood is NaN, none is taken: the number of answers stands for it.
 
     Args:
         family: the model's family, which runs it.
@@ -80,8 +88,8 @@ def chosen(
         sums /= torch.tensor(given.lengths)
     of_each = sums.reshape(len(given.gold), -1).numpy()
     # NumPy takes the first of several best; NaN would be the best.
-    right = (of_each.argmax(axis=1) == given.gold) & (of_each == of_each).all(axis=1)
-    found: list[float] = right.astype(float).tolist()
+    places = np.where(np.isnan(of_each).any(axis=1), given.count, of_each.argmax(axis=1))
+    found: list[int] = places.tolist()
     return found
 
 
