@@ -29,7 +29,8 @@ def check(parsed: Namespace) -> int:
     missing = configuration.missing(config)
     for said in missing:
         note(said)
-    for remark in [*configuration.remarks(config), *largest.described(config)]:
+    remarks, extents = configuration.measured(config)
+    for remark in [*remarks, *largest.described(config, extents)]:
         print(remark)
     if parsed.time and not missing:
         from remerge import timing

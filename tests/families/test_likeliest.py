@@ -68,6 +68,22 @@ def test_it_has_the_largest_sum_by_the_formula_in_any_batch(speaking):
             assert made["restricted"] is None
 
 
+def test_a_pass_has_fewer_of_long_answers(speaking, monkeypatch):
+    """So that it takes the memory that is foretold."""
+    found, model, _ = speaking
+    answers = [["the cat", "the dog " * 20], ["a cat", "the house " * 30], ["a dog", "a river " * 40]]
+    given = options("here", found, "own", [("the cat :", own[0]) for own in answers], answers)
+    alone, tokens, collate = likelihoods(found, model, given.examples, 1), [], found.collate
+
+    def counted(examples, device):
+        tokens.append(sum(len(example.answer) for example in examples))
+        return collate(examples, device)
+
+    monkeypatch.setattr(found, "collate", counted)
+    assert likelihoods(found, model, given.examples, 3).tolist() == pytest.approx(alone.tolist(), rel=1e-5)
+    assert sum(tokens) == sum(len(example.answer) for example in given.examples) and max(tokens) <= 3 * 32
+
+
 def test_of_several_likeliest_the_first_is_chosen_and_of_nan_none(speaking):
     """Without its head, a model finds every word as likely as any other."""
     found, model, _ = speaking

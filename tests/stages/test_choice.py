@@ -9,14 +9,17 @@ from counting import passes as foretold
 from stages.trained import full
 from transformers import AutoModelForCausalLM
 
+from remerge import config as configuration
 from remerge import passes
 from remerge.batches import batches
 from remerge.config import SPLITS, Config
 from remerge.errors import Stale, UserError
+from remerge.needs import Needs
 from remerge.outcomes import unpack
 from remerge.records import Merge, Scores
 from remerge.stages import batch, data, references, scores
 from remerge.stages._workspace import Workspace
+from remerge.units import Extent
 from remerge.work import Jobs
 
 NOUNS = ["cat", "dog", "house", "garden", "teacher", "river"]
@@ -179,3 +182,32 @@ def test_stand_ins_of_options_with_the_same_words_are_made(existing):
     )
     assert asked.metric == "choice" and len(stand_ins) == len(own)
     assert all(sorted(a.prompt) == sorted(b.prompt) for a, b in zip(stand_ins, own, strict=True))
+
+
+@pytest.mark.parametrize("existing", [full], indirect=True)
+def test_the_check_counts_the_tokens_of_options_and_the_prompts_that_these_leave_no_room(existing, tokenizer):
+    """Neither shows in the gold answers alone."""
+    long = "the river " * 30
+    write([*ROWS[:4], {**ROWS[4], "options": ["a cat", "the dog", long], "right": 0}])
+    few = {"sizes": dict.fromkeys(SPLITS, 30)}
+    config = existing({name: {**asked, **few} for name, asked in TASKS.items()}, "average")
+    longest = len(tokenizer(long).input_ids)
+    remarks, extents = configuration.measured(config)
+    assert extents == dict.fromkeys(TASKS, Extent(5, 5, 5, longest)) and not any(
+        "truncated" in r for r in remarks
+    )
+    assert [Needs(config, False, sizes).answer for sizes in ({}, extents)] == [32, longest]
+    settings = json.loads(Path("base/tokenizer_config.json").read_text())
+    Path("base/tokenizer_config.json").write_text(json.dumps({**settings, "model_max_length": longest + 5}))
+    remarks, _ = configuration.measured(config)
+    assert sum("1 of 5 test prompts is longer than the model reads" in remark for remark in remarks) == 2
+
+
+@pytest.mark.parametrize("existing", [full], indirect=True)
+def test_the_check_finds_options_that_the_model_cannot_tell_apart(existing):
+    write([*ROWS[:4], {**ROWS[4], "options": ["a cat", "a  cat", "the dog"], "right": 0}])
+    config = existing(TASKS, "average")
+    with pytest.raises(
+        UserError, match=r"^tasks\.first: (test|validation): example [1-5] has two answers with the same"
+    ):
+        configuration.measured(config)

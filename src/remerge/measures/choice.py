@@ -1,6 +1,6 @@
 """The likeliest of an example's answers, as lm-evaluation-harness's ``acc`` and ``acc_norm`` find it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from remerge.amounts import OPTION
 from remerge.errors import UserError
 from remerge.families import Example, Family, by_length
 
@@ -98,8 +99,19 @@ def likelihoods(family: Family, model: nn.Module, examples: Sequence[Example], b
     """The sum of the log-likelihoods of the tokens of each example's answer, float64 ``[n]``."""
     device = next(model.parameters()).device
     sums = torch.zeros(len(examples), dtype=torch.float64)
-    for chunk in by_length(examples, batch_size):
+    for chunk in _passes(examples, batch_size):
         batch = family.collate([examples[i] for i in chunk], device)
         lost = cross_entropy(family.logits(model, batch), batch.targets, reduction="none").cpu().double()
         sums[chunk] = -lost.new_zeros(batch.size).index_add_(0, batch.example.cpu(), lost)
     return sums
+
+
+def _passes(examples: Sequence[Example], batch_size: int) -> Iterator[list[int]]:
+    """Indices of examples with similar lengths, fewer at a time where answers are longer than `OPTION`.
+
+    So the logits of a pass take no more memory than is foretold (`remerge.needs`).
+    """
+    for chunk in by_length(examples, batch_size):
+        longest = max(len(examples[i].answer) for i in chunk)
+        some = max(1, min(batch_size, batch_size * OPTION // longest))
+        yield from (chunk[k : k + some] for k in range(0, len(chunk), some))

@@ -42,6 +42,11 @@ class Split:
     digest: str
     options: Options | None = None
 
+    @property
+    def judged(self) -> list[Example]:
+        """What models read when they are judged: of a choice, each input with each answer."""
+        return self.options.examples if self.options else self.examples
+
 
 def score(
     family: Family, model: nn.Module, split: Split, batch_size: int, among: joint.Labels | None = None
