@@ -75,7 +75,7 @@ def test_a_size_is_that_of_the_files_then_what_is_said_then_a_billion() -> None:
     assert size.size_of(said) == size.Size(12.5e6, size.SINGLE, True)
     unsaid = said.model_copy(update={"parameters": None})
     assert size.size_of(unsaid) == size.Size(1e9, size.SINGLE, False)
-    assert "parameters" in largest.described(unsaid)[-1]
+    assert "parameters" in largest.described(unsaid, {})[-1]
 
 
 def test_of_a_whole_clip_the_vision_tower_counts() -> None:
@@ -239,7 +239,7 @@ def test_every_job_of_every_configuration_has_needs(path: Path) -> None:
     for need in jobs:
         assert all(isinstance(n, int) and math.isfinite(n) for n in (need.memory, need.device, need.minutes))
         assert need.memory > 1000 and need.minutes > 0
-    lines = largest.described(config)
+    lines = largest.described(config, {})
     assert [line.partition(":")[0] for line in lines[:3]] == ["experts", "merges", "other stages"]
     assert "GPU" in lines[3]
 
@@ -247,7 +247,7 @@ def test_every_job_of_every_configuration_has_needs(path: Path) -> None:
 def test_planning_imports_no_torch() -> None:
     code = (
         "import sys; from pathlib import Path; from remerge import config, largest;"
-        "largest.described(config.load(Path(sys.argv[1])));"
+        "largest.described(config.load(Path(sys.argv[1])), {});"
         "assert not {'torch', 'transformers'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code, ROOT / "config/demo.yaml"], check=True)
@@ -256,7 +256,7 @@ def test_planning_imports_no_torch() -> None:
 @pytest.mark.parametrize("path", REAL, ids=lambda path: path.stem)
 def test_the_table_is_what_is_computed(path: Path) -> None:
     config = configuration.load(path)
-    kinds = largest.most(config)
+    kinds = largest.most(config, {})
     cells = [f"{most.device / 1000:.1f} ({most.job})" for most in (kinds["experts"], kinds["merges"])]
     gpu = largest.suffices(kinds).split()[3]
     memory = max(most.memory for most in kinds.values()) / 1000

@@ -3,7 +3,7 @@ import base64
 import numpy as np
 import pytest
 
-from remerge.outcomes import pack, unpack
+from remerge.outcomes import pack, pack_taken, unpack, unpack_taken
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "choice", "choice_by_length"])
@@ -24,3 +24,15 @@ def test_200_examples_take_36_letters() -> None:
 def test_rouge_is_kept_to_three_digits() -> None:
     values = np.random.default_rng(0).random(50)
     assert unpack(pack(values.tolist(), "rougeL"), "rougeL", 50) == pytest.approx(values, abs=2.5e-4)
+
+
+@pytest.mark.parametrize("options", [2, 3, 4, 7, 8, 300])
+def test_options_taken_have_as_many_bits_as_they_need(options: int) -> None:
+    places = [options, *np.random.default_rng(options).integers(0, options, 40).tolist(), 0]
+    text = pack_taken(places, options)
+    assert unpack_taken(text, options, len(places)) == places
+    assert len(base64.b64decode(text)) == -(-len(places) * options.bit_length() // 8)
+
+
+def test_the_first_option_taken_is_in_the_highest_bits() -> None:
+    assert base64.b64decode(pack_taken([3, 1], 4)) == bytes([0b011_001_00])

@@ -25,6 +25,11 @@ GROUPS = {
         {"memory/jobs/a:b/memory.limit_in_bytes": "2000000000\n"},
         2e9,
     ),
+    "version 1, with another controller": (
+        "4:cpuset,memory:/jobs\n",
+        {"memory/jobs/memory.limit_in_bytes": "2000000000\n"},
+        2e9,
+    ),
     "version 1, seen from inside": (
         "4:memory:/docker/0123\n",
         {"memory/memory.limit_in_bytes": "2000000000\n"},

@@ -124,6 +124,23 @@ def test_templates_reach_into_columns_and_labels_may_be_words(tmp_path, monkeypa
     assert {answer for _, answer in pairs("here", free, rows, speaks=True)} == {"it is odd"}
 
 
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ("{choices[0]}", r"{choices\[0\]} takes '0' from a text, '\[\"even\", \"odd\"\]', not from a list"),
+        ("{more[text][0]}", r"{more\[text\]\[0\]} takes '0' from a text, 'even', not from a list"),
+    ],
+)
+def test_a_key_takes_no_letter_of_a_text(tmp_path, answer, words):
+    """As of a list that a CSV file has as its text."""
+    row = {"q": "x", "choices": '["even", "odd"]', "more": {"text": "even"}, "key": 0}
+    for split in ("train", "dev"):
+        write(tmp_path, split, ".jsonl", [row] * 40)
+    asked = task(tmp_path, prompt="{q} :", answers=[answer, "none"], target="key", metric="choice")
+    with pytest.raises(UserError, match=f"example [0-9]+: {words}: see prompt, answers"):
+        make_splits("parity", asked, seed=0)
+
+
 def test_texts_and_numbers_of_json_stay_as_they_are_written(tmp_path):
     """Arrow's reader makes times of dates, and 7.0 of 7 beside 4.5."""
     values = [[f"2020-01-{i + 1:02}", 7 if i % 2 else 4.5, "x" if i % 2 else i] for i in range(20)]

@@ -11,3 +11,6 @@ POINTS = 50
 
 ALIGNED = 100
 """The largest number of validation inputs of each task on which the alignment of experts is measured."""
+
+OPTION = 32
+"""Tokens of an answer that is compared with others, often a sentence; of longer ones, a pass has fewer."""

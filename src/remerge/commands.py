@@ -30,7 +30,8 @@ def check(parsed: Namespace) -> int:
     for said in missing:
         note(said)
     own = [f"methods: {file}: a run executes it, this check does not" for file in config.methods]
-    for remark in [*own, *configuration.remarks(config), *largest.described(config)]:
+    remarks, extents = configuration.measured(config)
+    for remark in [*own, *remarks, *largest.described(config, extents)]:
         print(remark)
     if parsed.time and not missing:
         from remerge import timing

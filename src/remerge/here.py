@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from remerge.amounts import OPTION
 from remerge.checkpoints.models import locate
 from remerge.config import SPLITS, Config
 from remerge.errors import UserError
@@ -100,7 +101,8 @@ class Here(Workspace):
         asked, picture = self.config.task(task), BytesIO()
         Image.effect_noise((224, 224), 64).save(picture, "png")
         prompt = picture.getvalue() if asked.image else [2] * self._tokens
-        example = Example(prompt, [2] * ANSWER if self.config.base.speaks else [0], task)
+        answer = [2] * (OPTION if asked.chooses else ANSWER) if self.config.base.speaks else [0]
+        example = Example(prompt, answer, task)
         n = getattr(asked.sizes, split)
         return Split([example] * n, [""] * n, None, asked.metric, asked.answer_tokens, "")
 
@@ -115,7 +117,8 @@ class Here(Workspace):
         found = {}
         for task in self.config.tasks:
             train, validation, test = (self.split(task, split).examples for split in SPLITS)
-            longest = max(len(e.answer) for e in [*validation, *test])
+            options = self.split(task, "test").judged
+            longest = max(len(e.answer) for e in [*validation, *test, *options])
             asked = max(longest, self.config.task(task).answer_tokens or 0)
             found[task] = Extent(len(train), len(validation), len(test), asked)
         return found

@@ -8,6 +8,7 @@ from remerge.batches import batches
 from remerge.config import Config
 from remerge.needs import Needs
 from remerge.size import UNKNOWN, size_of
+from remerge.units import Extent
 
 GPUS = (16, 24, 32, 40, 48, 80, 141, 192)
 """The sizes of GPUs, in GB."""
@@ -28,9 +29,9 @@ class Most:
     job: str
 
 
-def most(config: Config) -> dict[str, Most]:
+def most(config: Config, extents: Mapping[str, Extent]) -> dict[str, Most]:
     """The needs of the largest jobs of each kind: experts, merges, other stages."""
-    on_cpu, on_gpu = Needs(config, gpu=False), Needs(config, gpu=True)
+    on_cpu, on_gpu = Needs(config, False, extents), Needs(config, True, extents)
     stages = ["base", "references", "scores"]
     stages += ["statistics"] if on_gpu.jobs.stage("statistics") else []
     kinds = {
@@ -46,9 +47,14 @@ def most(config: Config) -> dict[str, Most]:
     return found
 
 
-def described(config: Config) -> list[str]:
-    """The needs of the largest jobs of each kind, one line per kind, and a GPU that suffices for all."""
-    kinds = most(config)
+def described(config: Config, extents: Mapping[str, Extent]) -> list[str]:
+    """The needs of the largest jobs of each kind, one line per kind, and a GPU that suffices for all.
+
+    Args:
+        config: the benchmark.
+        extents: the sizes of the tasks of which they are known.
+    """
+    kinds = most(config, extents)
     lines = [
         f"{kind}: at most {_gb(m.memory)}, or {_gb(m.device)} of a GPU ({m.job})" for kind, m in kinds.items()
     ]

@@ -114,7 +114,7 @@ class Machine:
 
     def _score(self, unit: Unit) -> float:
         at_once = self.config.evaluation.batch_size
-        some = _spread(self.space.split(unit.of, "test").examples, at_once)
+        some = _spread(self.space.split(unit.of, "test").judged, at_once)
         return _once(partial(accuracy, self.family, self.model, some, None, at_once)) / len(some)
 
     def _answer(self, unit: Unit) -> float:

@@ -5,11 +5,12 @@ inputs of `TOKENS` tokens. The results are upper bounds.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
-from remerge.amounts import ANSWERS_AT_ONCE
+from remerge.amounts import ANSWERS_AT_ONCE, OPTION
 from remerge.batches import Batch, batch_of
 from remerge.config import Config, Variant
 from remerge.estimate import TOKENS, Estimate, decomposes
@@ -17,7 +18,7 @@ from remerge.headers import weights
 from remerge.plans import Case
 from remerge.size import FLOAT32, SINGLE, dtypes_of, size_of, width_of
 from remerge.training import existing
-from remerge.units import ANSWER, NOTHING, OPTION, Work
+from remerge.units import NOTHING, Extent, Work
 from remerge.variants import UNPREPARED, parse
 from remerge.work import Jobs
 
@@ -58,6 +59,7 @@ class Needs:
     Args:
         config: the benchmark.
         gpu: whether jobs use a GPU.
+        extents: see `remerge.work.Jobs`.
 
     Attributes:
         whole: the base's weights, in float32.
@@ -69,7 +71,9 @@ class Needs:
         answer: the number of tokens of the longest answer.
     """
 
-    def __init__(self, config: Config, gpu: bool) -> None:
+    def __init__(
+        self, config: Config, gpu: bool, extents: Mapping[str, Extent] = MappingProxyType({})
+    ) -> None:
         self.config, self.gpu, self.size = config, gpu, size_of(config)
         self.whole = self.size.parameters * FLOAT32
         self.width = FLOAT32 // 2 if gpu and config.base.dtype == "bfloat16" else FLOAT32
@@ -78,7 +82,7 @@ class Needs:
         # Adapters change some of the shape's 12 matrices of h² in a layer; experts change all.
         lora = config.finetune.lora
         self.share = 1 if lora is None else min(1, len(lora.targets) / 12)
-        self.jobs = Jobs(config)
+        self.jobs = Jobs(config, extents)
         changed = self.share * self.size.parameters
         factors = self.size.parameters if lora is None else self._factors() / FLOAT32
         self.seconds = Estimate(config, self.size, gpu, changed, factors).seconds
@@ -236,9 +240,12 @@ class Needs:
     def _forward(self) -> float:
         """A forward pass of scoring, or the answers that are scored if they are free."""
         inputs = self.config.evaluation.batch_size
-        tokens = OPTION if any(task.chooses for task in self.config.tasks.values()) else ANSWER
+        tasks = self.config.tasks
+        fed = {name: self.jobs.extents[name].answer for name, task in tasks.items() if task.right_or_wrong}
+        # Longer options are fewer in a pass.
+        tokens = max((min(n, OPTION) if tasks[name].chooses else n for name, n in fed.items()), default=0)
         judged = inputs * TOKENS * self.size.hidden * KEPT * self.width + 2 * self._logits(inputs, tokens)
-        free = not all(task.right_or_wrong for task in self.config.tasks.values())
+        free = len(fed) < len(tasks)
         return max(judged, self._decoding() if free else 0)
 
     def _decoding(self) -> float:

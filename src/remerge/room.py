@@ -8,9 +8,6 @@ import psutil
 GROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 """Where Linux keeps the limits of groups of processes, and names those that this process is in."""
 
-LIMITS = {"": ("", "memory.max"), "memory": ("memory", "memory.limit_in_bytes")}
-"""Where a limit is, by a group's controllers: in the second version of groups, and in the first."""
-
 
 def room() -> int:
     """MB of the machine's memory, or of what a container or a job of a cluster may take of it."""
@@ -23,8 +20,9 @@ def _limits() -> list[int]:
     with suppress(OSError):
         for line in OWN.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
-            if controllers not in ("", "memory"):
+            if controllers and "memory" not in controllers.split(","):
                 continue
+            # The second version of groups names no controllers.
             top, name = (
                 (GROUPS / "memory", "memory.limit_in_bytes") if controllers else (GROUPS, "memory.max")
             )

@@ -1,6 +1,7 @@
 """A task's examples: kept as parquet, and turned into inputs and answers."""
 
 import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from remerge.measures.free import number_in
 from remerge.templates import MissingError, columns, filled, given
 
 Row = dict[str, Any]
+
+ENTRY = re.compile(r"\{([^{}]+?)\[(\d+)\]([^{}]*)\}")
+"""An answer that is an entry of a list."""
 
 SWITCHES = ("false", "true")
 """The words of labels that may be written in any case."""
@@ -114,16 +118,33 @@ def answers_of(task: Task, row: Row) -> list[str]:
     """The answers of an example, from which the likeliest is chosen.
 
     Raises:
-        MissingError: one is missing.
+        MissingError: one is missing, or the list from which all are taken has more.
         ValueError: one has no words, or two are the same.
     """
     texts = [filled(answer, row) for answer in task.answers]
+    if behind := _behind(task.answers):
+        try:
+            filled(f"{{{behind}}}", row)
+        except MissingError:
+            pass
+        else:
+            raise MissingError(f"answers for {behind}")
     for place, text in enumerate(texts):
         if not text.strip():
             raise ValueError(f"answer {place + 1} has no words, and so no likelihood")
         if text in texts[:place]:
             raise ValueError(f"two answers are {text[:40]!r}, so that neither can be chosen")
     return texts
+
+
+def _behind(answers: Sequence[str]) -> str | None:
+    """The entry behind those of a list that are the answers; None if they are not the first of one list."""
+    entries = [found.groups() for answer in answers if (found := ENTRY.fullmatch(answer))]
+    places = {int(place) for _, place, _ in entries}
+    if len({(column, rest) for column, _, rest in entries}) != 1 or places != {*range(len(answers))}:
+        return None
+    column, _, rest = entries[0]
+    return f"{column}[{len(answers)}]{rest}"
 
 
 def label_of(task: Task, written: Any) -> int:

@@ -73,6 +73,10 @@ class _Fields(Formatter):
         for key in keys:
             if value is None:
                 raise MissingError(field_name)
+            if isinstance(value, str | bytes):  # whose parts would be its letters
+                raise TypeError(
+                    f"{{{field_name}}} takes {key!r} from a text, {value[:40]!r}, not from a list"
+                )
             try:
                 value = value[int(key) if key.isdecimal() else key]
             except IndexError:

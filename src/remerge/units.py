@@ -42,9 +42,6 @@ LOAD = Unit("load")
 ANSWER = 8
 """Tokens that an answer in words is assumed to have."""
 
-OPTION = 32
-"""The same of an answer that is compared with others: many are whole sentences."""
-
 
 @dataclass(frozen=True)
 class Extent:

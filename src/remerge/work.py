@@ -3,15 +3,16 @@
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from remerge import exhibits
-from remerge.amounts import ALIGNED, ANSWERS_AT_ONCE, POINTS
+from remerge.amounts import ALIGNED, ANSWERS_AT_ONCE, OPTION, POINTS
 from remerge.batches import Batch, batches
 from remerge.config import SPLITS, Config, Task, Variant
 from remerge.plans import Case
 from remerge.training import existing, others_of, settings_of, tasks_of
-from remerge.units import ANSWER, LOAD, OPTION, Extent, Unit, Work
+from remerge.units import ANSWER, LOAD, Extent, Unit, Work
 from remerge.variants import digest, inputs_of, start_of
 
 
@@ -20,13 +21,14 @@ class Jobs:
 
     Args:
         config: the benchmark.
-        extents: the sizes of its tasks, if known; default: the largest that the configuration allows.
+        extents: the sizes of the tasks of which they are known; of others, the largest that the
+            configuration allows.
     """
 
-    def __init__(self, config: Config, extents: Mapping[str, Extent] | None = None) -> None:
+    def __init__(self, config: Config, extents: Mapping[str, Extent] = MappingProxyType({})) -> None:
         self.config, self.tasks = config, list(config.tasks)
         self.learned = {v.name for v in config.merge.variants if config.is_learned(v)}
-        self.extents = extents or {name: self._largest(task) for name, task in config.tasks.items()}
+        self.extents = {name: self._largest(task) for name, task in config.tasks.items()} | {**extents}
 
     def rows(self) -> dict[str, list[Work]]:
         """Every job of a run, by its stage or the batch of its merges, in the order of a run."""

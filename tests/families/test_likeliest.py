@@ -6,9 +6,9 @@ from choosing import likeliest, likelihood
 
 from remerge.errors import UserError
 from remerge.families import family
-from remerge.measures.choice import chosen, likelihoods, options
+from remerge.measures.choice import likelihoods, options, taken
 from remerge.measures.score import Split, score
-from remerge.outcomes import unpack
+from remerge.outcomes import unpack, unpack_taken
 
 CPU = torch.device("cpu")
 NOUNS = ["cat", "dog", "house", "garden", "teacher", "river"]
@@ -63,8 +63,25 @@ def test_it_has_the_largest_sum_by_the_formula_in_any_batch(speaking):
             made = score(found, model, split, size)
             right = [float(a == b) for a, b in zip(places, gold, strict=True)]
             assert unpack(made["outcomes"], metric, len(gold)).tolist() == right
+            assert unpack_taken(made["taken"], 3, len(gold)) == places
             assert (made["metric"], made["value"], made["n"]) == (metric, sum(right) / len(gold), len(gold))
             assert made["restricted"] is None
+
+
+def test_a_pass_has_fewer_of_long_answers(speaking, monkeypatch):
+    """So that it takes the memory that is foretold."""
+    found, model, _ = speaking
+    answers = [["the cat", "the dog " * 20], ["a cat", "the house " * 30], ["a dog", "a river " * 40]]
+    given = options("here", found, "own", [("the cat :", own[0]) for own in answers], answers)
+    alone, tokens, collate = likelihoods(found, model, given.examples, 1), [], found.collate
+
+    def counted(examples, device):
+        tokens.append(sum(len(example.answer) for example in examples))
+        return collate(examples, device)
+
+    monkeypatch.setattr(found, "collate", counted)
+    assert likelihoods(found, model, given.examples, 3).tolist() == pytest.approx(alone.tolist(), rel=1e-5)
+    assert sum(tokens) == sum(len(example.answer) for example in given.examples) and max(tokens) <= 3 * 32
 
 
 def test_of_several_likeliest_the_first_is_chosen_and_of_nan_none(speaking):
@@ -72,13 +89,13 @@ def test_of_several_likeliest_the_first_is_chosen_and_of_nan_none(speaking):
     found, model, _ = speaking
     answers = [["the cat sleeps", "a cat", "a dog"], ["the dog", "the cat", "a house sleeps"]]
     model.get_output_embeddings().weight.data.zero_()
-    for place, right in ((1, [1.0, 0.0]), (2, [0.0, 0.0])):
-        asked = [("the cat :", answers[0][place]), ("the dog :", answers[1][1])]
-        given = options("here", found, "own", asked, answers)
-        assert chosen(found, model, given, 8, per_character=False) == right
-    given = options("here", found, "own", [("the cat :", own[0]) for own in answers], answers)
+    asked = [("the cat :", own[0]) for own in answers]
+    given = options("here", found, "own", asked, answers)
+    assert taken(found, model, given, 8, per_character=False) == [1, 0]
     model.get_output_embeddings().weight.data.fill_(torch.nan)
-    assert chosen(found, model, given, 8, per_character=False) == [0.0, 0.0]
+    assert taken(found, model, given, 8, per_character=False) == [3, 3]
+    split = Split(found.examples("own", asked), ["the cat"] * 2, None, "choice", None, "", given)
+    assert score(found, model, split, 8)["value"] == 0
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,8 @@ def reader(name: str, tmp_path: Path) -> Family:
 
 def test_prompts_that_are_cut_are_counted(name: str, reader: Family) -> None:
     _, beside, answer = FAMILIES[name]
-    found = lengths(reader, [("the cat " * k + ":", "yes" if reader.speaks else 0) for k in REPEATS])
+    asked = [("the cat " * k + ":", "yes" if reader.speaks else 0) for k in REPEATS]
+    found = lengths(reader, asked, reader.examples("", asked))
     whole = [2 * k + 1 + beside for k in REPEATS]
     cut = sum(tokens + answer > LIMIT for tokens in whole)
     assert (found.n, found.median, found.longest, found.cut) == (7, whole[3], whole[-1], cut)
@@ -52,7 +53,8 @@ def test_prompts_that_are_cut_are_counted(name: str, reader: Family) -> None:
 
 
 def test_nothing_is_said_where_none_is(reader: Family) -> None:
-    found = lengths(reader, [("the cat :", "yes" if reader.speaks else 0)])
+    asked = [("the cat :", "yes" if reader.speaks else 0)]
+    found = lengths(reader, asked, reader.examples("", asked))
     assert found.cut == 0 and found.remarks("train") == []
 
 

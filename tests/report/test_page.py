@@ -5,6 +5,7 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +16,7 @@ from worlds import as_variant, make_world, score
 
 from remerge import exhibits
 from remerge.errors import UserError
-from remerge.outcomes import unpack
+from remerge.outcomes import pack_taken, unpack
 from remerge.records import Cost
 from remerge.report.examples import answered
 from remerge.report.make import write
@@ -293,7 +294,7 @@ def test_single_examples_are_on_the_page_where_their_texts_are_at_hand(
     known = told["tasks"]["cola"]
     assert known["inputs"][3].startswith("cola : </script> 3 x") and len(known["inputs"][3]) == 241
     assert len(told["merges"]) == len(Run(results).merged)
-    place, case, anp, kept = told["merges"][0]
+    place, case, anp, kept, _ = told["merges"][0]
     run = Run(results)
     merge = run.merges(run.variants[place].name, 2)[0]
     assert (merge.case, merge.anp) == (case, anp)
@@ -307,9 +308,19 @@ def test_single_examples_are_on_the_page_where_their_texts_are_at_hand(
         raw["tasks"][task]["metric"] = metric
     (results / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     told = json.loads(str(answered(Run(results))))
-    assert all(kept for *_, kept in told["merges"])
-    assert told["tasks"]["cola"] == known and not {"mrpc", "rte"} & {*told["tasks"]}
+    assert all(kept for *_, kept, _ in told["merges"])
+    assert told["tasks"]["cola"] == {**known, "options": [["no", "yes"]] * n}
+    assert not {"mrpc", "rte"} & {*told["tasks"]}
     assert len(told["merges"]) == len(Run(results).merged) - len(told["methods"])
+    # Of the wrong examples, the first took nothing, the others took what is not gold.
+    wrong = np.flatnonzero(Run(results).unmerged_outcomes("cola", "cola") == 0).tolist()
+    path = results / "scores/cola.json"
+    record = json.loads(path.read_text())
+    taken = [2 if k == wrong[0] else int(k in wrong) for k in range(n)]
+    record["scores"]["cola"]["taken"] = pack_taken(taken, 2)
+    path.write_text(json.dumps(record))
+    told = json.loads(str(answered(Run(results))))
+    assert told["tasks"]["cola"]["wrong"] == [2, *[1] * (len(wrong) - 1)] and known["wrong"] is None
     (results / "config.yaml").write_text(config)
     monkeypatch.setattr("remerge.report.examples.LARGEST", 100)
     write_report(results)

@@ -9,14 +9,19 @@ from counting import passes as foretold
 from stages.trained import full
 from transformers import AutoModelForCausalLM
 
+from remerge import config as configuration
 from remerge import passes
 from remerge.batches import batches
-from remerge.config import SPLITS, Config
+from remerge.config import SPLITS, Config, Task
 from remerge.errors import Stale, UserError
+from remerge.needs import Needs
 from remerge.outcomes import unpack
 from remerge.records import Merge, Scores
 from remerge.stages import batch, data, references, scores
 from remerge.stages._workspace import Workspace
+from remerge.tasks import answers_of
+from remerge.templates import MissingError
+from remerge.units import Extent
 from remerge.work import Jobs
 
 NOUNS = ["cat", "dog", "house", "garden", "teacher", "river"]
@@ -155,6 +160,10 @@ def test_examples_that_lack_an_answer_are_left_out_if_answers_are_compared(own):
             ["the cat", "a dog", "the cat"],
             r": two answers are 'the cat', so that neither can be chosen: see prompt, answers",
         ),
+        (
+            ["the cat", "a dog", "the dog", "a cat"],
+            r" has nothing in answers for options\[3\]: fill it, or leave such examples out with missing",
+        ),
         (["the cat", "a dog", " "], r": answer 3 has no words, and so no likelihood: see prompt, answers"),
     ],
 )
@@ -162,5 +171,66 @@ def test_answers_that_cannot_be_compared_are_refused_by_example(own, options, fa
     write([*ROWS[:4], {**ROWS[0], "options": options, "right": 1}])
     with pytest.raises(UserError, match=rf"^tasks\.first: split 'train' of \S*own: example 5{fault}"):
         data.run(benchmark(), "first")
-    if len(options) == 3:
+    if len(options) > 2:
         data.run(benchmark(metric="accuracy"), "first")
+    if "nothing in" in fault:
+        data.run(benchmark(missing="drop"), "first")
+        assert len(Workspace(benchmark(missing="drop")).rows("first", "test")) == 4
+
+
+@pytest.mark.parametrize("existing", [full], indirect=True)
+def test_stand_ins_of_options_with_the_same_words_are_made(existing):
+    """Shuffled, one option may be the other, which only matters where they are compared."""
+    write([{**row, "options": ["a dog near", "near a dog", "dog a near"]} for row in ROWS])
+    shuffled = {"divmerge": {"level": "task", "replaced": 0.5, "stand_ins": "shuffled"}}
+    config = existing(TASKS, "average", merge={"variants": [shuffled]})
+    data.run(config, "first")
+    asked, (own, stand_ins) = (
+        config.task("first"),
+        (Workspace(config).reference_inputs("first", kind) for kind in ("", "shuffled")),
+    )
+    assert asked.metric == "choice" and len(stand_ins) == len(own)
+    assert all(sorted(a.prompt) == sorted(b.prompt) for a, b in zip(stand_ins, own, strict=True))
+
+
+@pytest.mark.parametrize("existing", [full], indirect=True)
+def test_the_check_counts_the_tokens_of_options_and_the_prompts_that_these_leave_no_room(existing, tokenizer):
+    """Neither shows in the gold answers alone."""
+    long = "the river " * 30
+    write([*ROWS[:4], {**ROWS[4], "options": ["a cat", "the dog", long], "right": 0}])
+    few = {"sizes": dict.fromkeys(SPLITS, 30)}
+    config = existing({name: {**asked, **few} for name, asked in TASKS.items()}, "average")
+    longest = len(tokenizer(long).input_ids)
+    remarks, extents = configuration.measured(config)
+    assert extents == dict.fromkeys(TASKS, Extent(5, 5, 5, longest)) and not any(
+        "truncated" in r for r in remarks
+    )
+    assert [Needs(config, False, sizes).answer for sizes in ({}, extents)] == [32, longest]
+    settings = json.loads(Path("base/tokenizer_config.json").read_text())
+    Path("base/tokenizer_config.json").write_text(json.dumps({**settings, "model_max_length": longest + 5}))
+    remarks, _ = configuration.measured(config)
+    assert sum("1 of 5 test prompts is longer than the model reads" in remark for remark in remarks) == 2
+
+
+@pytest.mark.parametrize("existing", [full], indirect=True)
+def test_the_check_finds_options_that_the_model_cannot_tell_apart(existing):
+    write([*ROWS[:4], {**ROWS[4], "options": ["a cat", "a  cat", "the dog"], "right": 0}])
+    config = existing(TASKS, "average")
+    with pytest.raises(
+        UserError, match=r"^tasks\.first: (test|validation): example [1-5] has two answers with the same"
+    ):
+        configuration.measured(config)
+
+
+def test_a_list_may_have_more_entries_than_answers_name_where_these_are_not_its_first():
+    rows = {"a": ["x", "y", None], "b": ["u", "v", "w"], "c": [{"t": "x"}, {"t": "y"}, {"t": "z"}]}
+    for answers in (
+        ["{a[0]}", "{a[1]}"],
+        ["{b[1]}", "{b[2]}"],
+        ["{b[0]}", "{a[1]}"],
+        ["{b[0]} !", "{b[1]} !"],
+    ):
+        assert len(answers_of(Task.model_validate({**ASKED, "answers": answers}), rows)) == 2
+    for answers in (["{b[0]}", "{b[1]}"], ["{b[1]}", "{b[0]}"], ["{c[0][t]}", "{c[1][t]}"]):
+        with pytest.raises(MissingError, match=r"^answers for [bc]\[2\]"):
+            answers_of(Task.model_validate({**ASKED, "answers": answers}), rows)

@@ -1,12 +1,13 @@
 """What a cluster or machine is asked for: each job's memory, minutes and GPUs, as the benchmark has them."""
 
 import json
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import yaml
-from projects import ROOT, Project, settings
+from projects import ROOT, Project, settings, snakemake
 
 from remerge import config as configuration
 from remerge.needs import Needs
@@ -84,6 +85,20 @@ def test_on_one_machine_jobs_share_its_memory(tmp_path: Path, given: int | None)
     need = Needs(configuration.load(project.folder / "seconds.yaml"), gpu=False).expert("cola")
     assert need.memory > 1600 and asked["experts"][0]["mem_mb"] == min(need.memory, limit)
     assert asked["experts"][-1]["mem_mb"] == limit
+
+
+@pytest.mark.parametrize(("given", "told"), [("mem=1GB", True), ("mem_mb=100000", False)])
+def test_a_job_that_wants_more_memory_than_there_is_is_told(tmp_path: Path, given: str, told: bool) -> None:
+    """Before it is killed for want of it, which says only that its status is 137."""
+    project = Project(tmp_path)
+    asked = ["--dry-run", "--resources", given]
+    done = snakemake(*project.arguments, *asked, folder=tmp_path, root=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    notes = [line for line in done.stderr.splitlines() if line.startswith("remerge: a job may take")]
+    assert bool(notes) is told
+    for note in notes:
+        assert re.match(r"remerge: a job may take [1-9]\.\d GB of memory, and there are 1\.0 GB: ", note)
+    assert len(set(notes)) == len(notes)
 
 
 def test_on_a_cluster_each_size_is_a_job(tmp_path: Path) -> None:

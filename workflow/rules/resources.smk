@@ -9,6 +9,10 @@ if not clustered and "mem_mb" not in workflow.global_resources:
     # On one machine, jobs run at once as far as its memory holds them: the largest alone.
     workflow.register_resource("mem_mb", room())
 
+OWN = workflow.is_main_process and not clustered
+TOLD = [workflow.global_resources["mem_mb"].value / 1000 if OWN else math.inf]
+"""The gigabytes of memory that there are, and those of larger jobs of which a note was made."""
+
 DAY = 24 * 60
 """Minutes that no job asks for more than: a scheduler refuses what is longer than its queue allows, and a job whose time runs
 out goes on, as it is tried again, from its journal or checkpoint."""
@@ -36,7 +40,18 @@ def of_batch(batch, jobs):
 
 def memory(need):
     """The megabytes that a scheduler gives a job: as much again each time that they did not suffice."""
-    return lambda wildcards, attempt: attempt * need(wildcards).memory
+
+    def asked(wildcards, attempt):
+        most = need(wildcards).memory
+        if round(most / 1000, 1) > TOLD[-1]:
+            TOLD.append(round(most / 1000, 1))
+            note(
+                f"a job may take {TOLD[-1]} GB of memory, and there are {TOLD[0]:.1f} GB: it runs alone, and "
+                "ends with status 137 where they do not suffice (remerge check tells what jobs need)"
+            )
+        return attempt * most
+
+    return asked
 
 
 def minutes(need):

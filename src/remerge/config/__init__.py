@@ -5,8 +5,8 @@ from remerge.config.agreement import UNMERGED as UNMERGED
 from remerge.config.benchmark import RESULTS as RESULTS
 from remerge.config.benchmark import Config as Config
 from remerge.config.checking import check as check
+from remerge.config.checking import measured as measured
 from remerge.config.checking import missing as missing
-from remerge.config.checking import remarks as remarks
 from remerge.config.merging import Variant as Variant
 from remerge.config.models import Finetune as Finetune
 from remerge.config.models import Lora as Lora

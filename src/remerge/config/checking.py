@@ -12,6 +12,7 @@ from remerge.config.merging import Variant
 from remerge.config.tasks import Task
 from remerge.errors import UserError
 from remerge.files import DATA, MODEL, check_folder, nearest, read_settings
+from remerge.units import Extent
 from remerge.variants import Grid, parse
 
 if TYPE_CHECKING:
@@ -67,22 +68,25 @@ def missing(config: Config) -> list[str]:
     return said
 
 
-def remarks(config: Config) -> list[str]:
-    """Remarks on local data, which are read for them, one line each.
+def measured(config: Config) -> tuple[list[str], dict[str, Extent]]:
+    """Remarks on local data, which are read for them, one line each, and the sizes of their tasks.
 
-    Prompts are measured if the base is local, too.
+    Prompts and answers are measured if the base is local, too; sizes are known only then.
 
     Raises:
-        UserError: as `remerge.splits.make_splits`; the base's folder does not fit its family.
+        UserError: as `remerge.splits.make_splits`; the base's folder does not fit its family; answers of a
+            choice that the model could not compare.
     """
     from remerge.families import family
+    from remerge.measures.choice import options
     from remerge.measures.lengths import lengths
     from remerge.splits import described, make_splits
-    from remerge.tasks import pairs
+    from remerge.tasks import answers_of, pairs
 
     base = Path(config.base.source)
     reader = family(config.base.family, base) if base.is_dir() else None
-    said = []
+    said: list[str] = []
+    found: dict[str, Extent] = {}
     for name, task in config.tasks.items():
         if not Path(task.source).is_dir():
             continue
@@ -90,10 +94,18 @@ def remarks(config: Config) -> list[str]:
         said += [f"tasks.{name}: {fact}" for fact in described(name, task, made).remarks()]
         if reader is None:
             continue
+        longest = task.answer_tokens or 0
         for split, rows in made.rows.items():
-            asked = pairs(f"tasks.{name}: {split}", task, rows, config.base.speaks)
-            said += [f"tasks.{name}: {fact}" for fact in lengths(reader, asked).remarks(split)]
-    return said
+            where = f"tasks.{name}: {split}"
+            asked = pairs(where, task, rows, config.base.speaks)
+            if task.chooses and split != "train":
+                examples = options(where, reader, name, asked, [answers_of(task, r) for r in rows]).examples
+            else:
+                examples = reader.examples(name, asked)
+            said += [f"tasks.{name}: {fact}" for fact in lengths(reader, asked, examples).remarks(split)]
+            longest = max(longest, *(len(example.answer) for example in examples))
+        found[name] = Extent(**{split: len(rows) for split, rows in made.rows.items()}, answer=longest)
+    return said, found
 
 
 def _check_results(config: Config) -> None:

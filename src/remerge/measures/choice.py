@@ -1,13 +1,15 @@
 """The likeliest of an example's answers, as lm-evaluation-harness's ``acc`` and ``acc_norm`` find it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from remerge.amounts import OPTION
 from remerge.errors import UserError
 from remerge.families import Example, Family, by_length
 
@@ -25,6 +27,11 @@ class Options:
     examples: list[Example]
     lengths: list[int]
     gold: list[int]
+
+    @property
+    def count(self) -> int:
+        """The number of answers of each example."""
+        return len(self.lengths) // len(self.gold)
 
 
 def options(
@@ -63,10 +70,12 @@ def _fault(answers: Sequence[tuple[int, ...]], limit: int) -> str | None:
     return "an answer that is too long for the model" if max(map(len, answers)) + 1 >= limit else None
 
 
-def chosen(
+def taken(
     family: Family, model: nn.Module, given: Options, batch_size: int, per_character: bool
-) -> list[float]:
-    """For each example 1 if its gold answer is the likeliest, or the first of the likeliest ones, else 0.
+) -> list[int]:
+    """The place of the likeliest answer of each example, or of the first of the likeliest ones.
+
+    Where a likelihood is NaN, none is taken: the number of answers stands for it.
 
     Args:
         family: the model's family, which runs it.
@@ -80,8 +89,8 @@ def chosen(
         sums /= torch.tensor(given.lengths)
     of_each = sums.reshape(len(given.gold), -1).numpy()
     # NumPy takes the first of several best; NaN would be the best.
-    right = (of_each.argmax(axis=1) == given.gold) & (of_each == of_each).all(axis=1)
-    found: list[float] = right.astype(float).tolist()
+    places = np.where(np.isnan(of_each).any(axis=1), given.count, of_each.argmax(axis=1))
+    found: list[int] = places.tolist()
     return found
 
 
@@ -90,8 +99,19 @@ def likelihoods(family: Family, model: nn.Module, examples: Sequence[Example], b
     """The sum of the log-likelihoods of the tokens of each example's answer, float64 ``[n]``."""
     device = next(model.parameters()).device
     sums = torch.zeros(len(examples), dtype=torch.float64)
-    for chunk in by_length(examples, batch_size):
+    for chunk in _passes(examples, batch_size):
         batch = family.collate([examples[i] for i in chunk], device)
         lost = cross_entropy(family.logits(model, batch), batch.targets, reduction="none").cpu().double()
         sums[chunk] = -lost.new_zeros(batch.size).index_add_(0, batch.example.cpu(), lost)
     return sums
+
+
+def _passes(examples: Sequence[Example], batch_size: int) -> Iterator[list[int]]:
+    """Indices of examples with similar lengths, fewer at a time where answers are longer than `OPTION`.
+
+    So the logits of a pass take no more memory than is foretold (`remerge.needs`).
+    """
+    for chunk in by_length(examples, batch_size):
+        longest = max(len(examples[i].answer) for i in chunk)
+        some = max(1, min(batch_size, batch_size * OPTION // longest))
+        yield from (chunk[k : k + some] for k in range(0, len(chunk), some))

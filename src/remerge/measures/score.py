@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from remerge.families import Example, Family, FixedHeads, by_length
 from remerge.measures import joint
-from remerge.measures.choice import Options, chosen
+from remerge.measures.choice import Options, taken
 from remerge.measures.free import MEASURES
-from remerge.outcomes import pack
+from remerge.outcomes import pack, pack_taken
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,18 @@ class Split:
     digest: str
     options: Options | None = None
 
+    @property
+    def judged(self) -> list[Example]:
+        """What models read when they are judged: of a choice, each input with each answer."""
+        return self.options.examples if self.options else self.examples
+
 
 def score(
     family: Family, model: nn.Module, split: Split, batch_size: int, among: joint.Labels | None = None
 ) -> dict[str, Any]:
     """A model's score on a split: ``metric``, ``value``, ``restricted``, ``n``, ``outcomes``; or all ROUGEs.
+
+    A choice has the options ``taken``, too.
 
     Args:
         family: the model's family, which runs it.
@@ -57,9 +64,11 @@ def score(
     """
     if split.metric == "accuracy":
         return accuracy(family, model, split.examples, split.labels, batch_size, among)
+    more: dict[str, Any] = {}
     if split.options:
-        per_character = split.metric == "choice_by_length"
-        found = {split.metric: chosen(family, model, split.options, batch_size, per_character)}
+        places = taken(family, model, split.options, batch_size, split.metric == "choice_by_length")
+        right = [float(a == b) for a, b in zip(places, split.options.gold, strict=True)]
+        found, more = {split.metric: right}, {"taken": pack_taken(places, split.options.count)}
     else:
         found = _said(family, model, split)
     means = {kind: fmean(values) for kind, values in found.items()}
@@ -69,6 +78,7 @@ def score(
         "restricted": None,
         "n": len(split.examples),
         "outcomes": pack(found[split.metric], split.metric),
+        **more,
         **means,
     }
 

@@ -19,6 +19,7 @@ class Score(Part):
             model that is not merged; None if labels of several tasks cannot be compared.
         n: the number of examples.
         outcomes: the outcome of each example, as `remerge.outcomes` writes them; None in earlier versions.
+        taken: the option that was taken in each example of a choice, likewise.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -29,6 +30,7 @@ class Score(Part):
     joint: float | None = None
     n: int
     outcomes: str | None = None
+    taken: str | None = None
 
 
 class Scores(Record):

@@ -20,6 +20,13 @@ const methods = known.methods
   .filter(([place]) => known.merges.some((m) => m[0] === place));
 const merge = (method) => known.merges.find((m) => m[0] === Number(method) && m[1] === field.subset.value);
 
+// Of a choice, what was taken is known for the wrong examples, in their order; NaN takes none.
+function marks(task, right, wrong) {
+  let count = 0;
+  const taken = (place) => (wrong ? `wrong: ${task.options[place][wrong[count++]] ?? "none"}` : "wrong");
+  return [...Array(task.n).keys()].map((place) => (right(place) ? "right" : taken(place)));
+}
+
 function chosen() {
   const mine = known.merges.filter((m) => m[0] === Number(field.method.value));
   mine.sort((a, b) => a[2] - b[2]);
@@ -32,9 +39,10 @@ function chosen() {
 
 function show() {
   const task = known.tasks[field.task.value];
-  const first = bits(merge(field.method.value)[3][field.task.value]);
+  const given = (m) => [bits(m[3][field.task.value]), m[4][field.task.value]];
   const other = field.other.value;
-  const second = bits(other === "expert" ? task.expert : merge(other)[3][field.task.value]);
+  const [first, wrong] = given(merge(field.method.value));
+  const [second, others] = other === "expert" ? [bits(task.expert), task.wrong] : given(merge(other));
   const wanted = {
     lost: (a, b) => !a && b,
     won: (a, b) => a && !b,
@@ -44,13 +52,15 @@ function show() {
   const found = [...Array(task.n).keys()].filter((place) => wanted(first(place), second(place)));
   document.getElementById("how-many").textContent =
     `${found.length} of ${task.n} test examples` + (found.length > MOST ? `, the first ${MOST}` : "");
+  const answered = [marks(task, first, wrong), marks(task, second, others)];
   const rows = found.slice(0, MOST).map((place) => {
     const row = document.createElement("tr");
-    const marks = [first, second].map((right) => (right(place) ? "right" : "wrong"));
-    for (const text of [place + 1, task.inputs[place], task.answers[place], ...marks]) {
-      row.insertCell().textContent = text;
+    const both = answered.map((texts) => texts[place]);
+    for (const text of [place + 1, task.inputs[place], task.answers[place], ...both]) {
+      const cell = row.insertCell();
+      cell.textContent = text;
+      if (text.length > 40) cell.className = "wrap";
     }
-    row.cells[1].className = "wrap";
     return row;
   });
   document.querySelector("#examples tbody").replaceChildren(...rows);

@@ -5,10 +5,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from remerge.config import RIGHT_OR_WRONG
+from remerge.config import RIGHT_OR_WRONG, Task
+from remerge.outcomes import unpack, unpack_taken
+from remerge.records import Score
 from remerge.report.labels import task_label
 from remerge.report.run import Run
-from remerge.tasks import pairs, read_split
+from remerge.tasks import answers_of, pairs, read_split
 
 LONGEST = 240
 """Letters of an input that are shown."""
@@ -20,8 +22,8 @@ LARGEST = 4_000_000
 def answered(run: Run) -> Markup | None:
     """Inputs, answers and outcomes as JSON that is safe in a page; None if there are none or too many.
 
-    Outcomes are as in records, one bit per example; of several seeds, those of the first. Images,
-    and tasks that are not judged right or wrong, are left out.
+    Outcomes are as in records, one bit per example; of several seeds, those of the first. Of a choice, the
+    options taken stand beside them. Images, and tasks that are not judged right or wrong, are left out.
     """
     tasks = {
         task: known
@@ -33,9 +35,10 @@ def answered(run: Run) -> Markup | None:
         for size in run.sizes:
             for merge in run.merges(variant.name, size):
                 kept = {task: merge.scores[task].outcomes for task in merge.tasks if task in tasks}
+                wrong = {task: _wrong(run.config.task(task), merge.scores[task]) for task in kept}
                 if kept:
-                    merges.setdefault((place, merge.case), [place, merge.case, merge.anp, kept])
-    if not tasks or not all(all(kept.values()) for *_, kept in merges.values()):
+                    merges.setdefault((place, merge.case), [place, merge.case, merge.anp, kept, wrong])
+    if not tasks or not all(all(kept.values()) for *_, kept, _ in merges.values()):
         return None
     methods = [variant.label for variant in run.variants]
     whole = {"methods": methods, "tasks": tasks, "merges": [*merges.values()]}
@@ -48,14 +51,27 @@ def _task(run: Run, task: str) -> dict[str, Any] | None:
     file = run.results / "data" / task / "test.parquet"
     if not file.is_file():
         return None
-    asked = pairs(str(file), run.config.tasks[task], read_split(file), speaks=True)
+    settings, rows = run.config.task(task), read_split(file)
+    asked = pairs(str(file), settings, rows, speaks=True)
+    options = [[*map(_short, answers_of(settings, row))] for row in rows] if settings.chooses else None
     return {
         "label": task_label(task),
         "n": len(asked),
         "expert": run.own[task].outcomes,
+        "wrong": _wrong(settings, run.own[task]),
+        "options": options,
         "inputs": [_short(text) for text, _ in asked],
         "answers": [_short(str(answer)) for _, answer in asked],
     }
+
+
+def _wrong(task: Task, score: Score) -> list[int] | None:
+    """The option of each wrong choice; None if answers are not chosen, or in records of earlier versions."""
+    if not task.chooses or score.outcomes is None or score.taken is None:
+        return None
+    right = unpack(score.outcomes, score.metric, score.n)
+    taken = unpack_taken(score.taken, len(task.answers), score.n)
+    return [place for place, gold in zip(taken, right, strict=True) if not gold]
 
 
 def _short(text: str) -> str:

@@ -104,6 +104,8 @@ class Workspace(Models):
         rows = self.rows(source, "validation")[: self.config.learning.references]
         if kind == "shuffled":
             rows = [shuffled(row, asked, f"{self.config.seed}/{task}/{k}") for k, row in enumerate(rows)]
+        # The expert answers them: options, which may be equal in shuffled words, are not compared.
+        asked = asked.model_copy(update={"metric": "accuracy"})
         return self.family.examples(task, pairs(str(file), asked, rows, self.config.base.speaks))
 
     def reference(self, task: str, kind: str = "") -> Reference:

@@ -20,7 +20,7 @@ def made(space: Workspace) -> Lengths:
     def measured(task: str, split: str) -> Prompts:
         where = str(data_file(space.folder, task, split))
         asked = pairs(where, config.task(task), space.rows(task, split), config.base.speaks)
-        return lengths(space.family, asked)
+        return lengths(space.family, asked, space.split(task, split).judged)
 
     found = {task: {str(split): measured(task, split) for split in SPLITS} for task in config.tasks}
     return Lengths(benchmark=config.benchmark, prompts=found)
