@@ -124,6 +124,29 @@ def test_templates_reach_into_columns_and_labels_may_be_words(tmp_path, monkeypa
     assert {answer for _, answer in pairs("here", free, rows, speaks=True)} == {"it is odd"}
 
 
+def test_examples_may_label_their_answers_each_in_its_own_way():
+    """ARC has 1 to 4 beside A to D."""
+    options = [f"{{choices[text][{k}]}}" for k in range(2)]
+    named = [f"{{choices[label][{k}]}}" for k in range(2)]
+    asked = Task(source="./x", prompt="{q} :", answers=options, labels=named, target="key", metric="choice")
+    assert asked.columns == {"q", "choices", "key"}
+    text = ["even", "odd"]
+    rows = [
+        {"q": "a", "choices": {"text": text, "label": ["A", "B"]}, "key": "B"},
+        {"q": "b", "choices": {"text": text, "label": ["1", "2"]}, "key": "1"},
+        {"q": "c", "choices": {"text": text, "label": [1, 2]}, "key": 2},
+    ]
+    assert pairs("here", asked, rows, speaks=True) == [("a :", "odd"), ("b :", "even"), ("c :", "odd")]
+    wrong = {"B": r"label 'B' has no answer, only 1, 2 have", None: r"nothing in key"}
+    for key, words in wrong.items():
+        with pytest.raises(UserError, match=words):
+            pairs("here", asked, [{**rows[1], "key": key}], speaks=True)
+    for label, words in ((["A", "A"], "two answers have the label 'A'"), (["A"], r"choices\[label\]\[1\]")):
+        with pytest.raises(UserError, match=words):
+            row = {"q": "d", "choices": {"text": text, "label": label}, "key": "A"}
+            pairs("here", asked, [row], speaks=True)
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [

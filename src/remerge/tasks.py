@@ -108,7 +108,7 @@ def _answer(task: Task, row: Row, speaks: bool) -> str | int:
     if str(written).removesuffix(".0") == "-1" and "-1" not in map(str, task.labels or []):
         # Public datasets mark so what nobody has labelled, such as the test splits of GLUE.
         raise MissingError(f"{task.target} but -1")
-    label = label_of(task, written)
+    label = _label(task, row, written)
     if speaks and task.chooses:
         return answers_of(task, row)[label]
     return filled(task.answers[label], row) if speaks else label
@@ -147,13 +147,19 @@ def _behind(answers: Sequence[str]) -> str | None:
     return f"{column}[{len(answers)}]{rest}"
 
 
-def label_of(task: Task, written: Any) -> int:
+def _label(task: Task, row: Row, written: Any) -> int:
     """The number of a label's answer; file and configuration may write a label as a number or as a text.
 
     Raises:
-        ValueError: the label has no answer.
+        MissingError: the example lacks the label of an answer.
+        ValueError: the label has no answer, or two answers have the same.
     """
-    labels = task.labels or list(range(len(task.answers)))
+    labels: list[bool | int | str] = list(range(len(task.answers)))
+    if task.labels:
+        labels = [filled(label, row) if isinstance(label, str) else label for label in task.labels]
+        said = [*map(str, labels)]
+        if len(set(said)) < len(said):
+            raise ValueError(f"two answers have the label {max(said, key=said.count)!r}")
     if written in labels:
         return labels.index(written)
     words = [str(label).lower() if isinstance(label, bool) else str(label) for label in labels]

@@ -57,7 +57,9 @@ class Task(Section):
         "empty, `target` is the answer itself",
     )
     labels: list[StrictBool | int | str] | None = Field(
-        None, description="the values of `target`, in the order of the answers; default: 0, 1, …"
+        None,
+        description="the values of `target`, in the order of the answers; may contain fields like `prompt`, "
+        "where examples label their answers each in its own way; default: 0, 1, …",
     )
     target: Text = Field(
         "label",
@@ -99,7 +101,9 @@ class Task(Section):
     @property
     def templates(self) -> list[str]:
         """The texts with fields."""
-        return [*filter(None, [self.prompt]), *self.answers, *([self.target] if "{" in self.target else [])]
+        labels = [label for label in self.labels or [] if isinstance(label, str)]
+        target = [self.target] if "{" in self.target else []
+        return [*filter(None, [self.prompt]), *self.answers, *labels, *target]
 
     @property
     def columns(self) -> set[str]:
