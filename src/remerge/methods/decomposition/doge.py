@@ -41,7 +41,8 @@ def doge(
     Args:
         deltas: the task vectors; those of linear layers are the ΔW_t.
         density: K, the share of entries that each task vector keeps.
-        scale: eta, the length of each task's lam_t ΔW_t in each layer.
+        scale: eta, the length of each task's lam_t ΔW_t in each layer; the default is the authors' for CLIP,
+            and where layers change by more it is better chosen on validation scores.
         subspace: the part of a layer's min(n, m) dimensions that is taken as shared, as its divisor.
         steps: the number of Adam's steps; none leaves D at 0.
         learning_rate: about the most that an entry of D changes in a step.
