@@ -51,6 +51,7 @@ METHODS = {
 """mergekit's name and parameters for the same merge."""
 OURS = (
     "lines",
+    "metagpt",
     "consensus",
     "pcb",
     "drm_h",
@@ -62,6 +63,7 @@ OURS = (
     "iso_cts",
     "knots",
     "wudi",
+    "doge",
 )
 """Methods that mergekit does not have."""
 

@@ -139,6 +139,7 @@ def two_adapted(folder, **settings):
     ("method", "targets"),
     [
         ("average", ["q_proj", "embed_tokens"]),
+        ("metagpt", ["q_proj", "embed_tokens"]),
         ("multi_slerp", ["k_proj"]),
         ("knots", ["k_proj", "up_proj"]),
         ("tsv_m", ["o_proj"]),
@@ -191,6 +192,7 @@ def test_factors_are_stored_in_the_dtype_asked_for(here, folder, capsys):
     [
         ("ties", ["lora1", "lora2"], ["q_proj"]),
         ("wudi", ["lora1", "lora2"], ["q_proj"]),
+        ("doge", ["lora1", "lora2"], ["q_proj"]),
         ("average", PAIR, ["q_proj"]),
         ("average", ["lora1", PAIR[0]], ["q_proj"]),
         ("knots", ["lora1", "lora2"], ["embed_tokens"]),

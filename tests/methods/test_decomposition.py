@@ -275,6 +275,83 @@ def test_wudi_lowers_interference(base, experts):
     assert interference(remerge.merge("wudi", base, experts, learning_rate=0.01)) < before / 2
 
 
+def doge(tau, kept, *, scale, subspace, steps, rate, U=None):
+    """DOGE TA of one matrix's deltas ``[T, n, m]``, by autograd through the authors' loss, in float64."""
+    T, side = len(tau), min(tau.shape[1:])
+    lam = (scale / tau.flatten(1).norm(dim=1))[:, None, None]
+    if U is None:
+        tops = [torch.linalg.svd(t, full_matrices=False)[0][:, : side // T] for t in tau]
+        U = torch.linalg.svd(torch.cat(tops, dim=1), full_matrices=False)[0][:, : side // subspace]
+    D = torch.zeros_like(tau[0], requires_grad=True)
+    adam = torch.optim.Adam([D], lr=rate)
+    for _ in range(steps):
+        gap = (tau * (tau - (lam * (tau + D)).sum(dim=0))).sum(dim=2)
+        adam.zero_grad()
+        gap.square().sum().backward()
+        D.grad -= U @ U.T @ D.grad
+        adam.step()
+    return (lam * kept * (tau + D.detach())).sum(dim=0)
+
+
+def trims(base, experts, density):
+    """The entries of linear layers that each task keeps, by the tensors' names."""
+    tau = {name: taus(base, experts, name) for name in LINEAR}
+    flat = torch.cat([t.flatten(1) for t in tau.values()], dim=1).abs()
+    least = flat.sort(descending=True).values[:, int(density * flat.shape[1]) - 1]
+    return {name: t.abs() >= least[:, None, None] for name, t in tau.items()}
+
+
+@pytest.mark.parametrize("subspace", [2, 6, 100])
+@pytest.mark.parametrize(("steps", "rate"), [(0, 1e-4), (1, 0.1), (40, 0.01), (400, 1e-4)])
+def test_doge_is_the_authors(base, experts, subspace, steps, rate):
+    """One expert leaves a matrix as it is, and has no part in it."""
+    experts["cola"] = {**experts["cola"], "layers.1.mlp.weight": base["layers.1.mlp.weight"].clone()}
+    kept = trims(base, experts, 0.4)
+    settings = {"scale": 0.5, "subspace": subspace, "steps": steps}
+
+    def merge(name):
+        tau = taus(base, experts, name)
+        if name not in LINEAR:
+            return torch.zeros_like(tau[0])
+        changed = tau.flatten(1).norm(dim=1) > 0
+        return doge(tau[changed], kept[name][changed], rate=rate, **settings)
+
+    merged = remerge.merge("doge", base, experts, density=0.4, learning_rate=rate, **settings)
+    close(merged, added(base, merge), 1e-4)
+
+
+@pytest.mark.parametrize(("count", "subspace"), [(1, 3), (3, 6)])
+def test_doge_of_one_task_takes_its_longest_directions_as_shared(base, experts, count, subspace):
+    """All directions are shared equally, and which come first must not be left to rounding."""
+    same = {f"{k}": experts["cola"] for k in range(count)}
+    settings = {"scale": 0.5, "subspace": subspace, "steps": 40}
+
+    def merge(name):
+        tau = taus(base, same, name)
+        if name not in LINEAR:
+            return torch.zeros_like(tau[0])
+        U = torch.linalg.svd(tau[0])[0][:, : min(tau.shape[1:]) // subspace]
+        return doge(tau, torch.ones_like(tau), rate=0.01, U=U, **settings)
+
+    merged = remerge.merge("doge", base, same, density=1.0, learning_rate=0.01, **settings)
+    close(merged, added(base, merge), 1e-4)
+
+
+def test_doge_lowers_conflicts(base, experts):
+    """To less than half of what its coefficients alone leave."""
+
+    def conflict(merged):
+        found = 0.0
+        for name in LINEAR:
+            tau, own = taus(base, experts, name), merged[name].double() - base[name]
+            found += float((tau * (tau - own)).sum(dim=2).square().sum())
+        return found
+
+    params = {"density": 1.0, "scale": 2.0}
+    before = conflict(remerge.merge("doge", base, experts, steps=0, **params))
+    assert conflict(remerge.merge("doge", base, experts, learning_rate=0.01, **params)) < before / 2
+
+
 def test_iso_cts_makes_no_direction_of_rounding():
     """Experts of rank 2 in one subspace: beyond what they have in common, there is nothing."""
     generator = torch.Generator().manual_seed(0)
@@ -349,11 +426,12 @@ def lora():
 
 
 ALL = ["average", "task_arithmetic", "multi_slerp", "karcher", "model_stock", "ties", "dare", "dare_ties"]
-ALL += ["consensus", "sce", "pcb", "lines"]
+ALL += ["consensus", "sce", "pcb", "lines", "metagpt"]
 
 
 @pytest.mark.parametrize(
-    "method", [*ALL, "breadcrumbs", "della", "drm_h", "drm_v", "knots", "tsv_m", "iso_c", "iso_cts", "wudi"]
+    "method",
+    [*ALL, "breadcrumbs", "della", "drm_h", "drm_v", "knots", "tsv_m", "iso_c", "iso_cts", "wudi", "doge"],
 )
 def test_lora_as_factors_is_lora_dense(lora, method):
     base, factored, dense = lora

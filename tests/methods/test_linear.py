@@ -81,6 +81,37 @@ def test_lines_of_experts_that_are_the_base_is_the_base(base):
     assert all(torch.equal(merged[name], base[name]) for name in base)
 
 
+def test_metagpt_is_the_papers(base, experts):
+    """Norms of the whole model, in which the tied embedding counts once."""
+    names = [name for name in base if name != "lm_head.weight"]
+    squares = sum(taus(base, experts, name).flatten(1).square().sum(dim=1) for name in names)
+    lam = squares / squares.sum()
+    merged = remerge.merge("metagpt", base, experts)
+    close(merged, added(base, lambda n: torch.tensordot(lam, taus(base, experts, n), dims=1)))
+    expected = remerge.merge("task_arithmetic", base, experts, scale=lam.tolist())
+    assert all(torch.equal(merged[name], expected[name]) for name in base)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e25])
+def test_metagpt_of_vectors_whose_squares_float32_cannot_hold(size):
+    base = {"w": torch.zeros(40)}
+    merged = remerge.merge("metagpt", base, [{"w": torch.full((40,), own)} for own in (size, 3 * size)])
+    torch.testing.assert_close(merged["w"], torch.full((40,), 2.8 * size), rtol=1e-6, atol=0)
+
+
+def test_metagpt_takes_the_norms_of_adapters_from_their_factors(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    B, A = torch.randn(2, 9, 3, generator=generator), torch.randn(2, 3, 7, generator=generator)
+    base = {"0.w": torch.zeros(9, 7), "1.w": torch.zeros(9, 7)}
+    adapters = {"a": {"0.w": LowRank(B[0], A[0], 0.5)}, "b": {"0.w": LowRank(B[1], A[1], 2.0)}}
+    adapters["b"]["1.w"] = LowRank(B[0], A[1])
+    deltas = Deltas(base, {expert: {**base, **factors} for expert, factors in adapters.items()})
+    squares = [sum(float(f.dense().square().sum()) for f in own.values()) for own in adapters.values()]
+    monkeypatch.setattr(Deltas, "pieces", None)
+    lam = find("metagpt").function(deltas).lam
+    assert lam["0.w"] == lam["1.w"] == pytest.approx([square / sum(squares) for square in squares])
+
+
 @pytest.mark.parametrize(
     ("scale", "message"),
     [

@@ -21,6 +21,7 @@ PARAMS = {
     "average": {},
     "task_arithmetic": {},
     "lines": {},
+    "metagpt": {},
     "multi_slerp": {},
     "karcher": {},
     "model_stock": {},
@@ -41,6 +42,7 @@ PARAMS = {
     "star": {},
     "cart": {},
     "wudi": {"steps": 20},
+    "doge": {"steps": 20},
 }
 SPHERICAL = [name for name in PARAMS if find(name).family == "spherical"]
 PAIRS = [name for name, method in remerge.methods().items() if method.needs.experts == 2]
@@ -89,7 +91,7 @@ def test_parameters_are_merged_as_tensors_are(method):
     assert not any(theta.requires_grad for theta in merged.values())
 
 
-@pytest.mark.parametrize("method", ["average", "multi_slerp", "karcher", "model_stock", "sce"])
+@pytest.mark.parametrize("method", ["average", "metagpt", "multi_slerp", "karcher", "model_stock", "sce"])
 @SETTINGS
 @given(world=worlds(most=1), T=st.integers(1, 5))
 def test_identical_experts_give_that_expert(method, world, T):
@@ -180,13 +182,13 @@ def test_experts_that_equal_the_base_give_the_base(method, world):
     close(remerge.merge(method, base, [base, base], **PARAMS[method]), base, 1e-6)
 
 
-@pytest.mark.parametrize("method", ["ties", "dare_ties", "drm_h", "drm_v", "knots"])
+@pytest.mark.parametrize("method", ["ties", "dare_ties", "drm_h", "drm_v", "knots", "metagpt", "doge"])
 @SETTINGS
 @given(world=worlds())
 def test_a_zero_task_vector_does_not_count(method, world):
     """Disjoint means leave it out; thresholds are of each expert's own, or all is kept."""
     base, experts = world
-    params = {"density": 1.0}
+    params = {} if method == "metagpt" else {"density": 1.0}
     merged = {k: v for k, v in remerge.merge(method, base, experts, **params).items()}
     joined = remerge.merge(method, base, {**experts, "zero": base}, **params)
     names = ["0.w", "1.w"] if method in ("drm_h", "drm_v", "knots") else list(base)

@@ -63,7 +63,9 @@ def test_a_recipe_makes_the_merge(base, experts, method, params):
                 "iso_c",
                 "iso_cts",
                 "wudi",
+                "doge",
                 "lines",
+                "metagpt",
                 "fisher",
             )
         ),

@@ -11,9 +11,9 @@ from remerge.errors import UserError
 from remerge.methods import find, prepare
 
 NAMES = {
-    "average task_arithmetic layerwise lines slerp multi_slerp karcher model_stock",
+    "average task_arithmetic layerwise lines metagpt slerp multi_slerp karcher model_stock",
     "ties dare dare_ties breadcrumbs della consensus sce pcb",
-    "drm_h drm_v knots tsv_m star cart iso_c iso_cts wudi fisher regmean adamerging divmerge",
+    "drm_h drm_v knots tsv_m star cart iso_c iso_cts wudi doge fisher regmean adamerging divmerge",
 }
 
 

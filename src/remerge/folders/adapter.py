@@ -122,7 +122,7 @@ def exact(method: str, base: Checkpoint, weights: Deltas, merged: Merged) -> Map
         raise UserError(
             f"--adapter: {method} of these experts is no adapter of the base: give a --rank for the nearest, "
             "or merge LoRA adapters that change neither tied tensors nor embeddings, by a linear method or a "
-            "decomposition other than wudi"
+            "decomposition other than wudi and doge"
         )
     return factors
 

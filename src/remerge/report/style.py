@@ -61,6 +61,7 @@ _FURTHER = {
     "Karcher mean": ("#8a0139", "8"),
     "Layer-wise task arithmetic": ("#52448f", "X"),
     "LiNeS": ("#2f867d", "p"),
+    "MetaGPT": ("#9c4d23", "p"),
     "Model Stock": ("#5a6b00", "s"),
     "DARE": ("#2f867d", "H"),
     "DELLA": ("#6a2a80", ">"),
@@ -76,6 +77,7 @@ _FURTHER = {
     "Iso-C": ("#5a6b00", "8"),
     "Iso-CTS": ("#437f1d", ">"),
     "WUDI-Merging": ("#52448f", "8"),
+    "DOGE TA": ("#8a0139", "d"),
     "Fisher": ("#9c4d23", ">"),
     "RegMean": ("#2f867d", "d"),
 }

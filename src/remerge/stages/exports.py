@@ -28,8 +28,8 @@ def run(config: Config, variant: str, subset: str) -> None:
 
     Learned coefficients are taken from the merge's record, so that these are the weights that were
     scored; without a record they are learned here. A merge of adapters that changes the base by low rank,
-    as linear methods and decompositions other than wudi do, becomes one adapter. Arguments and errors are as
-    in `again`.
+    as linear methods and decompositions other than wudi and doge do, becomes one adapter. Arguments and
+    errors are as in `again`.
     """
     made = again(config, variant, subset)
     bench, tasks, record = made.bench, made.tasks, made.record
