@@ -172,10 +172,15 @@ def test_what_config_says_replaces_keys_of_the_default_configuration_too(tmp_pat
 
 
 def test_results_that_cannot_be_written_are_one_line_and_status_2(tmp_path: Path) -> None:
-    """Where the configuration of the run is kept, before any job: a link to a disk that is not there."""
+    """Where the configuration of the run is kept, before any job; and a link to a disk that is not there."""
     project = Project(tmp_path)
-    project.results.parent.mkdir()
+    (project.results / "config.yaml").mkdir(parents=True)
+    done = project.run("results/seconds/base.json")
+    told = "remerge: cannot write results/seconds/config.yaml: Is a directory"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, told), done.stderr
+    (project.results / "config.yaml").rmdir()
+    project.results.rmdir()
     project.results.symlink_to(tmp_path / "gone")
     done = project.run("results/seconds/base.json")
-    told = "remerge: cannot write results/seconds/config.yaml: File exists"
+    told = "remerge: results/seconds: no folder, and results are written there: move it, or mend the link"
     assert (done.returncode, done.stderr.splitlines()[-1]) == (2, told), done.stderr
