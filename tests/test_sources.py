@@ -129,7 +129,9 @@ def names(files):
 
 
 DELTAS = {f"deltas/{name}.py" for name in ("__init__", "experts", "fitting", "merged", "tensors")}
-OF_METHODS = {f"methods/{name}.py" for name in ("__init__", "_learning", "_method", "_parameters")}
+OF_METHODS = {
+    f"methods/{name}.py" for name in ("__init__", "_learning", "_method", "_parameters", "_running")
+}
 CORE = DELTAS | OF_METHODS | {"variants.py"}
 
 

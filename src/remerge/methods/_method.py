@@ -1,11 +1,7 @@
 """The type of merge methods, how functions become methods, and how methods are found by name."""
 
 import difflib
-import importlib
-import importlib.util
 import inspect
-import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,9 +12,10 @@ from torch import Tensor
 
 from remerge import sources
 from remerge.deltas import Combined, Deltas
-from remerge.errors import UserError, cause_of, unknown
+from remerge.errors import UserError, unknown
 from remerge.methods._learning import Learning
 from remerge.methods._parameters import Parameter, parameters_of
+from remerge.methods._running import run
 from remerge.variants import UNPREPARED, parse
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -243,7 +240,7 @@ def methods() -> dict[str, Method]:
     """Every method by name, in the order of families and files."""
     files = sources.method_files()
     for file in files:
-        _run(file)
+        run(file)
     in_order = [file.stem for file in files if file.stem in _registry]
     return {name: _registry[name] for name in dict.fromkeys([*in_order, *_registry])}
 
@@ -256,38 +253,10 @@ def find(name: str) -> Method:
     """
     for file in sources.method_files():
         if file.stem == name:
-            _run(file)
+            run(file)
     if name not in _registry:
         raise UserError(f"{unknown('method', name, [*sources.known()])} (see: remerge methods)")
     return _registry[name]
-
-
-def _run(file: Path) -> None:
-    """Run a method's file, once, which registers the method.
-
-    Raises:
-        UserError: a file of a configuration's own fails.
-    """
-    if file.is_relative_to(sources.METHODS):
-        path = file.relative_to(sources.METHODS).with_suffix("")
-        importlib.import_module(".".join([__package__, *path.parts]))
-        return
-    name = f"{__package__}.own.{file.stem}"
-    if name in sys.modules and sys.modules[name].__file__ == str(file):
-        return
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        if isinstance(error, UserError):
-            raise
-        frames = reversed(traceback.extract_tb(error.__traceback__))
-        line = next((frame.lineno for frame in frames if frame.filename == str(file)), 1)
-        raise UserError(f"{file}:{line}: {type(error).__name__}: {cause_of(error)}: correct it") from error
 
 
 def prepare(name: str, deltas: Deltas, **params: Any) -> Deltas:
