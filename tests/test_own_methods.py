@@ -78,6 +78,35 @@ def test_its_file_and_all_that_it_imports_are_the_code_of_its_results(written: C
     assert files[0].name == "mine.py" and sources.PACKAGE / "deltas/experts.py" in files
 
 
+def test_modules_that_may_be_edited_are_code_of_its_results_too(
+    written: Callable[..., Path], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(place / "library")
+    for file, text in {
+        "halves.py": "import json, torch",
+        "lab/__init__.py": "",
+        "lab/vectors/sums.py": "from ..norms import norm\nfrom . import signs",
+        "lab/vectors/signs.py": "",
+        "lab/norms.py": "from .other import nothing",
+        "lab/unused.py": "",
+        "site-packages/lab2.py": "",
+    }.items():
+        (place / "library" / file).parent.mkdir(parents=True, exist_ok=True)
+        (place / "library" / file).write_text(text)
+    (place / "mine.py").write_text(f"import numpy, halves, absent\nfrom lab.vectors import sums\n{MINE}")
+    configuration.load(written("mine"))
+    names = [str(file) for file in dependence.sources_of("mine", {})]
+    library = str(place / "library")
+    assert {name.removeprefix(f"{library}/") for name in names if name.startswith(library)} == {
+        "halves.py",
+        "lab/__init__.py",
+        "lab/vectors/sums.py",
+        "lab/vectors/signs.py",
+        "lab/norms.py",
+    }
+    assert all(str(sources.PACKAGE) in name for name in names[1:] if not name.startswith(library))
+
+
 def test_its_parameters_are_checked_where_it_may_run(written: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match="method mine: unknown parameter share"):
         configuration.check(configuration.load(written({"mine": {"share": 1}})))
@@ -143,7 +172,7 @@ def test_a_file_that_is_no_method_is_one_line(
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ("import nothing_here", "mine.py:16: ModuleNotFoundError: No module named 'nothing_here': correct"),
+        ("import nothing_here", "mine.py:16: ModuleNotFoundError: No module named 'nothing_here': install"),
         ("\n1 / 0", "mine.py:17: ZeroDivisionError: division by zero: correct it"),
     ],
 )

@@ -39,4 +39,6 @@ def _run_own(file: Path) -> None:
             raise
         frames = reversed(traceback.extract_tb(error.__traceback__))
         line = next((frame.lineno for frame in frames if frame.filename == str(file)), 1)
-        raise UserError(f"{file}:{line}: {type(error).__name__}: {cause_of(error)}: correct it") from error
+        absent = isinstance(error, ModuleNotFoundError)
+        remedy = "install it, or put its folder into PYTHONPATH" if absent else "correct it"
+        raise UserError(f"{file}:{line}: {type(error).__name__}: {cause_of(error)}: {remedy}") from error
