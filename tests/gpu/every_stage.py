@@ -12,6 +12,7 @@ from pathlib import Path
 import pretended
 
 from remerge.batches import batches
+from remerge.commands import prepare
 from remerge.config import load
 from remerge.methods import find
 from remerge.stages import base, batch, data, divergences, experts, references, scores, statistics, weights
@@ -24,6 +25,7 @@ EPOCHS = (1, 4)
 def main() -> None:
     """Do all of it."""
     config = load(Path(sys.argv[1]))
+    prepare(config)
     base.run(config)
     for task in config.tasks:
         data.run(config, task)

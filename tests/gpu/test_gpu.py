@@ -128,6 +128,32 @@ def test_a_gpu_makes_the_merges_of_a_cpu(world: str, gpu: dict[str, str], tmp_pa
     assert compared == 3 * len(variants)
 
 
+@pytest.mark.parametrize("world", ["decoder", "encoder", "vision"])
+def test_a_gpu_repeats_itself_to_the_byte(world: str, gpu: dict[str, str], tmp_path: Path) -> None:
+    """Experts, and coefficients that are learned of them."""
+    if gpu:
+        pytest.skip("the kernels of a GPU that is none are a CPU's: make test-gpu")
+    family, model, tasks, recipe = WORLDS[world]
+    config = {
+        "benchmark": "gpu",
+        "base": {"family": family, "source": str(ROOT / f"models/miniature-{model}"), "dtype": "float32"},
+        "tasks": asked(family, tasks),
+        "finetune": {"steps": 20, "batch_size": 32, "learning_rate": 3e-3, "multitask": False, **recipe},
+        "merge": {"variants": [{"divmerge": {"level": "layer", "inputs": 16, "epochs": 4}}]},
+        "statistics": {"inputs": 6},
+    }
+    made = []
+    for place in (tmp_path / "first", tmp_path / "second"):
+        place.mkdir()
+        run(config, place, gpu)
+        weights = sorted((place / "results/gpu/experts").rglob("*.safetensors"))
+        merges = [line for file in (place / "results/gpu/merges").rglob("*.jsonl") for line in file.open()]
+        learned = [json.loads(line)["coefficients"] for line in merges]
+        made.append(([file.read_bytes() for file in weights], learned))
+    assert len(made[0][0]) >= len(tasks)
+    assert made[0] == made[1]
+
+
 def flat(coefficients: Any) -> dict[str, float]:
     """The coefficients of a record by task, and by layer if there are any."""
     return {

@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, Repo
 from torch import Tensor, nn
 from torch.utils import deterministic
 
-from remerge import passes
+from remerge import attention, passes
 from remerge.checkpoints.architecture import AS_DATA, INNER, on_meta
 from remerge.checkpoints.reading import Checkpoint
 from remerge.checkpoints.stored import (
@@ -185,11 +185,7 @@ def device_of(name: str) -> torch.device:
 
 
 def prepare_process(threads: int, tf32: bool) -> None:
-    """Make arithmetic repeatable: fixed threads, no subnormals, deterministic kernels, TF32 only if asked.
-
-    A GPU's backward pass of attention is not: torch has a deterministic kernel for it, too, but takes it only
-    where it refuses all operations that have none. So two trainings there differ in rounding.
-    """
+    """Make arithmetic repeatable: fixed threads, no subnormals, deterministic kernels, TF32 only if asked."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     torch.set_num_threads(threads)
@@ -199,3 +195,4 @@ def prepare_process(threads: int, tf32: bool) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Otherwise torch also fills fresh memory before it is written: hundreds of kernels in a step of learning.
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    attention.make_repeatable()
