@@ -40,3 +40,17 @@ def test_numbers() -> None:
 def test_a_table_without_rows_is_whole() -> None:
     table = Table(pd.DataFrame({"name": []}), (Column("name", "Name"),))
     assert table.latex("odd", "", "").count(r"\midrule") == 1 and table.html() and table.markdown("", "")
+
+
+def test_a_page_breaks_the_line_of_a_long_text() -> None:
+    """The coefficients of every layer and expert, which would make the table many pages wide."""
+    frame = pd.DataFrame({"name": ["x" * 90, "y"], "params": ["short", "scale 0.3, " * 9], "n": [1.0, 2.0]})
+    table = Table(frame, (Column("name", "N"), Column("params", "P"), Column("n", "n", digits=1)))
+    assert re.findall(r'<(t[dh])(?: scope="row")?( class="\w+")?>', table.html().partition("<tbody>")[2]) == [
+        ("th", ""),
+        ("td", ""),
+        ("td", ' class="n"'),
+        ("th", ""),
+        ("td", ' class="wrap"'),
+        ("td", ' class="n"'),
+    ]

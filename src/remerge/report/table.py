@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
 MISSING = "–"
+LONG = 80
+"""The letters of a cell beyond which a page breaks its line."""
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -153,10 +155,11 @@ class Table:
             row = []
             for place, (column, cell) in enumerate(zip(self.columns, cells, strict=True)):
                 tag = 'th scope="row"' if place == 0 else "td"
-                number_class = "" if column.digits is None else ' class="n"'
+                kind = "n" if column.digits is not None else "wrap" if place and len(cell) > LONG else ""
+                styled = f' class="{kind}"' if kind else ""
                 marked = (number, column.key) in self.bold
                 inner = f"<b>{escape(cell)}</b>" if marked else escape(cell)
-                row.append(f"<{tag}{number_class}>{inner}</{tag[:2]}>")
+                row.append(f"<{tag}{styled}>{inner}</{tag[:2]}>")
             rule = ' class="rule"' if number in self.rules else ""
             name = variants[number]
             of = f' data-variant="{escape(name)}"' if isinstance(name, str) else ""
