@@ -38,7 +38,7 @@ def test_json_is_whole():
     found = {entry["name"]: entry for entry in json.loads(catalogue.as_json(SHOWN))}
     assert list(found) == list(remerge.methods())
     assert found["slerp"]["needs"]["experts"] == 2
-    assert found["dare"]["parameters"]["density"] == {"values": "float in (0, 1]", "default": 0.2}
+    assert found["breadcrumbs"]["parameters"]["density"] == {"values": "float in (0, 1]", "default": 0.1}
     assert found["layerwise"]["parameters"]["scale"]["required"] is True
 
 

@@ -263,6 +263,7 @@ def _add_merges(known: _Commands) -> None:
         command.add_argument(
             "--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute"
         )
+    recipe.add_argument("--seed", type=int, help="the seed of random masks, as of dare_ties; default: 0")
     merge.add_argument("--method", required=True, help="a name listed by `remerge methods`")
     merge.add_argument("--base", required=True, help="a folder or hub id")
     merge.add_argument(

@@ -81,7 +81,7 @@ def mergekit(parsed: Namespace) -> None:
     from remerge.folders.standalone import merge_recipe
 
     quiet()
-    merge_recipe(parsed.file, parsed.out, parsed.device)
+    merge_recipe(parsed.file, parsed.out, parsed.device, parsed.seed)
 
 
 def methods(parsed: Namespace) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from loading import close
+from masks import same_masks
 from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
@@ -17,6 +18,8 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    MambaConfig,
+    MambaForCausalLM,
     OlmoConfig,
     OlmoForCausalLM,
     T5Config,
@@ -166,6 +169,56 @@ FILES = {
         **DIFFERENCES,
         "parameters": {"weight": 0.4, "rescale": False},
     },
+    "dare_ties, as mergekit's examples have it": {
+        "merge_method": "dare_ties",
+        "base_model": "model",
+        "models": [
+            {"model": "model"},
+            *weighed(0.5, density=[0.5, 0.3]),
+            {"model": "mnli", "parameters": {"density": 0.7, "weight": [0.3, 0.6]}},
+        ],
+        "parameters": {"int8_mask": True},
+    },
+    "dare_ties, normalised, a model that is kept whole and one of which nothing is": {
+        "merge_method": "dare_ties",
+        "base_model": "model",
+        "models": [*weighed(0.5, density=1.2), *weighed(1, 0.4, density=0)[1:], *weighed(1, 1, 0.8)[2:]],
+        "parameters": {"density": 0.4, "normalize": True, "rescale": False, "lambda": 0.7},
+    },
+    "dare_linear": {
+        "merge_method": "dare_linear",
+        "base_model": "model",
+        "models": weighed(0.5, -0.2, 0.4),
+        "parameters": {"density": [{"filter": "mlp", "value": 0.2}, {"value": 0.6}], "lambda": 0.9},
+    },
+    "dare_linear, normalised with the weight of a model of which nothing is kept": {
+        "merge_method": "dare_linear",
+        "base_model": "model",
+        "models": [*weighed(0.5, density=0), *weighed(1, 0.3)[1:]],
+        "parameters": {"density": 0.5, "normalize": True, "rescale": False},
+    },
+    "della": {
+        "merge_method": "della",
+        "base_model": "model",
+        "models": [*weighed(0.5, density=0.6, epsilon=0.3), *weighed(1, 0.4)[1:]],
+        "parameters": {"density": 0.5},
+    },
+    "della, sums": {
+        "merge_method": "della",
+        "base_model": "model",
+        "models": [
+            *weighed(0.5, density=1),
+            *weighed(1, 0.4, density=0, epsilon=0.9)[1:],
+            *weighed(1, 1, 1)[2:],
+        ],
+        "parameters": {"density": 0.3, "epsilon": [0.2, 0], "normalize": False, "rescale": False},
+    },
+    "della_linear": {
+        "merge_method": "della_linear",
+        "base_model": "model",
+        "models": weighed(0.5, -0.3, density=0.4),
+        "parameters": {"epsilon": 0.1, "lambda": 1.1, "normalize": True},
+    },
     "sce": {"merge_method": "sce", **DIFFERENCES, "parameters": {"select_topk": 0.3}},
     "sce of everything": {"merge_method": "sce", **DIFFERENCES, "parameters": {"int8_mask": True}},
     "nuslerp": {
@@ -200,7 +253,8 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_it_makes_what_mergekit_makes(here, name):
+def test_it_makes_what_mergekit_makes(here, monkeypatch, name):
+    same_masks(monkeypatch)
     raw = {**FILES[name], "dtype": "float32"}
     assert merged(raw) == 0
     found = load_file("merged/model.safetensors")
@@ -210,6 +264,52 @@ def test_it_makes_what_mergekit_makes(here, name):
     close(theirs(again), found, 1e-5)
     assert main(["mergekit", f"merged/{RECIPE}", "--out", "again"]) == 0
     close(load_file("again/model.safetensors"), found)
+
+
+def test_random_masks_are_of_a_seed(here, capsys, monkeypatch):
+    """Which mergekit's are not, as a line and the card say."""
+    raw = {"merge_method": "dare_ties", **DIFFERENCES, "parameters": {"weight": 0.5, "density": 0.4}}
+    raw["dtype"] = "float32"
+    command = ["mergekit", "mergekit.yml", "--out"]
+    assert merged(raw) == 0
+    assert "mergekit draws its random masks anew at every run, remerge does not" in capsys.readouterr().err
+    assert main([*command, "zero", "--seed", "0"]) == 0 == main([*command, "nine", "--seed", "9"])
+    found, zero, nine = (load_file(f"{f}/model.safetensors") for f in ("merged", "zero", "nine"))
+    close(zero, found, 0)
+    assert not any(torch.equal(nine[name], found[name]) for name in found)
+    same_masks(monkeypatch, seed=9)
+    close(nine, theirs(raw), 1e-5)
+    for folder, seed in (("merged", 0), ("nine", 9)):
+        card = Path(folder, "README.md").read_text()
+        assert f"The random masks were drawn with seed {seed}, by the names of models" in card
+        assert f"| seed | {seed} |" in card
+
+
+def test_without_masks_nothing_is_random(here, capsys):
+    raw = {"merge_method": "dare_ties", **DIFFERENCES, "parameters": {"weight": 0.5}}
+    assert merged(raw) == 0
+    assert "masks" not in capsys.readouterr().err + Path("merged/README.md").read_text()
+    assert main(["mergekit", "mergekit.yml", "--out", "again", "--seed", "1"]) == 0
+    close(load_file("again/model.safetensors"), load_file("merged/model.safetensors"), 0)
+    Path("mergekit.yml").write_text(yaml.safe_dump({**raw, "merge_method": "ties"}))
+    assert main(["mergekit", "mergekit.yml", "--out", "more", "--seed", "1"]) == 2
+    assert "mergekit.yml: ties draws no random masks: leave --seed out" in capsys.readouterr().err
+
+
+def test_rows_that_mergekit_ranks_otherwise(here, capsys, tokenizer):
+    """DELLA's, of tensors with more dimensions, as convolutions have them; others are merged."""
+    for name in ("mamba", "mamba-2"):
+        size = {"vocab_size": len(tokenizer), "hidden_size": 8, "state_size": 4}
+        model = MambaForCausalLM(MambaConfig(**size, num_hidden_layers=1))
+        save_drawn(model, name)
+    models = [{"model": "mamba-2", "parameters": {"weight": 1}}]
+    raw = {"merge_method": "della", "base_model": "mamba", "models": models, "dtype": "float32"}
+    told = (
+        "density: backbone.layers.0.mixer.conv1d.weight has more than two dimensions, and della in mergekit"
+    )
+    assert told in refused({**raw, "parameters": {"density": 0.5}}, capsys)
+    whole = [{"filter": "conv1d.weight", "value": 1}, {"value": 0.5}]
+    assert merged({**raw, "parameters": {"density": whole}}) == 0
 
 
 def test_weights_are_written_in_the_dtype_that_it_names(here):
@@ -461,18 +561,27 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
             {**PLAIN, "merge_method": "arcee_fusion"},
             "merge_method: 'arcee_fusion' is not one that remerge and mergekit have",
         ),
-        ({**PLAIN, "merge_method": "breadcrumbs_ties"}, "see `remerge methods` for remerge's own"),
-        *(
-            (
-                {**PLAIN, "merge_method": theirs},
-                f"`remerge merge --method {ours}` makes the most similar merge",
-            )
-            for theirs, ours in (
-                ("dare_linear", "dare"),
-                ("dare_ties", "dare_ties"),
-                ("della", "della"),
-                ("della_linear", "della"),
-            )
+        ({**PLAIN, "merge_method": "tise"}, "see `remerge methods` for remerge's own"),
+        ({**TIES, "merge_method": "dare_ties"}, "weight of cola is missing"),
+        (
+            {**TIES, "merge_method": "dare_ties", "models": weighed(-1, 1)},
+            "weight: -1 is negative: give numbers of 0 or more",
+        ),
+        (
+            {**TIES, "merge_method": "dare_linear", "models": weighed(1, 1, epsilon=0.1)},
+            "epsilon of cola: remerge's dare takes no epsilon: leave it out",
+        ),
+        (
+            {**TIES, "merge_method": "dare_ties", "models": weighed(1), "parameters": {"rescale_norm": "l2"}},
+            "parameters.rescale_norm: remerge's dare_ties takes no rescale_norm: leave it out",
+        ),
+        (
+            {**TIES, "merge_method": "della", "models": weighed(1, 1, density=0.1)},
+            "mergekit.yml: epsilon of cola: density 0.1 ± 0.15 must be between 0 and 1: lower it",
+        ),
+        (
+            {**TIES, "merge_method": "della_linear", "models": weighed(1, density=0.5, epsilon=-0.1)},
+            "mergekit.yml: epsilon of cola: -0.1 is negative: give numbers of 0 or more",
         ),
         ({**PLAIN, "merge_method": ["linear"]}, "merge_method: \"['linear']\" is not one"),
         ({"models": PAIR}, "merge_method: 'None' is not one"),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from masks import same_masks
 from mergekit.merge_methods import merge_state_dicts
 from oracles import added, close, taus
 from peft.utils import merge_utils
@@ -263,6 +264,74 @@ def test_dare_ties_of_everything_is_mergekits(base, experts):
         parameters={"weight": 1.0, "density": 1.0, "normalize": True},
     )
     close(remerge.merge("dare_ties", base, experts, density=1.0), expected)
+
+
+def matrices(state):
+    """Without what mergekit's DELLA ranks otherwise, and a second name of a tensor, which has other masks."""
+    return {k: v for k, v in state.items() if k not in ("layers.1.conv.weight", "lm_head.weight")}
+
+
+@pytest.mark.parametrize("rescale", [True, False])
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("theirs", ["dare_linear", "dare_ties", "della", "della_linear"])
+def test_with_the_same_masks_random_methods_are_mergekits(
+    base, experts, monkeypatch, theirs, normalize, rescale
+):
+    """With weights and densities of each expert, of which one is kept whole, and epsilons."""
+    same_masks(monkeypatch, seed=3)
+    base, experts = matrices(base), {e: matrices(state) for e, state in experts.items()}
+    weights, densities, epsilons = [0.5, 0.3, 1.2], [0.4, 1.0, 0.7], [0.1, 0.0, 0.25]
+    own = {"weight": weights, "density": densities}
+    own |= {"epsilon": epsilons} if "della" in theirs else {}
+    given = {key: dict(zip(experts, values, strict=True)) for key, values in own.items()}
+    given |= {"normalize": normalize, "rescale": rescale, "lambda": 0.9}
+    expected = merge_state_dicts({"base": base, **experts}, theirs, base="base", parameters=given)
+    ours = {"density": densities, "rescale": "l1" if rescale else "none", "seed": 3}
+    if "linear" in theirs:
+        ours |= {"scale": [0.9 * weight / (2.0 if normalize else 1.0) for weight in weights]}
+        ours |= {"aggregate": "all"} if "della" in theirs else {}
+    else:
+        ours |= {
+            "weights": weights,
+            "aggregate": "mean" if normalize else "sum",
+            "scale": 0.9,
+            "zeros": "plus",
+        }
+    ours |= {"epsilon": epsilons} if "della" in theirs else {}
+    method = {"dare_linear": "dare", "della_linear": "della"}.get(theirs, theirs)
+    close(remerge.merge(method, base, experts, **ours), expected)
+
+
+@pytest.mark.parametrize("method", ["dare_ties", "della"])
+@pytest.mark.parametrize("aggregate", ["mean", "sum"])
+def test_random_methods_elect_plus_where_experts_cancel_as_mergekit_does(monkeypatch, method, aggregate):
+    """Of DELLA, all with one probability: ranks of magnitudes that tie are its sort's choice."""
+    same_masks(monkeypatch)
+    base, experts = whole_numbers()
+    del base["one"]
+    both = {"density": 0.6} | ({"epsilon": 0.0} if method == "della" else {})
+    given = {"weight": 1.0, "normalize": aggregate == "mean", "rescale": False, **both}
+    states = {"base": base, **{e: {k: state[k] for k in base} for e, state in experts.items()}}
+    expected = merge_state_dicts(states, method, base="base", parameters=given)
+    params = {**both, "aggregate": aggregate, "rescale": "none"}
+    close(remerge.merge(method, base, experts, **params, zeros="plus"), expected)
+    other = remerge.merge(method, base, experts, **params)
+    assert any(not torch.equal(other[name], expected[name]) for name in base)
+
+
+@pytest.mark.parametrize("method", ["dare", "dare_ties", "della"])
+@pytest.mark.parametrize("size", [1e-12, 1.0, 1e30])
+def test_magnitudes_sum_to_what_they_did(method, size):
+    """Of one expert; what is nearly nothing is left as it is, as in mergekit."""
+    generator = torch.Generator().manual_seed(0)
+    base = {"w": torch.zeros(300, 40), "none": torch.zeros(5, 5)}
+    tau = {"w": size * torch.randn(300, 40, generator=generator), "none": torch.zeros(5, 5)}
+    params = {"density": 0.3, "scale": 1.0, "seed": 1}
+    made, plain = (remerge.merge(method, base, [tau], **params, rescale=r)["w"] for r in ("l1", "none"))
+    assert bool((plain[plain != 0] == tau["w"][plain != 0]).all())
+    before, after, left = (float(w.double().abs().sum()) for w in (tau["w"], made, plain))
+    assert after == pytest.approx(left if size < 1 else before, rel=1e-5)
+    assert left < 0.5 * before
 
 
 def test_breadcrumbs_drop_both_ends(base, experts):

@@ -3,6 +3,7 @@
 from remerge.deltas.experts import SAMPLE as SAMPLE
 from remerge.deltas.experts import Deltas as Deltas
 from remerge.deltas.merged import Combined as Combined
+from remerge.deltas.merged import Entrywise as Entrywise
 from remerge.deltas.merged import Merged as Merged
 from remerge.deltas.merged import Tensors as Tensors
 from remerge.deltas.merged import merge_state as merge_state

@@ -108,13 +108,14 @@ def merge_folders(
         write_folder(out, save)
 
 
-def merge_recipe(file: Path, out: Path, device: str = "auto") -> None:
+def merge_recipe(file: Path, out: Path, device: str = "auto", seed: int | None = None) -> None:
     """Merge as a mergekit configuration says.
 
     Args:
         file: the configuration.
         out: a folder that does not exist, or is empty.
         device: where to compute.
+        seed: the seed of random masks, by default 0.
 
     Raises:
         UserError: no remerge method makes the merge that the file asks for, or as in `merge_folders`.
@@ -130,7 +131,7 @@ def merge_recipe(file: Path, out: Path, device: str = "auto") -> None:
     _check_out(out)
     sources, place, dtype = named(asked.experts), device_of(device), asked.dtype
     inputs = read_inputs(asked.base, sources) if in_place else stacked(asked, sources)
-    parts = parts_of(asked, inputs.base, found)
+    parts = parts_of(asked, inputs.base, found, seed)
     check_stored(asked, parts, *folders)
     inputs = with_tokens(asked, inputs, sources, found)
     if asked.method == "passthrough":
@@ -142,7 +143,8 @@ def merge_recipe(file: Path, out: Path, device: str = "auto") -> None:
         same = inputs.are_whole and not any(isinstance(value, list) for value in inputs.settings.values())
         recipe = asked.written(lambda model: reference(_anywhere(model))) if same else None
         again = ["Made from this mergekit configuration:", _fenced("yaml", _dumped(asked.written(shown)))]
-        sections = [*_beside(inputs, adapter=False), *([HINT] if recipe else []), *again]
+        hints = [*([HINT] if recipe else []), *([_masks(seed)] if any(p.random for p in parts) else [])]
+        sections = [*_beside(inputs, adapter=False), *hints, *again]
         settings = parts[0].settings if len(parts) == 1 else {}
         card = model_card(out.name, asked.base, sources, parts[0].method, settings, sections)
 
@@ -253,6 +255,13 @@ def _beside(inputs: Inputs, adapter: bool) -> list[str]:
             "expert's class, then `model.load_state_dict(load_file(file), strict=False)`."
         )
     return told
+
+
+def _masks(seed: int | None) -> str:
+    return (
+        f"The random masks were drawn with seed {seed or 0}, by the names of models (above) and tensors; "
+        "mergekit's differ at every run."
+    )
 
 
 def _recipe(

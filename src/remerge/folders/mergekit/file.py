@@ -28,14 +28,6 @@ KEYS = {
 }
 """The keys of a file, with the remedy for those that remerge cannot follow."""
 
-RANDOM = {
-    "dare_linear": "dare",
-    "dare_ties": "dare_ties",
-    "della": "della",
-    "della_linear": "della",
-}
-"""mergekit's methods whose masks are random, and the remerge method that is most similar."""
-
 DTYPES = ("float32", "bfloat16", "float16")
 
 WITH_THE_BASE = ("slerp", "nearswap")
@@ -169,11 +161,6 @@ def read_recipe(where: Path) -> Asked:
 
 def _method(where: Path, raw: Mapping[str, Any]) -> str:
     name = str(raw.get("merge_method"))
-    if name in RANDOM:
-        raise UserError(
-            f"{where}: merge_method: {name} draws random masks, and mergekit's cannot be drawn again: "
-            f"`remerge merge --method {RANDOM[name]}` makes the most similar merge"
-        )
     if name not in METHODS:
         raise UserError(
             f"{where}: merge_method: {name[:60]!r} is not one that remerge and mergekit have in common, "

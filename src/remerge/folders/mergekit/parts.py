@@ -1,6 +1,6 @@
 """The tensors of a model for which a mergekit file asks the same: their models, method and settings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from remerge.folders.mergekit.places import Places, anywhere
 from remerge.folders.mergekit.translations import METHODS, Settings
 from remerge.folders.mergekit.values import filters_in, value_at
 from remerge.headers import weights
-from remerge.methods import Method, find
+from remerge.methods import Method, find, per_expert
 from remerge.notes import note
 
 PASSTHROUGH: dict[str, Any] = {
@@ -50,17 +50,28 @@ class Part:
     method: Method
     settings: dict[str, Any]
 
+    @property
+    def sparse(self) -> bool:
+        """Whether it keeps some entries of a task vector, and not all."""
+        return min(per_expert(self.settings.get("density", 1.0), self.experts, "density")) < 1
 
-def parts_of(asked: Asked, base: Checkpoint, folders: Mapping[str, Path]) -> list[Part]:
+    @property
+    def random(self) -> bool:
+        """Whether these are drawn."""
+        return self.sparse and "seed" in self.settings
+
+
+def parts_of(asked: Asked, base: Checkpoint, folders: Mapping[str, Path], seed: int | None) -> list[Part]:
     """The parts of a model, each with what a file says of its tensors.
 
     Args:
         asked: what a file asks for.
         base: the base, with the layers of the merge.
         folders: where each model is.
+        seed: the seed of random masks, by default 0.
 
     Raises:
-        UserError: the file asks for something that remerge does not do.
+        UserError: the file asks for something that remerge does not do, or there are no masks for a seed.
     """
     if base.model is None and len(asked.slices) > 1:
         raise UserError(f"{asked.where}: slices: not of one known stack of layers: list whole models")
@@ -79,7 +90,9 @@ def parts_of(asked: Asked, base: Checkpoint, folders: Mapping[str, Path]) -> lis
     alike: dict[str, list[str]] = {}
     for name in base.tensors:
         alike.setdefault(repr(given[name]), []).append(name)
-    return [_part(asked, names, *given[names[0]], among=len(alike)) for names in alike.values()]
+    parts = [_part(asked, names, *given[names[0]], seed, among=len(alike)) for names in alike.values()]
+    _check_rows(asked, base, parts)
+    return parts
 
 
 def merged_parts(parts: list[Part], deltas: Deltas, experts: Mapping[str, str]) -> Merged:
@@ -146,6 +159,17 @@ def _note_on_ends(asked: Asked, base: Checkpoint, places: Places, given: Mapping
         )
 
 
+def _check_rows(asked: Asked, base: Checkpoint, parts: Sequence[Part]) -> None:
+    """Refuse tensors whose entries mergekit ranks by other rows than remerge: along the second dimension."""
+    for part in parts:
+        for name in part.names:
+            if part.random and part.method.name == "della" and base.tensors[name].ndim > 2:
+                raise UserError(
+                    f"{asked.where}: density: {name} has more than two dimensions, and {asked.method} in "
+                    f"mergekit ranks along the second: keep it whole, by {{filter: {name}, value: 1}}"
+                )
+
+
 def _check_filters(asked: Asked, base: Checkpoint) -> None:
     """Refuse filters of names that mergekit may have otherwise; a note on those that are in no name."""
     given = [asked.shared, *(s.shared for s in asked.slices)]
@@ -171,6 +195,7 @@ def _part(
     shared: dict[str, Any],
     models: dict[str, dict[str, Any]],
     for_each: dict[str, dict[str, Any]],
+    seed: int | None,
     among: int,
 ) -> Part:
     where = f"{asked.where}: {names[0]}" if among > 1 else str(asked.where)
@@ -179,6 +204,10 @@ def _part(
     name, params = METHODS[asked.method](settings)
     method = replace(find(name), **PASSTHROUGH) if asked.method == "passthrough" else find(name)
     settings.done(method.name)
+    if "seed" in method.parameters:
+        params["seed"] = seed or 0
+    elif seed is not None:
+        raise UserError(f"{asked.where}: {asked.method} draws no random masks: leave --seed out")
     try:
         return Part(names, list(models), method, method.alone(params))
     except UserError as error:

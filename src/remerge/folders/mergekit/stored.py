@@ -8,7 +8,6 @@ from remerge.errors import UserError
 from remerge.folders.mergekit.file import DTYPES, Asked
 from remerge.folders.mergekit.parts import Part
 from remerge.headers import weights
-from remerge.methods import per_expert
 from remerge.notes import note
 
 
@@ -55,17 +54,20 @@ def check_stored(asked: Asked, parts: Sequence[Part], base: Path, experts: Seque
         return
     if asked.computed in DTYPES[1:] or (asked.computed is None and half):
         differs.append("rounds each step to 16 bits")
+    trims = any(part.sparse and not part.random for part in parts)
     # Of three experts that cancel, weights that are no powers of two leave a sign to the rounding.
-    trims = any(map(_trims, parts))
-    ties = trims or any(part.method.name == "ties" and len(part.experts) > 2 for part in parts)
+    ties = trims or any(_elects(part) and len(part.experts) > 2 and not part.random for part in parts)
     # Rows that fill up a vocabulary are the same.
     padded = asked.tokens is not None and asked.tokens.multiple > 1
     if (ties and (differs or half)) or (trims and padded):
         differs.append("leaves entries that tie to its sort and rounding")
+    if any(part.random for part in parts):
+        differs.append("draws its random masks anew at every run")
     if differs:
         note(f"{where}: mergekit {' and '.join(differs)}, remerge does not: the merges differ by that")
 
 
-def _trims(part: Part) -> bool:
-    """Whether a method keeps some entries of a task vector, the largest."""
-    return min(per_expert(part.settings.get("density", 1.0), part.experts, "density")) < 1
+def _elects(part: Part) -> bool:
+    """Whether a method elects signs."""
+    aggregate: str = part.settings.get("aggregate", "all")
+    return aggregate != "all"

@@ -122,22 +122,29 @@ def _sce(given: Settings) -> tuple[str, dict[str, Any]]:
 
 
 def _ties(given: Settings) -> tuple[str, dict[str, Any]]:
-    weights, densities = given.numbers("weight"), given.numbers("density", 1.0)
-    scale = given.number("lambda", 1.0)
-    given.flag("int8_mask", False)  # concerns only memory
     _not_rescaled(given, "ties")
-    if min(weights) < 0:
-        raise UserError(f"{given.where}: weight: {min(weights):g} is negative: give numbers of 0 or more")
-    for t, density in enumerate(densities):
-        if density <= 0:  # of such a task vector nothing is left
-            weights[t], densities[t] = 0.0, 1.0
-    return "ties", {
-        "density": [min(density, 1.0) for density in densities],
-        "weights": weights,
-        "scale": scale,
-        "scope": "tensor",
-        "aggregate": "mean" if given.flag("normalize", True) else "sum",
-    }
+    return "ties", {**_elected_sparse(given, normalize=True), "scope": "tensor"}
+
+
+def _dare_linear(given: Settings) -> tuple[str, dict[str, Any]]:
+    return "dare", {**_scaled_sparse(given), "rescale": _rescale(given)}
+
+
+def _dare_ties(given: Settings) -> tuple[str, dict[str, Any]]:
+    chosen = _elected_sparse(given, normalize=False)
+    return "dare_ties", {**chosen, "rescale": _rescale(given), "zeros": "plus"}
+
+
+def _della(given: Settings) -> tuple[str, dict[str, Any]]:
+    chosen = _elected_sparse(given, normalize=True)
+    epsilons = _epsilons(given, chosen["density"])
+    return "della", {**chosen, "epsilon": epsilons, "rescale": _rescale(given), "zeros": "plus"}
+
+
+def _della_linear(given: Settings) -> tuple[str, dict[str, Any]]:
+    chosen = _scaled_sparse(given)
+    epsilons = _epsilons(given, chosen["density"])
+    return "della", {**chosen, "epsilon": epsilons, "rescale": _rescale(given), "aggregate": "all"}
 
 
 def _slerp(given: Settings) -> tuple[str, dict[str, Any]]:
@@ -198,6 +205,56 @@ def _not_rescaled(given: Settings, method: str) -> None:
         )
 
 
+def _rescale(given: Settings) -> str:
+    return "l1" if given.flag("rescale", True) else "none"
+
+
+def _epsilons(given: Settings, densities: Sequence[float]) -> list[float]:
+    """Half of the range of della's probabilities; of a task vector that is kept whole there are none."""
+    found = given.numbers("epsilon", 0.15)
+    for model, density, epsilon in zip(given.models, densities, found, strict=True):
+        if epsilon < 0:
+            raise UserError(
+                f"{given.where}: epsilon of {model}: {epsilon:g} is negative: give numbers of 0 or more"
+            )
+        if density < 1 and not 0 < density - epsilon <= density + epsilon < 1:
+            raise UserError(
+                f"{given.where}: epsilon of {model}: density {density:g} ± {epsilon:g} must be between 0 and "
+                "1: lower it"
+            )
+    return [epsilon if density < 1 else 0.0 for epsilon, density in zip(found, densities, strict=True)]
+
+
+def _elected(given: Settings, normalize: bool) -> dict[str, Any]:
+    """What methods with an election of signs have in common; ``normalize`` is mergekit's default."""
+    weights, scale = given.numbers("weight"), given.number("lambda", 1.0)
+    given.flag("int8_mask", False)  # concerns only memory
+    if min(weights) < 0:
+        raise UserError(f"{given.where}: weight: {min(weights):g} is negative: give numbers of 0 or more")
+    aggregate = "mean" if given.flag("normalize", normalize) else "sum"
+    return {"weights": weights, "scale": scale, "aggregate": aggregate}
+
+
+def _elected_sparse(given: Settings, normalize: bool) -> dict[str, Any]:
+    """As `_elected`, with a share of entries that each task vector keeps."""
+    chosen = _elected(given, normalize)
+    weights, densities = _kept(given, chosen["weights"])
+    return {**chosen, "weights": weights, "density": densities}
+
+
+def _scaled_sparse(given: Settings) -> dict[str, Any]:
+    """What methods without an election have in common, with such a share."""
+    scale, densities = _kept(given, _scales(given))
+    return {"scale": scale, "density": densities}
+
+
+def _kept(given: Settings, weights: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Weights and densities: a task vector of which nothing is kept counts as a whole one with weight 0."""
+    densities = given.numbers("density", 1.0)
+    left = [weight if density > 0 else 0.0 for weight, density in zip(weights, densities, strict=True)]
+    return left, [min(density, 1.0) if density > 0 else 1.0 for density in densities]
+
+
 def _scales(given: Settings) -> list[float]:
     """The coefficients of the task vectors: weights, as methods without an election take them."""
     weights, scale = given.numbers("weight"), given.number("lambda", 1.0)
@@ -230,6 +287,10 @@ METHODS: Mapping[str, Callable[[Settings], tuple[str, dict[str, Any]]]] = {
     "linear": _linear,
     "task_arithmetic": _task_arithmetic,
     "ties": _ties,
+    "dare_linear": _dare_linear,
+    "dare_ties": _dare_ties,
+    "della": _della,
+    "della_linear": _della_linear,
     "breadcrumbs": _breadcrumbs,
     "sce": _sce,
     "slerp": _slerp,

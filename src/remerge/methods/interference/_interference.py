@@ -1,13 +1,13 @@
 """Steps shared by the methods against interference: sparsify, elect a sign, disjoint mean."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from remerge.deltas import Deltas, Scratch
+from remerge.deltas import Deltas, Entrywise, Scratch
 from remerge.methods import Scope
 from remerge.methods.interference._random import drawn
 from remerge.methods.interference._select import thresholds
@@ -15,11 +15,24 @@ from remerge.methods.interference._select import thresholds
 Aggregate = Literal["mean", "sum"]
 """How the entries that agree with the elected sign are combined."""
 
+Fusion = Literal["mean", "sum", "all"]
+"""As `Aggregate`, or the sum of all entries, without an election."""
+
 Zeros = Literal["model", "tensor", "plus"]
 """What is elected where experts cancel: the majority in the whole task vector or the tensor, or plus."""
 
+Election = Literal["model", "plus"]
+"""Of these, what methods that keep random entries let one choose."""
+
+Rescale = Literal["probability", "l1", "none"]
+"""What entries that random masks keep are divided by: their probability, their share in the sum of the
+tensor's magnitudes (mergekit), or nothing."""
+
 TINY = torch.finfo(torch.float32).tiny
 """In place of a divisor that is zero, and its dividend with it."""
+
+NEGLIGIBLE = 1e-7
+"""Sums of magnitudes below this are left as they are (mergekit)."""
 
 
 def trim(deltas: Deltas, density: Sequence[float], scope: Scope) -> Deltas:
@@ -42,14 +55,52 @@ def trim(deltas: Deltas, density: Sequence[float], scope: Scope) -> Deltas:
     return deltas.map(change)
 
 
-def drop(deltas: Deltas, density: float, seed: int) -> Deltas:
-    """Keep each entry with probability ``density``, divided by it (DARE)."""
+def drop(deltas: Deltas, density: Sequence[float], seed: int, rescale: Rescale) -> Deltas:
+    """Keep each entry of expert t with probability ``density_t`` (DARE)."""
+    shares = torch.tensor(density, dtype=torch.float64)[:, None]
+    return rescaled(deltas, deltas.map(masked(deltas, lambda tau, name: shares, seed, rescale)), rescale)
+
+
+def masked(
+    deltas: Deltas, probabilities: Callable[[Tensor, str], Tensor], seed: int, rescale: Rescale
+) -> Entrywise:
+    """A function that keeps each entry with a probability, and divides it by that if it is to be rescaled so.
+
+    Args:
+        deltas: the task vectors.
+        probabilities: those of a piece of a tensor, ``[T, n]`` or ``[T, 1]``.
+        seed: the seed of the masks.
+        rescale: see `Rescale`.
+    """
 
     def change(tau: Tensor, name: str, where: slice) -> Tensor:
-        kept = drawn(density, seed, deltas.experts, name, where.start, tau.shape[1])
-        return tau.mul_(kept.to(tau.device)).div_(density)
+        keep = probabilities(tau, name)
+        kept = drawn(keep.cpu(), seed, deltas.experts, name, where.start, tau.shape[1])
+        tau.mul_(kept.to(tau.device))
+        return tau.div_(keep.to(tau)) if rescale == "probability" else tau
 
-    return deltas.map(change)
+    return change
+
+
+def rescaled(deltas: Deltas, kept: Deltas, rescale: Rescale) -> Deltas:
+    """What was kept of task vectors; by ``l1``, each tensor's magnitudes sum to what they did before."""
+    if rescale != "l1":
+        return kept
+
+    @cache
+    def factors(name: str) -> Tensor:
+        before, after = magnitudes(deltas, name), magnitudes(kept, name)
+        return (before / after).where(torch.minimum(before, after) >= NEGLIGIBLE, 1.0)[:, None]
+
+    return kept.map(lambda tau, name, where: tau.mul_(factors(name).to(tau)))
+
+
+def magnitudes(deltas: Deltas, name: str) -> Tensor:
+    """The sum of each expert's magnitudes in one tensor, float64 ``[T]``."""
+    total = torch.zeros(len(deltas.experts), dtype=torch.float64)
+    for _, tau in deltas.pieces(name):
+        total += tau.abs_().sum(dim=1, dtype=torch.float64).cpu()
+    return total
 
 
 def weigh(deltas: Deltas, weights: Sequence[float]) -> Deltas:
@@ -58,6 +109,12 @@ def weigh(deltas: Deltas, weights: Sequence[float]) -> Deltas:
         return deltas
     w = torch.tensor(weights)[:, None]
     return deltas.map(lambda tau, name, where: tau.mul_(w.to(tau.device)))
+
+
+def fuse(deltas: Deltas, weights: Sequence[float], zeros: Zeros, aggregate: Fusion) -> Deltas:
+    """Sparse task vectors times their weights, each kept where it has the elected sign, or everywhere."""
+    weighed = weigh(deltas, weights)
+    return weighed if aggregate == "all" else resolve(weighed, zeros, aggregate, weights)
 
 
 def resolve(

@@ -13,13 +13,13 @@ from torch import Tensor
 def drawn(
     probability: float | Tensor, seed: int, experts: Sequence[str], name: str, start: int, n: int
 ) -> Tensor:
-    """1 with the probability (one, or ``[T, n]``), else 0: float32 ``[T, n]`` on the CPU.
+    """1 with the probability, else 0: float32 ``[T, n]`` on the CPU.
 
     Philox is a counter-based generator: its key is a hash of seed, expert and tensor, its counter the entry.
     So the order of experts or tensors, the size of pieces and the device do not matter.
 
     Args:
-        probability: the probability of a 1.
+        probability: the probability of a 1: one for all, or for each expert (``[T, 1]``), or each entry.
         seed: the seed.
         experts: the experts' names.
         name: the tensor's name.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from remerge.deltas import Combined, Deltas
 from remerge.methods import Recipe, Scales, Scope, Shares, Weight, Weights, method, per_expert
-from remerge.methods.interference._interference import Aggregate, Zeros, resolve, trim, weigh
+from remerge.methods.interference._interference import Aggregate, Zeros, fuse, trim
 
 
 def recipe(
@@ -58,4 +58,4 @@ def ties(
     w = per_expert(weights, deltas.experts, "ties: weights")
     trimmed = trim(deltas, per_expert(density, deltas.experts, "ties: density"), scope)
     zeros: Zeros = "model" if scope == "model" else "plus"
-    return resolve(weigh(trimmed, w), zeros, aggregate, w).combine(lam)
+    return fuse(trimmed, w, zeros, aggregate).combine(lam)
