@@ -47,6 +47,7 @@ METHODS = {
     "della": ("della", {"density": 0.2}),
     "model_stock": ("model_stock", {}),
     "sce": ("sce", {"select_topk": 0.1}),
+    "ram": ("ram", {}),
 }
 """mergekit's name and parameters for the same merge."""
 OURS = (
@@ -162,7 +163,7 @@ def mergekit(
     from mergekit.merge_methods import merge_state_dicts
 
     models: dict[object, dict[str, Tensor]] = dict(enumerate(experts))
-    if name not in ("karcher", "model_stock", "sce"):
+    if name not in ("karcher", "model_stock", "sce", "ram"):
         params = {"weight": 1.0, **params}
     if name in ("linear", "karcher"):
         return partial(merge_state_dicts, models, name, parameters=params)

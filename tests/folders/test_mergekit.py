@@ -219,6 +219,29 @@ FILES = {
         "models": weighed(0.5, -0.3, density=0.4),
         "parameters": {"epsilon": 0.1, "lambda": 1.1, "normalize": True},
     },
+    "breadcrumbs_ties": {
+        "merge_method": "breadcrumbs_ties",
+        "base_model": "model",
+        "models": weighed(0.5, 0.2, 0.4, density=0.6),
+        "parameters": {"lambda": 0.8, "gamma": [0.1, 0.05], "int8_mask": True},
+    },
+    "breadcrumbs_ties, normalised, of everything": {
+        "merge_method": "breadcrumbs_ties",
+        **DIFFERENCES,
+        "parameters": {"weight": [0.4, 1], "normalize": True, "rescale": False},
+    },
+    "ram": {"merge_method": "ram", **DIFFERENCES, "parameters": {"epsilon": [0.02, 0.05]}},
+    "ram of all changes": {
+        "merge_method": "ram",
+        "base_model": "model",
+        "models": [*PAIR, {"model": "sst2"}],
+    },
+    "ramplus_tl": {"merge_method": "ramplus_tl", **DIFFERENCES, "parameters": {"epsilon": 0.03}},
+    "ramplus_tl, its parameters": {
+        "merge_method": "ramplus_tl",
+        **DIFFERENCES,
+        "parameters": {"epsilon": 0.05, "r": 0.3, "alpha": 2},
+    },
     "sce": {"merge_method": "sce", **DIFFERENCES, "parameters": {"select_topk": 0.3}},
     "sce of everything": {"merge_method": "sce", **DIFFERENCES, "parameters": {"int8_mask": True}},
     "nuslerp": {
@@ -563,6 +586,14 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
         ),
         ({**PLAIN, "merge_method": "tise"}, "see `remerge methods` for remerge's own"),
         ({**TIES, "merge_method": "dare_ties"}, "weight of cola is missing"),
+        (
+            {**TIES, "merge_method": "ram", "models": weighed(1, 1)},
+            "weight of cola: remerge's ram takes no weight: leave it out",
+        ),
+        (
+            {**TIES, "merge_method": "ramplus_tl", "parameters": {"epsilon": 2}},
+            "mergekit.yml: method ram: threshold must be float in [0, 1], not 2",
+        ),
         (
             {**TIES, "merge_method": "dare_ties", "models": weighed(-1, 1)},
             "weight: -1 is negative: give numbers of 0 or more",

@@ -426,7 +426,7 @@ def lora():
 
 
 ALL = ["average", "task_arithmetic", "multi_slerp", "karcher", "model_stock", "ties", "dare", "dare_ties"]
-ALL += ["consensus", "sce", "pcb", "lines", "metagpt"]
+ALL += ["consensus", "sce", "pcb", "ram", "lines", "metagpt"]
 
 
 @pytest.mark.parametrize(
@@ -478,6 +478,7 @@ def test_factors_are_never_multiplied_out(lora, method, monkeypatch):
         ("consensus", {}),
         ("sce", {}),
         ("pcb", {"density": 0.5}),
+        ("ram", {"boost": 0.5}),
         ("drm_h", {"density": 0.4}),
         ("drm_v", {}),
         ("knots", {}),

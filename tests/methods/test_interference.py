@@ -348,7 +348,8 @@ def test_breadcrumbs_drop_both_ends(base, experts):
     close(remerge.merge("breadcrumbs", base, experts, density=0.5, outliers=0.1), added(base, merge))
 
 
-def test_breadcrumbs_are_mergekits_where_nothing_ties():
+@pytest.mark.parametrize("aggregate", ["all", "mean", "sum"])
+def test_breadcrumbs_are_mergekits_where_nothing_ties(aggregate):
     """Also of tensors with too few entries for any to be kept, or dropped at the top."""
     generator = torch.Generator().manual_seed(0)
     shapes = {"w": (40, 50), "v": (3,), "one": (1,)}
@@ -356,13 +357,21 @@ def test_breadcrumbs_are_mergekits_where_nothing_ties():
         {k: torch.randn(s, generator=generator) for k, s in shapes.items()} for _ in ("base", *"abc")
     )
     experts = dict(zip("abc", states, strict=True))
-    expected = merge_state_dicts(
-        {"base": base, **experts},
-        "breadcrumbs",
-        base="base",
-        parameters={"weight": 0.3, "density": 0.4, "gamma": 0.02},
-    )
-    close(remerge.merge("breadcrumbs", base, experts, density=0.4, outliers=0.02), expected)
+    weights = {"a": 0.3, "b": 1.0, "c": 0.2}
+    given = {"weight": weights, "density": 0.4, "gamma": 0.02, "normalize": aggregate == "mean"}
+    theirs = "breadcrumbs" if aggregate == "all" else "breadcrumbs_ties"
+    expected = merge_state_dicts({"base": base, **experts}, theirs, base="base", parameters=given)
+    params = {"density": 0.4, "outliers": 0.02, "scale": 1.0, "weights": weights, "aggregate": aggregate}
+    close(remerge.merge("breadcrumbs", base, experts, **params), expected)
+
+
+@pytest.mark.parametrize("aggregate", ["mean", "sum"])
+def test_breadcrumbs_elect_plus_where_experts_cancel_as_mergekit_does(aggregate):
+    base, experts = whole_numbers()
+    given = {"weight": 1.0, "normalize": aggregate == "mean"}
+    expected = merge_state_dicts({"base": base, **experts}, "breadcrumbs_ties", base="base", parameters=given)
+    params = {"density": 1.0, "outliers": 0.0, "scale": 1.0, "aggregate": aggregate}
+    close(remerge.merge("breadcrumbs", base, experts, **params), expected)
 
 
 @pytest.mark.parametrize("density", [0.2, 0.5, 1.0])
@@ -422,6 +431,50 @@ def test_sce_weighs_experts_by_what_was_selected_of_them():
         close(remerge.merge("sce", base, experts, density=density), expected)
     small = [{"w": 1e-5 * state["w"]} for state in experts]
     close(remerge.merge("sce", base, small, density=0.7), {"w": 1e-5 * expected["w"]})
+
+
+@pytest.mark.parametrize("T", [1, 2, 3])
+@pytest.mark.parametrize("threshold", [1e-5, 0.3])
+def test_ram_is_mergekits(base, experts, T, threshold):
+    """Also RAM+ in each tensor, of which one is unchanged in one expert, and another in all."""
+    states = dict(list(experts.items())[:T])
+    for theirs, own, ours in (
+        ("ram", {}, {}),
+        ("ramplus_tl", {"r": 0.5, "alpha": 0.6}, {"boost": 0.5, "limit": 0.6, "scope": "tensor"}),
+    ):
+        given = {"epsilon": threshold, **own}
+        expected = merge_state_dicts({"base": base, **states}, theirs, base="base", parameters=given)
+        close(remerge.merge("ram", base, states, threshold=threshold, **ours), expected)
+
+
+def authors_ram(tau, threshold, r, alpha):
+    """RAM+ as the authors' code has it (arm-r-v2, r less 1), of flat task vectors ``[T, d]`` in float64."""
+    changed = tau.abs() > threshold
+    count = changed.sum(dim=0)
+    merged = torch.zeros_like(tau[0])
+    for own, here in zip(tau, changed, strict=True):
+        overlap, alone = int((here & (count > 1)).sum()), here & (count == 1)
+        ratio = overlap / int(alone.sum())
+        merged += own * here * (count > 1) / count.clamp(min=1) + own * alone * (1 + r * min(alpha, ratio))
+    return merged
+
+
+@pytest.mark.parametrize("boost", [0.0, 0.2])
+@pytest.mark.parametrize("threshold", [1e-5, 0.4])
+def test_ram_over_the_model_is_the_authors(base, experts, boost, threshold):
+    expected = unflat(base, 0.9 * authors_ram(flat(base, experts), threshold, boost, 1.0))
+    params = {"threshold": threshold, "boost": boost, "limit": 1.0, "scale": 0.9}
+    close(remerge.merge("ram", base, experts, **params), expected)
+
+
+def test_ram_by_hand():
+    """Magnitudes at the threshold are no change, and an expert whose every change is shared enlarges none."""
+    base = {"w": torch.zeros(5)}
+    experts = [{"w": torch.tensor(own)} for own in ([0.5, 2.0, 4.0, 0.0, 3.0], [0.0, -1.0, 0.5, 0.5, 1.0])]
+    expected = {"w": torch.tensor([0.0, 0.5, 4.0, 0.0, 2.0])}
+    close(remerge.merge("ram", base, experts, threshold=0.5), expected)
+    expected["w"][2] *= 1 + 0.1 * 2  # two of its changes are shared, one is not
+    close(remerge.merge("ram", base, experts, threshold=0.5, boost=0.1, limit=5.0), expected)
 
 
 @pytest.mark.parametrize(("strictness", "agreement"), [(0.2, 2), (0.4, 2), (0.6, 3), (1.0, 1), (0.4, 9)])

@@ -33,6 +33,7 @@ PARAMS = {
     "consensus": {},
     "sce": {"density": 0.5},
     "pcb": {"density": 0.5},
+    "ram": {"boost": 0.1, "limit": 1.0},
     "drm_h": {},
     "drm_v": {},
     "knots": {},
@@ -91,7 +92,9 @@ def test_parameters_are_merged_as_tensors_are(method):
     assert not any(theta.requires_grad for theta in merged.values())
 
 
-@pytest.mark.parametrize("method", ["average", "metagpt", "multi_slerp", "karcher", "model_stock", "sce"])
+@pytest.mark.parametrize(
+    "method", ["average", "metagpt", "multi_slerp", "karcher", "model_stock", "sce", "ram"]
+)
 @SETTINGS
 @given(world=worlds(most=1), T=st.integers(1, 5))
 def test_identical_experts_give_that_expert(method, world, T):
@@ -139,7 +142,8 @@ def test_karcher_of_identical_weights(world, T):
 
 def test_which_methods_rescale():
     rescale = (
-        "task_arithmetic ties dare dare_ties breadcrumbs della consensus sce pcb drm_h drm_v knots tsv_m star"
+        "task_arithmetic ties dare dare_ties breadcrumbs della consensus sce pcb ram "
+        "drm_h drm_v knots tsv_m star"
     )
     assert {name for name, method in remerge.methods().items() if method.rescales} == set(rescale.split())
 
@@ -182,13 +186,13 @@ def test_experts_that_equal_the_base_give_the_base(method, world):
     close(remerge.merge(method, base, [base, base], **PARAMS[method]), base, 1e-6)
 
 
-@pytest.mark.parametrize("method", ["ties", "dare_ties", "drm_h", "drm_v", "knots", "metagpt", "doge"])
+@pytest.mark.parametrize("method", ["ties", "dare_ties", "drm_h", "drm_v", "knots", "metagpt", "doge", "ram"])
 @SETTINGS
 @given(world=worlds())
 def test_a_zero_task_vector_does_not_count(method, world):
     """Disjoint means leave it out; thresholds are of each expert's own, or all is kept."""
     base, experts = world
-    params = {} if method == "metagpt" else {"density": 1.0}
+    params = {} if method in ("metagpt", "ram") else {"density": 1.0}
     merged = {k: v for k, v in remerge.merge(method, base, experts, **params).items()}
     joined = remerge.merge(method, base, {**experts, "zero": base}, **params)
     names = ["0.w", "1.w"] if method in ("drm_h", "drm_v", "knots") else list(base)

@@ -12,7 +12,7 @@ from remerge.methods import find, prepare
 
 NAMES = {
     "average task_arithmetic layerwise lines metagpt slerp multi_slerp karcher model_stock",
-    "ties dare dare_ties breadcrumbs della consensus sce pcb",
+    "ties dare dare_ties breadcrumbs della consensus sce pcb ram",
     "drm_h drm_v knots tsv_m star cart iso_c iso_cts wudi doge fisher regmean adamerging divmerge",
 }
 

@@ -70,6 +70,7 @@ _FURTHER = {
     "SCE": ("#6a2a80", "X"),
     "NearSwap": ("#5a6b00", "d"),
     "PCB-Merging": ("#9c4d23", "*"),
+    "RAM": ("#437f1d", "p"),
     "KnOTS": ("#6a2a80", "*"),
     "TSV-M": ("#b01a6f", "p"),
     "STAR": ("#2f867d", "*"),

@@ -98,7 +98,15 @@ def _task_arithmetic(given: Settings) -> tuple[str, dict[str, Any]]:
 
 
 def _breadcrumbs(given: Settings) -> tuple[str, dict[str, Any]]:
-    scale = _scales(given)
+    return "breadcrumbs", {"scale": _scales(given), **_crumbs(given)}
+
+
+def _breadcrumbs_ties(given: Settings) -> tuple[str, dict[str, Any]]:
+    return "breadcrumbs", {**_elected(given, normalize=False), **_crumbs(given)}
+
+
+def _crumbs(given: Settings) -> dict[str, float]:
+    """What methods with breadcrumbs' masks have in common."""
     density = given.same("density", 1.0, "every task vector keeps the same share")
     outliers = given.same("gamma", 0.01, "every task vector loses the same share")
     _not_rescaled(given, "breadcrumbs")
@@ -108,7 +116,7 @@ def _breadcrumbs(given: Settings) -> tuple[str, dict[str, Any]]:
         raise UserError(
             f"{given.where}: gamma: with density it sums to more than 1: write {1 - density:g} or less"
         )
-    return "breadcrumbs", {"density": density, "outliers": outliers, "scale": scale}
+    return {"density": density, "outliers": outliers}
 
 
 def _sce(given: Settings) -> tuple[str, dict[str, Any]]:
@@ -145,6 +153,15 @@ def _della_linear(given: Settings) -> tuple[str, dict[str, Any]]:
     chosen = _scaled_sparse(given)
     epsilons = _epsilons(given, chosen["density"])
     return "della", {**chosen, "epsilon": epsilons, "rescale": _rescale(given), "aggregate": "all"}
+
+
+def _ram(given: Settings) -> tuple[str, dict[str, Any]]:
+    return "ram", {"threshold": given.number("epsilon", 1e-5)}
+
+
+def _ramplus_tl(given: Settings) -> tuple[str, dict[str, Any]]:
+    boost, limit = given.number("r", 0.1), given.number("alpha", 0.2)
+    return "ram", {**_ram(given)[1], "boost": boost, "limit": limit, "scope": "tensor"}
 
 
 def _slerp(given: Settings) -> tuple[str, dict[str, Any]]:
@@ -292,6 +309,9 @@ METHODS: Mapping[str, Callable[[Settings], tuple[str, dict[str, Any]]]] = {
     "della": _della,
     "della_linear": _della_linear,
     "breadcrumbs": _breadcrumbs,
+    "breadcrumbs_ties": _breadcrumbs_ties,
+    "ram": _ram,
+    "ramplus_tl": _ramplus_tl,
     "sce": _sce,
     "slerp": _slerp,
     "nuslerp": _nuslerp,
