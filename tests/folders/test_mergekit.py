@@ -174,7 +174,7 @@ FILES = {
         "base_model": "model",
         "models": [
             {"model": "model"},
-            *weighed(0.5, density=[0.5, 0.3]),
+            *weighed(-0.5, density=[0.5, 0.3]),
             {"model": "mnli", "parameters": {"density": 0.7, "weight": [0.3, 0.6]}},
         ],
         "parameters": {"int8_mask": True},
@@ -595,8 +595,8 @@ PLAIN = {"merge_method": "linear", "models": weighed(1, 1)}
             "mergekit.yml: method ram: threshold must be float in [0, 1], not 2",
         ),
         (
-            {**TIES, "merge_method": "dare_ties", "models": weighed(-1, 1)},
-            "weight: -1 is negative: give numbers of 0 or more",
+            {**TIES, "merge_method": "della", "models": weighed(-1, 1, density=0.5)},
+            "weight: -1 is negative: give numbers of 0 or more, or normalize: false",
         ),
         (
             {**TIES, "merge_method": "dare_linear", "models": weighed(1, 1, epsilon=0.1)},

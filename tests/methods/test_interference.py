@@ -61,8 +61,15 @@ def test_ties_over_tensors_is_mergekits(base, experts, density):
     close(remerge.merge("ties", base, experts, density=density, scale=0.9, scope="tensor"), expected)
 
 
-@pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize("weights", [[0.5, 0.3, 1.2], [1.0, 0.0, 1e-6], [2.0, 2.0, 2.0]])
+@pytest.mark.parametrize(
+    ("weights", "normalize"),
+    [
+        *(([0.5, 0.3, 1.2], normalize) for normalize in (True, False)),
+        *(([1.0, 0.0, 1e-6], normalize) for normalize in (True, False)),
+        *(([2.0, 2.0, 2.0], normalize) for normalize in (True, False)),
+        ([0.5, -0.3, 1.2], False),
+    ],
+)
 def test_ties_with_weights_and_densities_of_each_expert_is_mergekits(base, experts, weights, normalize):
     densities = [0.2, 0.7, 0.7]
     theirs = {
@@ -281,6 +288,7 @@ def test_with_the_same_masks_random_methods_are_mergekits(
     same_masks(monkeypatch, seed=3)
     base, experts = matrices(base), {e: matrices(state) for e, state in experts.items()}
     weights, densities, epsilons = [0.5, 0.3, 1.2], [0.4, 1.0, 0.7], [0.1, 0.0, 0.25]
+    weights[1] *= 1 if normalize else -1
     own = {"weight": weights, "density": densities}
     own |= {"epsilon": epsilons} if "della" in theirs else {}
     given = {key: dict(zip(experts, values, strict=True)) for key, values in own.items()}
@@ -575,6 +583,7 @@ def test_della_draws_by_rank_and_divides_by_the_probability(base, experts):
         ("della", {"density": 0.1, "epsilon": 0.15}, r"must be in \(0, 1\]: lower epsilon"),
         ("ties", {"density": 0.0}, r"density must be float in \(0, 1\] or one .* under each .*, not 0.0"),
         ("ties", {"weights": [1.0, 2.0]}, "ties: weights: 2 numbers for 3 experts: give one per expert, by"),
+        ("ties", {"weights": -1.0}, r"weights: -1 is negative: give numbers of 0 or more, or aggregate=sum"),
         ("ties", {"scope": "layer"}, r"scope must be model \| tensor, not 'layer'"),
         ("dare", {"seed": 0.5}, "seed must be int, not 0.5"),
     ],

@@ -24,6 +24,7 @@ from remerge.methods._method import method as method
 from remerge.methods._method import methods as methods
 from remerge.methods._method import objective as objective
 from remerge.methods._method import prepare as prepare
+from remerge.methods._parameters import Factors as Factors
 from remerge.methods._parameters import Parameter as Parameter
 from remerge.methods._parameters import Range as Range
 from remerge.methods._parameters import Scale as Scale
@@ -31,7 +32,6 @@ from remerge.methods._parameters import Scales as Scales
 from remerge.methods._parameters import Scope as Scope
 from remerge.methods._parameters import Share as Share
 from remerge.methods._parameters import Shares as Shares
-from remerge.methods._parameters import Weight as Weight
 from remerge.methods._parameters import Weights as Weights
 from remerge.methods._parameters import normalised as normalised
 from remerge.methods._parameters import per_expert as per_expert

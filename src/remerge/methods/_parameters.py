@@ -37,6 +37,11 @@ Weight = Annotated[float, Range(0, 1e9)]
 Weights = Sequence[Weight] | Mapping[str, Weight]
 """One weight per expert, in their order or by their names; they are divided by their sum."""
 
+Factor = Annotated[float, Range(-1e9, 1e9)]
+
+Factors = Factor | Sequence[Factor] | Mapping[str, Factor]
+"""A factor for all experts, or one for each, in their order or by their names."""
+
 Scale = Annotated[float, Range(-100, 100)]
 """A coefficient on task vectors; negative ones unlearn."""
 

@@ -166,7 +166,8 @@ def _check_rows(asked: Asked, base: Checkpoint, parts: Sequence[Part]) -> None:
             if part.random and part.method.name == "della" and base.tensors[name].ndim > 2:
                 raise UserError(
                     f"{asked.where}: density: {name} has more than two dimensions, and {asked.method} in "
-                    f"mergekit ranks along the second: keep it whole, by {{filter: {name}, value: 1}}"
+                    f"mergekit ranks along the second: keep it whole ({{filter: {name}, value: 1}}), or use "
+                    "a method with dare"
                 )
 
 

@@ -246,9 +246,12 @@ def _elected(given: Settings, normalize: bool) -> dict[str, Any]:
     """What methods with an election of signs have in common; ``normalize`` is mergekit's default."""
     weights, scale = given.numbers("weight"), given.number("lambda", 1.0)
     given.flag("int8_mask", False)  # concerns only memory
-    if min(weights) < 0:
-        raise UserError(f"{given.where}: weight: {min(weights):g} is negative: give numbers of 0 or more")
     aggregate = "mean" if given.flag("normalize", normalize) else "sum"
+    if aggregate == "mean" and min(weights) < 0:
+        raise UserError(
+            f"{given.where}: weight: {min(weights):g} is negative: give numbers of 0 or more, or "
+            "normalize: false"
+        )
     return {"weights": weights, "scale": scale, "aggregate": aggregate}
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from remerge.deltas import Deltas, Entrywise, Scratch
+from remerge.errors import UserError
 from remerge.methods import Scope
 from remerge.methods.interference._random import drawn
 from remerge.methods.interference._select import thresholds
@@ -112,7 +113,13 @@ def weigh(deltas: Deltas, weights: Sequence[float]) -> Deltas:
 
 
 def fuse(deltas: Deltas, weights: Sequence[float], zeros: Zeros, aggregate: Fusion) -> Deltas:
-    """Sparse task vectors times their weights, each kept where it has the elected sign, or everywhere."""
+    """Sparse task vectors times their weights, each kept where it has the elected sign, or everywhere.
+
+    Raises:
+        UserError: a negative weight, and a mean.
+    """
+    if aggregate == "mean" and min(weights) < 0:
+        raise UserError(f"weights: {min(weights):g} is negative: give numbers of 0 or more, or aggregate=sum")
     weighed = weigh(deltas, weights)
     return weighed if aggregate == "all" else resolve(weighed, zeros, aggregate, weights)
 

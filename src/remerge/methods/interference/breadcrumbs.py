@@ -10,7 +10,7 @@ from torch import Tensor
 
 from remerge.deltas import Combined, Deltas
 from remerge.errors import UserError
-from remerge.methods import Range, Recipe, Scales, Share, Weight, Weights, method, per_expert
+from remerge.methods import Factors, Range, Recipe, Scales, Share, method, per_expert
 from remerge.methods.interference._interference import Fusion, fuse
 from remerge.methods.interference._select import thresholds
 
@@ -20,7 +20,7 @@ def recipe(
     *,
     density: float,
     outliers: float,
-    weights: Weight | Weights,
+    weights: Factors,
     scale: Scales,
     aggregate: Fusion,
 ) -> Recipe | None:
@@ -41,7 +41,7 @@ def breadcrumbs(
     *,
     density: Share = 0.1,
     outliers: Annotated[float, Range(0, 1, open=")")] = 0.01,
-    weights: Weight | Weights = 1.0,
+    weights: Factors = 1.0,
     scale: Scales = 0.3,
     aggregate: Fusion = "all",
 ) -> Combined:

@@ -1,7 +1,7 @@
 """DARE-TIES: drop at random, rescale, elect sign, disjoint mean."""
 
 from remerge.deltas import Combined, Deltas
-from remerge.methods import Scales, Shares, Weight, Weights, method, per_expert
+from remerge.methods import Factors, Scales, Shares, method, per_expert
 from remerge.methods.interference._interference import Aggregate, Election, Rescale, drop, fuse
 
 
@@ -10,7 +10,7 @@ def dare_ties(
     deltas: Deltas,
     *,
     density: Shares = 0.2,
-    weights: Weight | Weights = 1.0,
+    weights: Factors = 1.0,
     scale: Scales = 1.0,
     aggregate: Aggregate = "mean",
     rescale: Rescale = "probability",

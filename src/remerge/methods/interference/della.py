@@ -8,7 +8,7 @@ from torch import Tensor
 
 from remerge.deltas import Combined, Deltas
 from remerge.errors import UserError
-from remerge.methods import Range, Scales, Shares, Weight, Weights, method, per_expert
+from remerge.methods import Factors, Range, Scales, Shares, method, per_expert
 from remerge.methods.interference._interference import (
     Election,
     Fusion,
@@ -27,7 +27,7 @@ def della(
     *,
     density: Shares = 0.2,
     epsilon: Epsilon | Sequence[Epsilon] | Mapping[str, Epsilon] = 0.15,
-    weights: Weight | Weights = 1.0,
+    weights: Factors = 1.0,
     scale: Scales = 1.0,
     aggregate: Fusion = "mean",
     rescale: Rescale = "probability",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from remerge.deltas import Combined, Deltas
-from remerge.methods import Recipe, Scales, Scope, Shares, Weight, Weights, method, per_expert
+from remerge.methods import Factors, Recipe, Scales, Scope, Shares, method, per_expert
 from remerge.methods.interference._interference import Aggregate, Zeros, fuse, trim
 
 
@@ -11,7 +11,7 @@ def recipe(
     experts: Sequence[str],
     *,
     density: Shares,
-    weights: Weight | Weights,
+    weights: Factors,
     scale: Scales,
     scope: Scope,
     aggregate: Aggregate,
@@ -29,7 +29,7 @@ def ties(
     deltas: Deltas,
     *,
     density: Shares = 0.2,
-    weights: Weight | Weights = 1.0,
+    weights: Factors = 1.0,
     scale: Scales = 1.0,
     scope: Scope = "model",
     aggregate: Aggregate = "mean",
@@ -47,7 +47,8 @@ def ties(
     Args:
         deltas: the task vectors tau_t.
         density: K, the share of largest magnitudes that each task vector keeps, or one for each.
-        weights: factors of the trimmed vectors before the election, given as ``scale`` is.
+        weights: factors of the trimmed vectors before the election, given as ``scale`` is; not negative for a
+            mean.
         scale: lam, one for all experts, one for each, or by their names.
         scope: whether K is taken over the whole task vector (the paper) or each tensor.
         aggregate: mean or sum of the entries that agree.
