@@ -16,8 +16,9 @@ from remerge import config as configuration
 from remerge import dependence, sources
 from remerge.__main__ import main
 from remerge.config import Config
+from remerge.deltas import Deltas
 from remerge.errors import UserError
-from remerge.methods import _method, find, methods
+from remerge.methods import _method, find, methods, prepare
 
 MINE = '''"""Half of everything."""
 
@@ -70,6 +71,19 @@ def test_one_is_a_method_like_any_other(written: Callable[..., Path], place: Pat
     base, expert = {"w": torch.zeros(2, 2)}, {"w": torch.ones(2, 2)}
     merged = remerge.methods.merge("mine", base, [expert, expert])
     assert merged["w"].tolist() == [[1.0, 1.0], [1.0, 1.0]]
+
+
+@pytest.mark.parametrize("lam", ["scale**2", "scale * len(deltas)", "0.5", "scale if scale < 0.6 else 1"])
+def test_one_whose_coefficients_are_not_its_scale_prepares_no_vectors(
+    written: Callable[..., Path], place: Path, lam: str
+) -> None:
+    """What else is in them would be lost, and a merge would be taken for proportional to its scale."""
+    (place / "mine.py").write_text(MINE.replace("[scale]", f"[{lam}]"))
+    configuration.load(written("mine"))
+    states = {name: {"v": torch.ones(2), "w": torch.ones(2, 2)} for name in ("base", "expert")}
+    deltas = Deltas(states["base"], {"a": states["expert"], "b": states["expert"]})
+    with pytest.raises(UserError, match="method mine: its coefficients are not just its scale"):
+        prepare("mine", deltas)
 
 
 def test_its_file_and_all_that_it_imports_are_the_code_of_its_results(written: Callable[..., Path]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -20,12 +21,13 @@ from remerge.blend import Blend
 from remerge.checkpoints.models import held, state_of
 from remerge.config import dump, load, validate
 from remerge.config.merging import Tune
+from remerge.deltas import Combined, Deltas
 from remerge.errors import UserError
 from remerge.families import Example, family
 from remerge.measures import curvature
 from remerge.measures.references import divergences
 from remerge.measures.score import accuracy
-from remerge.methods import find, prepare
+from remerge.methods import Scale, find, prepare
 from remerge.plans import Case
 from remerge.records import Divergences, Selection
 from remerge.stages import _code, _loaded, data, experts, merges, references, selection, share, statistics
@@ -366,6 +368,16 @@ def test_a_merge_is_rescaled_from_the_base_where_it_was_placed(bench, monkeypatc
     write(0.2)
     write(0.5)
     assert equal(made.parameters, expected)
+
+
+def test_a_merge_that_is_not_proportional_to_its_scale_is_not_rescaled(bench):
+    method = find("task_arithmetic")
+
+    def squared(deltas: Deltas, *, scale: Scale) -> Combined:
+        return deltas.combine([scale**2] * len(deltas.experts))
+
+    with pytest.raises(UserError, match=r"its coefficients are not just its scale, .*Merged"):
+        Bench(bench).rescaled(replace(method, function=squared), {"scale": 0.5}, {"cola": 1, "mnli": 1})
 
 
 def placed(self, name):

@@ -41,6 +41,9 @@ class Needs:
 
 NOTHING = Needs()
 
+PROBE = 0.75
+"""A scale that shows whether coefficients are just the scale: its powers and shares are other numbers."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -103,6 +106,21 @@ class Method:
         scale = self.parameters.get("scale")
         combines = get_type_hints(self.function).get("return") is Combined
         return combines and scale is not None and scale.accepts(1.0)
+
+    def vectors(self, deltas: Deltas, settings: Mapping[str, Any], **given: Any) -> Deltas:
+        """The tau'_t of a method that rescales.
+
+        Raises:
+            UserError: its merges are something else than the sum of vectors times its scale.
+        """
+        made = self.function(deltas, **{**settings, "scale": PROBE}, **given)
+        lam = [PROBE] * len(deltas.experts)
+        if not isinstance(made, Combined) or any(own != lam for own in made.lam.values()):
+            raise UserError(
+                f"method {self.name}: its coefficients are not just its scale, as a function says that "
+                "returns Combined: let it return Merged, or put the rest into the vectors, by deltas.map"
+            )
+        return made.deltas
 
     def settings(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters, with defaults for those not given.
@@ -279,8 +297,7 @@ def prepare(name: str, deltas: Deltas, **params: Any) -> Deltas:
     if preparation is None:
         return deltas
     chosen, settings = preparation
-    combined: Combined = chosen.function(deltas, **settings)
-    return combined.deltas
+    return chosen.vectors(deltas, settings)
 
 
 def _preparation(written: str, params: Mapping[str, Any]) -> tuple[Method, dict[str, Any]] | None:

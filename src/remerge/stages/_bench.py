@@ -10,7 +10,7 @@ import torch
 
 from remerge import learn
 from remerge.config import Config, digest
-from remerge.deltas import Deltas, Merged, State, without_tf32
+from remerge.deltas import Deltas, State, without_tf32
 from remerge.errors import UserError
 from remerge.learn import Fit
 from remerge.measures.references import Reference
@@ -145,8 +145,8 @@ class Bench(Loaded):
     @without_tf32()
     def merge(self, method: Method, settings: Mapping[str, Any], signs: Mapping[str, int]) -> None:
         """Write a merge that needs no learning into the module."""
-        weights, merged = self._merged(method, settings, signs)
-        for name, delta in merged:
+        weights, given = self._given(method, signs)
+        for name, delta in method.function(weights, **settings, **given):
             self.parameters[name].copy_(delta.add_(weights.base[name]))
 
     @without_tf32()
@@ -154,7 +154,8 @@ class Bench(Loaded):
         self, method: Method, settings: Mapping[str, Any], signs: Mapping[str, int]
     ) -> Callable[[float], None]:
         """Merge once by a method that rescales; the result writes the merge into the module at any scale."""
-        made = dict(self._merged(method, {**settings, "scale": 1.0}, signs)[1])
+        weights, given = self._given(method, signs)
+        made = dict(method.vectors(weights, settings, **given).combine([1.0] * len(signs)))
 
         def write(scale: float) -> None:
             self.make_way(made)
@@ -164,16 +165,14 @@ class Bench(Loaded):
 
         return write
 
-    def _merged(
-        self, method: Method, settings: Mapping[str, Any], signs: Mapping[str, int]
-    ) -> tuple[Deltas, Merged]:
-        """The deltas, and the merged ones; the module's other weights are set back to the base's."""
+    def _given(self, method: Method, signs: Mapping[str, int]) -> tuple[Deltas, dict[str, Any]]:
+        """The deltas, and statistics if asked for; the module's other weights are set back to the base's."""
         weights, given = self.deltas(signs), {}
         kind = method.needs.statistics
         if kind:
             given = {"statistics": {task: self.space.statistics(task, kind) for task in signs}}
         self.make_way(weights)
-        return weights, method.function(weights, **settings, **given)
+        return weights, given
 
     def fit(self, method: Method, settings: Mapping[str, Any], tasks: Sequence[str], seed: int) -> Fit:
         """Learn a merge's coefficients and leave the merge in the module."""
