@@ -224,3 +224,13 @@ def test_preparations_stand_by_themselves_and_under_learned_coefficients(runs: A
         assert found[2:] == pytest.approx(anp(learned))
         assert found[:2] == pytest.approx(anp(alone)) if alone else np.isnan(found[:2]).all()
     assert rows["ties"]["method"] == "TIES"
+
+
+def test_a_method_with_other_defaults_than_its_preparation_does_not_stand_by_itself(runs: Any) -> None:
+    """What prepares vectors has the method's own defaults, where the file names no others."""
+    for default, there in (({"scale": 0.5}, True), ({"density": 0.5}, False)):
+        run, config = Run(runs[1].folder), runs[1]
+        merge = config.merge.model_copy(update={"defaults": {**config.merge.defaults, "ties": default}})
+        run.config = config.model_copy(update={"merge": merge})
+        rows = exhibits.known()["prepared"].build(run).frame.set_index("over")
+        assert np.isfinite(rows["alone_largest"]["ties"]) == there

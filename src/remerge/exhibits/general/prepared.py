@@ -30,11 +30,13 @@ def applies(config: Config) -> bool:
 
 def build(run: Run) -> Table:
     """A row for the base and each preparation, by itself and under each learned method."""
-    alone = {variant.name: variant for variant in run.variants}
+    # What prepares vectors knows nothing of a configuration's defaults, and has no scale.
+    asked = run.config.merge.variants
+    alone = {v.name for v in asked if {*run.config.params(v)} - {*v.params} <= {"scale"}}
     learned: dict[str, dict[str, str]] = {}
     for variant in run.variants:
-        asked = run.config.variant(variant.name)
-        if run.config.is_learned(asked) and len(run.config.over(asked)) == 1:
+        one = run.config.variant(variant.name)
+        if run.config.is_learned(one) and len(run.config.over(one)) == 1:
             name, _ = without(variant, "over")
             learned.setdefault(name, {})[str(variant.params.get("over", "none"))] = variant.name
     heads = {"average": "Mean over sizes", "largest": f"{run.sizes[-1]} tasks"}
