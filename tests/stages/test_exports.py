@@ -13,7 +13,7 @@ from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -238,6 +238,18 @@ def test_what_mergekit_cannot_say_has_no_recipe(world, expert_folders, method, p
     folder = exported(name_of(method, params))
     assert not (folder / RECIPE).exists()
     assert "mergekit 0.1.5 cannot express this merge exactly" in (folder / "README.md").read_text()
+
+
+def test_layers_that_are_stored_under_other_names_have_no_recipe(world, expert_folders, folder):
+    """mergekit would find none of them, and give all tensors the coefficient of those in no layer."""
+    config, variant = world({"divmerge": {"level": "layer"}}), "divmerge@level=layer"
+    scored(config, variant, LEARNED["layer"])
+    assert (exported(variant) / RECIPE).exists()
+    whole = load_file(folder / "model.safetensors")
+    bare = {name.removeprefix("model."): tensor for name, tensor in whole.items()}
+    save_file(bare, folder / "model.safetensors", {"format": "pt"})
+    base_stage.run(config)
+    assert not (exported(variant) / RECIPE).exists()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """A merge as a mergekit configuration, to store beside the merge."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,11 @@ def recipe_of(
     experts: Mapping[str, str],
     coefficients: Coefficients,
     dtype: str,
+    stored: Collection[str],
 ) -> dict[str, Any] | None:
     """The configuration with which mergekit 0.1.5 makes the same merge, or None if it has no such method.
+
+    None also where it would not find a layer by the name that transformers gives it in memory.
 
     Args:
         method: the method that merged the experts.
@@ -34,13 +37,16 @@ def recipe_of(
         experts: the same of each expert, in the order of the merge.
         coefficients: the learned coefficients, empty for methods that learn nothing.
         dtype: the dtype in which the merge is stored.
+        stored: the names of tensors in the base's files.
     """
     if method.learned:
         if settings["over"] not in UNPREPARED:
             return None
         method, settings = _as_given(coefficients)
     recipe = method.mergekit(list(experts), **settings)
-    if recipe is None:
+    by_layer = [weight for weight in recipe.weights if isinstance(weight, list)] if recipe else []
+    parts = {entry["filter"] for weight in by_layer for entry in weight if "filter" in entry}
+    if recipe is None or not all(any(part in name for name in stored) for part in parts):
         return None
     values = {"weight": recipe.weights, "density": recipe.densities}
     own = [{key: given[t] for key, given in values.items() if given} for t in range(len(experts))]

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from remerge.checkpoints.models import device_of, locate
+from remerge.checkpoints.stored import stored_tensors
 from remerge.deltas import Deltas, Merged, State, added, dtype_name, rounded
 from remerge.errors import UserError
 from remerge.files import read_settings, write_folder
@@ -89,7 +90,7 @@ def merge_folders(
         elif adapter:
             factors = exact(method, inputs.base, weights, merged)
         dtypes = {stored_dtype(theta, dtype) for theta in inputs.base.tensors.values()}
-        recipe = _recipe(chosen, settings, base, sources, dtypes) if inputs.are_whole else None
+        recipe = _recipe(chosen, settings, base, sources, dtypes, inputs) if inputs.are_whole else None
         again = _command(method, base, experts, params, dtype, adapter, rank)
         sections = [*_beside(inputs, factors is not None), *told, *([HINT] if recipe else []), again]
         library = "transformers" if factors is None else "peft"
@@ -270,6 +271,7 @@ def _recipe(
     base: str,
     experts: Mapping[str, str],
     dtypes: Collection[torch.dtype],
+    inputs: Inputs,
 ) -> dict[str, Any] | None:
     """mergekit's recipe for a merge of whole models with nothing left unmerged.
 
@@ -279,7 +281,8 @@ def _recipe(
         return None
     (dtype,) = dtypes
     found = {name: _anywhere(source) for name, source in experts.items()}
-    return recipe_of(method, settings, _anywhere(base), found, {}, dtype_name(dtype))
+    stored = stored_tensors(inputs.base.folder)
+    return recipe_of(method, settings, _anywhere(base), found, {}, dtype_name(dtype), stored)
 
 
 def _anywhere(source: str) -> str:

@@ -9,6 +9,7 @@ import yaml
 from huggingface_hub import EvalResult
 from torch import nn
 
+from remerge.checkpoints.stored import stored_tensors
 from remerge.config import Config
 from remerge.deltas import LowRank, rounded, without_tf32
 from remerge.files import is_place, read_settings, write_folder
@@ -117,7 +118,8 @@ def _recipe(made: Again, base: str, experts: Mapping[str, str], dtype: str) -> d
     own = {task for task, path in paths.items() if path.is_relative_to(space.folder)}
     merged = {task: str(paths[task].resolve()) if task in own else source for task, source in experts.items()}
     exact = f"{base}@{revision}" if revision else base
-    return recipe_of(made.method, made.settings, exact, merged, made.coefficients, dtype)
+    stored = stored_tensors(space.path("base"))
+    return recipe_of(made.method, made.settings, exact, merged, made.coefficients, dtype, stored)
 
 
 def _hints(bench: Bench, *, adapted: bool, mergekit: bool) -> list[str]:
