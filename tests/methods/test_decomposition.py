@@ -401,6 +401,20 @@ def test_directions_of_wide_layers_are_above_the_noise():
     torch.testing.assert_close(C.norm(dim=(0, 2)), sigma, rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "swin.encoder.layers.0.blocks.0.attention.relative_position_bias.relative_position_bias_table",
+        "levit.encoder.stages.0.layers.0.attention_biases",
+        "model.layers.0.mlp.experts.gate_up_proj_bias",  # of GPT-OSS
+        "backbone.layers.0.mixer.A_log",  # of Mamba
+    ],
+)
+def test_what_multiplies_no_state_is_no_linear_layer(name):
+    base = {name: torch.rand(3, 2), "h.0.q.weight": torch.rand(3, 2)}
+    assert linear_weights(Deltas(base, {"a": base})) == ["h.0.q.weight"]
+
+
 def test_embeddings_are_no_linear_layers():
     names = ["shared.weight", "model.embed_tokens.weight", "h.0.q.weight", "lm_head.weight", "wte.weight"]
     names += ["encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", "conv.weight"]

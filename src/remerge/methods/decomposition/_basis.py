@@ -16,8 +16,8 @@ from torch import Tensor
 from remerge.deltas import Deltas, LowRank, Value
 from remerge.errors import UserError
 
-NOT_LINEAR = re.compile(r"embed|shared\.weight|\bwte\b|\bwpe\b|relative_attention_bias")
-"""Matrices used for look-ups, not products: embeddings of tokens and positions."""
+NOT_LINEAR = re.compile(r"embed|shared\.weight|\bwte\b|\bwpe\b|bias|A_log$")
+"""Matrices that multiply no states: embeddings, biases of positions and experts, and a Mamba's logarithms."""
 
 WIDE = 2048
 """From this width on, Gram matrices are in float32 if singular values below 1% of the largest are cut."""
