@@ -50,6 +50,14 @@ def test_token_f1_is_the_harmonic_mean_of_precision_and_recall(said: str, gold: 
         ("1, 2,3", "3"),
         ("12,34", "34"),
         ("7.", "7"),
+        ("half, or .5", "0.5"),
+        ("$.50", "0.5"),
+        ("so it is...5", "5"),
+        ("No.5", "5"),
+        ("a loss of -$1,200", "-1200"),
+        ("−5", "-5"),  # as typesetters write minus
+        ("10−5", "5"),
+        ("-.25", "-0.25"),
     ],
 )
 def test_the_last_number_is_found(text: str, number: str) -> None:

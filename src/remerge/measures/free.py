@@ -5,8 +5,8 @@ import string
 from collections import Counter
 from decimal import Decimal
 
-NUMBER = re.compile(r"(?:(?<![\w.])-)?\d+(?:,\d{3})*(?:\.\d+)?")
-"""A number, with commas between its thousands; a hyphen behind a word or a number is no sign."""
+NUMBER = re.compile(r"((?<![\w.])[-−][$€£]?)?(\d+(?:,\d{3})*(?:\.\d+)?|(?<![\w.])\.\d+)")
+"""A sign and a number, with commas between its thousands; a hyphen behind a word or a number is no sign."""
 
 
 def exact_match(said: str, gold: str) -> float:
@@ -30,7 +30,11 @@ def last_number(said: str, gold: str) -> float:
 def number_in(text: str) -> Decimal | None:
     """The last number in a text; None without one."""
     found = NUMBER.findall(text)
-    return Decimal(found[-1].replace(",", "")) if found else None
+    if not found:
+        return None
+    sign, number = found[-1]
+    value = Decimal(number.replace(",", ""))
+    return value.copy_negate() if sign else value
 
 
 def _words(text: str) -> list[str]:
