@@ -86,6 +86,56 @@ def test_one_whose_coefficients_are_not_its_scale_prepares_no_vectors(
         prepare("mine", deltas)
 
 
+PLAIN = '''"""A mean that leaves something out."""
+
+import torch
+
+from remerge.deltas import Deltas, Merged
+from remerge.methods import method
+
+
+@method(label="Mine", citation="none")
+def mine(deltas: Deltas) -> Merged:
+    """theta_0 + the mean."""
+    GIVEN
+'''
+EACH = "yield from ((name, deltas[name].mean(dim=0)) for name in NAMES)"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (EACH.replace("NAMES", "['a', 'b']"), "method mine: no delta for c: give"),
+        (EACH.replace("NAMES", "['a', 'c']"), "method mine: a delta for c where one for b is next: give"),
+        (EACH.replace("NAMES", "reversed([*deltas])"), "method mine: a delta for c where one for a is next"),
+        (EACH.replace("NAMES", "['a', 'b', 'c', 'a']"), "method mine: a delta for a where none is next"),
+        (
+            "return deltas.subset(deltas.experts, ['a', 'b']).combine([0.5, 0.5])",
+            "mine: no delta for c: give",
+        ),
+        ("yield 'a', torch.ones(1)", r"method mine: the delta for a is \[1\], not \[2, 2\]: give"),
+        ("yield 'a', torch.full((2, 2), torch.nan)", "a: the merge overflows"),
+    ],
+)
+def test_one_that_does_not_give_a_delta_for_every_tensor_in_order_is_refused(
+    written: Callable[..., Path], place: Path, given: str, words: str
+) -> None:
+    """A tensor that it left out would keep what the merge before had written there."""
+    (place / "mine.py").write_text(PLAIN.replace("GIVEN", given))
+    configuration.load(written("mine"))
+    base, expert = ({name: torch.full((2, 2), value) for name in "abc"} for value in (0.0, 1.0))
+    with pytest.raises(UserError, match=words):
+        remerge.methods.merge("mine", base, [expert, expert])
+
+
+def test_one_may_yield_its_deltas(written: Callable[..., Path], place: Path) -> None:
+    (place / "mine.py").write_text(PLAIN.replace("GIVEN", EACH.replace("NAMES", "deltas")))
+    configuration.load(written("mine"))
+    base, expert = ({name: torch.full((2, 2), value) for name in "abc"} for value in (0.0, 1.0))
+    merged = remerge.methods.merge("mine", base, [expert, base])
+    assert all(theta.eq(0.5).all() for theta in merged.values())
+
+
 def test_its_file_and_all_that_it_imports_are_the_code_of_its_results(written: Callable[..., Path]) -> None:
     configuration.load(written("mine"))
     files = dependence.sources_of("mine", {})

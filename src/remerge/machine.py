@@ -168,7 +168,7 @@ class Machine:
             given = {}
             if kind := method.needs.statistics:
                 given = {"statistics": dict.fromkeys(deltas.experts, _statistics(kind, deltas.base))}
-            for name, delta in method.function(deltas, **settings, **given):
+            for name, delta in method.merge(deltas, settings, **given):
                 delta.add_(deltas.base[name])
 
         alike = Counter(re.sub(r"\d+", "", name) for name in self._merged)

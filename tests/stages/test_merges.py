@@ -21,7 +21,7 @@ from remerge.blend import Blend
 from remerge.checkpoints.models import held, state_of
 from remerge.config import dump, load, validate
 from remerge.config.merging import Tune
-from remerge.deltas import Combined, Deltas
+from remerge.deltas import Combined, Deltas, Merged
 from remerge.errors import UserError
 from remerge.families import Example, family
 from remerge.measures import curvature
@@ -368,6 +368,18 @@ def test_a_merge_is_rescaled_from_the_base_where_it_was_placed(bench, monkeypatc
     write(0.2)
     write(0.5)
     assert equal(made.parameters, expected)
+
+
+def test_a_tensor_that_a_method_leaves_out_is_refused(bench):
+    """It had what the merge before had written there."""
+    method, made = find("average"), Bench(bench)
+    made.merge(method, method.settings({}), {"cola": 1, "mnli": 1})
+
+    def some(deltas: Deltas) -> Merged:
+        yield from ((name, deltas[name].mean(dim=0)) for name in [*deltas][1:])
+
+    with pytest.raises(UserError, match=r"method average: a delta for .* where one for .* is next"):
+        made.merge(replace(method, function=some), {}, {"cola": 1, "mnli": 1})
 
 
 def test_a_merge_that_is_not_proportional_to_its_scale_is_not_rescaled(bench):

@@ -208,7 +208,7 @@ def _try(
     made = []
     for experts in merges:
         states = {e: {n: torch.randn(t.shape, generator=generator) for n, t in base.items()} for e in experts}
-        made += [tau for _, tau in method.function(Deltas(base, states), **settings)]
+        made += [tau for _, tau in method.merge(Deltas(base, states), settings)]
     return made
 
 

@@ -59,7 +59,7 @@ def merge_models(
     weights = deltas_of({n: t for n, t in whole.tensors.items() if n not in still}, read, base.device)
     made: Any = deepcopy(base)
     places = {**dict(made.named_parameters()), **dict(made.named_buffers())}
-    for tensor, delta in chosen.function(weights, **settings):
+    for tensor, delta in chosen.merge(weights, settings):
         theta = places[tensor]
         theta.copy_(rounded(tensor, added(weights.base[tensor], delta), theta.dtype))
     merged: PreTrainedModel = made.eval()

@@ -81,7 +81,7 @@ def merge_folders(
     inputs = read_inputs(base, sources)
     with _enough_memory(place):
         weights = inputs.weights(place)
-        merged = chosen.function(weights, **settings)
+        merged = chosen.merge(weights, settings)
         factors, told = None, list[str]()
         if rank is not None:
             near = nearest(inputs.base, merged, rank)

@@ -70,7 +70,7 @@ def merge(
     if chosen.needs.statistics:
         settings["statistics"] = _named(statistics if statistics is not None else {})
     deltas = Deltas(base, _named(experts))
-    return merge_state(base, chosen.function(deltas, **settings))
+    return merge_state(base, chosen.merge(deltas, settings))
 
 
 def _named(values: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:

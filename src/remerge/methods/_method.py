@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeVar, get_type_hints
 from torch import Tensor
 
 from remerge import sources
-from remerge.deltas import Combined, Deltas
+from remerge.deltas import Combined, Deltas, Merged, Tensors, finite
+from remerge.deltas.merged import Pieces
 from remerge.errors import UserError, unknown
 from remerge.methods._learning import Learning
 from remerge.methods._parameters import Parameter, parameters_of
@@ -106,6 +107,39 @@ class Method:
         scale = self.parameters.get("scale")
         combines = get_type_hints(self.function).get("return") is Combined
         return combines and scale is not None and scale.accepts(1.0)
+
+    def merge(self, deltas: Deltas, settings: Mapping[str, Any], **given: Any) -> Merged:
+        """The merged deltas.
+
+        Raises:
+            UserError: they are not one for each name, in order and of the same shape, or one is not finite;
+                if they are yielded, only when they are read.
+        """
+        made = self.function(deltas, **settings, **given)
+        if not isinstance(made, Pieces | Tensors):
+            return self._checked(deltas, made)
+        if lacks := [name for name in deltas.base if name not in made.deltas.base]:
+            raise self._astray(f"no delta for {lacks[0]}")
+        return made
+
+    def _checked(self, deltas: Deltas, made: Merged) -> Merged:
+        """The deltas that a method yields."""
+        names = iter(deltas)
+        for name, delta in made:
+            if name != (due := next(names, None)):
+                raise self._astray(f"a delta for {name} where {f'one for {due}' if due else 'none'} is next")
+            if delta.shape != deltas.base[name].shape:
+                raise self._astray(
+                    f"the delta for {name} is {[*delta.shape]}, not {[*deltas.base[name].shape]}"
+                )
+            if not finite(delta):
+                raise deltas.blame(name)
+            yield name, delta
+        if due := next(names, None):
+            raise self._astray(f"no delta for {due}")
+
+    def _astray(self, what: str) -> UserError:
+        return UserError(f"method {self.name}: {what}: give one for each name in deltas, in their order")
 
     def vectors(self, deltas: Deltas, settings: Mapping[str, Any], **given: Any) -> Deltas:
         """The tau'_t of a method that rescales.

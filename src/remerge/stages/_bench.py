@@ -146,7 +146,7 @@ class Bench(Loaded):
     def merge(self, method: Method, settings: Mapping[str, Any], signs: Mapping[str, int]) -> None:
         """Write a merge that needs no learning into the module."""
         weights, given = self._given(method, signs)
-        for name, delta in method.function(weights, **settings, **given):
+        for name, delta in method.merge(weights, settings, **given):
             self.parameters[name].copy_(delta.add_(weights.base[name]))
 
     @without_tf32()

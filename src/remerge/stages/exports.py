@@ -11,7 +11,7 @@ from torch import nn
 
 from remerge.checkpoints.stored import stored_tensors
 from remerge.config import Config
-from remerge.deltas import LowRank, rounded, without_tf32
+from remerge.deltas import LowRank, Merged, rounded, without_tf32
 from remerge.files import is_place, read_settings, write_folder
 from remerge.folders.adapter import HINT as ADAPTER_HINT
 from remerge.folders.adapter import adapter_of, low_rank
@@ -87,11 +87,12 @@ def _factors(made: Again) -> dict[str, LowRank] | None:
     if method.needs.statistics or not all(map(made.bench.space.adapts, made.tasks)):
         return None
     deltas = made.bench.deltas(dict.fromkeys(made.tasks, 1))
+    merged: Merged
     if method.learned:
         prepared = prepare(settings["over"], deltas)
         merged = prepared.combine({name: coefficients_in(made.coefficients, name) for name in prepared})
     else:
-        merged = method.function(deltas, **settings)
+        merged = method.merge(deltas, settings)
     return low_rank(made.bench.theta_0, deltas, merged)
 
 

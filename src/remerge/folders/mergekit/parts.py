@@ -106,7 +106,7 @@ def merged_parts(parts: list[Part], deltas: Deltas, experts: Mapping[str, str]) 
     made: dict[str, Merged] = {}
     for part in parts:
         own = deltas.subset([experts[model] for model in part.experts], part.names)
-        made |= dict.fromkeys(own, part.method.function(own, **part.settings))
+        made |= dict.fromkeys(own, part.method.merge(own, part.settings))
     return (next(made[name]) for name in deltas)
 
 
