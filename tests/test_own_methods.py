@@ -136,6 +136,35 @@ def test_one_may_yield_its_deltas(written: Callable[..., Path], place: Path) -> 
     assert all(theta.eq(0.5).all() for theta in merged.values())
 
 
+@pytest.mark.parametrize(
+    ("loss", "shape"),
+    [
+        ("merged[:, :1]", r"\[3, 1\]"),
+        ("merged.mean()", r"\[\]"),
+        ("merged", r"\[3, 5\]"),
+        ("merged[:, 0]", None),
+    ],
+)
+def test_an_objective_gives_a_loss_for_each_position(
+    written: Callable[..., Path], place: Path, loss: str, shape: str | None
+) -> None:
+    """Another shape would be multiplied by the weights of all positions, and summed."""
+    head = "from torch import Tensor\nfrom remerge.methods import objective\n"
+    says = f"def mine(expert: Tensor, merged: Tensor) -> Tensor:\n    return {loss}\n"
+    decorator = '@objective(label="Mine", citation="none", epochs=1)\n'
+    (place / "mine.py").write_text(f"{head}{decorator}{says}")
+    configuration.load(written("mine"))
+    method, merged = find("mine"), torch.rand(3, 5)
+    lose = method.objective(method.settings({}))
+    if shape is None:
+        assert torch.equal(lose(merged[:0], merged), merged[:, 0])
+        return
+    with pytest.raises(
+        UserError, match=rf"method mine: its losses are {shape}, not \[3\]: give one for each"
+    ):
+        lose(merged[:0], merged)
+
+
 def test_its_file_and_all_that_it_imports_are_the_code_of_its_results(written: Callable[..., Path]) -> None:
     configuration.load(written("mine"))
     files = dependence.sources_of("mine", {})

@@ -205,8 +205,20 @@ class Method:
         return Learning(**{name: settings[name] for name in parameters_of(Learning)})
 
     def objective(self, settings: Mapping[str, Any]) -> Callable[[Tensor, Tensor], Tensor]:
-        """The loss that a learned method minimises, its own settings bound; the rest belong to `Learning`."""
-        return partial(self.function, **{name: settings[name] for name in parameters_of(self.function)})
+        """The loss that a learned method minimises, its own settings bound; the rest belong to `Learning`.
+
+        It raises a `UserError` where its function gives something else than a loss for each position.
+        """
+        lose = partial(self.function, **{name: settings[name] for name in parameters_of(self.function)})
+
+        def losses(expert: Tensor, merged: Tensor) -> Tensor:
+            found: Tensor = lose(expert, merged)
+            if found.shape != merged.shape[:1]:
+                shapes = f"{[*found.shape]}, not {[len(merged)]}"
+                raise UserError(f"method {self.name}: its losses are {shapes}: give one for each position")
+            return found
+
+        return losses
 
 
 _registry: dict[str, Method] = {}
