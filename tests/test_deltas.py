@@ -1,5 +1,7 @@
 """Experts as weight deltas: reading, refusing, layers, ties."""
 
+from functools import partial
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -284,3 +286,24 @@ def test_pieces_hold_whole_rows_where_asked(monkeypatch):
     for name, theta in base.items():
         torch.testing.assert_close(changed[name][0], expert[name] - theta)
     assert seen == {"wide": [0, 56, 112, 168, 224, 280, 336], "flat": [0], "long": [0], "none": []}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "shapes"),
+    [
+        (lambda deltas: deltas.entrywise(lambda tau, name, where: tau.mean()), r"\[\] of it, not \[6\]"),
+        (lambda deltas: deltas.entrywise(lambda tau, name, where: tau), r"\[2, 6\] of it, not \[6\]"),
+        (
+            lambda deltas: deltas.map(lambda tau, name, where: tau.mean(0)).combine([1, 1]),
+            r"\[6\] of it, not",
+        ),
+        (lambda deltas: deltas.tensorwise(lambda name: deltas[name]), r"\[2, 2, 3\] of it, not \[2, 3\]"),
+        (lambda deltas: deltas.tensorwise(lambda name: deltas[name].mean()), r"\[\] of it, not \[2, 3\]"),
+    ],
+)
+def test_what_a_method_makes_in_another_shape_is_not_spread_over_a_tensor(wrong, shapes):
+    base = {"w": torch.zeros(2, 3)}
+    deltas = Deltas(base, {expert: {"w": torch.rand(2, 3)} for expert in "ab"})
+    for made in (dict, partial(merge_state, base)):
+        with pytest.raises(UserError, match=f"w: a method makes {shapes}"):
+            made(wrong(deltas))

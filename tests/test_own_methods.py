@@ -113,7 +113,7 @@ EACH = "yield from ((name, deltas[name].mean(dim=0)) for name in NAMES)"
             "return deltas.subset(deltas.experts, ['a', 'b']).combine([0.5, 0.5])",
             "mine: no delta for c: give",
         ),
-        ("yield 'a', torch.ones(1)", r"method mine: the delta for a is \[1\], not \[2, 2\]: give"),
+        ("yield 'a', torch.ones(1)", r"a: a method makes \[1\] of it, not \[2, 2\]"),
         ("yield 'a', torch.full((2, 2), torch.nan)", "a: the merge overflows"),
     ],
 )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from remerge.deltas.fitting import must_fit
-from remerge.deltas.merged import Combined, Entrywise, Pieces, Tensors
+from remerge.deltas.merged import Combined, Entrywise, Pieces, Tensors, must_have
 from remerge.deltas.tensors import (
     LowRank,
     Scratch,
@@ -213,7 +213,9 @@ class _Changed(Deltas):
 
     def pieces(self, name: str, whole: int = 1) -> Iterator[tuple[slice, Tensor]]:
         for where, tau in self._source.pieces(name, whole):
-            yield where, self._change(tau, name, where)
+            shape, made = tau.shape, self._change(tau, name, where)
+            must_have(name, made, shape)
+            yield where, made
 
     def factors(self, name: str) -> list[LowRank] | None:
         return None

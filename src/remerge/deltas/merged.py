@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from remerge.deltas.tensors import LowRank, Scratch, State, Value, added, aliases, finite, places, rounded
+from remerge.errors import UserError
 
 if TYPE_CHECKING:
     from remerge.deltas.experts import Deltas
@@ -47,7 +48,7 @@ class Pieces(Iterator[tuple[str, Tensor]]):
         """Write theta_0 plus the merged delta into one tensor, flat, adding each piece as it is made."""
         theta_0, check = self.deltas.base[name].reshape(-1), 0.0
         for where, tau in self.deltas.pieces(name):
-            delta = self.merge(tau, name, where)
+            delta = self._made(tau, name, where)
             check += float(torch.add(delta, theta_0[where], out=merged[where]).sum())
         self._check(name, merged, check)
 
@@ -56,10 +57,16 @@ class Pieces(Iterator[tuple[str, Tensor]]):
         theta_0 = self.deltas.base[name]
         merged, check = torch.empty(theta_0.numel(), device=theta_0.device), 0.0
         for where, tau in self.deltas.pieces(name):
-            merged[where] = self.merge(tau, name, where)
+            merged[where] = self._made(tau, name, where)
             check += float(merged[where].sum())
         self._check(name, merged, check)
         return merged.view(theta_0.shape)
+
+    def _made(self, tau: Tensor, name: str, where: slice) -> Tensor:
+        """The merged piece."""
+        made = self.merge(tau, name, where)
+        must_have(name, made, tau.shape[1:])
+        return made
 
     def _check(self, name: str, merged: Tensor, check: float) -> None:
         """Refuse a tensor that is not finite; ``check`` is its sum, taken while it was in the cache."""
@@ -81,6 +88,7 @@ class Tensors(Iterator[tuple[str, Tensor]]):
         """The merged delta of one tensor, float32."""
         made = self.merge(name)
         merged = made.dense() if isinstance(made, LowRank) else made
+        must_have(name, merged, self.deltas.base[name].shape)
         if not finite(merged):
             raise self.deltas.blame(name)
         return merged
@@ -173,6 +181,16 @@ class Combined(Pieces):
             row.copy_(theta_t)
         total = torch.mv(rows.T, torch.tensor(lam, device=rows.device), out=self._total(merged))
         return merged.copy_(total)
+
+
+def must_have(name: str, made: Tensor, shape: torch.Size) -> None:
+    """Refuse what a method makes of a tensor, or of a piece of it, in another shape: it would be broadcast.
+
+    Raises:
+        UserError: as said.
+    """
+    if made.shape != shape:
+        raise UserError(f"{name}: a method makes {[*made.shape]} of it, not {[*shape]}: correct its function")
 
 
 def merge_state(base: State, merged: Merged) -> dict[str, Tensor]:

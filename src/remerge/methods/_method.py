@@ -12,7 +12,7 @@ from torch import Tensor
 
 from remerge import sources
 from remerge.deltas import Combined, Deltas, Merged, Tensors, finite
-from remerge.deltas.merged import Pieces
+from remerge.deltas.merged import Pieces, must_have
 from remerge.errors import UserError, unknown
 from remerge.methods._learning import Learning
 from remerge.methods._parameters import Parameter, parameters_of
@@ -128,10 +128,7 @@ class Method:
         for name, delta in made:
             if name != (due := next(names, None)):
                 raise self._astray(f"a delta for {name} where {f'one for {due}' if due else 'none'} is next")
-            if delta.shape != deltas.base[name].shape:
-                raise self._astray(
-                    f"the delta for {name} is {[*delta.shape]}, not {[*deltas.base[name].shape]}"
-                )
+            must_have(name, delta, deltas.base[name].shape)
             if not finite(delta):
                 raise deltas.blame(name)
             yield name, delta
