@@ -164,7 +164,7 @@ class Recorded:
         return self._of_the_experts(Alignment)
 
     def merges(self, variant: str, group: int | str) -> list[Merge]:
-        """Every merge of a group by ``variant``, checked to be complete and without repetitions.
+        """Every merge of a group by ``variant``, in order, checked to be complete and without repetitions.
 
         A group is a size of the subsets, or a group of another plan. It is empty if
         the variant does not make it: SLERP makes only pairs.
@@ -172,7 +172,7 @@ class Recorded:
         plan = self._groups[variant].get(str(group))
         if plan is None:
             return []
-        asked = {case.name for case in self.config.cases(plan)[str(group)]}
+        asked = {case.name: place for place, case in enumerate(self.config.cases(plan)[str(group)])}
         found = Merge.read_lines(self.results, variant=variant, group=group, benchmark=self.benchmark)
         path = Merge.place(self.results, variant=variant, group=group)
         made = [(merge.case, merge.seed) for merge in found]
@@ -182,9 +182,10 @@ class Recorded:
         if lacks:
             which = f" with each of {seeds} seeds" if seeds > 1 else ""
             raise UserError(f"{path} has no merge of {min(lacks)}{which}: run its stage again")
-        if len({*made}) < len(made) or {case for case, _ in made} != asked:
+        if len({*made}) < len(made) or {case for case, _ in made} != asked.keys():
             raise UserError(f"{path} has repeated merges, or merges of other tasks: run its stage again")
-        return found
+        # An earlier configuration may have named them in another order.
+        return sorted(found, key=lambda merge: (asked[merge.case], merge.seed))
 
     @cached_property
     def _groups(self) -> dict[str, dict[str, str]]:
