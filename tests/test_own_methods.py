@@ -165,6 +165,14 @@ def test_an_objective_gives_a_loss_for_each_position(
         lose(merged[:0], merged)
 
 
+def test_two_methods_of_one_label_would_share_a_row(written: Callable[..., Path], place: Path) -> None:
+    """Tables look methods up by their labels, the papers' numbers too."""
+    (place / "mine.py").write_text(MINE.replace('label="Mine"', 'label="TIES"'))
+    with pytest.raises(UserError, match="mine and ties are both called TIES in print: change a label"):
+        configuration.load(written("mine", "ties"))
+    configuration.load(written("mine", {"mine": {"scale": 0.25}}))
+
+
 def test_its_file_and_all_that_it_imports_are_the_code_of_its_results(written: Callable[..., Path]) -> None:
     configuration.load(written("mine"))
     files = dependence.sources_of("mine", {})

@@ -163,6 +163,13 @@ def _check_names(config: "Config") -> None:
             raise ValueError(
                 f"merge.variants: {variant.name} is the name of an unmerged model: rename the method"
             )
+    labelled: dict[str, str] = {}
+    for method in dict.fromkeys(variant.method for variant in variants):
+        label = config.known[method].label if method in config.known else method
+        if (first := labelled.setdefault(label, method)) != method:
+            raise ValueError(
+                f"merge.variants: {first} and {method} are both called {label} in print: change a label"
+            )
     # Looked up once each: there may be hundreds of variants, and each job reads the configuration.
     defaults = {name: known.defaults for name, known in config.known.items()}
     of = [(variant, defaults.get(variant.method, {})) for variant in variants]
