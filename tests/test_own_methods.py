@@ -86,6 +86,16 @@ def test_one_whose_coefficients_are_not_its_scale_prepares_no_vectors(
         prepare("mine", deltas)
 
 
+def test_one_that_needs_statistics_prepares_no_vectors(written: Callable[..., Path], place: Path) -> None:
+    given = MINE.replace('"none")', '"none", needs=Needs(statistics="fisher"))')
+    given = given.replace("*, scale", "*, statistics: dict, scale").replace(
+        "import Scale", "import Needs, Scale"
+    )
+    (place / "mine.py").write_text(given)
+    with pytest.raises(UserError, match="method mine prepares no task vectors: use one that does"):
+        configuration.check(configuration.load(written({"divmerge": {"over": "mine"}})))
+
+
 PLAIN = '''"""A mean that leaves something out."""
 
 import torch

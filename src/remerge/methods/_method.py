@@ -349,8 +349,8 @@ def _preparation(written: str, params: Mapping[str, Any]) -> tuple[Method, dict[
         return None
     name, own = parse(written)
     chosen = find(name)
-    if not chosen.rescales:
-        able = ", ".join(known.name for known in methods().values() if known.rescales)
+    if not chosen.rescales or chosen.needs.statistics:
+        able = ", ".join(m.name for m in methods().values() if m.rescales and not m.needs.statistics)
         raise UserError(f"method {name} prepares no task vectors: use one that does: {able}")
     if "scale" in own:
         raise UserError(
