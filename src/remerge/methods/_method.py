@@ -11,10 +11,10 @@ from typing import Any, Literal, TypeVar, get_type_hints
 from torch import Tensor
 
 from remerge import sources
-from remerge.deltas import Combined, Deltas, Merged, Tensors, finite
-from remerge.deltas.merged import Pieces, must_have
+from remerge.deltas import Combined, Deltas, Merged
 from remerge.errors import UserError, unknown
 from remerge.methods._learning import Learning
+from remerge.methods._made import PROBE, losses, scaled, whole
 from remerge.methods._parameters import Parameter, parameters_of
 from remerge.methods._running import run
 from remerge.variants import UNPREPARED, parse
@@ -41,9 +41,6 @@ class Needs:
 
 
 NOTHING = Needs()
-
-PROBE = 0.75
-"""A scale that shows whether coefficients are just the scale: its powers and shares are other numbers."""
 
 
 @dataclass(frozen=True)
@@ -112,31 +109,9 @@ class Method:
         """The merged deltas.
 
         Raises:
-            UserError: they are not one for each name, in order and of the same shape, or one is not finite;
-                if they are yielded, only when they are read.
+            UserError: as in `remerge.methods._made.whole`.
         """
-        made = self.function(deltas, **settings, **given)
-        if not isinstance(made, Pieces | Tensors):
-            return self._checked(deltas, made)
-        if lacks := [name for name in deltas.base if name not in made.deltas.base]:
-            raise self._astray(f"no delta for {lacks[0]}")
-        return made
-
-    def _checked(self, deltas: Deltas, made: Merged) -> Merged:
-        """The deltas that a method yields."""
-        names = iter(deltas)
-        for name, delta in made:
-            if name != (due := next(names, None)):
-                raise self._astray(f"a delta for {name} where {f'one for {due}' if due else 'none'} is next")
-            must_have(name, delta, deltas.base[name].shape)
-            if not finite(delta):
-                raise deltas.blame(name)
-            yield name, delta
-        if due := next(names, None):
-            raise self._astray(f"no delta for {due}")
-
-    def _astray(self, what: str) -> UserError:
-        return UserError(f"method {self.name}: {what}: give one for each name in deltas, in their order")
+        return whole(self.name, deltas, self.function(deltas, **settings, **given))
 
     def vectors(self, deltas: Deltas, settings: Mapping[str, Any], **given: Any) -> Deltas:
         """The tau'_t of a method that rescales.
@@ -145,13 +120,7 @@ class Method:
             UserError: its merges are something else than the sum of vectors times its scale.
         """
         made = self.function(deltas, **{**settings, "scale": PROBE}, **given)
-        lam = [PROBE] * len(deltas.experts)
-        if not isinstance(made, Combined) or any(own != lam for own in made.lam.values()):
-            raise UserError(
-                f"method {self.name}: its coefficients are not just its scale, as a function says that "
-                "returns Combined: let it return Merged, or put the rest into the vectors, by deltas.map"
-            )
-        return made.deltas
+        return scaled(self.name, made, PROBE)
 
     def settings(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters, with defaults for those not given.
@@ -207,15 +176,7 @@ class Method:
         It raises a `UserError` where its function gives something else than a loss for each position.
         """
         lose = partial(self.function, **{name: settings[name] for name in parameters_of(self.function)})
-
-        def losses(expert: Tensor, merged: Tensor) -> Tensor:
-            found: Tensor = lose(expert, merged)
-            if found.shape != merged.shape[:1]:
-                shapes = f"{[*found.shape]}, not {[len(merged)]}"
-                raise UserError(f"method {self.name}: its losses are {shapes}: give one for each position")
-            return found
-
-        return losses
+        return partial(losses, self.name, lose)
 
 
 _registry: dict[str, Method] = {}
