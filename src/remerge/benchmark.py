@@ -215,6 +215,8 @@ class Benchmark:
     def model(self, variant: str, case: str) -> "PreTrainedModel":
         """A merge of a subset as a model in memory, made again from the record as it was scored.
 
+        It is made by the code as it is: `remerge verify` says whether that is the code that was scored.
+
         Args:
             variant: the variant that merges, a name in `merges`.
             case: the experts, ``cola+mnli``, sorted.
