@@ -145,7 +145,7 @@ def fitted(name: str, found: Checkpoint, base: Checkpoint) -> Expert:
     unread = {n: t for n, t in found.unread.items() if n not in same}
     values: dict[str, Value] = {n: state[n] for n in base.tensors if n in state}
     if not values:
-        raise UserError(f"{found.folder}: it shares no tensor with the base: give an expert of this base")
+        raise UserError(f"expert {name}: it shares no tensor with the base: give an expert of this base")
     for mine, n in there.items():
         if n in values and child(n, whole) in HEADS and state[n].shape != base.tensors[n].shape:
             own[mine] = state[n]
