@@ -324,3 +324,36 @@ def test_names_that_differ_where_only_names_are_known(expert_folders, capsys):
     tensors["extra"] = torch.zeros(2)
     save_file(tensors, "mnli/model.safetensors", {"format": "pt"})
     refused(capsys, "expert mnli: only it or the base has extra: give an expert with the base's tensors")
+
+
+def renumbered(folder, change):
+    """Change the tokens of an expert's tokenizer: their numbers by their texts."""
+    settings = json.loads(Path("model/tokenizer_config.json").read_text())
+    settings.pop("auto_map", None)  # with which transformers cannot read the tokenizer of an adapter
+    Path(folder, "tokenizer_config.json").write_text(json.dumps(settings))
+    given = json.loads(Path("model/tokenizer.json").read_text())
+    change(given["model"]["vocab"])
+    Path(folder, "tokenizer.json").write_text(json.dumps(given))
+
+
+def test_a_tokenizer_with_other_numbers(expert_folders, capsys):
+    def swap(vocabulary):
+        vocabulary["the"], vocabulary["cat"] = vocabulary["cat"], vocabulary["the"]
+
+    number = AutoTokenizer.from_pretrained("model").get_vocab()
+    renumbered("cola", lambda vocabulary: None)
+    renumbered("mnli", swap)
+    words = f"expert mnli: its tokenizer is another: 'cat' is token {number['the']} there, {number['cat']} in"
+    refused(capsys, words)
+    tuned("model")
+    renumbered("lora", swap)
+    refused(capsys, "expert lora: its tokenizer is another", experts=["lora"])
+
+
+def test_tokens_of_an_expert_alone(expert_folders, capsys):
+    renumbered("mnli", lambda vocabulary: vocabulary.update({"odd": max(vocabulary.values()) + 1}))
+    assert merge() == 0
+    assert "odd: tokens of mnli alone: the base's tokenizer is kept" in capsys.readouterr().err
+    assert "odd" not in AutoTokenizer.from_pretrained("merged").get_vocab()
+    Path("mnli/tokenizer.json").write_text("{")
+    assert merge(out="again") == 0
