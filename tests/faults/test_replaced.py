@@ -115,6 +115,15 @@ def test_a_number_in_a_record_a_table_or_a_journal(copied: Path, capsys: Any) ->
         assert any(named in line for line in lines), lines
 
 
+def test_findings_in_examples_that_are_others(copied: Path, capsys: Any) -> None:
+    cola, mnli = (RUN / f"data/{task}.json" for task in ("cola", "mnli"))
+    mnli.write_text(cola.read_text())
+    cola.write_text(cola.read_text().replace('"repeated": 0', '"repeated": 1', 1))
+    status, lines = verified(capsys)
+    assert status == 2 and len(lines) == 3, lines
+    assert f"{cola} was altered" in lines[0] and f"{mnli} has task 'cola'" in lines[1], lines
+
+
 @pytest.fixture
 def page(copied: Path) -> Path:
     """The page of the run."""
