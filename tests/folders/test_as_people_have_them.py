@@ -236,6 +236,21 @@ def test_classifiers_of_old_names_are_merged_whole():
     close(loaded("merged", BertForSequenceClassification), mean)
 
 
+@pytest.mark.parametrize("of_base", [["yes", "no", "maybe"], ["LABEL_0", "LABEL_1", "LABEL_2"]])
+def test_heads_of_other_classes_are_not_averaged(capsys, of_base):
+    states = {name: bert(name) for name in ("base", "one", "two")}
+    for name, labels in (("base", of_base), ("one", ["Yes", "no", "maybe"]), ("two", ["no", "maybe", "yes"])):
+        configured(name, id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)})
+    assert merge(base="base", experts=["one", "two"]) == 0
+    assert "classifier: missing from the experts, or of other shapes or classes" in capsys.readouterr().err
+    mean = {n: (states["one"][n] + states["two"][n]) / 2 for n in states["base"]}
+    heads = {n: t for n, t in states["base"].items() if n.startswith("classifier")}
+    close(loaded("merged", BertForSequenceClassification), mean | heads)
+    close(load_file("merged/heads/two.safetensors"), {n: states["two"][n] for n in heads})
+    assert merge(base="base", experts=["one"], out="again") == 0
+    close(loaded("again", BertForSequenceClassification), states["one"])
+
+
 def test_another_architecture(expert_folders, capsys):
     bert("bert")
     refused(capsys, "expert bert: another architecture: it is a bert, the base a qwen2", experts=["bert"])
