@@ -212,6 +212,16 @@ def test_what_is_written_narrower_is_refused_where_it_does_not_fit():
     assert rounded("mask", torch.tensor([-torch.inf]), torch.float16) == -torch.inf
 
 
+def test_tensors_that_the_base_lacks_are_named(capsys):
+    base = {"a": torch.zeros(2)}
+    expert = {"a": torch.ones(2), "score.weight": torch.ones(3)}
+    assert remerge.merge("average", base, [expert]).keys() == base.keys()
+    assert capsys.readouterr().err == "remerge: score.weight: only in 0: not merged\n"
+    tied = torch.ones(2)
+    remerge.merge("average", base, [{"a": tied, "b": tied}, {"b": tied, "a": tied}])
+    assert not capsys.readouterr().err
+
+
 def test_factors_on_a_tied_tensor_are_those_of_the_other(world):
     base, experts = world
     base["head"] = base["a.weight"]

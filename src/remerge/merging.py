@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from remerge.errors import UserError
+from remerge.notes import note_on
 
 
 def merge(
@@ -23,7 +24,7 @@ def merge(
         name: a method of `remerge.methods()`.
         base: the base's tensors by name, or a model as `from_pretrained` returns it.
         experts: the same for each expert, or PEFT models of the base, in a list or by name. Tensors have the
-            base's names, shapes and dtypes.
+            base's names, shapes and dtypes; others are not merged, as a note on standard error says.
         statistics: for state dicts, and methods that need them: each expert's tensors from
             `remerge.measures.curvature`.
         params: the method's parameters.
@@ -42,11 +43,25 @@ def merge(
     if not isinstance(experts, Sequence | Mapping):
         raise UserError(f"experts are a {type(experts).__name__}: give a list, or a mapping by name")
     # Imported here: torch takes seconds, transformers and PEFT more.
+    named = experts if isinstance(experts, Mapping) else {str(i): model for i, model in enumerate(experts)}
     if isinstance(base, Mapping):
         from remerge import methods
 
-        return methods.merge(name, base, experts, statistics=statistics, **params)
+        made = methods.merge(name, base, named, statistics=statistics, **params)
+        _note_on_others(base, named)
+        return made
     from remerge.folders.memory import merge_models
 
-    named = experts if isinstance(experts, Mapping) else {str(i): model for i, model in enumerate(experts)}
     return merge_models(name, base, named, params)
+
+
+def _note_on_others(base: Mapping[str, Any], experts: Mapping[str, Mapping[str, Any]]) -> None:
+    """A note on what state dicts have beside the base's tensors, such as heads, and are not tied to."""
+    from torch import Tensor
+
+    from remerge.deltas import aliases
+
+    for expert, state in experts.items():
+        tied = aliases({n: value for n, value in state.items() if isinstance(value, Tensor)})
+        merged = {tied.get(n, n) for n in base}
+        note_on((n for n in state if tied.get(n, n) not in merged), f"only in {expert}: not merged")

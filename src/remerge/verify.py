@@ -12,6 +12,7 @@ from remerge.made import checked
 from remerge.records import (
     Alignment,
     Cost,
+    Data,
     Divergences,
     Made,
     Merge,
@@ -107,6 +108,7 @@ def _records(run: Run) -> dict[Path, Callable[[], Any]]:
     for model in config.models:
         add(Scores, partial(run.scores, model), model=model)
     for task in config.tasks:
+        add(Data, partial(run.data, task), task=task)
         add(Divergences, partial(run.divergences, task), model=task)
         add(Reference, partial(run.reference, task), task=task)
     for job in run.jobs:

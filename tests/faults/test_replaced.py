@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ import torch
 from faults.small import CONFIG, LEARNED, RUN, finish, settings
 from safetensors.torch import load_file, save_file
 
-from remerge import made
+from remerge import config as configuration
+from remerge import exhibits, made
 from remerge.__main__ import main
 from remerge.contents import digest_of, of_model
+from remerge.report.make import write
+from remerge.report.page import write_report
 from remerge.stages import _code
 from remerge.stages._models import Models
 
@@ -109,6 +113,42 @@ def test_a_number_in_a_record_a_table_or_a_journal(copied: Path, capsys: Any) ->
         f"corrupt: {journal} has 1 lines that were altered after they were written",
     ):
         assert any(named in line for line in lines), lines
+
+
+def test_findings_in_examples_that_are_others(copied: Path, capsys: Any) -> None:
+    cola, mnli = (RUN / f"data/{task}.json" for task in ("cola", "mnli"))
+    mnli.write_text(cola.read_text())
+    cola.write_text(cola.read_text().replace('"repeated": 0', '"repeated": 1', 1))
+    status, lines = verified(capsys)
+    assert status == 2 and len(lines) == 3, lines
+    assert f"{cola} was altered" in lines[0] and f"{mnli} has task 'cola'" in lines[1], lines
+
+
+@pytest.fixture
+def page(copied: Path) -> Path:
+    """The page of the run."""
+    for exhibit in exhibits.of(configuration.load(RUN / "config.yaml")).values():
+        write(RUN, exhibit.name, exhibit.kind)
+    write_report(RUN)
+    return RUN / "report.html"
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[: len(text) // 2], lambda text: text.replace("%", "")])
+def test_a_page_of_other_records(page: Path, capsys: Any, damage: Callable[[str], str]) -> None:
+    page.write_text(damage(page.read_text()))
+    status, lines = verified(capsys)
+    assert status == 2 and len(lines) == 2, lines
+    assert lines[0].startswith(f"stale: {page} is not what today's records and code make"), lines
+
+
+def test_a_page_holds_elsewhere(page: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its commands, its costs and the versions beside it would be there."""
+    assert verified(capsys)[0] == 0
+    monkeypatch.setattr("remerge.report.page.command", lambda benchmark: "another command")
+    monkeypatch.setattr("remerge.report.page.versions", lambda packages: {"python": "3.0"})
+    shutil.rmtree(RUN / "costs")
+    status, lines = verified(capsys)
+    assert status == 0, lines
 
 
 def test_other_settings_versions_and_parents_are_stale(

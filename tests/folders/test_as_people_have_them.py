@@ -236,6 +236,21 @@ def test_classifiers_of_old_names_are_merged_whole():
     close(loaded("merged", BertForSequenceClassification), mean)
 
 
+@pytest.mark.parametrize("of_base", [["yes", "no", "maybe"], ["LABEL_0", "LABEL_1", "LABEL_2"]])
+def test_heads_of_other_classes_are_not_averaged(capsys, of_base):
+    states = {name: bert(name) for name in ("base", "one", "two")}
+    for name, labels in (("base", of_base), ("one", ["Yes", "no", "maybe"]), ("two", ["no", "maybe", "yes"])):
+        configured(name, id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)})
+    assert merge(base="base", experts=["one", "two"]) == 0
+    assert "classifier: missing from the experts, or of other shapes or classes" in capsys.readouterr().err
+    mean = {n: (states["one"][n] + states["two"][n]) / 2 for n in states["base"]}
+    heads = {n: t for n, t in states["base"].items() if n.startswith("classifier")}
+    close(loaded("merged", BertForSequenceClassification), mean | heads)
+    close(load_file("merged/heads/two.safetensors"), {n: states["two"][n] for n in heads})
+    assert merge(base="base", experts=["one"], out="again") == 0
+    close(loaded("again", BertForSequenceClassification), states["one"])
+
+
 def test_another_architecture(expert_folders, capsys):
     bert("bert")
     refused(capsys, "expert bert: another architecture: it is a bert, the base a qwen2", experts=["bert"])
@@ -324,3 +339,36 @@ def test_names_that_differ_where_only_names_are_known(expert_folders, capsys):
     tensors["extra"] = torch.zeros(2)
     save_file(tensors, "mnli/model.safetensors", {"format": "pt"})
     refused(capsys, "expert mnli: only it or the base has extra: give an expert with the base's tensors")
+
+
+def renumbered(folder, change):
+    """Change the tokens of an expert's tokenizer: their numbers by their texts."""
+    settings = json.loads(Path("model/tokenizer_config.json").read_text())
+    settings.pop("auto_map", None)  # with which transformers cannot read the tokenizer of an adapter
+    Path(folder, "tokenizer_config.json").write_text(json.dumps(settings))
+    given = json.loads(Path("model/tokenizer.json").read_text())
+    change(given["model"]["vocab"])
+    Path(folder, "tokenizer.json").write_text(json.dumps(given))
+
+
+def test_a_tokenizer_with_other_numbers(expert_folders, capsys):
+    def swap(vocabulary):
+        vocabulary["the"], vocabulary["cat"] = vocabulary["cat"], vocabulary["the"]
+
+    number = AutoTokenizer.from_pretrained("model").get_vocab()
+    renumbered("cola", lambda vocabulary: None)
+    renumbered("mnli", swap)
+    words = f"expert mnli: its tokenizer is another: 'cat' is token {number['the']} there, {number['cat']} in"
+    refused(capsys, words)
+    tuned("model")
+    renumbered("lora", swap)
+    refused(capsys, "expert lora: its tokenizer is another", experts=["lora"])
+
+
+def test_tokens_of_an_expert_alone(expert_folders, capsys):
+    renumbered("mnli", lambda vocabulary: vocabulary.update({"odd": max(vocabulary.values()) + 1}))
+    assert merge() == 0
+    assert "odd: tokens of mnli alone: the base's tokenizer is kept" in capsys.readouterr().err
+    assert "odd" not in AutoTokenizer.from_pretrained("merged").get_vocab()
+    Path("mnli/tokenizer.json").write_text("{")
+    assert merge(out="again") == 0

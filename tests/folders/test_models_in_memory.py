@@ -6,6 +6,7 @@ import pytest
 import torch
 from loading import close
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -77,6 +78,63 @@ def test_the_adapter_that_is_active(here):
     made = remerge.merge("average", load("model"), [both])
     alone = PeftModel.from_pretrained(load("model"), "second").merge_and_unload()
     close(state_of(made), state_of(alone), 1e-5)
+
+
+def both_active():
+    model = adapter(1)
+    model.add_adapter("second", LoraConfig(r=3, target_modules=["v_proj"]))
+    model.base_model.set_adapter(["default", "second"])
+    return model
+
+
+def disabled():
+    model = adapter(1)
+    model.base_model.disable_adapter_layers()
+    return model
+
+
+def scaled(by, **settings):
+    model = adapter(1, **settings)
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.scale_layer(by)
+    return model
+
+
+def of_several_kinds():
+    """PEFT cannot save an adapter beside one with tokens of its own."""
+    model = adapter(1, trainable_token_indices=[3])
+    model.add_adapter("second", LoraConfig(r=3, target_modules=["v_proj"]))
+    model.set_adapter("second")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (both_active, r"expert a: several adapters are active \(default, second\): give each as"),
+        (disabled, "expert a: its adapter is disabled: enable it"),
+        (
+            lambda: scaled(0.5),
+            r"expert a: its adapter is scaled in model\.layers\.0\.self_attn\.q_proj, which",
+        ),
+        (lambda: scaled(0.5, use_rslora=True), "expert a: its adapter is scaled"),
+        (of_several_kinds, "expert a: PEFT cannot save its adapter second"),
+        (lambda: adapter(1, init_lora_weights="pissa"), r"^expert a: init_lora_weights is 'pissa'"),
+    ],
+)
+def test_an_adapter_that_is_not_what_peft_saves(here, make, words):
+    with pytest.raises(UserError, match=words):
+        remerge.merge("average", load("model"), {"a": make()})
+
+
+@pytest.mark.parametrize(
+    "settings", [{"use_rslora": True}, {"rank_pattern": {"q_proj": 3}, "alpha_pattern": {"q_proj": 7}}]
+)
+def test_adapters_scaled_by_their_own_settings(here, settings):
+    lora = scaled(1.0, **settings)
+    made = remerge.merge("average", load("model"), [lora])
+    close(state_of(made), state_of(lora.merge_and_unload()), 1e-5)
 
 
 def test_heads_and_bodies(here, base, expert_folders, capsys):

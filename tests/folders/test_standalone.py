@@ -258,7 +258,7 @@ def test_heads_of_another_width_than_the_base_s(here, folder, base, expert_folde
     capsys.readouterr()
     assert merge(base="headed", experts=[f"{task}-head" for task in PAIR]) == 0
     assert (
-        "score: missing from the experts, or of other shapes in them: the base's is kept"
+        "score: missing from the experts, or of other shapes or classes in them: the base's is kept"
         in capsys.readouterr().err
     )
     own = load_file("headed/model.safetensors")["score.weight"]

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
-from remerge.checkpoints.architecture import HEADS, Unknown, child, model_of, on_meta, placed, unlike
+from remerge.checkpoints.architecture import HEADS, INNER, Unknown, child, model_of, on_meta, placed, unlike
 from remerge.checkpoints.models import locate
 from remerge.checkpoints.reading import Checkpoint, read_checkpoint
 from remerge.checkpoints.stored import is_adapter, other_base, stored_tensors, weight_files
@@ -28,11 +29,13 @@ class Expert:
         values: its tensors under the base's names, or low-rank deltas of these.
         own: tensors that the base has no place for, such as a head, under the expert's own names.
         whole: whether it is a model with every tensor, not an adapter.
+        classes: the names of its head's classes, if it names them.
     """
 
     values: Mapping[str, Value]
     own: Mapping[str, Tensor]
     whole: bool = True
+    classes: tuple[str, ...] = ()
 
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -145,16 +148,16 @@ def fitted(name: str, found: Checkpoint, base: Checkpoint) -> Expert:
     unread = {n: t for n, t in found.unread.items() if n not in same}
     values: dict[str, Value] = {n: state[n] for n in base.tensors if n in state}
     if not values:
-        raise UserError(f"{found.folder}: it shares no tensor with the base: give an expert of this base")
+        raise UserError(f"expert {name}: it shares no tensor with the base: give an expert of this base")
     for mine, n in there.items():
         if n in values and child(n, whole) in HEADS and state[n].shape != base.tensors[n].shape:
             own[mine] = state[n]
     note_on(unlike(model.config, whole.config), f"not the same in {name}: the base's is kept")
-    return Expert(values, own | unread)
+    return Expert(values, own | unread, classes=_classes(model))
 
 
 def kept(base: Checkpoint, experts: Mapping[str, Expert]) -> set[str]:
-    """The tensors that stay as in the base: parts that no expert has, and heads of other shapes.
+    """The tensors that stay as in the base: parts that no expert has, and heads of other shapes or classes.
 
     Raises:
         UserError: an expert lacks a tensor of a part that is merged.
@@ -167,12 +170,21 @@ def kept(base: Checkpoint, experts: Mapping[str, Expert]) -> set[str]:
         own |= {part[n] for n, t in base.tensors.items() if n in state and state[n].shape != t.shape} & {
             *HEADS
         }
-    note_on(own, "missing from the experts, or of other shapes in them: the base's is kept")
+    if len({_classes(base.model), *(expert.classes for expert in experts.values())} - {()}) > 1:
+        own |= {*part.values()} & {*HEADS} - {*INNER}
+    note_on(own, "missing from the experts, or of other shapes or classes in them: the base's is kept")
     for expert, state in whole.items():
         missing = [n for n in base.tensors if n not in state and part[n] not in own]
         if missing:
             raise UserError(f"expert {expert}: tensor {min(missing)} is missing: give an expert of this base")
     return {n for n in base.tensors if part[n] in own}
+
+
+def _classes(model: PreTrainedModel | None) -> tuple[str, ...]:
+    """The names of a head's classes, in order; none if they are only numbered."""
+    names = (model.config.id2label or {}) if model is not None else {}
+    classes = tuple(str(name).casefold() for _, name in sorted(names.items()))
+    return () if any(re.fullmatch(r"label_\d+", name) for name in classes) else classes
 
 
 def apart(expert: Expert, still: set[str], base: State) -> Expert:

@@ -1,6 +1,7 @@
 """What a merge of folders reads: the base and every expert, under names that tell them apart."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -12,6 +13,7 @@ from remerge.checkpoints.models import locate
 from remerge.checkpoints.reading import Checkpoint
 from remerge.deltas import Deltas
 from remerge.errors import UserError
+from remerge.families._text import TOKENIZERS, tokenizer_of
 from remerge.folders.experts import (
     Expert,
     apart,
@@ -22,7 +24,7 @@ from remerge.folders.experts import (
     read_expert,
     tied_by_value,
 )
-from remerge.notes import note_on
+from remerge.notes import note, note_on
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,38 @@ def read_inputs(base: str, sources: Mapping[str, str]) -> Inputs:
     for name, expert in read.items():
         note_on({n.rpartition(".")[0] for n in expert.own}, f"only in {name}: kept in {head_file(name)}")
     return Inputs(whole, read, still)
+
+
+def check_tokens(base: Path, sources: Mapping[str, str]) -> None:
+    """Refuse an expert whose tokenizer numbers the base's tokens otherwise, with a note on tokens of its own.
+
+    Rows of embeddings are merged by their numbers, and the merge has the base's tokenizer. One that cannot be
+    read, as some need other packages, is not looked at.
+
+    Raises:
+        UserError: a token has another number in an expert than in the base.
+    """
+    ours = _tokens(base)
+    for name, theirs in ((name, _tokens(locate(source))) for name, source in sources.items()):
+        if moved := min((t for t in theirs if ours.get(t, theirs[t]) != theirs[t]), default=None):
+            raise UserError(
+                f"expert {name}: its tokenizer is another: {moved!r} is token {theirs[moved]} there, "
+                f"{ours[moved]} in the base, and rows are merged by number: give an expert of this base, or "
+                "merge by tokens with `remerge mergekit` (tokenizer_source)"
+            )
+        if ours and (own := sorted(theirs.keys() - ours.keys(), key=lambda token: theirs[token])):
+            more = f" and {len(own) - 3} more" if own[3:] else ""
+            note(f"{', '.join(own[:3])}{more}: tokens of {name} alone: the base's tokenizer is kept")
+
+
+def _tokens(folder: Path) -> Mapping[str, int]:
+    """The numbers of a folder's tokens; empty without a tokenizer."""
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        return {}
+    with suppress(UserError):
+        found: Mapping[str, int] = tokenizer_of(folder).get_vocab()
+        return found
+    return {}
 
 
 def named(experts: Sequence[str]) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """One merge of models in memory, as `from_pretrained` and PEFT return them."""
 
+import math
+import re
 import tempfile
 from collections.abc import Mapping
 from copy import deepcopy
@@ -9,13 +11,15 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from peft.tuners.adalora.layer import AdaLoraLayer
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from transformers import PreTrainedModel
 
 from remerge.checkpoints.adapters import read_adapter
 from remerge.checkpoints.models import held
 from remerge.checkpoints.reading import Checkpoint
 from remerge.deltas import added, rounded, without_tf32
-from remerge.errors import UserError
+from remerge.errors import UserError, cause_of
 from remerge.folders.experts import Expert, deltas_of, fitted, kept
 from remerge.methods import find
 from remerge.notes import note_on
@@ -78,12 +82,67 @@ def _held(model: Any) -> Checkpoint:
 def _read(name: str, model: Any, base: Checkpoint) -> Expert:
     """A model's tensors under the base's names, or its adapter's changes to them."""
     if isinstance(model, PeftModel):
-        # Saved by PEFT first, so that it is read, and refused, like any folder; an adapter is small.
-        with tempfile.TemporaryDirectory() as folder:
-            model.save_pretrained(folder, selected_adapters=[model.active_adapter])
-            own = Path(folder, model.active_adapter)
-            adapter = read_adapter(own if own.is_dir() else Path(folder), base)
-            return Expert(adapter.values, adapter.own, whole=False)
+        return _adapter(name, model, base)
     if isinstance(model, PreTrainedModel):
         return fitted(name, _held(model), base)
     raise UserError(f"expert {name} is a {type(model).__name__}: give a transformers or PEFT model")
+
+
+def _adapter(name: str, model: PeftModel, base: Checkpoint) -> Expert:
+    """The changes of a model's active adapter.
+
+    It is saved by PEFT first, so that it is read, and refused, like any folder; an adapter is small.
+    """
+    _must_be_as_saved(name, model)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            model.save_pretrained(folder, selected_adapters=[model.active_adapter])
+        except (KeyError, ValueError, RuntimeError, TypeError) as error:
+            raise UserError(
+                f"expert {name}: PEFT cannot save its adapter {model.active_adapter} ({cause_of(error)}): "
+                "load it alone"
+            ) from None
+        own = Path(folder, model.active_adapter)
+        place = own if own.is_dir() else Path(folder)
+        try:
+            adapter = read_adapter(place, base)
+        except UserError as error:
+            where = rf"{re.escape(str(place))}(/adapter_config\.json)?"
+            raise UserError(re.sub(where, lambda _: f"expert {name}", str(error))) from None
+    return Expert(adapter.values, adapter.own, whole=False)
+
+
+def _must_be_as_saved(name: str, model: PeftModel) -> None:
+    """Refuse a model that computes otherwise than with its one active adapter as PEFT saves it.
+
+    Raises:
+        UserError: several adapters are active, or the active one is disabled or scaled.
+    """
+    if not isinstance(model.base_model, BaseTuner):
+        return
+    active = model.base_model.active_adapters
+    if len(active) > 1:
+        both = ", ".join(active)
+        raise UserError(
+            f"expert {name}: several adapters are active ({both}): give each as an expert, or set_adapter one"
+        )
+    for path, layer in model.get_base_model().named_modules():
+        if isinstance(layer, BaseTunerLayer):
+            if layer.disable_adapters:
+                raise UserError(f"expert {name}: its adapter is disabled: enable it, or leave the expert out")
+            if _is_scaled(layer, active[0]):
+                raise UserError(
+                    f"expert {name}: its adapter is scaled in {path}, which PEFT does not save: unscale it, "
+                    "and weight the expert by the method's parameters"
+                )
+
+
+def _is_scaled(layer: Any, adapter: str) -> bool:
+    """Whether a factor was set on a layer's low-rank delta after it was trained."""
+    alpha = getattr(layer, "lora_alpha", None) or getattr(layer, "alpha", {})
+    if isinstance(layer, AdaLoraLayer) or adapter not in alpha:
+        return False
+    rank = layer.r[adapter]
+    stable = getattr(layer, "use_rslora", {}).get(adapter, False)
+    first = alpha[adapter] / (math.sqrt(rank) if stable else rank)
+    return not math.isclose(layer.scaling[adapter], first, rel_tol=1e-6)

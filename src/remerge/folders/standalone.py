@@ -21,7 +21,7 @@ from remerge.folders.adapter import HINT as ADAPTER_HINT
 from remerge.folders.adapter import adapter_of, exact, nearest, rounded_factors
 from remerge.folders.card import model_card, shown
 from remerge.folders.experts import name_in
-from remerge.folders.inputs import Inputs, head_file, named, read_inputs
+from remerge.folders.inputs import Inputs, check_tokens, head_file, named, read_inputs
 from remerge.folders.mergekit import (
     check_adapters,
     check_stored,
@@ -79,6 +79,7 @@ def merge_folders(
     _check_out(out)
     sources, place = named(experts), device_of(device)
     inputs = read_inputs(base, sources)
+    check_tokens(inputs.base.folder, sources)
     with _enough_memory(place):
         weights = inputs.weights(place)
         merged = chosen.merge(weights, settings)

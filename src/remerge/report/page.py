@@ -55,7 +55,24 @@ def write_report(results: Path) -> None:
         UserError: one of them is missing.
     """
     run = Run(results)
-    write_text(run.results / "report.html", _without_places(run, render("page.html", context(run))))
+    write_text(page_file(run), page(run))
+
+
+def page_file(run: Run) -> Path:
+    """Where the page of a run is."""
+    return run.results / "report.html"
+
+
+def page(run: Run) -> str:
+    """The page as it is written in this folder, on this machine, now."""
+    return _without_places(run, render("page.html", context(run)))
+
+
+def of_records(written: str) -> str:
+    """A page without what belongs to the machine that wrote it: commands, the cost of the run, versions."""
+    commands = r'<div class="again">.*?<span class="files">'
+    costs = r'<a href="#took">Cost</a>\s*|\s*<\w+ class="\w+" id="(took|environment)">.*?</main>'
+    return re.sub(rf"{commands}|{costs}", "", written, flags=re.DOTALL)
 
 
 def _without_places(run: Run, page: str) -> str:

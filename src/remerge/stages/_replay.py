@@ -14,6 +14,7 @@ from remerge.journal import Journal
 from remerge.made import checked
 from remerge.records import Alignment, Divergences, Lengths, Merge, Model, Record, Scores, Selection, Weights
 from remerge.report.make import place, printed
+from remerge.report.page import of_records, page, page_file
 from remerge.report.run import Run
 from remerge.stages import alignment, data, divergences, experts, lengths, merges, scores, selection, weights
 from remerge.stages._bench import Bench
@@ -83,7 +84,8 @@ def _verified(run: Run, precision: str) -> Findings:
                     f"{path} has {broken} lines that were altered after they were written: run again"
                 )
     _check_records(run, space, found)
-    _check_exhibits(run, found)
+    if _check_exhibits(run, found):
+        _check_page(run, found)
     return found
 
 
@@ -175,12 +177,26 @@ def _check_records(run: Run, space: Workspace, found: Findings) -> None:
             )
 
 
-def _check_exhibits(run: Run, found: Findings) -> None:
-    """Compare tables and figures with what today's records and code make."""
+def _check_exhibits(run: Run, found: Findings) -> bool:
+    """Compare tables and figures with what today's records and code make: whether all are the same."""
+    known = len(found.corrupt) + len(found.stale)
     for exhibit in exhibits.of(run.config).values():
         now = cache(partial(printed, exhibit, run))
         for path in sorted(place(run, exhibit, "*").parent.glob(f"{exhibit.name}.*")):
             with found.of(path):
                 if now().get(path.suffix[1:]) != path.read_bytes():
-                    changed = "is not what today's records and code make"
-                    raise Stale(f"{path} {changed}: delete it and run again")
+                    raise _other(path)
+    return len(found.corrupt) + len(found.stale) == known
+
+
+def _check_page(run: Run, found: Findings) -> None:
+    """Compare the page with what today's records, tables, figures and code make."""
+    path = page_file(run)
+    if path.exists():
+        with found.of(path):
+            if of_records(page(run)) != of_records(path.read_text("utf-8", "replace")):
+                raise _other(path)
+
+
+def _other(path: Path) -> Stale:
+    return Stale(f"{path} is not what today's records and code make: delete it and run again")
