@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -22,7 +23,8 @@ Waiting: TypeAlias = "subprocess.Popen[str]"
 SERVER = """
 import os, sys
 from remerge import forks
-forks.LIBRARIES = ("json",)
+sys.path.append(sys.argv[1])
+forks.LIBRARIES = sys.argv[2:]
 forks.serve(sys.argv[1], os.getppid())
 """
 
@@ -42,14 +44,21 @@ def until(true: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+@contextmanager
+def serving(folder: Path, library: str = "json") -> Iterator[Server]:
+    """The process of a run, as soon as jobs can ask it; the library may be in the folder."""
+    with subprocess.Popen([sys.executable, "-c", SERVER, str(folder), library]) as started:
+        try:
+            until(Path(socket_in(str(folder))).exists)
+            yield folder, psutil.Process(started.pid)
+        finally:
+            started.kill()
+
+
 @pytest.fixture
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("w")
-    started = subprocess.Popen([sys.executable, "-c", SERVER, str(folder)])
-    until(Path(socket_in(str(folder))).exists)
-    yield folder, psutil.Process(started.pid)
-    started.kill()
-    started.wait()
+    with serving(tmp_path_factory.mktemp("w")) as server:
+        yield server
 
 
 def job(folder: Path, *arguments: str, cwd: Path | None = None, **environment: str) -> Waiting:
@@ -119,6 +128,31 @@ def test_a_job_whose_server_is_killed_fails(server: Server, tmp_path: Path) -> N
     asking.communicate(timeout=30)
     assert asking.returncode == 1
     assert ended(server[0], "schema")[0] == 0  # alone
+
+
+SLOW = """
+import os, time
+while not os.path.exists("{0}/go"):
+    time.sleep(0.02)
+assert open("{0}/go").read() == "on"
+"""
+
+
+@pytest.mark.parametrize("said", ["on", "no"])
+def test_a_job_waits_for_the_libraries_and_is_done_alone_if_they_fail(
+    tmp_path_factory: pytest.TempPathFactory, said: str
+) -> None:
+    folder = tmp_path_factory.mktemp("w")
+    (folder / "slow.py").write_text(SLOW.format(folder))
+    with serving(folder, "slow") as (_, server):
+        asking = job(folder, "schema")
+        time.sleep(0.5)
+        assert asking.poll() is None and not server.children()
+        (folder / "part").write_text(said)
+        (folder / "part").rename(folder / "go")
+        schema, complained = asking.communicate(timeout=60)
+        assert (asking.returncode, complained) == (0, "") and "benchmark" in schema
+        assert (server.status() == psutil.STATUS_ZOMBIE) == (said == "no")
 
 
 def test_the_process_ends_with_its_run(tmp_path: Path) -> None:

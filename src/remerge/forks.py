@@ -21,7 +21,15 @@ from typing import Any
 
 from remerge.job import socket_in
 
-LIBRARIES = ("torch", "transformers.trainer", "datasets", "pandas", "scipy.stats", "matplotlib.figure")
+LIBRARIES = (
+    "torch",
+    "transformers.trainer",
+    "datasets",
+    "pandas",
+    "scipy.stats",
+    "matplotlib.figure",
+    "pydantic",
+)
 """What takes longest to import. Nothing is computed with them before a fork, so no threads are running."""
 
 SECONDS = 1.0
@@ -47,13 +55,16 @@ class Job:
 
 
 def serve(folder: str, run: int) -> None:
-    """Import the libraries, then let children do jobs until the run has ended."""
-    for library in LIBRARIES:
-        importlib.import_module(library)
-    gc.freeze()  # or every child would look through these objects again and again, and copy their pages
+    """Import the libraries, then let children do jobs until the run has ended.
+
+    Jobs that ask before wait: to import by themselves, beside this process, would take them longer.
+    """
     with socket.socket(socket.AF_UNIX) as listener, selectors.DefaultSelector() as events:
         listener.bind(socket_in(folder))
         listener.listen()
+        for library in LIBRARIES:
+            importlib.import_module(library)
+        gc.freeze()  # or every child would look through these objects again and again, and copy their pages
         events.register(listener, selectors.EVENT_READ)
         while os.getppid() == run:
             for key, _ in events.select(SECONDS):
@@ -81,6 +92,8 @@ def _begin(listener: socket.socket, events: selectors.BaseSelector) -> None:
             events.close()
             _do(files, **told)
         job = Job(pid, os.pidfd_open(pid), asked)
+        with suppress(OSError):
+            asked.sendall(b"begun\n")
         events.register(job.handle, selectors.EVENT_READ, job)
         events.register(asked, selectors.EVENT_READ, job)
     for file in files:

@@ -22,30 +22,31 @@ def socket_in(folder: str) -> str:
 def main(arguments: list[str]) -> int:
     """Let the run's process do a job, or do it here; the exit status."""
     folder = os.environ.get(PLACE)
-    warm = folder and _connected(socket_in(folder))
-    if not warm:
+    try:
+        status = _done_by(socket_in(folder), arguments) if folder else None
+    except KeyboardInterrupt:
+        return 130
+    if status is None:
         from remerge import __main__ as command_line
 
         return command_line.main(arguments)
-    with warm:
-        asked = {"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}
-        socket.send_fds(warm, [b"\n"], [0, 1, 2])
-        warm.sendall(json.dumps(asked).encode() + b"\n")
-        try:
-            status = int(warm.makefile().readline() or 1)
-        except KeyboardInterrupt:
-            return 130
     return status if status >= 0 else 128 - status
 
 
-def _connected(path: str) -> socket.socket | None:
-    warm = socket.socket(socket.AF_UNIX)
-    try:
-        warm.connect(path)
-    except OSError:  # not yet, or on another machine
-        warm.close()
-        return None
-    return warm
+def _done_by(place: str, arguments: list[str]) -> int | None:
+    """The status of a job that the run's process has done; None if it did not even begin."""
+    with socket.socket(socket.AF_UNIX) as warm:
+        try:
+            warm.connect(place)
+            asked = {"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}
+            socket.send_fds(warm, [b"\n"], [0, 1, 2])
+            warm.sendall(json.dumps(asked).encode() + b"\n")
+            answers = warm.makefile()
+            if not answers.readline():
+                return None
+        except OSError:  # not there yet, on another machine, or it could not import the libraries
+            return None
+        return int(answers.readline() or 1)
 
 
 if __name__ == "__main__":
