@@ -241,7 +241,7 @@ class Needs:
         """A forward pass of scoring, or the answers that are scored if they are free."""
         inputs = self.config.evaluation.batch_size
         tasks = self.config.tasks
-        fed = {name: self.jobs.extents[name].answer for name, task in tasks.items() if task.right_or_wrong}
+        fed = {name: self.jobs.extents[name].answer for name, task in tasks.items() if task.classifies}
         # Longer options are fewer in a pass.
         tokens = max((min(n, OPTION) if tasks[name].chooses else n for name, n in fed.items()), default=0)
         judged = inputs * TOKENS * self.size.hidden * KEPT * self.width + 2 * self._logits(inputs, tokens)

@@ -1,8 +1,9 @@
 """A model's score on each example of a split, as a short text.
 
 The text is base64 of one bit per example by accuracy and choices (36 letters for 200 examples), or of one
-float16 by another metric, in the order of the split, which all models of a benchmark share. The options that
-a model took are another such text.
+float16 by another metric, in the order of the split, which all models of a benchmark share. Where answers are
+judged together, these are the examples' shares of the score (`remerge.measures.together`), in float32. The
+options that a model took are another such text.
 """
 
 from base64 import b64decode, b64encode
@@ -11,14 +12,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from remerge.config import RIGHT_OR_WRONG
+from remerge.config import OF_NUMBERS, OF_TWO, RIGHT_OR_WRONG
 
 
-def pack(outcomes: Sequence[float], metric: str) -> str:
-    """Outcomes from 0 to 1 as text; for accuracy and choices only 0 and 1."""
+def pack(outcomes: Sequence[float] | NDArray[np.float64], metric: str) -> str:
+    """Outcomes as text; for accuracy and choices only 0 and 1."""
     if metric in RIGHT_OR_WRONG:
         return b64encode(np.packbits(np.asarray(outcomes, bool)).tobytes()).decode()
-    return b64encode(np.asarray(outcomes, "<f2").tobytes()).decode()
+    return b64encode(np.asarray(outcomes, _kind(metric)).tobytes()).decode()
 
 
 def unpack(text: str, metric: str, n: int) -> NDArray[np.float64]:
@@ -26,7 +27,12 @@ def unpack(text: str, metric: str, n: int) -> NDArray[np.float64]:
     held = b64decode(text)
     if metric in RIGHT_OR_WRONG:
         return np.unpackbits(np.frombuffer(held, np.uint8)).astype(float)[:n]
-    return np.frombuffer(held, "<f2").astype(float)
+    return np.frombuffer(held, _kind(metric)).astype(float)
+
+
+def _kind(metric: str) -> str:
+    """The type of numbers in which outcomes are kept."""
+    return "<f4" if metric in (*OF_TWO, *OF_NUMBERS) else "<f2"
 
 
 def pack_taken(places: Sequence[int], options: int) -> str:

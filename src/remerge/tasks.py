@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from remerge.config import Task
+from remerge.config import OF_NUMBERS, Task
 from remerge.errors import UserError
 from remerge.files import write_with
 from remerge.measures.free import number_in
@@ -38,7 +38,7 @@ def pairs(
 
     Raises:
         UserError: a column or a value is missing, a label is not among the declared ones, or the metric sees
-            nothing of an answer.
+            nothing of the answers.
     """
     made: list[tuple[Any, str | int]] = []
     for number, row in zip(numbers or range(len(rows)), rows, strict=True):
@@ -58,14 +58,16 @@ def pairs(
             raise UserError(
                 f"{where}: example {number + 1}: {error}: see prompt, answers, labels and target"
             ) from None
-    if speaks:
-        _check_answers(where, task.metric, [str(answer) for _, answer in made])
+    _check_answers(where, task, [str(answer) for _, answer in made])
     return made
 
 
-def _check_answers(where: str, metric: str, answers: list[str]) -> None:
+def _check_answers(where: str, task: Task, answers: list[str]) -> None:
     """Refuse answers of which a metric sees nothing; ROUGE leaves out all letters but a to z."""
-    if metric == "last_number":
+    metric = task.metric
+    if task.together and len(set(answers)) == 1:
+        raise UserError(f"{where}: all answers are the same, of which {metric} is 0: use another metric")
+    if metric in ("last_number", *OF_NUMBERS):
         without = next((answer for answer in answers if number_in(answer) is None), None)
         if without is not None:
             raise UserError(f"{where}: an answer without a number, {without[:40]!r}: use another metric")

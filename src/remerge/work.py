@@ -260,8 +260,8 @@ class Jobs:
         for task, count in models.items():
             asked, inputs = self.config.task(task), getattr(self.extents[task], split)
             # A choice takes a pass for each answer.
-            inputs *= len(asked.answers) if asked.chooses else 1
-            work[(self._pass if asked.right_or_wrong else self._answers)(task, inputs)] += count
+            inputs *= len(asked.answers) if asked.chooses and self.config.base.speaks else 1
+            work[(self._pass if asked.classifies else self._answers)(task, inputs)] += count
         return work
 
     def _pass(self, task: str, inputs: int) -> Unit:

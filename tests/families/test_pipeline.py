@@ -57,14 +57,19 @@ WORDS = {
     },
 }
 FREE = {
-    "cola": {**CLASSES["cola"], "metric": "choice"},
+    "cola": {**CLASSES["cola"], "metric": "matthews"},
     "mnli": {**CLASSES["mnli"], "metric": "exact_match", "answer_tokens": 3},
     "sst2": {**CLASSES["sst2"], "metric": "token_f1", "answer_tokens": 5},
 }
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 IMAGES = {
     "digit": {"image": "image", "answers": NUMBERS, "captions": ["the digit {answer}"]},
-    "parity": {"image": "image", "answers": ["even", "odd"], "captions": ["the {answer} digit"]},
+    "parity": {
+        "image": "image",
+        "answers": ["even", "odd"],
+        "captions": ["the {answer} digit"],
+        "metric": "f1",
+    },
     "turned": {
         "image": "image",
         "answers": ["upright", "left", "over", "right"],
@@ -76,7 +81,7 @@ LORA = {"rank": 2, "alpha": 4, "targets": ["q_proj", "v_proj"]}
 WORLDS = {
     "t5": ("seq2seq", WORDS, "divmerge", {}),
     "llama": ("classifier", CLASSES, "drm", {"lora": LORA, "learning_rate": 0.05}),
-    "deberta": ("classifier", CLASSES, None, {}),
+    "deberta": ("classifier", {**CLASSES, "cola": FREE["cola"]}, None, {}),
     "clip": ("clip", IMAGES, None, {}),
     "chat": ("chat", FREE, None, {}),
     "vit": ("image_classifier", PICTURES, None, {}),

@@ -13,6 +13,8 @@ from remerge.config.models import Lora as Lora
 from remerge.config.reading import dump as dump
 from remerge.config.reading import load as load
 from remerge.config.reading import validate as validate
+from remerge.config.tasks import OF_NUMBERS as OF_NUMBERS
+from remerge.config.tasks import OF_TWO as OF_TWO
 from remerge.config.tasks import RIGHT_OR_WRONG as RIGHT_OR_WRONG
 from remerge.config.tasks import SPLITS as SPLITS
 from remerge.config.tasks import Kind as Kind

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from remerge import sources
 from remerge.config.merging import Variant
+from remerge.config.tasks import OF_TWO
 from remerge.errors import unknown
 from remerge.variants import MOST_POINTS, parse, population_of, tuned
 
@@ -49,11 +50,11 @@ def _check_tasks(config: "Config") -> None:
             raise ValueError(
                 f"tasks.{name}: captions make fixed heads, and {base.family} trains its own: leave them out"
             )
-        free = asked.metric != "accuracy" or asked.answer_tokens
-        if not base.speaks and (not asked.answers or free):
+        words = asked.metric not in ("accuracy", *OF_TWO) or asked.answer_tokens
+        if not base.speaks and (not asked.answers or words):
             raise ValueError(
-                f"tasks.{name}: {base.family} answers with classes: name them in answers, "
-                "leave metric at accuracy, and leave out answer_tokens"
+                f"tasks.{name}: {base.family} answers with classes: name them in answers, leave metric at "
+                "accuracy, or matthews or f1 of two, and leave out answer_tokens"
             )
 
 

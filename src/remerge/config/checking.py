@@ -98,7 +98,7 @@ def measured(config: Config) -> tuple[list[str], dict[str, Extent]]:
         for split, rows in made.rows.items():
             where = f"tasks.{name}: {split}"
             asked = pairs(where, task, rows, config.base.speaks)
-            if task.chooses and split != "train":
+            if task.chooses and config.base.speaks and split != "train":
                 examples = options(where, reader, name, asked, [answers_of(task, r) for r in rows]).examples
             else:
                 examples = reader.examples(name, asked)

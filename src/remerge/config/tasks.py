@@ -11,13 +11,19 @@ Kind = Literal["train", "validation", "test"]
 SPLITS: tuple[Kind, ...] = get_args(Kind)
 
 Choice = Literal["choice", "choice_by_length"]
-Metric = Literal["accuracy", "rouge1", "rouge2", "rougeL", "exact_match", "token_f1", "last_number", Choice]
+OfTwo = Literal["matthews", "f1"]
+OfNumbers = Literal["pearson", "spearman"]
+Rouge = Literal["rouge1", "rouge2", "rougeL"]
+Metric = Literal["accuracy", Choice, OfTwo, Rouge, "exact_match", "token_f1", "last_number", OfNumbers]
 
-CHOICES: tuple[str, ...] = get_args(Choice)
-"""The metrics by which the likeliest of an example's answers is chosen."""
+RIGHT_OR_WRONG: tuple[str, ...] = ("accuracy", *get_args(Choice))
+"""The metrics by which each answer is right or wrong."""
 
-RIGHT_OR_WRONG = ("accuracy", *CHOICES)
-"""The metrics by which answers are fed in, and judged right or wrong; by others, they are decoded."""
+OF_TWO: tuple[str, ...] = get_args(OfTwo)
+"""The metrics of tasks with two answers that judge all choices together."""
+
+OF_NUMBERS: tuple[str, ...] = get_args(OfNumbers)
+"""The metrics that judge all numbers in free answers together."""
 
 
 class Splits(Section):
@@ -72,8 +78,10 @@ class Task(Section):
         "accuracy",
         description="accuracy (the answer is the gold one, token by token), a ROUGE F-measure, exact_match "
         "and token_f1 (SQuAD's, of words without case, punctuation and articles), or last_number (the last "
-        "numbers are equal); or choice (the likeliest of `answers` is the gold one) and choice_by_length "
-        "(the likeliest per character)",
+        "numbers are equal), or pearson and spearman (the correlation of the last numbers with the gold "
+        "ones; an answer without a number is a 0); or choice (the likeliest of `answers` is the gold one), "
+        "choice_by_length (the likeliest per character); or, of two answers, matthews and f1 (Matthews' "
+        "correlation of the choices, and the F1 of the second answer)",
     )
     answer_tokens: Count | None = Field(
         None,
@@ -90,13 +98,18 @@ class Task(Section):
 
     @property
     def chooses(self) -> bool:
-        """Whether the likeliest of an example's answers is chosen."""
-        return self.metric in CHOICES
+        """Whether a model that answers in words chooses the likeliest of an example's answers."""
+        return self.metric in (*get_args(Choice), *OF_TWO)
 
     @property
-    def right_or_wrong(self) -> bool:
-        """Whether answers are judged right or wrong, and none is decoded."""
-        return self.metric in RIGHT_OR_WRONG
+    def classifies(self) -> bool:
+        """Whether answers are fed in, and none is decoded."""
+        return self.metric == "accuracy" or self.chooses
+
+    @property
+    def together(self) -> bool:
+        """Whether the answers to all examples are judged together."""
+        return self.metric in (*OF_TWO, *OF_NUMBERS)
 
     @property
     def templates(self) -> list[str]:
@@ -134,6 +147,10 @@ class Task(Section):
             raise ValueError("answers: name two or more, or none if the answer is free text")
         if self.chooses and not self.answers:
             raise ValueError(f"metric: {self.metric} is one of answers: name them, or use another metric")
+        if self.metric in OF_TWO and len(self.answers) != 2:
+            raise ValueError(f"metric: {self.metric} is of two answers: use accuracy or choice for more")
+        if self.metric in OF_NUMBERS and self.answers:
+            raise ValueError(f"metric: {self.metric} compares numbers in free answers: leave answers out")
         if self.chooses and self.answer_tokens:
             raise ValueError(f"answer_tokens: {self.metric} decodes no answer: leave it out")
         if self.labels and not self.answers:

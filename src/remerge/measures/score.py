@@ -1,4 +1,4 @@
-"""The score of a model on a task: accuracy of greedy answers or of choices, or a measure of free answers.
+"""The score of a model on a task: of greedy answers, of choices or of free answers, each or together.
 
 Accuracy comes from one teacher-forced pass: greedy decoding gives the gold answer if and only if, with the
 gold answer fed in, the most likely token at every answer position is the gold token. So one batched forward
@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from remerge.config import OF_NUMBERS, OF_TWO
 from remerge.families import Example, Family, FixedHeads, by_length
-from remerge.measures import joint
+from remerge.measures import joint, together
 from remerge.measures.choice import Options, taken
 from remerge.measures.free import MEASURES
-from remerge.outcomes import pack, pack_taken
+from remerge.measures.together import Array
+from remerge.outcomes import pack, pack_taken, unpack
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,10 @@ class Split:
 def score(
     family: Family, model: nn.Module, split: Split, batch_size: int, among: joint.Labels | None = None
 ) -> dict[str, Any]:
-    """A model's score on a split: ``metric``, ``value``, ``restricted``, ``n``, ``outcomes``; or all ROUGEs.
+    """A model's score on a split: ``metric``, ``value``, ``n``, ``outcomes``, and what else it was found by.
 
-    A choice has the options ``taken``, too.
+    That is what `accuracy` finds, all ROUGEs, or the options ``taken``; of choices among two answers that are
+    judged together, their ``accuracy``.
 
     Args:
         family: the model's family, which runs it.
@@ -62,38 +66,56 @@ def score(
         batch_size: examples in a forward pass.
         among: see `accuracy`.
     """
-    if split.metric == "accuracy":
-        return accuracy(family, model, split.examples, split.labels, batch_size, among)
-    more: dict[str, Any] = {}
     if split.options:
-        places = taken(family, model, split.options, batch_size, split.metric == "choice_by_length")
-        right = [float(a == b) for a, b in zip(places, split.options.gold, strict=True)]
-        found, more = {split.metric: right}, {"taken": pack_taken(places, split.options.count)}
-    else:
-        found = _said(family, model, split)
-    means = {kind: fmean(values) for kind, values in found.items()}
-    return {
-        "metric": split.metric,
-        "value": means[split.metric],
-        "restricted": None,
-        "n": len(split.examples),
-        "outcomes": pack(found[split.metric], split.metric),
-        **more,
-        **means,
-    }
-
-
-def _said(family: Family, model: nn.Module, split: Split) -> dict[str, list[float]]:
-    """What each decoded answer is worth by the split's metric, or by all ROUGEs."""
+        return _chosen(family, model, split, split.options, batch_size)
+    if split.metric in ("accuracy", *OF_TWO):
+        found = accuracy(family, model, split.examples, split.labels, batch_size, among)
+        if split.metric in OF_TWO:
+            right = unpack(found["outcomes"], "accuracy", found["n"])
+            gold = [example.answer[0] for example in split.examples]
+            found |= _of_two(split, right, gold)
+        return found
     answers = family.greedy(model, split.examples, split.longest)
     said = family.processor.batch_decode(answers, skip_special_tokens=True)
+    if split.metric in OF_NUMBERS:
+        return _score(split, *together.judged(split.metric, *map(together.numbers, (said, split.gold))))
     if split.metric in MEASURES:
         measure = MEASURES[split.metric]
-        return {split.metric: [measure(a, b) for a, b in zip(said, split.gold, strict=True)]}
+        worth = [measure(a, b) for a, b in zip(said, split.gold, strict=True)]
+        return _score(split, fmean(worth), worth)
     # Imported here: others do not need it.
     from remerge.measures.rouge import rouge
 
-    return rouge(said, split.gold)
+    rouges = rouge(said, split.gold)
+    means = {kind: fmean(values) for kind, values in rouges.items()}
+    return _score(split, means[split.metric], rouges[split.metric]) | means
+
+
+def _chosen(
+    family: Family, model: nn.Module, split: Split, options: Options, batch_size: int
+) -> dict[str, Any]:
+    """The score of the likeliest answers, and which these are."""
+    places = taken(family, model, options, batch_size, split.metric == "choice_by_length")
+    right = [float(a == b) for a, b in zip(places, options.gold, strict=True)]
+    all_together = split.metric in OF_TWO
+    found = _of_two(split, right, options.gold) if all_together else _score(split, fmean(right), right)
+    return found | {"taken": pack_taken(places, options.count)}
+
+
+def _of_two(split: Split, right: Sequence[float] | Array, gold: Sequence[int]) -> dict[str, Any]:
+    """The score of choices among two answers, of which a wrong one is the other, and their accuracy."""
+    classes = np.array(gold, float)
+    said = np.where(np.asarray(right) == 1, classes, 1 - classes)
+    return _score(split, *together.judged(split.metric, said, classes)) | {"accuracy": float(np.mean(right))}
+
+
+def _score(split: Split, value: float, outcomes: Sequence[float] | Array) -> dict[str, Any]:
+    return {
+        "metric": split.metric,
+        "value": value,
+        "n": len(split.examples),
+        "outcomes": pack(outcomes, split.metric),
+    }
 
 
 @torch.no_grad()

@@ -13,7 +13,8 @@ class Score(Part):
 
     Attributes:
         metric: the task's, as in the configuration.
-        value: from 0 to 1; accuracy is strict: the greedy answer must equal the gold answer.
+        value: from 0 to 1, a correlation from -1; accuracy is strict: the greedy answer must equal the gold
+            answer.
         restricted: the accuracy when only the task's own labels may be answered; None without labels.
         joint: the accuracy when the labels of all merged tasks may be answered, those of all tasks for a
             model that is not merged; None if labels of several tasks cannot be compared.

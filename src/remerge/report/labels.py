@@ -52,6 +52,10 @@ METRICS = {
     "last_number": "right last number",
     "choice": "choice accuracy",
     "choice_by_length": "choice accuracy by length",
+    "matthews": "Matthews correlation",
+    "f1": "F1",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
 }
 
 _LEVELS = {"task": "TL", "layer": "LL"}

@@ -95,7 +95,7 @@ class Bench(Loaded):
             value = float(self.scores([task], split)[task]["value"])
             if value <= 0:
                 raise UserError(
-                    f"tasks.{task}: its expert scores 0 on its own {split} split: train it further"
+                    f"tasks.{task}: its expert scores {value:.2g} on its own {split} split: train it further"
                 )
             return value
 

@@ -71,7 +71,7 @@ class Workspace(Models):
         longest = settings.answer_tokens
         judged = (gold, settings.metric, longest, settings.answers, settings.captions)
         options = None
-        if settings.chooses and split != "train":  # on which no model is judged
+        if settings.chooses and speaks and split != "train":  # on which no model is judged
             every = [answers_of(settings, row) for row in rows]
             options = choice.options(str(file), self.family, task, asked, every)
         parts = (examples, *judged, *filter(None, [options]))
@@ -189,5 +189,7 @@ class Workspace(Models):
             raise UserError(f"{path} has no score on {task}: delete it and run again")
         score = scores[task]
         if score.value <= 0:
-            raise UserError(f"{path}: the expert of {task} scores 0 on its own task: train it further")
+            raise UserError(
+                f"{path}: the expert of {task} scores {score.value:.2g} on its own task: train it further"
+            )
         return score

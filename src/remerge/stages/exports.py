@@ -157,7 +157,7 @@ def _measured(config: Config, record: Merge) -> list[EvalResult]:
     for name, score in record.scores.items():
         task = config.tasks[name]
         kind = "image-classification" if task.image else "text-classification"
-        kind = "multiple-choice" if task.chooses else kind
+        kind = "multiple-choice" if task.chooses and not task.together else kind
         local = task.source == "miniature" or is_place(task.source)
         found.append(
             EvalResult(

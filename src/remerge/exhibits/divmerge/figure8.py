@@ -16,8 +16,8 @@ def applies(config: Config) -> bool:
     """Whether the paper's method learns one coefficient per task, of pairs with right and wrong answers."""
     from remerge.exhibits.divmerge._method import own
 
-    right_or_wrong = all(task.right_or_wrong for task in config.tasks.values())
-    return own(config.makers(2), "task") is not None and right_or_wrong
+    classifies = all(task.classifies for task in config.tasks.values())
+    return own(config.makers(2), "task") is not None and classifies
 
 
 def build(run: Run) -> Figure:

@@ -16,7 +16,7 @@ def applies(config: Config) -> bool:
     """Whether the paper's method learns one coefficient per task, of pairs with free text."""
     from remerge.exhibits.divmerge._method import own
 
-    free = not all(task.right_or_wrong for task in config.tasks.values())
+    free = not all(task.classifies for task in config.tasks.values())
     return own(config.makers(2), "task") is not None and free
 
 

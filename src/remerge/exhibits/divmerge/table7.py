@@ -17,7 +17,7 @@ READS = ("scores", "merges")
 
 def applies(config: Config) -> bool:
     """Whether there are several sizes, and some answers are free text."""
-    return len(config.sizes) > 1 and not all(task.right_or_wrong for task in config.tasks.values())
+    return len(config.sizes) > 1 and not all(task.classifies for task in config.tasks.values())
 
 
 def build(run: Run) -> Table:

@@ -31,7 +31,7 @@ Setting = tuple[str, str, str]
 
 def build(run: Run) -> Table:
     """One row per setting."""
-    kind = "classification" if _right_or_wrong(run.config) else "generation"
+    kind = "classification" if _classifies(run.config) else "generation"
     paper = Published(__file__, "divmerge-glue" if kind == "classification" else "divmerge-generation")
     found: dict[tuple[str, str], dict[str, None]] = {}
     for of, setting, value in [*_of_all(run.config), *_of_methods(run)]:
@@ -105,5 +105,5 @@ def _distinct(values: Iterable[Any]) -> str:
     return ", ".join(dict.fromkeys(f"{v:.4g}" if isinstance(v, float) else str(v) for v in values))
 
 
-def _right_or_wrong(config: Config) -> bool:
-    return all(task.right_or_wrong for task in config.tasks.values())
+def _classifies(config: Config) -> bool:
+    return all(task.classifies for task in config.tasks.values())
