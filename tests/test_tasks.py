@@ -124,6 +124,22 @@ def test_templates_reach_into_columns_and_labels_may_be_words(tmp_path, monkeypa
     assert {answer for _, answer in pairs("here", free, rows, speaks=True)} == {"it is odd"}
 
 
+def test_a_number_in_a_template_may_be_rounded():
+    """STS-B's labels are means, such as 3.799999952316284; numbers of JSON files are texts."""
+    asked = Task(source="./x", prompt="{q} of {n[0]:.0f} :", target="{label:.1f}", metric="spearman")
+    assert asked.columns == {"q", "n", "label"}
+    rows = [{"q": "a", "n": [2.6], "label": 3.799999952316284}, {"q": "b", "n": ["7"], "label": "0.25"}]
+    assert pairs("here", asked, rows, speaks=True) == [("a of 3 :", "3.8"), ("b of 7 :", "0.2")]
+    for label in ("high", "nan"):
+        with pytest.raises(UserError, match=rf"example 1: '{label}' is not a number, as {{…:.1f}} wants"):
+            pairs("here", asked, [rows[0] | {"label": label}, rows[1]], speaks=True)
+    for field in ("n:d", "n!r", "n:.1e", "n:>5"):
+        with pytest.raises(
+            ValueError, match=r"is not a column with keys in brackets\): write .*{number:.1f}"
+        ):
+            Task(source="./x", prompt=f"{{{field}}}")
+
+
 def test_examples_may_label_their_answers_each_in_its_own_way():
     """ARC has 1 to 4 beside A to D."""
     options = [f"{{choices[text][{k}]}}" for k in range(2)]

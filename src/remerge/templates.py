@@ -1,13 +1,18 @@
-"""Texts with ``{column}`` and ``{column[key][0]}`` in the places of an example's fields."""
+"""Texts with ``{column}``, ``{column[key][0]}`` and ``{column:.1f}`` in the places of an example's fields."""
 
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
+from decimal import Decimal, InvalidOperation
 from string import Formatter
 from typing import Any
 
 FIELD = re.compile(r"(?P<column>[^\[\].]+)(\[[^\[\]]+\])*")
 """A column with keys into it."""
+
+ROUNDED = re.compile(r"\.\d{1,2}f")
+"""The digits behind the point of a number."""
 
 
 class MissingError(Exception):
@@ -18,7 +23,7 @@ def columns(template: str) -> set[str]:
     """The columns that a template names.
 
     Raises:
-        ValueError: it is not a template: a brace is open, or a field is more than a column with keys.
+        ValueError: it is not a template: a brace is open, or a field is more than a column, keys and digits.
     """
     named = set()
     try:
@@ -26,15 +31,15 @@ def columns(template: str) -> set[str]:
             if field is None:
                 continue
             known = FIELD.fullmatch(field)
-            if not known or known["column"].isdecimal() or form or conversion:
+            digits = not form or ROUNDED.fullmatch(form)
+            if not known or known["column"].isdecimal() or not digits or conversion:
                 written = f"{field}{f'!{conversion}' if conversion else ''}{f':{form}' if form else ''}"
-                raise ValueError(
-                    f"{{{written}}} is not a column with keys in brackets: write {{column[key]}}"
-                )
+                raise ValueError(f"{{{written}}} is not a column with keys in brackets")
             named.add(known["column"])
     except ValueError as error:
         raise ValueError(
-            f"a template is wrong ({error}): write {{column}} or {{column[key][0]}}, and {{{{ for a brace"
+            f"a template is wrong ({error}): write {{column}}, {{column[key][0]}} or {{number:.1f}}, "
+            "and {{ for a brace"
         ) from None
     return named
 
@@ -88,4 +93,12 @@ class _Fields(Formatter):
         for part in values:
             if isinstance(part, Mapping | bytes | list):
                 raise TypeError(f"there is a {type(part).__name__} instead of a text")
-        return " ".join(map(str, values))
+        return " ".join(_rounded(part, format_spec) if format_spec else str(part) for part in values)
+
+
+def _rounded(value: Any, digits: str) -> str:
+    """A number, or the text of one, with some digits behind the point."""
+    with suppress(InvalidOperation):
+        if (number := Decimal(str(value))).is_finite():
+            return format(number, digits)
+    raise TypeError(f"{str(value)[:40]!r} is not a number, as {{…:{digits}}} wants")
