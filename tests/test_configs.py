@@ -104,7 +104,7 @@ def test_a_whole_run_is_planned_offline(path, tmp_path):
 def test_the_multitask_model_is_missing_where_the_readme_says():
     without = [path for path in CONFIGS if not configuration.load(path).finetune.multitask]
     built = [path.stem for path in without if "include" in yaml.safe_load(path.read_text())]
-    assert {path.stem for path in without} - {*built} == {"divmerge-generation", "own"}
+    assert {path.stem for path in without} - {*built} == {"divmerge-generation", "flan-t5-glue", "own"}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -129,6 +129,31 @@ def test_questions_and_answers_are_in_the_columns_of_the_public_datasets(name):
         assert asked == question or (task == "qasc" and question in asked)
         assert answer == (spoken if config.base.speaks else number), task
         assert settings.target in row or not settings.splits.stratify
+
+
+def test_flan_t5_is_asked_what_its_experts_were_trained_on():
+    config = configuration.load(ROOT / "config/flan-t5-glue-lora.yaml")
+    two = {"sentence1": "A.", "sentence2": "B."}
+    rows = {
+        "cola": ({"sentence": "A.", "label": 0}, 'not: "A.". Answere', "unacceptable"),
+        "mnli": (
+            {"premise": "A.", "hypothesis": "B.", "label": 2},
+            "premise: 'A.' logically",
+            "contradiction",
+        ),
+        "mrpc": ({**two, "label": 1}, "sentences 'A.' and 'B.' conveying", "yes"),
+        "qnli": ({"question": "Q?", "sentence": "A.", "label": 1}, "context: 'A.', does", "no"),
+        "qqp": ({"question1": "A?", "question2": "B?", "label": 1}, "'A?' and 'B?' have", "yes"),
+        "rte": ({**two, "label": 0}, "text: 'A.' entail that 'B.' is", "yes"),
+        "sst2": ({"sentence": "A.", "label": 1}, "sentence 'A.', determine", "positive"),
+        "stsb": ({**two, "label": 3.799999952316284}, "(completely similar), rate", "3.8"),
+    }
+    assert rows.keys() == config.tasks.keys()
+    for task, (row, words, answer) in rows.items():
+        asked = [row, row | {"label": 0 if row["label"] else 1}]
+        (prompt, said), _ = tasks.pairs(task, config.tasks[task], asked, speaks=True)
+        assert words in prompt and said == answer
+        assert config.tasks[task].expert == f"tanganke/flan-t5-base_glue-{task}_lora-16"
 
 
 def test_every_class_of_the_image_datasets_has_a_name():

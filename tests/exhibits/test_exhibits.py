@@ -110,6 +110,7 @@ def test_scales_for_each_expert_are_on_no_curve() -> None:
         ("demo-lora", f"drm_figure2 {WEIGHTS} drm_figure7 drm_table3 drm_table4 drm_table6 drm_table15"),
         ("demo-slides", f"slides_addition slides_alignment slides_analogy {SLIDES}"),
         ("slides-vit-b16", f"slides_addition slides_alignment {SLIDES}"),
+        ("flan-t5-glue", "fusionbench_experts fusionbench_tasks"),
         ("own", ""),
     ],
 )

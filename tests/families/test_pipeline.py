@@ -83,7 +83,7 @@ WORLDS = {
     "llama": ("classifier", CLASSES, "drm", {"lora": LORA, "learning_rate": 0.05}),
     "deberta": ("classifier", {**CLASSES, "cola": FREE["cola"]}, None, {}),
     "clip": ("clip", IMAGES, None, {}),
-    "chat": ("chat", FREE, None, {}),
+    "chat": ("chat", FREE, "fusionbench", {}),
     "vit": ("image_classifier", PICTURES, None, {}),
 }
 GRID = {"inputs": 4, "epochs": 1, "learning_rate": {"tune": [0.01]}}
@@ -98,6 +98,7 @@ VARIANTS = [
 ]
 MORE = {
     None: [],
+    "fusionbench": [],
     "divmerge": [
         *({"divmerge": {"divergence": "kl", "level": "task", "inputs": inputs}} for inputs in (2, 3)),
         {"divmerge": {"divergence": "js", "level": "task", "replaced": 0.5, "stand_ins": "other"}},
@@ -120,7 +121,8 @@ MORE = {
 }
 """What a paper's exhibits are of, beside what every family is tried on."""
 EXHIBITS: dict[str | None, set[str]] = {
-    None: {"anp", "pairs"},
+    None: {"anp", "pairs", "experts", "tasks"},
+    "fusionbench": {"fusionbench_experts", "fusionbench_tasks"},
     "divmerge": {*(f"divmerge_figure{n}" for n in (2, 3, 4, 5, 6, 7, 9))}
     | {*(f"divmerge_table{n}" for n in (2, 3, 4, 5, 7, 8, 9)), "approximated", "seeds"}
     | {"prepared"},

@@ -54,7 +54,7 @@ class Task(Section):
     splits: Splits = Splits()
     sizes: Sizes = Sizes()
     prompt: str | None = Field(
-        None, description="the model's input: a text with fields {column} and {column[key][0]}"
+        None, description="the model's input: a text with fields {column}, {column[key][0]} and {number:.1f}"
     )
     image: Text | None = Field(None, description="the column of the image, for a task of images")
     answers: list[str] = Field(

@@ -19,10 +19,11 @@ Row = dict[str, Any]
 def method_rows(run: Run, paper: Mapping[str, str]) -> list[Row]:
     """A row for the base, for every variant in order, and for multitask if there is one.
 
-    ``paper_row`` is the paper's name for the variant; ``paper`` maps our names to the paper's.
+    ``paper_row`` is the paper's name for the row; ``paper`` maps our names to the paper's.
     """
     base, *multitask = (
-        {"variant": name, "method": MODELS[name], "paper_row": None} for name in run.references
+        {"variant": name, "method": MODELS[name], "paper_row": paper.get(MODELS[name])}
+        for name in run.references
     )
     methods = [{"variant": v.name, "method": v.label, "paper_row": paper.get(v.label)} for v in run.variants]
     return [base, *methods, *multitask]

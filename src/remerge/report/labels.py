@@ -23,6 +23,7 @@ TASKS = {
     "mnli": "MNLI",
     "rte": "RTE",
     "mrpc": "MRPC",
+    "stsb": "STS-B",
     "imdb": "IMDB",
     "qasc": "QASC",
     "squad": "SQuAD",

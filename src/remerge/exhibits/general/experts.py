@@ -17,8 +17,8 @@ STRICT = "Accuracy is strict: the whole greedy answer equals the gold answer."
 
 
 def applies(config: Config) -> bool:
-    """DivMerge numbers the table."""
-    return config.paper != "divmerge"
+    """DivMerge and FusionBench have published numbers of it."""
+    return config.paper not in ("divmerge", "fusionbench")
 
 
 def build(run: Run) -> Table:

@@ -18,8 +18,8 @@ READS = ("scores", "merges")
 
 
 def applies(config: Config) -> bool:
-    """DRM numbers the table, for each of its models."""
-    return config.paper != "drm"
+    """DRM and FusionBench have published numbers of it."""
+    return config.paper not in ("drm", "fusionbench")
 
 
 def build(run: Run) -> Table:

@@ -1,0 +1,17 @@
+"""Every expert on every task.
+
+Test {metrics} in % of each expert (rows) on every task (columns), n = {n_test}. {strict} FusionBench compares
+decoded texts. Bold: an expert on its own task.
+"""
+
+from remerge.exhibits._published import Published
+from remerge.exhibits.general.experts import experts
+from remerge.report.run import Run
+from remerge.report.table import Table
+
+READS = ("scores",)
+
+
+def build(run: Run) -> Table:
+    """One row per expert, one column per task."""
+    return experts(run, Published(__file__, run.benchmark))
