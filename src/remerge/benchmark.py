@@ -147,6 +147,8 @@ class Benchmark:
     def outcomes(self, task: str, case: str) -> pd.DataFrame:
         """The score of each model on each example of a task's test split, ``[n, models]``, from 0 to 1.
 
+        By a metric that judges all answers together, these are its pseudo-values, whose mean is the score.
+
         Args:
             task: the task of the examples; their texts are the rows of `examples`.
             case: a subset with this task, as in the records: ``cola+mnli``.

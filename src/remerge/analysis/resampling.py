@@ -24,7 +24,7 @@ class Outcomes:
 
     Attributes:
         subsets: the tasks of each merge, S of them.
-        own: for each task, the expert's outcomes ``[n]``, from 0 to 1.
+        own: for each task, the expert's outcomes ``[n]``, from 0 to 1, or pseudo-values.
         merged: for each task, ``[methods, merges with it, n]``; NaN where a method makes no such merge.
     """
 
@@ -60,7 +60,7 @@ class Resampled:
 
     A draw takes n of the n test examples of each task with replacement, the same for all merges and for the
     expert that normalises them, and as many merges of each size as there are, the same for all
-    methods. Without any right answer of an expert there is no ANP: such draws are left out.
+    methods. Where an expert's score is not above 0 there is no ANP: such draws are left out.
 
     Attributes:
         anp: ``[methods, S]``, the ANP of every merge in the data.
@@ -136,7 +136,7 @@ def _anp(outcomes: Outcomes, counts: Mapping[str, Array]) -> Array:
         held = [place for place, subset in enumerate(outcomes.subsets) if task in subset]
         scores = counts[task] @ outcomes.merged[task].reshape(-1, len(own)).T
         expert = counts[task] @ own
-        share = scores.reshape(draws, methods, -1) / np.where(expert, expert, np.nan)[:, None, None]
+        share = scores.reshape(draws, methods, -1) / np.where(expert > 0, expert, np.nan)[:, None, None]
         found[:, :, held] += 100 * share / [len(outcomes.subsets[place]) for place in held]
     return found
 
