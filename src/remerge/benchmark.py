@@ -215,8 +215,6 @@ class Benchmark:
     def model(self, variant: str, case: str) -> "PreTrainedModel":
         """A merge of a subset as a model in memory, made again from the record as it was scored.
 
-        It is made by the code as it is: `remerge verify` says whether that is the code that was scored.
-
         Args:
             variant: the variant that merges, a name in `merges`.
             case: the experts, ``cola+mnli``, sorted.
@@ -227,7 +225,8 @@ class Benchmark:
             task of an input.
 
         Raises:
-            UserError: an unknown variant or subset, or the files of base or experts no longer exist.
+            UserError: an unknown variant or subset, files of base or experts that no longer exist, or a
+                record that does not follow from today's code, settings, models and inputs.
         """
         # Imported here: frames and exhibits need no torch.
         from remerge.stages._again import again
