@@ -18,7 +18,7 @@ from remerge.__main__ import main
 from remerge.benchmark import Benchmark
 from remerge.contents import digest_of, of_model
 from remerge.errors import UserError
-from remerge.records import Merge
+from remerge.records import Data, Merge
 from remerge.report.make import write
 from remerge.report.page import write_report
 from remerge.stages import _code
@@ -127,6 +127,19 @@ def test_findings_in_examples_that_are_others(copied: Path, capsys: Any) -> None
     status, lines = verified(capsys)
     assert status == 2 and len(lines) == 3, lines
     assert f"{cola} was altered" in lines[0] and f"{mnli} has task 'cola'" in lines[1], lines
+
+
+def test_findings_in_examples_of_another_run_or_prompt(copied: Path, capsys: Any) -> None:
+    """Whose seal holds, for it covers the record alone."""
+    cola = Data.read(RUN, task="cola")
+    test = cola.splits["test"].model_copy(update={"seen": 3})
+    cola.model_copy(update={"splits": cola.splits | {"test": test}}).write(RUN, task="cola")
+    config = Path(CONFIG)
+    asked = "premise : {premise} | hypothesis : {hypothesis}"
+    config.write_text(config.read_text().replace(asked, "{label}"))
+    said = " is not of today's examples and prompts: run its stage again"
+    stale = [line for line in verified(capsys)[1] if line.endswith(said)]
+    assert stale == [f"stale: {RUN / f'data/{task}.json'}{said}" for task in ("cola", "mnli")]
 
 
 @pytest.fixture

@@ -10,10 +10,22 @@ from remerge.config import SPLITS
 from remerge.errors import Stale, UserError
 from remerge.journal import Journal
 from remerge.made import checked
-from remerge.records import Alignment, Divergences, Lengths, Merge, Model, Record, Scores, Selection, Weights
+from remerge.records import (
+    Alignment,
+    Data,
+    Divergences,
+    Lengths,
+    Merge,
+    Model,
+    Record,
+    Scores,
+    Selection,
+    Weights,
+)
 from remerge.report.make import place, printed
 from remerge.report.page import of_records, page, page_file
 from remerge.report.run import Run
+from remerge.splits import Drawn, described
 from remerge.stages import alignment, data, divergences, experts, lengths, merges, scores, selection, weights
 from remerge.stages._bench import Bench
 from remerge.stages._kept import CHANGED, Kept, Missing, Replay, precisions
@@ -92,12 +104,23 @@ def _check_noted(run: Run, space: Workspace, found: Findings) -> None:
         return space.reference_follows(task, space.reference_inputs(task, kind))
 
     for task in config.tasks:
+        _check_findings(run, space, found, task)
         for split in SPLITS:
             check(data_file(run.results, task, split), partial(data.follows, config, task))
         for kind in ("", *config.stand_ins):
             check(space.reference_file(task, kind), partial(answered, task, kind))
         for path in sorted((run.results / "statistics" / task).glob("*.safetensors")):
             check(path, partial(space.statistics_follow, task))
+
+
+def _check_findings(run: Run, space: Workspace, found: Findings, task: str) -> None:
+    """Count again what a record says of a task's examples, which follows from its prompt too."""
+    file = Data.place(run.results, task=task)
+    if file.exists():
+        with found.of(file):
+            known, rows = run.data(task), {split: space.rows(task, split) for split in SPLITS}
+            if described(task, run.config.task(task), Drawn(rows, known.dropped)).splits != known.splits:
+                raise Stale(f"{file} is not of today's examples and prompts: run its stage again")
 
 
 Records = Callable[[], Sequence[Record]]
