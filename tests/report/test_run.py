@@ -11,6 +11,7 @@ import yaml
 from worlds import as_variant
 
 from remerge import exhibits
+from remerge.benchmark import Benchmark
 from remerge.errors import UserError
 from remerge.report.make import printed
 from remerge.report.run import Run
@@ -121,6 +122,17 @@ def test_several_seeds_count_as_one_merge_and_their_spread_is_kept(broken: Path)
     row = frame[(frame["variant"] == "average") & (frame["size"] == 4)]
     assert row["spread"].tolist() == [1.0]
     assert len(run.merged) == 10 * 11 + 2
+
+
+def test_scores_on_a_task_that_was_removed_count_no_more(broken: Path) -> None:
+    """A mean over all scores in a record had them, until the stage ran again."""
+    tasks = Run(broken).tasks
+    for path in broken.glob("scores/*.json"):
+        record = json.loads(path.read_text())
+        record["scores"]["qnli"] = record["scores"]["rte"]
+        path.write_text(json.dumps(record))
+    assert all([*Run(broken).scores(model)] == tasks for model in ("base", "rte"))
+    assert {*Benchmark.open(broken).scores.task} == {*tasks}
 
 
 @pytest.mark.parametrize(

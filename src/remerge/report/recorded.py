@@ -135,10 +135,10 @@ class Recorded:
         return Selection.read(self.results, variant=variant, plan=plan, benchmark=self.benchmark)
 
     def scores(self, model: str) -> dict[str, Score]:
-        """One unmerged model's scores by task."""
+        """One unmerged model's scores by task; those on tasks that were removed are left out."""
         scores = Scores.read(self.results, model=model, benchmark=self.benchmark).scores
         self._must_have(scores, "score", Scores.place(self.results, model=model))
-        return scores
+        return {task: scores[task] for task in self.tasks}
 
     @cached_property
     def own(self) -> dict[str, Score]:
