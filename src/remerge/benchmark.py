@@ -12,6 +12,7 @@ from remerge.config import Config
 from remerge.errors import UserError
 from remerge.exhibits import Exhibit
 from remerge.files import read_bytes
+from remerge.made import checked
 from remerge.records import Merge, Score
 from remerge.report.figure import Figure, look
 from remerge.report.run import Run, in_place
@@ -175,11 +176,11 @@ class Benchmark:
         """The examples of a task's test split, ``[n, columns of its dataset]``, in the order of `outcomes`.
 
         Raises:
-            UserError: an unknown task, or the split is missing.
+            UserError: an unknown task, or the split is missing, or is not the one that was made here.
         """
         self.config.task(task)
         file = self.run.results / "data" / task / "test.parquet"
-        return pd.read_parquet(BytesIO(read_bytes(file)))
+        return pd.read_parquet(BytesIO(read_bytes(checked(self.run.results, file, {}))))
 
     @property
     def exhibits(self) -> pd.DataFrame:

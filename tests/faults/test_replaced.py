@@ -142,6 +142,15 @@ def test_findings_in_examples_of_another_run_or_prompt(copied: Path, capsys: Any
     assert stale == [f"stale: {RUN / f'data/{task}.json'}{said}" for task in ("cola", "mnli")]
 
 
+def test_examples_in_another_order_are_not_beside_the_outcomes(copied: Path) -> None:
+    file = RUN / "data/cola/test.parquet"
+    examples = Benchmark.open(RUN).examples("cola")
+    assert len(examples) == len(Benchmark.open(RUN).outcomes("cola", "cola+mnli"))
+    examples[::-1].to_parquet(file)
+    with pytest.raises(UserError, match=r"cola/test\.parquet was altered or replaced after it was made"):
+        Benchmark.open(RUN).examples("cola")
+
+
 @pytest.fixture
 def page(copied: Path) -> Path:
     """The page of the run."""
