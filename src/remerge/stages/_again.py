@@ -15,6 +15,7 @@ from remerge.records import Merge
 from remerge.stages import merges
 from remerge.stages._bench import Bench
 from remerge.stages._kept import CHANGED, Missing, Replay, precisions
+from remerge.variants import is_tuned
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,22 @@ def _recorded(config: Config, variant: Variant, tasks: list[str]) -> Merge | Non
     return record
 
 
+class _Scored(Replay):
+    """A replay with the parameters that a merge was scored with, whatever is chosen meanwhile."""
+
+    def __init__(self, config: Config, computed_in: str, record: Merge) -> None:
+        super().__init__(config, computed_in)
+        self._used = record.params
+
+    def params(self, variant: Variant, plan: str) -> dict[str, Any]:
+        """A variant's parameters, with the values of tuned ones that were used."""
+        given = self.config.params(variant)
+        return {key: self._used.get(key, value) if is_tuned(value) else value for key, value in given.items()}
+
+
 def _follows(config: Config, variant: Variant, record: Merge, precision: str) -> bool:
     """Whether a run in this precision has kept exactly this record under today's key."""
-    bench, group = Bench(config, Replay(config, precision)), str(record.size)
+    bench, group = Bench(config, _Scored(config, precision, record)), str(record.size)
     names = [case.name for case in config.cases("subsets").get(group, [])]
     places = [place for place, name in enumerate(names) if name == record.case]
     try:
