@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from remerge.variants import parse
+
 TASKS = ["cola", "sst2", "mrpc", "rte"]
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("average", {}),
@@ -297,9 +299,11 @@ def merges(
 
 
 def as_variant(results: Path, old: str, new: str) -> None:
-    """The merges of one variant under the name of another too."""
+    """The merges of one variant under the name of another too, with the settings in that name."""
+    named = {key: value for key, value in parse(new)[1].items() if key not in ("seeds", "tuned")}
     for path in sorted((results / "merges" / old).iterdir()):
         lines = [json.loads(line) | {"variant": new} for line in path.read_text().splitlines()]
+        lines = [line | {"params": line["params"] | named} for line in lines]
         copy = results / "merges" / new / path.name
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text("".join(json.dumps(line) + "\n" for line in lines))

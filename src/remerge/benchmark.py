@@ -12,6 +12,7 @@ from remerge.config import Config
 from remerge.errors import UserError
 from remerge.exhibits import Exhibit
 from remerge.files import read_bytes
+from remerge.made import checked
 from remerge.records import Merge, Score
 from remerge.report.figure import Figure, look
 from remerge.report.run import Run, in_place
@@ -177,11 +178,11 @@ class Benchmark:
         """The examples of a task's test split, ``[n, columns of its dataset]``, in the order of `outcomes`.
 
         Raises:
-            UserError: an unknown task, or the split is missing.
+            UserError: an unknown task, or the split is missing, or is not the one that was made here.
         """
         self.config.task(task)
         file = self.run.results / "data" / task / "test.parquet"
-        return pd.read_parquet(BytesIO(read_bytes(file)))
+        return pd.read_parquet(BytesIO(read_bytes(checked(self.run.results, file, {}))))
 
     @property
     def exhibits(self) -> pd.DataFrame:
@@ -217,8 +218,6 @@ class Benchmark:
     def model(self, variant: str, case: str) -> "PreTrainedModel":
         """A merge of a subset as a model in memory, made again from the record as it was scored.
 
-        It is made by the code as it is: `remerge verify` says whether that is the code that was scored.
-
         Args:
             variant: the variant that merges, a name in `merges`.
             case: the experts, ``cola+mnli``, sorted.
@@ -229,7 +228,8 @@ class Benchmark:
             task of an input.
 
         Raises:
-            UserError: an unknown variant or subset, or the files of base or experts no longer exist.
+            UserError: an unknown variant or subset, files of base or experts that no longer exist, or a
+                record that does not follow from today's code, settings, models and inputs.
         """
         # Imported here: frames and exhibits need no torch.
         from remerge.stages._again import again

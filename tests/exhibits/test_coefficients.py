@@ -106,7 +106,7 @@ def test_anp_against_inputs_has_a_line_a_method_over_its_numbers_of_inputs(
         # The first pair has three inputs, whatever is asked for.
         inputs = [3 if '"case": "cola+rte"' in line else number for line in lines]
         some = zip(lines, inputs, strict=True)
-        path.write_text("\n".join(line.replace('"inputs": 200', f'"inputs": {n}') for line, n in some))
+        path.write_text("\n".join(line.replace(f'"inputs": {number}', f'"inputs": {n}') for line, n in some))
     config["merge"]["variants"] = kept
     config["plans"] = {"subsets": {"only": ["cola+sst2", "mrpc+rte", "cola+rte", "mrpc+sst2"]}}
     for path in results.glob("merges/*/2.jsonl"):
@@ -151,7 +151,7 @@ def test_anp_against_the_share_of_stand_ins_starts_at_a_task_s_own_inputs(
         path = results / "merges" / name_of("divmerge", params) / "2.jsonl"
         used = f'"replaced": {share}, "stand_ins": "{kind}", "inputs": 200'
         path.write_text(path.read_text().replace('"inputs": 200', used))
-    config["merge"] = {"variants": kept, "defaults": {"divmerge": {"epochs": 3}}}
+    config["merge"] = {"variants": kept, "defaults": {"divmerge": {"epochs": 4}}}
     config["plans"] = {"subsets": {"sizes": [2]}}
     (results / "config.yaml").write_text(yaml.safe_dump(config))
     run = Run(results)

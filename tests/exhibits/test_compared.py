@@ -315,7 +315,8 @@ def test_small_differences_have_a_scale_that_can_be_read(spoilt: Path) -> None:
     best = "divmerge@divergence=js,level=layer"
     for path in spoilt.glob("merges/*/*.jsonl"):
         lines = (spoilt / f"merges/{best}/{path.name}").read_text().splitlines()
-        mine = {key: json.loads(path.read_text().splitlines()[0])[key] for key in ("variant", "method")}
+        first = json.loads(path.read_text().splitlines()[0])
+        mine = {key: first[key] for key in ("variant", "method", "params")}
         path.write_text("".join(json.dumps(json.loads(line) | mine) + "\n" for line in lines))
     path = spoilt / "merges/average/4.jsonl"
     line = json.loads(path.read_text())

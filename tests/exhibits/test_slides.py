@@ -265,6 +265,22 @@ def test_a_second_run_of_the_same_models_has_columns_of_its_own(results: Path, t
     assert one == two and not any(np.isnan(one))
 
 
+def test_a_run_on_other_tests_has_columns_of_its_own(results: Path, tmp_path: Path) -> None:
+    """Its linearised experts stood in the column of the others, above whose base was not its own."""
+    other = Path(shutil.copytree(results, tmp_path / "other"))
+    raw = yaml.safe_load((other / "config.yaml").read_text())
+    raw["finetune"]["recipe"], raw["benchmark"] = "linearised", "other"
+    (other / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    as_benchmark(other, "other")
+    for n, columns in ((None, 1), (7, 2)):
+        base = json.loads((other / "scores/base.json").read_text())
+        for score in base["scores"].values():
+            score["n"] = n or score["n"]
+        (other / "scores/base.json").write_text(json.dumps(base))
+        table = exhibits.known()["slides_models"].build([Run(results), Run(other)])
+        assert len([column for column in table.columns if column.head == "ours"]) == columns
+
+
 def test_an_analogy_without_a_scale_is_no_curve(results: Path) -> None:
     config = Run(results).config
     average = [variant for variant in config.merge.variants if variant.method == "average"]

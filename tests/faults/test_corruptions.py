@@ -111,7 +111,7 @@ READERS: list[tuple[str, list[str], dict[str, Callable[[bytes], bytes]]]] = [
         ("experts/cola/model.safetensors", command, {"bit": bit})
         for command in (
             ["divergences"],
-            ["exports", "average", "cola+mnli"],
+            ["exports", "average", "cola+mnli+sst2"],
             ["batch", "average"],
             MERGE["average"],
             ["references", "cola"],

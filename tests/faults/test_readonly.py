@@ -27,7 +27,7 @@ STAGES = [
     ["selection", CONFIG, LEARNED, "subsets"],
     ["merges", CONFIG, "average", "2"],
     ["batch", CONFIG, "average"],
-    ["exports", CONFIG, "average", "cola+mnli"],
+    ["exports", CONFIG, "average", "cola+mnli+sst2"],
     ["tables", CONFIG, "pairs"],
     ["figures", CONFIG, "reached"],
     ["report", CONFIG],

@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 import torch
-from faults.small import CONFIG, LEARNED, RUN, finish, settings
+from faults.small import CONFIG, LEARNED, RUN, TASKS, finish, settings
 from safetensors.torch import load_file, save_file
 
 from remerge import config as configuration
 from remerge import exhibits, made
 from remerge.__main__ import main
+from remerge.benchmark import Benchmark
 from remerge.contents import digest_of, of_model
+from remerge.errors import UserError
+from remerge.records import Data, Merge
 from remerge.report.make import write
 from remerge.report.page import write_report
 from remerge.stages import _code
@@ -74,6 +77,8 @@ def test_a_run_of_a_gpu_holds_on_a_machine_without(
         finish(raw)
     status, lines = verified(capsys)
     assert status == 0 and len(lines) == 1, lines
+    Path(CONFIG).write_text(Path(CONFIG).read_text().replace("device: cuda", "device: auto"))
+    assert main(["exports", CONFIG, "average", "cola+mnli"]) == 0
     replaced(RUN / "scores/cola.json", (RUN / "scores/cola.json").read_bytes()[::-1])
     status, lines = verified(capsys)
     assert status == 2 and "are corrupt" in lines[-1] and " 0 stale" in lines[-1], lines
@@ -122,6 +127,28 @@ def test_findings_in_examples_that_are_others(copied: Path, capsys: Any) -> None
     status, lines = verified(capsys)
     assert status == 2 and len(lines) == 3, lines
     assert f"{cola} was altered" in lines[0] and f"{mnli} has task 'cola'" in lines[1], lines
+
+
+def test_findings_in_examples_of_another_run_or_prompt(copied: Path, capsys: Any) -> None:
+    """Whose seal holds, for it covers the record alone."""
+    cola = Data.read(RUN, task="cola")
+    test = cola.splits["test"].model_copy(update={"seen": 3})
+    cola.model_copy(update={"splits": cola.splits | {"test": test}}).write(RUN, task="cola")
+    config = Path(CONFIG)
+    asked = "premise : {premise} | hypothesis : {hypothesis}"
+    config.write_text(config.read_text().replace(asked, "{label}"))
+    said = " is not of today's examples and prompts: run its stage again"
+    stale = [line for line in verified(capsys)[1] if line.endswith(said)]
+    assert stale == [f"stale: {RUN / f'data/{task}.json'}{said}" for task in ("cola", "mnli")]
+
+
+def test_examples_in_another_order_are_not_beside_the_outcomes(copied: Path) -> None:
+    file = RUN / "data/cola/test.parquet"
+    examples = Benchmark.open(RUN).examples("cola")
+    assert len(examples) == len(Benchmark.open(RUN).outcomes("cola", "cola+mnli"))
+    examples[::-1].to_parquet(file)
+    with pytest.raises(UserError, match=r"cola/test\.parquet was altered or replaced after it was made"):
+        Benchmark.open(RUN).examples("cola")
 
 
 @pytest.fixture
@@ -233,3 +260,40 @@ def test_a_reference_of_another_expert_is_refused(copied: Path, capsys: Any) -> 
     assert main(["experts", CONFIG, "cola"]) == 0
     assert main(["merges", CONFIG, LEARNED, "2"]) == 2
     assert "cola.safetensors was made from other weights than today's" in capsys.readouterr().err
+
+
+def retrained() -> None:
+    config = Path(CONFIG)
+    config.write_text(config.read_text().replace("learning_rate: 0.01", "learning_rate: 0.02"))
+    assert main(["experts", CONFIG, "cola"]) == 0
+
+
+def set_otherwise() -> None:
+    config = Path(CONFIG)
+    config.write_text(config.read_text().replace("  inputs: 4\n", "  inputs: 5\n"))
+    for task in TASKS:
+        assert main(["statistics", CONFIG, task, "fisher"]) == 0
+
+
+def resubstituted() -> None:
+    """Another run's record, with its seal, whose journal stays here."""
+    path = RUN / "merges/fisher/2.jsonl"
+    lines = [Merge.model_validate_json(line) for line in path.read_text().splitlines()]
+    changed = [merge.model_copy(update={"anp": 1.0}).sealed() for merge in lines]
+    path.write_text("".join(json.dumps(line) + "\n" for line in changed))
+
+
+@pytest.mark.parametrize("change", [retrained, set_otherwise, resubstituted])
+def test_no_merge_is_made_again_beside_scores_of_another(
+    copied: Path, capsys: Any, change: Callable[[], None]
+) -> None:
+    """The card had the scores of an expert that was trained anew since, or of other settings."""
+    assert main(["exports", CONFIG, "fisher", "cola+mnli"]) == 0
+    shutil.rmtree(RUN / "exports")
+    change()
+    capsys.readouterr()
+    assert main(["exports", CONFIG, "fisher", "cola+mnli"]) == 2
+    said = "merges/fisher/2.jsonl: the merge of cola+mnli does not follow from today's code, settings"
+    assert said in capsys.readouterr().err and not (RUN / "exports").exists()
+    with pytest.raises(UserError, match=r"does not follow from .*: run its stage again"):
+        Benchmark.open(RUN).model("fisher", "cola+mnli")

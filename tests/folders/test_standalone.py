@@ -388,13 +388,14 @@ def test_folders_of_one_name_are_told_apart_by_what_is_above_them(here, expert_f
 
 
 def test_a_card_names_the_hub_and_no_folder_of_this_machine(here, expert_folders, tmp_path):
-    for name, known in (("model", "org/base"), (PAIR[0], "org/one")):
+    for name in ("model", PAIR[0]):  # which was trained from it
         file = Path(name) / "config.json"
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"_name_or_path": known}))
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"_name_or_path": "org/base"}))
     experts = [str(Path(name).resolve()) for name in PAIR]
     assert merge(base=str(Path("model").resolve()), experts=experts, method="average") == 0
     card = ModelCard.load("merged/README.md")
-    assert card.data.base_model == ["org/base", "org/one"]
+    assert card.data.base_model == ["org/base"]
     assert card.data.base_model_relation == "merge"
-    assert f"| {PAIR[1]} | {PAIR[1]} |" in card.text
+    assert all(f"| {name} | {name} |" in card.text for name in PAIR)
+    assert all(f"--expert {name}" in card.text for name in PAIR) and "--base org/base" in card.text
     assert str(Path.cwd()) not in card.content

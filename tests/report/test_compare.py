@@ -11,9 +11,12 @@ import pytest
 import yaml
 from worlds import as_benchmark, as_variant
 
-from remerge import exhibits
+from remerge import exhibits, sources
 from remerge.__main__ import main
 from remerge.report.run import Run
+
+DIFFERING = ("methods", "cost", "drm_table1")
+"""Exhibits that set methods of several benchmarks beside each other."""
 
 
 def rows(name: str, runs: list[Run]) -> dict[str, dict[str, str]]:
@@ -60,19 +63,35 @@ def test_methods_stand_beside_each_other_by_benchmark(glue: Path, drm: Path) -> 
     ] == pytest.approx([one[0], two[0], np.mean([one[0], two[0]])], rel=1e-5)
 
 
-def test_methods_whose_settings_differ_are_named(drm: Path, tmp_path: Path) -> None:
+def test_methods_whose_settings_differ_are_named(
+    drm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same row has them, for a variant's name does not say what `merge.defaults` gives it."""
+
+    def told(*folders: Path) -> set[str]:
+        found = [exhibits.known()[name].build([*map(Run, folders)]) for name in DIFFERING]
+        return {exhibit.facts["differing"] for exhibit in found}
+
     mine = Path(shutil.copytree(drm, tmp_path / "mine"))
     raw = yaml.safe_load((mine / "config.yaml").read_text())
     raw["merge"].setdefault("defaults", {})["ties"] = {"scale": 0.9}
     (mine / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-    build = exhibits.known()["methods"].build
-    assert build([Run(drm), Run(drm)]).facts["differing"] == ""
-    told = build([Run(drm), Run(mine)]).facts["differing"]
-    assert told == "Their settings differ between benchmarks: TIES."
+    assert told(drm, drm) == {""}
+    assert told(drm, mine) == {"Their settings differ between benchmarks: TIES."}
     raw["merge"]["defaults"]["ties"] = {"scale": 1.0}  # the default, written out
     (mine / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-    assert build([Run(drm), Run(mine)]).facts["differing"] == ""
+    assert told(drm, mine) == {""}
+    # Another method, which calls itself like one of these.
+    monkeypatch.setattr(sources, "OWN", {})
+    own = tmp_path / "my_average.py"
+    own.write_text(
+        (sources.METHODS / "linear/average.py").read_text().replace("def average(", "def my_average(")
+    )
+    (variant,) = (variant for variant in raw["merge"]["variants"] if variant["name"] == "average")
+    variant |= {"name": "my_average", "method": "my_average"}
+    (mine / "config.yaml").write_text(yaml.safe_dump(raw | {"methods": [str(own)]}, sort_keys=False))
+    as_variant(mine, "average", "my_average")
+    assert told(drm, mine) == {"Their settings differ between benchmarks: Model averaging."}
 
 
 def test_what_a_method_costs_and_needs_and_its_worst_task_stand_beside_it(glue: Path, drm: Path) -> None:

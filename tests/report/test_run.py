@@ -4,12 +4,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from worlds import as_variant
 
 from remerge import exhibits
+from remerge.benchmark import Benchmark
 from remerge.errors import UserError
 from remerge.report.make import printed
 from remerge.report.run import Run
@@ -120,6 +122,43 @@ def test_several_seeds_count_as_one_merge_and_their_spread_is_kept(broken: Path)
     row = frame[(frame["variant"] == "average") & (frame["size"] == 4)]
     assert row["spread"].tolist() == [1.0]
     assert len(run.merged) == 10 * 11 + 2
+
+
+def test_scores_on_a_task_that_was_removed_count_no_more(broken: Path) -> None:
+    """A mean over all scores in a record had them, until the stage ran again."""
+    tasks = Run(broken).tasks
+    for path in broken.glob("scores/*.json"):
+        record = json.loads(path.read_text())
+        record["scores"]["qnli"] = record["scores"]["rte"]
+        path.write_text(json.dumps(record))
+    assert all([*Run(broken).scores(model)] == tasks for model in ("base", "rte"))
+    assert {*Benchmark.open(broken).scores.task} == {*tasks}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"merge": {"defaults": {"average": {"weights": [2.0, 1.0]}}}}, r"weights \[1\.0, 2\.0\], not \[2"),
+        ({"merge": {"defaults": {"average": {"weights": [1.0, 2.0]}}}}, None),
+        ({"seed": 1}, "seed 0, not 1 as the configuration says: run its stage again"),
+    ],
+)
+def test_merges_of_an_earlier_configuration_are_refused(
+    broken: Path, changed: dict[str, Any], words: str | None
+) -> None:
+    """A run with new settings writes them down first, and may be stopped before it merges."""
+    path = broken / "merges/average/2.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    params = {"weights": [1.0, 2.0]}
+    path.write_text("".join(json.dumps(line | {"params": params}) + "\n" for line in lines))
+    config = yaml.safe_load((broken / "config.yaml").read_text())
+    changed = changed | {"merge": config["merge"] | changed.get("merge", {})}
+    (broken / "config.yaml").write_text(yaml.safe_dump(config | changed, sort_keys=False))
+    if words is None:
+        assert len(Run(broken).merges("average", 2)) == 6
+        return
+    with pytest.raises(UserError, match=rf"average/2\.jsonl was made with {words}"):
+        Run(broken).merges("average", 2)
 
 
 def test_merges_are_in_the_order_of_the_configuration(broken: Path) -> None:

@@ -17,6 +17,9 @@ MOST = 100_000
 BLOCK = 250
 """Draws made at once, to bound the memory."""
 
+DIGITS = 4
+"""Digits behind the point of ANP that are compared: what single precision adds is less."""
+
 
 @dataclass(frozen=True)
 class Outcomes:
@@ -92,10 +95,10 @@ class Resampled:
         members = [subset for group in groups for subset in self.groups[group]]
         share = np.array([len(self.groups[group]) for group in groups]) / len(members)
         drawn = (self.draws[:, first] - self.draws[:, second])[:, groups] @ share
-        drawn = drawn[~np.isnan(drawn)]
+        drawn = np.round(drawn[~np.isnan(drawn)], DIGITS)
         low, high = np.quantile(drawn, [0.025, 0.975])
         rarer = min((drawn <= 0).sum(), (drawn >= 0).sum())
-        mean = float((self.anp[first] - self.anp[second])[members].mean())
+        mean = round(float((self.anp[first] - self.anp[second])[members].mean()), DIGITS)
         return Difference(mean, float(low), float(high), min(1.0, float(2 * (1 + rarer) / (1 + len(drawn)))))
 
     def _block(self, rng: np.random.Generator, count: int) -> Array:

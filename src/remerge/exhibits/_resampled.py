@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from remerge.analysis.resampling import Array, Difference, Outcomes, Resampled
+from remerge.analysis.resampling import DIGITS, Array, Difference, Outcomes, Resampled
 from remerge.report.recorded import Variant
 from remerge.report.run import Run
 
@@ -25,7 +25,7 @@ class Comparison:
             outcomes = _with_unmerged(run, outcomes)
             self.models += [*run.references, "expert"]
         self._resampled = Resampled(outcomes, run.config.seed, draws)
-        means = self._resampled.anp[: len(self.variants)].mean(axis=1)
+        means = self._resampled.anp[: len(self.variants)].mean(axis=1).round(DIGITS)
         self.best = self.variants[int(np.nanargmax(means))]
 
     def mean(self, model: str) -> float:

@@ -1,5 +1,6 @@
 """The form that tables share: one row per method, the paper's numbers beside ours, the best in bold."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from math import nan
 from statistics import fmean
@@ -7,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from remerge import sources
 from remerge.config import UNMERGED
 from remerge.exhibits._published import Published
 from remerge.report.labels import MODELS
@@ -73,6 +75,22 @@ def loaded(runs: Iterable[Run]) -> str:
     """What a caption says of seconds if a rule of the user makes a variant."""
     said = "A merge of another tool is only loaded here: how long it took to make is unknown."
     return said if any(run.config.external for run in runs) else ""
+
+
+def differing(runs: Iterable[Run]) -> str:
+    """What a caption says of methods of one name that are others, or otherwise set, in another benchmark.
+
+    A name does not say what `merge.defaults` gives a method.
+    """
+    settings: defaultdict[str, list[tuple[str, Mapping[str, Any]]]] = defaultdict(list)
+    for run in runs:
+        for variant in run.variants:
+            method = sources.known().get(variant.method)
+            used = variant.method, {**(method.defaults if method else {}), **variant.params}
+            if used not in settings[variant.label]:
+                settings[variant.label].append(used)
+    names = [label for label, several in settings.items() if len(several) > 1]
+    return f"Their settings differ between benchmarks: {', '.join(names)}." if names else ""
 
 
 def counts(counts: Iterable[int]) -> str:

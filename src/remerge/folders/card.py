@@ -39,8 +39,9 @@ def model_card(
         library: what loads the folder.
         scores: the measured scores.
     """
-    ids = [name for source in (base, *experts.values()) if (name := hub_id(source))]
-    sources = [("the base", shown(base)), *((name, shown(source)) for name, source in experts.items())]
+    found = [loaded_from(base), *(source for source in experts.values() if not Path(source).is_dir())]
+    ids = [source.partition("@")[0] for source in found if source]
+    sources = [("the base", shown_base(base)), *((name, shown(source)) for name, source in experts.items())]
     known: dict[str, Any] = {"base_model": ids, "base_model_relation": "merge"} if ids else {}
     if scores:
         known |= {"model_name": title, "eval_results": [*scores]}
@@ -56,11 +57,11 @@ def model_card(
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def hub_id(source: str) -> str | None:
-    """A model's id on the hub; for a local folder, the id that it says it was loaded from, or None."""
-    folder = Path(source)
+def loaded_from(base: str) -> str | None:
+    """A base's id on the hub; for a local folder, the id that it says it was loaded from, or None."""
+    folder = Path(base)
     if not folder.is_dir():
-        return source.partition("@")[0]
+        return base
     for file in ("config.json", "adapter_config.json"):
         name = read_settings(folder / file).get("_name_or_path") if (folder / file).is_file() else None
         if name and HUB.fullmatch(name) and not Path(name).is_dir():
@@ -68,10 +69,18 @@ def hub_id(source: str) -> str | None:
     return None
 
 
+def shown_base(base: str) -> str:
+    """A base's name for other readers: its hub id, also that of a folder, or its folder's name."""
+    return loaded_from(base) or shown(base)
+
+
 def shown(source: str) -> str:
-    """A model's name for other readers: its hub id, or its folder's name."""
+    """An expert's name for other readers: its hub id, or its folder's name.
+
+    A folder's own id is not known: what it was loaded from is the model from which it was trained.
+    """
     folder = Path(source)
-    return (hub_id(source) or folder.name) if folder.is_dir() else source
+    return folder.name if folder.is_dir() else source
 
 
 def markdown(rows: Sequence[Sequence[Any]]) -> str:

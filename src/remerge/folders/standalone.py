@@ -19,7 +19,7 @@ from remerge.errors import UserError
 from remerge.files import read_settings, write_folder
 from remerge.folders.adapter import HINT as ADAPTER_HINT
 from remerge.folders.adapter import adapter_of, exact, nearest, rounded_factors
-from remerge.folders.card import model_card, shown
+from remerge.folders.card import model_card, shown, shown_base
 from remerge.folders.experts import name_in
 from remerge.folders.inputs import Inputs, check_tokens, head_file, named, read_inputs
 from remerge.folders.mergekit import (
@@ -236,7 +236,7 @@ def _command(
     rank: int | None,
 ) -> str:
     """The command that makes the merge again, for other readers."""
-    words = ["remerge merge", f"--method {method}", f"--base {quote(shown(base))}"]
+    words = ["remerge merge", f"--method {method}", f"--base {quote(shown_base(base))}"]
     for name, source in map(name_in, experts):
         words.append(f"--expert {quote(f'{name}={shown(source)}' if name else shown(source))}")
     words += [f"--param {quote(param)}" for param in params]

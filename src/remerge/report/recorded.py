@@ -1,7 +1,7 @@
 """The records of one run, read when they are needed, and checked to be complete."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from remerge import config as configuration
 from remerge.config import Config
-from remerge.errors import UserError
+from remerge.errors import Stale, UserError
 from remerge.outcomes import unpack
 from remerge.records import (
     Alignment,
@@ -30,6 +30,7 @@ from remerge.records import (
     Weights,
 )
 from remerge.report.labels import printed
+from remerge.variants import is_tuned, start_of
 
 OfExperts = TypeVar("OfExperts", Weights, Alignment)
 
@@ -134,10 +135,10 @@ class Recorded:
         return Selection.read(self.results, variant=variant, plan=plan, benchmark=self.benchmark)
 
     def scores(self, model: str) -> dict[str, Score]:
-        """One unmerged model's scores by task."""
+        """One unmerged model's scores by task; those on tasks that were removed are left out."""
         scores = Scores.read(self.results, model=model, benchmark=self.benchmark).scores
         self._must_have(scores, "score", Scores.place(self.results, model=model))
-        return scores
+        return {task: scores[task] for task in self.tasks}
 
     @cached_property
     def own(self) -> dict[str, Score]:
@@ -184,6 +185,7 @@ class Recorded:
             raise UserError(f"{path} has no merge of {min(lacks)}{which}: run its stage again")
         if len({*made}) < len(made) or {case for case, _ in made} != asked.keys():
             raise UserError(f"{path} has repeated merges, or merges of other tasks: run its stage again")
+        self._must_be_asked_for(variant, found, path)
         # An earlier configuration may have named them in another order.
         return sorted(found, key=lambda merge: (asked[merge.case], merge.seed))
 
@@ -211,6 +213,24 @@ class Recorded:
         if len(found) != self.own[task].n or abs(found.mean() - score.value) > ROUNDING:
             raise UserError(f"{path} has outcomes that do not fit its scores: delete it and run again")
         return found
+
+    def _must_be_asked_for(self, variant: str, merges: Sequence[Merge], path: Path) -> None:
+        """Refuse merges of other settings than the configuration's, as a run that was stopped leaves them.
+
+        Those that are tuned are free, and fewer inputs may be there than are asked for.
+        """
+        given = self.config.params(self.config.variant(variant))
+        asked = {key: x for key, x in given.items() if not is_tuned(x) and key not in ("inputs", "seed")}
+        pairs: list[tuple[str, Any, Any]] = []
+        for merge in merges:
+            start = {"initial": start_of(asked["initial"], merge.size)} if "initial" in asked else {}
+            pairs += [(key, merge.params.get(key, now), now) for key, now in {**asked, **start}.items()]
+        if "seed" not in merges[0].params:  # those of a random method count from its own
+            pairs.append(("seed", min(merge.seed for merge in merges), self.config.seed))
+        for key, then, now in pairs:
+            if then != now:
+                said = f"{path} was made with {key} {then}, not {now} as the configuration says"
+                raise Stale(f"{said}: run its stage again")
 
     def _must_have(self, found: Mapping[str, Any], what: str, path: Path) -> None:
         for task in self.tasks:

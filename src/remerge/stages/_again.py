@@ -6,13 +6,16 @@ from typing import Any
 
 import torch
 
-from remerge.config import Config
+from remerge.config import Config, Variant
 from remerge.deltas import layer_of
-from remerge.errors import UserError
+from remerge.errors import Stale, UserError
 from remerge.folders.card import Coefficients
 from remerge.methods import Method, find
 from remerge.records import Merge
+from remerge.stages import merges
 from remerge.stages._bench import Bench
+from remerge.stages._kept import CHANGED, Missing, Replay, precisions
+from remerge.variants import is_tuned
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ def again(config: Config, variant: str, subset: str) -> Again:
         subset: the experts, `task+task`, sorted.
 
     Raises:
-        UserError: an unknown variant or task, or a subset not written like this.
+        UserError: an unknown variant or task, a subset not written like this, or a record that does not
+            follow from today's code, settings, models and inputs.
     """
     if config.finetune.linear:
         raise UserError(
@@ -71,7 +75,7 @@ def again(config: Config, variant: str, subset: str) -> Again:
     chosen, tasks = config.variant(variant), config.subset(subset)
     bench = Bench(config, heads=tasks)
     method = find(chosen.method)
-    record = _recorded(config, variant, tasks)
+    record = _recorded(config, chosen, tasks)
     settings = method.settings(record.params if record else bench.space.params(chosen, "subsets"))
     coefficients: Coefficients = {}
     if method.learned:
@@ -81,12 +85,44 @@ def again(config: Config, variant: str, subset: str) -> Again:
     return Again(bench, method, settings, tasks, record, coefficients)
 
 
-def _recorded(config: Config, variant: str, tasks: list[str]) -> Merge | None:
-    """A merge's record, if it was scored; the first of several seeds."""
-    key: dict[str, str | int] = {"variant": variant, "group": len(tasks)}
-    made = Merge.place(config.folder, **key).exists()
-    records = Merge.read_lines(config.folder, **key, benchmark=config.benchmark) if made else []
-    return next((record for record in records if record.tasks == tasks), None)
+def _recorded(config: Config, variant: Variant, tasks: list[str]) -> Merge | None:
+    """A merge's record, if it was scored; the first of several seeds.
+
+    Raises:
+        Stale: today's code, settings, models and inputs would make another merge, or other scores.
+    """
+    key: dict[str, str | int] = {"variant": variant.name, "group": len(tasks)}
+    path = Merge.place(config.folder, **key)
+    records = Merge.read_lines(config.folder, **key, benchmark=config.benchmark) if path.exists() else []
+    record = next((record for record in records if record.tasks == tasks), None)
+    if record and not any(_follows(config, variant, record, way) for way in precisions(config)):
+        raise Stale(f"{path}: the merge of {record.case} {CHANGED}: run its stage again")
+    return record
+
+
+class _Scored(Replay):
+    """A replay with the parameters that a merge was scored with, whatever is chosen meanwhile."""
+
+    def __init__(self, config: Config, computed_in: str, record: Merge) -> None:
+        super().__init__(config, computed_in)
+        self._used = record.params
+
+    def params(self, variant: Variant, plan: str) -> dict[str, Any]:
+        """A variant's parameters, with the values of tuned ones that were used."""
+        given = self.config.params(variant)
+        return {key: self._used.get(key, value) if is_tuned(value) else value for key, value in given.items()}
+
+
+def _follows(config: Config, variant: Variant, record: Merge, precision: str) -> bool:
+    """Whether a run in this precision has kept exactly this record under today's key."""
+    bench, group = Bench(config, _Scored(config, precision, record)), str(record.size)
+    names = [case.name for case in config.cases("subsets").get(group, [])]
+    places = [place for place, name in enumerate(names) if name == record.case]
+    try:
+        now = [merge for k in places for merge in merges.made(bench, variant, group, slice(k, k + 1))]
+    except Missing:
+        return False
+    return record.sealed() in [merge.sealed() for merge in now]
 
 
 def coefficients_in(coefficients: Coefficients, name: str) -> list[float]:

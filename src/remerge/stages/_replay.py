@@ -5,71 +5,59 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from remerge import exhibits
-from remerge.config import SPLITS, Config
+from remerge.config import SPLITS
 from remerge.errors import Stale, UserError
 from remerge.journal import Journal
 from remerge.made import checked
-from remerge.records import Alignment, Divergences, Lengths, Merge, Model, Record, Scores, Selection, Weights
+from remerge.records import (
+    Alignment,
+    Data,
+    Divergences,
+    Lengths,
+    Merge,
+    Model,
+    Record,
+    Scores,
+    Selection,
+    Weights,
+)
 from remerge.report.make import place, printed
 from remerge.report.page import of_records, page, page_file
 from remerge.report.run import Run
+from remerge.splits import Drawn, described
 from remerge.stages import alignment, data, divergences, experts, lengths, merges, scores, selection, weights
 from remerge.stages._bench import Bench
+from remerge.stages._kept import CHANGED, Kept, Missing, Replay, precisions
 from remerge.stages._paths import data_file
 from remerge.stages._workspace import Workspace
 from remerge.verify import Findings, look, same_versions
 
 
-class _Missing(Exception):
-    """A replay needs a value that is not in the journal."""
-
-
-class _Kept(Journal):
-    """A journal that computes nothing."""
+class _Checked(Kept):
+    """A journal whose records are of today's versions."""
 
     def recall(self, key: str, compute: Callable[[], Any]) -> Any:
         """The record under ``key``, if today's versions computed it."""
-        if key not in self.entries:
-            raise _Missing
+        record = super().recall(key, compute)
         same_versions(self.path, self.entries[key].versions)
-        return self.entries[key].record
+        return record
 
 
-class _Replay(Workspace):
-    """A workspace in which nothing is computed.
+class _Replay(Replay):
+    """A workspace in which nothing is computed, of journals that are checked."""
 
-    Args:
-        config: the benchmark's configuration.
-        computed_in: the precision of the run, which may have had a GPU where this machine has none.
-    """
-
-    def __init__(self, config: Config, computed_in: str) -> None:
-        super().__init__(config)
-        self.device, self._precision = torch.device("cpu"), computed_in
-
-    @property
-    def precision(self) -> str:
-        """The precision of the run."""
-        return self._precision
-
-    def journal(self, kind: Any, *parts: str) -> Journal:
-        """A journal of this benchmark that computes nothing."""
-        return _Kept(self.journal_file(*parts), kind)
+    kept = _Checked
 
 
 def verify(run: Run) -> Findings:
     """Check every file of a run against its origins: contents, records, code, settings, versions, inputs.
 
-    A run computes as configured on a GPU, and in float32 on a CPU: either may have made the files.
-
     Raises:
         UserError: the configuration is missing or wrong.
     """
-    ways = dict.fromkeys([run.config.base.dtype, "float32"])
-    return min((_verified(run, precision) for precision in ways), key=lambda found: len(found.stale))
+    ways = [_verified(run, precision) for precision in precisions(run.config)]
+    return min(ways, key=lambda found: len(found.stale))
 
 
 def _verified(run: Run, precision: str) -> Findings:
@@ -116,12 +104,23 @@ def _check_noted(run: Run, space: Workspace, found: Findings) -> None:
         return space.reference_follows(task, space.reference_inputs(task, kind))
 
     for task in config.tasks:
+        _check_findings(run, space, found, task)
         for split in SPLITS:
             check(data_file(run.results, task, split), partial(data.follows, config, task))
         for kind in ("", *config.stand_ins):
             check(space.reference_file(task, kind), partial(answered, task, kind))
         for path in sorted((run.results / "statistics" / task).glob("*.safetensors")):
             check(path, partial(space.statistics_follow, task))
+
+
+def _check_findings(run: Run, space: Workspace, found: Findings, task: str) -> None:
+    """Count again what a record says of a task's examples, which follows from its prompt too."""
+    file = Data.place(run.results, task=task)
+    if file.exists():
+        with found.of(file):
+            known, rows = run.data(task), {split: space.rows(task, split) for split in SPLITS}
+            if described(task, run.config.task(task), Drawn(rows, known.dropped)).splits != known.splits:
+                raise Stale(f"{file} is not of today's examples and prompts: run its stage again")
 
 
 Records = Callable[[], Sequence[Record]]
@@ -134,9 +133,8 @@ def _check_file(found: Findings, path: Path, make: Records, read: Records) -> No
         with found.of(path):
             try:
                 now = make()
-            except _Missing:
-                changed = "does not follow from today's code, settings, models and inputs"
-                raise Stale(f"{path} {changed}: run its stage again") from None
+            except Missing:
+                raise Stale(f"{path} {CHANGED}: run its stage again") from None
             if [record.sealed() for record in now] != [record.sealed() for record in read()]:
                 raise UserError(f"{path} differs from its journal: delete it and run again")
 

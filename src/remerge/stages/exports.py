@@ -28,7 +28,8 @@ def run(config: Config, variant: str, subset: str) -> None:
     """Make one merge again and write it, with its model card, to `exports/<variant>/<subset>`.
 
     Learned coefficients are taken from the merge's record, so that these are the weights that were
-    scored; without a record they are learned here. A merge of adapters that changes the base by low rank,
+    scored; without a record they are learned here. A record of other code, settings, models or inputs
+    than today's is refused. A merge of adapters that changes the base by low rank,
     as linear methods and decompositions other than wudi and doge do, becomes one adapter. Arguments and
     errors are as in `again`.
     """

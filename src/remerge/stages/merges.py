@@ -48,9 +48,9 @@ def keep(bench: Bench, variant: Variant, group: str, part: slice) -> None:
     _kept(bench, variant, group, _journal(bench, variant, group), part)
 
 
-def made(bench: Bench, variant: Variant, group: str) -> list[Merge]:
-    """The records of a group of merges; those of an earlier run come from the journal."""
-    return _kept(bench, variant, group, _journal(bench, variant, group))
+def made(bench: Bench, variant: Variant, group: str, part: slice = slice(None)) -> list[Merge]:
+    """The records of a part of a group's merges; those of an earlier run come from the journal."""
+    return _kept(bench, variant, group, _journal(bench, variant, group), part)
 
 
 def _journal(bench: Bench, variant: Variant, group: str) -> Journal:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from remerge.exhibits._rows import Row, best, frame
+from remerge.exhibits._rows import Row, best, differing, frame
 from remerge.exhibits.general.tasks import tasks
 from remerge.report.run import Run
 from remerge.report.table import Column, Table
@@ -23,4 +23,5 @@ def averages(runs: list[Run], published: Callable[[Run, str], float]) -> Table:
             columns.append(Column(f"{here}_paper", "paper", here, digits=1))
     ordered = sorted(rows.values(), key=lambda row: row["variant"] == "multitask")
     bold = best(ordered, columns, [run.benchmark for run in runs])
-    return Table(frame(ordered, columns, "variant"), tuple(columns), bold, frozenset({2}))
+    table, facts = frame(ordered, columns, "variant"), {"differing": differing(runs)}
+    return Table(table, tuple(columns), bold, frozenset({2}), facts)

@@ -2,7 +2,7 @@
 
 Mean ANP of the largest merges against the mean time to make one of them: merging weights and learning
 coefficients. Above and to the left is better. Rimmed: "tuned" by name. The time does not include a choice of
-parameters on validation splits, that of learned methods neither. {loaded}
+parameters on validation splits, that of learned methods neither. {differing} {loaded}
 """
 
 from math import ceil
@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.lines import Line2D
 
 from remerge.exhibits._lines import columns_of, set_title
-from remerge.exhibits._rows import loaded
+from remerge.exhibits._rows import differing, loaded
 from remerge.report.figure import Figure
 from remerge.report.run import Run
 from remerge.report.style import INK, Style, apart, style
@@ -45,7 +45,7 @@ def build(runs: list[Run]) -> Figure:
     figure.axes[0].set_ylabel("mean ANP (%)")
     handles = [Line2D([], [], **_point(look)) for look in labels.values()]
     figure.legend(handles, list(labels), loc="lower center", ncols=columns, fontsize=7.5, frameon=False)
-    figure.facts = {"loaded": loaded(runs)}
+    figure.facts = {"differing": differing(runs), "loaded": loaded(runs)}
     return figure
 
 

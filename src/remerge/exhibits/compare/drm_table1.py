@@ -1,7 +1,7 @@
 """DRM on all its benchmarks.
 
 Mean test score in % over the tasks, under the merge of all of them, for each model, with the paper's numbers
-beside ours. Tuned: with a validation set. Bold: the best merge in a column.
+beside ours. Tuned: with a validation set. Bold: the best merge in a column. {differing}
 """
 
 from remerge.config import Config

@@ -8,13 +8,11 @@ weights, from validation splits unless another split is named; labels are needed
 best merge in a column. {differing} {loaded}
 """
 
-from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
 
 from remerge import records, sources
 from remerge.config import UNMERGED
-from remerge.exhibits._rows import Row, best, frame, loaded, mean
+from remerge.exhibits._rows import Row, best, differing, frame, loaded, mean
 from remerge.records import Score
 from remerge.report.labels import MODELS
 from remerge.report.run import Run
@@ -53,21 +51,8 @@ def build(runs: list[Run]) -> Table:
     devices = ", ".join(f"{run.benchmark}: {run.model('base').device}" for run in runs)
     largest = ", ".join(f"{run.benchmark}: {run.sizes[-1]} tasks" for run in runs)
     table = frame(filled, columns, "variant")
-    facts = {"devices": devices, "largest": largest, "differing": _differing(runs), "loaded": loaded(runs)}
+    facts = {"devices": devices, "largest": largest, "differing": differing(runs), "loaded": loaded(runs)}
     return Table(table, tuple(columns), bold, frozenset({unmerged}), facts)
-
-
-def _differing(runs: list[Run]) -> str:
-    """What a caption says of methods whose settings, such as `merge.defaults`, differ between benchmarks."""
-    settings: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for run in runs:
-        for variant in run.variants:
-            method = sources.known().get(variant.method)
-            used = {**(method.defaults if method else {}), **variant.params}
-            if used not in settings[variant.label]:
-                settings[variant.label].append(used)
-    names = [label for label, several in settings.items() if len(several) > 1]
-    return f"Their settings differ between benchmarks: {', '.join(names)}." if names else ""
 
 
 def _unmerged(run: Run) -> list[Row]:
