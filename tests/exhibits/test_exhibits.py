@@ -111,6 +111,7 @@ def test_scales_for_each_expert_are_on_no_curve() -> None:
         ("demo-slides", f"slides_addition slides_alignment slides_analogy {SLIDES}"),
         ("slides-vit-b16", f"slides_addition slides_alignment {SLIDES}"),
         ("flan-t5-glue", "fusionbench_experts fusionbench_tasks"),
+        ("clip-vit-l14", "fusionbench_experts fusionbench_tasks"),
         ("own", ""),
     ],
 )

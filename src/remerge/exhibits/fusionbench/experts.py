@@ -1,7 +1,7 @@
 """Every expert on every task.
 
-Test {metrics} in % of each expert (rows) on every task (columns), n = {n_test}. {strict} FusionBench compares
-decoded texts. Bold: an expert on its own task.
+Test {metrics} in % of each expert (rows) on every task (columns), n = {n_test}. {strict} Bold: an expert on
+its own task. FusionBench compares decoded texts where answers are words.
 """
 
 from remerge.exhibits._published import Published
