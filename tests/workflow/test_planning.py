@@ -97,7 +97,9 @@ def test_an_exhibit_is_one_file(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Snakefile", project)
     exhibits = project / "src/remerge/exhibits"
     text = (exhibits / "general/experts.py").read_text()
-    (exhibits / "general/mine.py").write_text(text.replace('config.paper != "divmerge"', "True"))
+    (exhibits / "general/mine.py").write_text(
+        text.replace('config.paper not in ("divmerge", "fusionbench")', "True")
+    )
     rules = planned(tmp_path, "demo", "results/demo/tables/mine.csv", root=project)
     assert rules["tables"] == 1 and "merge" not in rules
     before = planned(tmp_path, "demo", root=ROOT)
