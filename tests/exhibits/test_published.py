@@ -96,7 +96,7 @@ def test_no_published_correlation_is_a_spearman_of_seven_models() -> None:
 
 def test_uniform_shape() -> None:
     files = sorted(EXHIBITS.glob("*/*.csv"))
-    assert len(files) == 23
+    assert len(files) == 25
     for path in files:
         frame = pd.read_csv(path)
         assert list(frame) == ["benchmark", "row", "column", "value", "plus_minus"]

@@ -52,7 +52,8 @@ def build(run: Run) -> Figure:
         for place, variant in enumerate(rows):
             found = compared.lead(variant.name, compared.best.name, size)
             options = style(variant.name, variant.params).line_options() | {"linestyle": ""}
-            bar = [[found.mean - found.low], [found.high - found.mean]]
+            # With few examples, an interval may leave out the mean.
+            bar = [[max(found.mean - found.low, 0.0)], [max(found.high - found.mean, 0.0)]]
             axes.errorbar(found.mean, place, xerr=bar, **options, markersize=3.5, elinewidth=1.2, capsize=2.5)
         axes.axvline(0, color=INK, linewidth=0.9, zorder=1)
         axes.set_title(f"{size} tasks\nn = {len(run.config.subsets(size))}", fontsize=8)
