@@ -301,19 +301,28 @@ def test_pieces_hold_whole_rows_where_asked(monkeypatch):
 @pytest.mark.parametrize(
     ("wrong", "shapes"),
     [
-        (lambda deltas: deltas.entrywise(lambda tau, name, where: tau.mean()), r"\[\] of it, not \[6\]"),
-        (lambda deltas: deltas.entrywise(lambda tau, name, where: tau), r"\[2, 6\] of it, not \[6\]"),
+        (
+            lambda deltas: deltas.entrywise(lambda tau, name, where: tau.mean()),
+            r"\[\] of it, not float32 \[6\]",
+        ),
+        (lambda deltas: deltas.entrywise(lambda tau, name, where: tau), r"\[2, 6\] of it, not float32 \[6\]"),
         (
             lambda deltas: deltas.map(lambda tau, name, where: tau.mean(0)).combine([1, 1]),
             r"\[6\] of it, not",
         ),
-        (lambda deltas: deltas.tensorwise(lambda name: deltas[name]), r"\[2, 2, 3\] of it, not \[2, 3\]"),
-        (lambda deltas: deltas.tensorwise(lambda name: deltas[name].mean()), r"\[\] of it, not \[2, 3\]"),
+        (
+            lambda deltas: deltas.tensorwise(lambda name: deltas[name]),
+            r"\[2, 2, 3\] of it, not float32 \[2, 3\]",
+        ),
+        (
+            lambda deltas: deltas.tensorwise(lambda name: deltas[name].mean()),
+            r"\[\] of it, not float32 \[2, 3\]",
+        ),
     ],
 )
 def test_what_a_method_makes_in_another_shape_is_not_spread_over_a_tensor(wrong, shapes):
     base = {"w": torch.zeros(2, 3)}
     deltas = Deltas(base, {expert: {"w": torch.rand(2, 3)} for expert in "ab"})
     for made in (dict, partial(merge_state, base)):
-        with pytest.raises(UserError, match=f"w: a method makes {shapes}"):
+        with pytest.raises(UserError, match=f"w: a method makes float32 {shapes}"):
             made(wrong(deltas))

@@ -123,7 +123,19 @@ EACH = "yield from ((name, deltas[name].mean(dim=0)) for name in NAMES)"
             "return deltas.subset(deltas.experts, ['a', 'b']).combine([0.5, 0.5])",
             "mine: no delta for c: give",
         ),
-        ("yield 'a', torch.ones(1)", r"a: a method makes \[1\] of it, not \[2, 2\]"),
+        ("yield 'a', torch.ones(1)", r"a: a method makes float32 \[1\] of it, not float32 \[2, 2\]"),
+        ("yield 'a', torch.ones(2, 2) > 0", r"a: a method makes bool \[2, 2\] of it, not float32"),
+        ("yield 'a', torch.ones(2, 2).numpy()", "a: a method makes ndarray of it, not float32"),
+        ("yield 'a', None", "a: a method makes NoneType of it, not float32"),
+        ("yield torch.ones(2, 2)", "method mine: it yields a Tensor, not a pair of name and delta: give"),
+        ("return dict(deltas)", "method mine: it returns a dict, not pairs of name and delta: give"),
+        ("pass", "method mine: it returns a NoneType, not pairs of name and delta: give"),
+        ("return deltas.combine([0.5])", r"a: combine has \[0.5\] for 2 experts: give it a number for each"),
+        ("return deltas.combine({'a': [0.5, 0.5]})", "b: combine has None for 2 experts"),
+        (
+            "return deltas.replace(lambda name: deltas[name][:1]).combine([0.5, 0.5])",
+            r"a: a method makes float32 \[1, 2, 2\] of it, not float32 \[2, 2, 2\]",
+        ),
         ("yield 'a', torch.full((2, 2), torch.nan)", "a: the merge overflows"),
     ],
 )
@@ -136,6 +148,30 @@ def test_one_that_does_not_give_a_delta_for_every_tensor_in_order_is_refused(
     base, expert = ({name: torch.full((2, 2), value) for name in "abc"} for value in (0.0, 1.0))
     with pytest.raises(UserError, match=words):
         remerge.methods.merge("mine", base, [expert, expert])
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        ("return ((name, deltas.base['a']) for name in deltas)", 1.0),
+        ("return ((name, deltas.states['x'][name]) for name in deltas)", 1.5),
+        ("return deltas.tensorwise(lambda name: deltas.base['a'])", 1.0),
+        ("one = torch.ones(2, 2); return ((name, one) for name in deltas)", 1.5),
+        ("return ((name, torch.ones(1).expand(2, 2)) for name in deltas)", 1.5),
+        ("return ((name, torch.ones(2, 2).half()) for name in deltas)", 1.5),
+    ],
+)
+def test_what_one_gives_is_not_overwritten(
+    written: Callable[..., Path], place: Path, given: str, value: float
+) -> None:
+    """It may be one tensor for several names, or one of the base's or of an expert's."""
+    (place / "mine.py").write_text(PLAIN.replace("GIVEN", given))
+    configuration.load(written("mine"))
+    states = {who: {name: torch.full((2, 2), at) for name in "abc"} for who, at in (("0", 0.5), ("x", 1.0))}
+    merged = remerge.methods.merge("mine", states["0"], {"x": states["x"]})
+    assert all(theta.eq(value).all() for theta in merged.values())
+    assert all(theta.eq(0.5).all() for theta in states["0"].values())
+    assert all(theta.eq(1.0).all() for theta in states["x"].values())
 
 
 def test_one_may_yield_its_deltas(written: Callable[..., Path], place: Path) -> None:
@@ -152,6 +188,7 @@ def test_one_may_yield_its_deltas(written: Callable[..., Path], place: Path) -> 
         ("merged[:, :1]", r"\[3, 1\]"),
         ("merged.mean()", r"\[\]"),
         ("merged", r"\[3, 5\]"),
+        ("None", "of the type NoneType"),
         ("merged[:, 0]", None),
     ],
 )
@@ -173,6 +210,16 @@ def test_an_objective_gives_a_loss_for_each_position(
         UserError, match=rf"method mine: its losses are {shape}, not \[3\]: give one for each"
     ):
         lose(merged[:0], merged)
+
+
+def test_an_objective_has_a_gradient(written: Callable[..., Path], place: Path) -> None:
+    head = "from torch import Tensor\nfrom remerge.methods import objective\n"
+    says = "def mine(expert: Tensor, merged: Tensor) -> Tensor:\n    return merged.detach()[:, 0]\n"
+    (place / "mine.py").write_text(f'{head}@objective(label="Mine", citation="none", epochs=1)\n{says}')
+    configuration.load(written("mine"))
+    method, merged = find("mine"), torch.rand(3, 5, requires_grad=True)
+    with pytest.raises(UserError, match="method mine: its losses have no gradient: compute them from merged"):
+        method.objective(method.settings({}))(merged[:0], merged)
 
 
 def test_two_methods_of_one_label_would_share_a_row(written: Callable[..., Path], place: Path) -> None:

@@ -23,7 +23,7 @@ from remerge import learn
 from remerge.amounts import ANSWERS_AT_ONCE
 from remerge.checkpoints.models import held, state_of
 from remerge.config import Config
-from remerge.deltas import Deltas, LowRank, State, Value, without_tf32
+from remerge.deltas import Deltas, LowRank, State, Value, added, without_tf32
 from remerge.families import Example, by_length
 from remerge.families.linearised import at_the_base
 from remerge.forks import LIBRARIES
@@ -169,7 +169,7 @@ class Machine:
             if kind := method.needs.statistics:
                 given = {"statistics": dict.fromkeys(deltas.experts, _statistics(kind, deltas.base))}
             for name, delta in method.merge(deltas, settings, **given):
-                delta.add_(deltas.base[name])
+                added(deltas.base[name], delta)
 
         alike = Counter(re.sub(r"\d+", "", name) for name in self._merged)
         names = {re.sub(r"\d+", "", name): name for name in self._merged}

@@ -213,9 +213,8 @@ class _Changed(Deltas):
 
     def pieces(self, name: str, whole: int = 1) -> Iterator[tuple[slice, Tensor]]:
         for where, tau in self._source.pieces(name, whole):
-            shape, made = tau.shape, self._change(tau, name, where)
-            must_have(name, made, shape)
-            yield where, made
+            shape = tau.shape
+            yield where, must_have(name, self._change(tau, name, where), shape)
 
     def factors(self, name: str) -> list[LowRank] | None:
         return None
@@ -249,16 +248,14 @@ class _Replaced(_Changed):
 
     def __getitem__(self, name: str) -> Tensor:
         formed = self._form(name)
-        if formed is None:
-            return self._source[name]
-        return formed.dense() if isinstance(formed, LowRank) else formed
+        return self._source[name] if formed is None else self._dense(name, formed)
 
     def pieces(self, name: str, whole: int = 1) -> Iterator[tuple[slice, Tensor]]:
         formed = self._form(name)
         if formed is None:
             yield from self._source.pieces(name, whole)
             return
-        flat = (formed.dense() if isinstance(formed, LowRank) else formed).flatten(1)
+        flat = self._dense(name, formed).flatten(1)
         for where in places(self.base[name], whole=whole):
             yield where, flat[:, where]
 
@@ -271,7 +268,13 @@ class _Replaced(_Changed):
         return [LowRank(b, a, formed.scaling) for b, a in zip(B, A, strict=True)]
 
     def formed(self, name: str) -> Value | None:
-        return self._form(name)
+        formed = self._form(name)
+        return self._dense(name, formed) if isinstance(formed, Tensor) else formed
+
+    def _dense(self, name: str, formed: Value) -> Tensor:
+        """What is formed of a tensor, ``[T, *shape]``."""
+        dense = formed.dense() if isinstance(formed, LowRank) else formed
+        return must_have(name, dense, torch.Size((len(self.states), *self.base[name].shape)))
 
 
 def _read(tau: Tensor, theta: Value, theta_0: Tensor, where: slice) -> None:

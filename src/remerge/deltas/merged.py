@@ -3,12 +3,23 @@
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from remerge.deltas.tensors import LowRank, Scratch, State, Value, added, aliases, finite, places, rounded
+from remerge.deltas.tensors import (
+    LowRank,
+    Scratch,
+    State,
+    Value,
+    added,
+    aliases,
+    dtype_name,
+    finite,
+    places,
+    rounded,
+)
 from remerge.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,9 +75,7 @@ class Pieces(Iterator[tuple[str, Tensor]]):
 
     def _made(self, tau: Tensor, name: str, where: slice) -> Tensor:
         """The merged piece."""
-        made = self.merge(tau, name, where)
-        must_have(name, made, tau.shape[1:])
-        return made
+        return must_have(name, self.merge(tau, name, where), tau.shape[1:])
 
     def _check(self, name: str, merged: Tensor, check: float) -> None:
         """Refuse a tensor that is not finite; ``check`` is its sum, taken while it was in the cache."""
@@ -87,8 +96,8 @@ class Tensors(Iterator[tuple[str, Tensor]]):
     def delta(self, name: str) -> Tensor:
         """The merged delta of one tensor, float32."""
         made = self.merge(name)
-        merged = made.dense() if isinstance(made, LowRank) else made
-        must_have(name, merged, self.deltas.base[name].shape)
+        dense = made.dense() if isinstance(made, LowRank) else made
+        merged = must_have(name, dense, self.deltas.base[name].shape)
         if not finite(merged):
             raise self.deltas.blame(name)
         return merged
@@ -104,7 +113,7 @@ class Combined(Pieces):
 
     def __init__(self, deltas: "Deltas", lam: Sequence[float] | Mapping[str, Sequence[float]]) -> None:
         super().__init__(deltas, self._sum)
-        self.lam = {name: list(lam[name] if isinstance(lam, Mapping) else lam) for name in deltas}
+        self.lam = {name: _coefficients_of(name, lam, len(deltas.experts)) for name in deltas}
         self._rows, self._total = Scratch(), Scratch()
 
     def _sum(self, tau: Tensor, name: str, where: slice) -> Tensor:
@@ -183,14 +192,36 @@ class Combined(Pieces):
         return merged.copy_(total)
 
 
-def must_have(name: str, made: Tensor, shape: torch.Size) -> None:
-    """Refuse what a method makes of a tensor, or of a piece of it, in another shape: it would be broadcast.
+def _coefficients_of(name: str, lam: Any, count: int) -> list[float]:
+    """The coefficients of the experts in one tensor, from those of all tensors, or from one list for all.
 
     Raises:
-        UserError: as said.
+        UserError: they are not a number for each expert.
     """
-    if made.shape != shape:
-        raise UserError(f"{name}: a method makes {[*made.shape]} of it, not {[*shape]}: correct its function")
+    given: Any = lam.get(name) if isinstance(lam, Mapping) else lam
+    try:
+        found = [float(number) for number in given]
+    except (TypeError, ValueError):
+        found = []
+    if len(found) != count:
+        raise UserError(
+            f"{name}: combine has {given!r} for {count} experts: give it a number for each of them"
+        )
+    return found
+
+
+def must_have(name: str, made: Any, shape: torch.Size) -> Tensor:
+    """What a method makes of a tensor, or of a piece of it, in float32.
+
+    Raises:
+        UserError: it is of another shape, and would be broadcast, or no numbers with fractions.
+    """
+    found, due = type(made).__name__, f"float32 {[*shape]}"
+    if isinstance(made, Tensor):
+        found = f"{dtype_name(made.dtype)} {[*made.shape]}"
+        if made.shape == shape and made.is_floating_point():
+            return made.float()
+    raise UserError(f"{name}: a method makes {found} of it, not {due}: correct its function")
 
 
 def merge_state(base: State, merged: Merged) -> dict[str, Tensor]:

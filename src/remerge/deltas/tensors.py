@@ -127,8 +127,11 @@ def finite(tensor: Tensor) -> bool:
 
 
 def added(theta_0: Tensor, delta: Tensor) -> Tensor:
-    """theta_0 plus a delta, which may be overwritten: float32, or float64 where theta_0 is."""
-    return delta.to(torch.promote_types(delta.dtype, theta_0.dtype)).add_(theta_0)
+    """theta_0 plus a delta in float32: float32, or float64 where theta_0 is.
+
+    Neither is overwritten, since a method may give one tensor twice, or one of the base's.
+    """
+    return torch.add(theta_0, delta)
 
 
 def rounded(name: str, theta: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,6 +1,6 @@
 """What the function of a method makes, which may be anyone's, is refused where it would be misread."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -21,6 +21,8 @@ def whole(method: str, deltas: Deltas, made: Merged) -> Merged:
             they are yielded, only when they are read.
     """
     if not isinstance(made, Pieces | Tensors):
+        if not isinstance(made, Iterable) or isinstance(made, Mapping | Tensor):
+            raise _astray(method, f"it returns a {type(made).__name__}, not pairs of name and delta")
         return _yielded(method, deltas, made)
     if lacks := [name for name in deltas.base if name not in made.deltas.base]:
         raise _astray(method, f"no delta for {lacks[0]}")
@@ -41,28 +43,35 @@ def scaled(method: str, made: Any, scale: float) -> Deltas:
     return made.deltas
 
 
-def losses(
-    method: str, objective: Callable[[Tensor, Tensor], Tensor], expert: Tensor, merged: Tensor
-) -> Tensor:
+def losses(method: str, objective: Callable[[Tensor, Tensor], Any], expert: Tensor, merged: Tensor) -> Tensor:
     """The losses of an objective, ``[N]``.
 
     Raises:
-        UserError: they are not one for each position.
+        UserError: they are not one for each position, or have no gradient.
     """
     found = objective(expert, merged)
-    if found.shape != merged.shape[:1]:
-        shapes = f"{[*found.shape]}, not {[len(merged)]}"
-        raise UserError(f"method {method}: its losses are {shapes}: give one for each position")
+    if not isinstance(found, Tensor) or found.shape != merged.shape[:1]:
+        made = [*found.shape] if isinstance(found, Tensor) else f"of the type {type(found).__name__}"
+        raise UserError(
+            f"method {method}: its losses are {made}, not {[len(merged)]}: give one for each position"
+        )
+    if merged.requires_grad and not found.requires_grad:
+        raise UserError(
+            f"method {method}: its losses have no gradient: compute them from merged, without detach or item"
+        )
     return found
 
 
-def _yielded(method: str, deltas: Deltas, made: Merged) -> Merged:
+def _yielded(method: str, deltas: Deltas, made: Iterable[Any]) -> Merged:
     names = iter(deltas)
-    for name, delta in made:
+    for pair in made:
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise _astray(method, f"it yields a {type(pair).__name__}, not a pair of name and delta")
+        name, delta = pair
         if name != (due := next(names, None)):
             expected = f"one for {due}" if due else "none"
             raise _astray(method, f"a delta for {name} where {expected} is next")
-        must_have(name, delta, deltas.base[name].shape)
+        delta = must_have(name, delta, deltas.base[name].shape)
         if not finite(delta):
             raise deltas.blame(name)
         yield name, delta

@@ -10,7 +10,7 @@ import torch
 
 from remerge import learn
 from remerge.config import Config, digest
-from remerge.deltas import Deltas, State, without_tf32
+from remerge.deltas import Deltas, State, added, without_tf32
 from remerge.errors import UserError
 from remerge.learn import Fit
 from remerge.measures.references import Reference
@@ -147,7 +147,7 @@ class Bench(Loaded):
         """Write a merge that needs no learning into the module."""
         weights, given = self._given(method, signs)
         for name, delta in method.merge(weights, settings, **given):
-            self.parameters[name].copy_(delta.add_(weights.base[name]))
+            self.parameters[name].copy_(added(weights.base[name], delta))
 
     @without_tf32()
     def rescaled(
