@@ -150,6 +150,36 @@ def test_one_that_does_not_give_a_delta_for_every_tensor_in_order_is_refused(
         remerge.methods.merge("mine", base, [expert, expert])
 
 
+CHANGES = "it changes {} a in place, from which other merges are made: let it change a clone"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("deltas.base['a'].add_(1)", CHANGES.format("the base's")),
+        ("deltas.states['y']['a'].zero_()", CHANGES.format("expert y's")),
+        ("torch.rand(1)", "it draws random numbers that no other run repeats"),
+        ("import random; random.random()", "it draws random numbers that no other run repeats"),
+        ("import numpy; numpy.random.rand()", "it draws random numbers that no other run repeats"),
+        ("1 / 0", r"mine\.py:12: ZeroDivisionError: division by zero: correct it"),
+        ("deltas['b' * 9]", r"mine\.py:12: KeyError: 'bbbbbbbbb': correct it"),
+    ],
+)
+def test_one_that_fails_or_reaches_beyond_its_merge_is_refused(
+    written: Callable[..., Path], place: Path, given: str, words: str
+) -> None:
+    """The next merge of the process would be another, or this one when it is made again."""
+    (place / "mine.py").write_text(PLAIN.replace("GIVEN", f"{given}\n    {EACH.replace('NAMES', 'deltas')}"))
+    config = configuration.load(written("mine"))
+    base, *experts = ({name: torch.full((2, 2), value) for name in "abc"} for value in (0.0, 1.0, 2.0))
+    with pytest.raises(UserError, match=words):
+        remerge.methods.merge("mine", base, dict(zip("xy", experts, strict=True)))
+    if "'a'" not in given:
+        # Tried before anything runs, on a few numbers of another name.
+        with pytest.raises(UserError, match=words):
+            configuration.check(config)
+
+
 @pytest.mark.parametrize(
     ("given", "value"),
     [
@@ -212,13 +242,23 @@ def test_an_objective_gives_a_loss_for_each_position(
         lose(merged[:0], merged)
 
 
-def test_an_objective_has_a_gradient(written: Callable[..., Path], place: Path) -> None:
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        ("merged.detach()[:, 0]", "method mine: its losses have no gradient: compute them from merged"),
+        ("merged[:, 0] * merged.detach().bernoulli()[:, 0]", "method mine: it draws random numbers that no"),
+        ("merged[:, 7]", r"mine\.py:5: IndexError: index 7 is out of bounds .*: correct it"),
+    ],
+)
+def test_an_objective_follows_from_what_it_is_given(
+    written: Callable[..., Path], place: Path, loss: str, words: str
+) -> None:
     head = "from torch import Tensor\nfrom remerge.methods import objective\n"
-    says = "def mine(expert: Tensor, merged: Tensor) -> Tensor:\n    return merged.detach()[:, 0]\n"
+    says = f"def mine(expert: Tensor, merged: Tensor) -> Tensor:\n    return {loss}\n"
     (place / "mine.py").write_text(f'{head}@objective(label="Mine", citation="none", epochs=1)\n{says}')
     configuration.load(written("mine"))
     method, merged = find("mine"), torch.rand(3, 5, requires_grad=True)
-    with pytest.raises(UserError, match="method mine: its losses have no gradient: compute them from merged"):
+    with pytest.raises(UserError, match=words):
         method.objective(method.settings({}))(merged[:0], merged)
 
 

@@ -130,7 +130,8 @@ def names(files):
 
 DELTAS = {f"deltas/{name}.py" for name in ("__init__", "experts", "fitting", "merged", "tensors")}
 OF_METHODS = {
-    f"methods/{name}.py" for name in ("__init__", "_learning", "_made", "_method", "_parameters", "_running")
+    f"methods/{name}.py"
+    for name in ("__init__", "_contained", "_learning", "_made", "_method", "_parameters", "_running")
 }
 CORE = DELTAS | OF_METHODS | {"variants.py"}
 

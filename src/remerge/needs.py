@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from remerge import sources
 from remerge.amounts import ANSWERS_AT_ONCE, OPTION
 from remerge.batches import Batch, batch_of
 from remerge.config import Config, Variant
@@ -116,7 +117,7 @@ class Needs:
         theta_0, more = self._theta_0(), self.share * self.whole
         if config.finetune.lora and not over:
             # The base that only factors change is in the module, and in its files when a merge is there.
-            theta_0 = 0 if self.gpu else theta_0
+            theta_0 = 0 if self.gpu and batch.method not in sources.OWN else theta_0
             more = more if len(learned) < len(variants) else 0
         held = [self.module, theta_0, more]
         passing, kept = self._forward(), 0.0

@@ -4,6 +4,7 @@ Nothing is imported, nor is torch: the workflow, the report and the configuratio
 """
 
 import ast
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from remerge.errors import UserError
+from remerge.errors import UserError, cause_of
 
 PACKAGE = Path(__file__).parent
 METHODS = PACKAGE / "methods"
@@ -73,6 +74,16 @@ def add(files: Iterable[Path]) -> None:
         if other := next(METHODS.rglob(file.name), kept if differs else None):
             raise ValueError(f"{file}: {other} has the same name: rename one")
         OWN[name] = file
+
+
+def failure_in_own(error: BaseException) -> str:
+    """An error in words, with the line of a configuration's own file that failed; empty if it was none's."""
+    files = {str(file) for file in OWN.values()}
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
+    if not frames:
+        return ""
+    words = dict.fromkeys([type(error).__name__, cause_of(error)])
+    return f"{frames[-1].filename}:{frames[-1].lineno}: {': '.join(words)}"
 
 
 @contextmanager

@@ -45,6 +45,23 @@ VARIANTS = [
 MEASURED = ["fisher", "regmean"]
 """What needs statistics of the experts, which those of a first-order expansion have not."""
 
+LATE = '''"""A mean that reads the same tensor of the base for each."""
+
+from remerge.deltas import Deltas, Merged
+from remerge.methods import method
+
+
+@method(label="Late", citation="none")
+def late(deltas: Deltas) -> Merged:
+    """theta_0 + the mean."""
+    first = next(iter(deltas))
+    before = deltas.base[first].clone()
+    for name in deltas:
+        assert deltas.base[first].equal(before)
+        yield name, deltas[name].mean(dim=0)
+'''
+"""A method of a configuration's own, which may read the base again after a merge has been written."""
+
 
 @pytest.fixture(scope="session")
 def gpu(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
@@ -96,13 +113,15 @@ def run(config: dict[str, Any], folder: Path, variables: dict[str, str]) -> str:
 def test_a_gpu_makes_the_merges_of_a_cpu(world: str, gpu: dict[str, str], tmp_path: Path) -> None:
     """Trained on the GPU, the experts are merged there and on the CPU."""
     family, model, tasks, recipe = WORLDS[world]
-    variants = VARIANTS + ([] if recipe.get("recipe") else MEASURED)
+    variants = [*VARIANTS, "late", *([] if recipe.get("recipe") else MEASURED)]
+    (tmp_path / "late.py").write_text(LATE)
     learned = {"inputs": 6, "epochs": 2, "learning_rate": 0.02}
     config = {
         "benchmark": "gpu",
         "base": {"family": family, "source": str(ROOT / f"models/miniature-{model}"), "dtype": "float32"},
         "tasks": asked(family, tasks),
         "finetune": {"steps": 6, "batch_size": 8, "learning_rate": 3e-3, "multitask": False, **recipe},
+        "methods": ["late.py"],
         "merge": {"variants": variants, "defaults": {"adamerging": learned, "divmerge": learned}},
         "plans": {"subsets": {"sizes": [2], "tune_on": ["+".join(sorted(tasks)[:2])]}},
         "statistics": {"inputs": 6},

@@ -199,6 +199,7 @@ def _try(
     import torch
 
     from remerge.deltas import Deltas
+    from remerge.methods import contained
 
     if method.learned or method.needs.statistics or any(p.required for p in method.parameters.values()):
         # Their inputs, or the layers that required coefficients name, need a model.
@@ -208,7 +209,9 @@ def _try(
     made = []
     for experts in merges:
         states = {e: {n: torch.randn(t.shape, generator=generator) for n, t in base.items()} for e in experts}
-        made += [tau for _, tau in method.merge(Deltas(base, states), settings)]
+        deltas = Deltas(base, states)
+        with contained(method.name, deltas):
+            made += [tau for _, tau in method.merge(deltas, settings)]
     return made
 
 

@@ -21,7 +21,7 @@ from remerge.checkpoints.reading import Checkpoint
 from remerge.deltas import added, rounded, without_tf32
 from remerge.errors import UserError, cause_of
 from remerge.folders.experts import Expert, deltas_of, fitted, kept
-from remerge.methods import find
+from remerge.methods import contained, find
 from remerge.notes import note_on
 
 
@@ -63,9 +63,10 @@ def merge_models(
     weights = deltas_of({n: t for n, t in whole.tensors.items() if n not in still}, read, base.device)
     made: Any = deepcopy(base)
     places = {**dict(made.named_parameters()), **dict(made.named_buffers())}
-    for tensor, delta in chosen.merge(weights, settings):
-        theta = places[tensor]
-        theta.copy_(rounded(tensor, added(weights.base[tensor], delta), theta.dtype))
+    with contained(name, weights):
+        for tensor, delta in chosen.merge(weights, settings):
+            theta = places[tensor]
+            theta.copy_(rounded(tensor, added(weights.base[tensor], delta), theta.dtype))
     merged: PreTrainedModel = made.eval()
     return merged
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from remerge.deltas import Deltas, State, Value, merge_state, without_tf32
 from remerge.errors import UserError
+from remerge.methods._contained import contained as contained
 from remerge.methods._learning import Learning as Learning
 from remerge.methods._method import Method as Method
 from remerge.methods._method import Needs as Needs
@@ -70,7 +71,8 @@ def merge(
     if chosen.needs.statistics:
         settings["statistics"] = _named(statistics if statistics is not None else {})
     deltas = Deltas(base, _named(experts))
-    return merge_state(base, chosen.merge(deltas, settings))
+    with contained(name, deltas, settings.get("statistics")):
+        return merge_state(base, chosen.merge(deltas, settings))
 
 
 def _named(values: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:

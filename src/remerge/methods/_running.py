@@ -3,7 +3,6 @@
 import importlib
 import importlib.util
 import sys
-import traceback
 from pathlib import Path
 
 from remerge import sources
@@ -37,8 +36,7 @@ def _run_own(file: Path) -> None:
         del sys.modules[name]
         if isinstance(error, UserError):
             raise
-        frames = reversed(traceback.extract_tb(error.__traceback__))
-        line = next((frame.lineno for frame in frames if frame.filename == str(file)), 1)
         absent = isinstance(error, ModuleNotFoundError)
         remedy = "install it, or put its folder into PYTHONPATH" if absent else "correct it"
-        raise UserError(f"{file}:{line}: {type(error).__name__}: {cause_of(error)}: {remedy}") from error
+        failed = sources.failure_in_own(error) or f"{file}: {cause_of(error)}"
+        raise UserError(f"{failed}: {remedy}") from error

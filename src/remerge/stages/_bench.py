@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from remerge import learn
+from remerge import learn, sources
 from remerge.config import Config, digest
 from remerge.deltas import Deltas, State, added, without_tf32
 from remerge.errors import UserError
@@ -16,7 +16,7 @@ from remerge.learn import Fit
 from remerge.measures.references import Reference
 from remerge.measures.score import score
 from remerge.measures.words import word_head
-from remerge.methods import Learning, Method, find
+from remerge.methods import Learning, Method, contained, find
 from remerge.plans import Case, Unmerged
 from remerge.stages._loaded import Loaded
 from remerge.stages._memory import forget_peak, peak
@@ -146,8 +146,9 @@ class Bench(Loaded):
     def merge(self, method: Method, settings: Mapping[str, Any], signs: Mapping[str, int]) -> None:
         """Write a merge that needs no learning into the module."""
         weights, given = self._given(method, signs)
-        for name, delta in method.merge(weights, settings, **given):
-            self.parameters[name].copy_(added(weights.base[name], delta))
+        with contained(method.name, weights, given.get("statistics"), self.parameters):
+            for name, delta in method.merge(weights, settings, **given):
+                self.parameters[name].copy_(added(weights.base[name], delta))
 
     @without_tf32()
     def rescaled(
@@ -155,7 +156,8 @@ class Bench(Loaded):
     ) -> Callable[[float], None]:
         """Merge once by a method that rescales; the result writes the merge into the module at any scale."""
         weights, given = self._given(method, signs)
-        made = dict(method.vectors(weights, settings, **given).combine([1.0] * len(signs)))
+        with contained(method.name, weights, given.get("statistics")):
+            made = dict(method.vectors(weights, settings, **given).combine([1.0] * len(signs)))
 
         def write(scale: float) -> None:
             self.make_way(made)
@@ -167,7 +169,8 @@ class Bench(Loaded):
 
     def _given(self, method: Method, signs: Mapping[str, int]) -> tuple[Deltas, dict[str, Any]]:
         """The deltas, and statistics if asked for; the module's other weights are set back to the base's."""
-        weights, given = self.deltas(signs), {}
+        # One of a user's own may read any tensor of the base again after its merge has been written.
+        weights, given = self.deltas(signs, apart=method.name in sources.OWN), {}
         kind = method.needs.statistics
         if kind:
             given = {"statistics": {task: self.space.statistics(task, kind) for task in signs}}

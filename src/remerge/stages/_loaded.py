@@ -14,7 +14,7 @@ from remerge.checkpoints.reading import Checkpoint
 from remerge.config import Config
 from remerge.deltas import Deltas, LowRank, State, Value, without_tf32
 from remerge.families.linearised import Linearised
-from remerge.methods import prepare
+from remerge.methods import contained, prepare
 from remerge.stages._workspace import Workspace
 from remerge.tau import Tau, Weights
 from remerge.variants import UNPREPARED
@@ -90,14 +90,15 @@ class Loaded:
             self._placed[name] = self.theta_0.tensors[name].to(self.space.device)
         return self._placed[name]
 
-    def deltas(self, signs: Mapping[str, int]) -> Deltas:
+    def deltas(self, signs: Mapping[str, int], apart: bool = False) -> Deltas:
         """The weight deltas of some experts, negated where the sign is -1; each is loaded once.
 
         Adapters have deltas only of the weights that one of them changes: a share of all
-        entries is a share of what was trained.
+        entries is a share of what was trained. If theta_0 is kept ``apart``, writing a merge does not
+        change it.
         """
         self._read(signs)
-        return self._between(self._experts, signs)
+        return self._between(self._experts, signs, apart)
 
     def _read(self, tasks: Iterable[str]) -> None:
         """Read the experts that are not in memory."""
@@ -105,22 +106,24 @@ class Loaded:
             if task not in self._experts:
                 self._experts[task] = self.space.state(task, self.theta_0)
 
-    def _between(self, experts: Mapping[str, Mapping[str, Value]], signs: Mapping[str, int]) -> Deltas:
+    def _between(
+        self, experts: Mapping[str, Mapping[str, Value]], signs: Mapping[str, int], apart: bool = False
+    ) -> Deltas:
         """The deltas of some experts, negated where the sign is -1."""
         changed = {name for task in signs for name in experts[task]}
         dense = {name for task in signs for name, v in experts[task].items() if isinstance(v, Tensor)}
-        base = self._within(self.base(dense, changed - dense))
+        base = self._within(self.base(dense, changed - dense), apart)
         states = {task: {**base, **experts[task]} for task in signs}
         turned = {task: _turned_around(state, base) for task, state in states.items() if signs[task] < 0}
         return Deltas(base, {**states, **turned}, self.parameters)
 
-    def _within(self, base: State) -> dict[str, Tensor]:
-        """theta_0 on the device, where the module's own tensors, if exact, take no memory besides.
+    def _within(self, base: State, apart: bool) -> dict[str, Tensor]:
+        """theta_0 on the device, where the module's own tensors, if exact, take no memory besides, or apart.
 
         They are the base's again, and hold until a merge is written there.
         """
         far = {name for name, theta in base.items() if _is_far(theta, self.parameters[name])}
-        exact = {name for name in far if base[name].dtype == self.parameters[name].dtype}
+        exact = {n for n in far if base[n].dtype == self.parameters[n].dtype and not apart}
         self._put_back(exact)
         near = {name: self.parameters[name] for name in exact}
         near |= {name: self._on_device(name) for name in far - exact}
@@ -187,11 +190,13 @@ class Loaded:
         weights, which are larger than their changes, have been rounded by more.
         """
         experts = {task: self.space.state(task, self.theta_0, HOST) for task in tasks}
-        prepared = prepare(over, self._between(experts, dict.fromkeys(tasks, 1)))
+        deltas = self._between(experts, dict.fromkeys(tasks, 1))
         asked = self.config.merge.delta_dtype
         half = self._in_half(tasks) if asked is None else asked == "bfloat16"
         dtype = torch.bfloat16 if half else torch.float32
-        return {name: prepared.factors(name) or prepared[name].to(dtype).contiguous() for name in prepared}
+        with contained(over, deltas):
+            prepared = prepare(over, deltas)
+            return {n: prepared.factors(n) or prepared[n].to(dtype).contiguous() for n in prepared}
 
     def _in_half(self, tasks: Sequence[str]) -> bool:
         """Whether experts are whole models that are all stored in one half precision."""
