@@ -242,23 +242,13 @@ def test_an_objective_gives_a_loss_for_each_position(
         lose(merged[:0], merged)
 
 
-@pytest.mark.parametrize(
-    ("loss", "words"),
-    [
-        ("merged.detach()[:, 0]", "method mine: its losses have no gradient: compute them from merged"),
-        ("merged[:, 0] * merged.detach().bernoulli()[:, 0]", "method mine: it draws random numbers that no"),
-        ("merged[:, 7]", r"mine\.py:5: IndexError: index 7 is out of bounds .*: correct it"),
-    ],
-)
-def test_an_objective_follows_from_what_it_is_given(
-    written: Callable[..., Path], place: Path, loss: str, words: str
-) -> None:
+def test_an_objective_has_a_gradient(written: Callable[..., Path], place: Path) -> None:
     head = "from torch import Tensor\nfrom remerge.methods import objective\n"
-    says = f"def mine(expert: Tensor, merged: Tensor) -> Tensor:\n    return {loss}\n"
+    says = "def mine(expert: Tensor, merged: Tensor) -> Tensor:\n    return merged.detach()[:, 0]\n"
     (place / "mine.py").write_text(f'{head}@objective(label="Mine", citation="none", epochs=1)\n{says}')
     configuration.load(written("mine"))
     method, merged = find("mine"), torch.rand(3, 5, requires_grad=True)
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match="method mine: its losses have no gradient: compute them from merged"):
         method.objective(method.settings({}))(merged[:0], merged)
 
 

@@ -20,7 +20,7 @@ MEMORY = MemoryError | torch.OutOfMemoryError
 @contextmanager
 def contained(
     method: str,
-    deltas: Deltas | None = None,
+    deltas: Deltas,
     statistics: Mapping[str, State] | None = None,
     written: State = MappingProxyType({}),
 ) -> Iterator[None]:
@@ -61,16 +61,15 @@ def contained(
         )
 
 
-def _given(deltas: Deltas | None, statistics: Mapping[str, State]) -> Iterator[tuple[str, Tensor]]:
+def _given(deltas: Deltas, statistics: Mapping[str, State]) -> Iterator[tuple[str, Tensor]]:
     """The tensors that a method can reach, in words, but for those of which PyTorch counts no changes."""
-    if deltas is not None:
-        states = {"the base's": deltas.base, **{f"expert {e}'s": s for e, s in deltas.states.items()}}
-        states |= {f"the statistics of {expert} for": state for expert, state in statistics.items()}
-        for whose, state in states.items():
-            for name, value in state.items():
-                for part in (value.B, value.A) if isinstance(value, LowRank) else (value,):
-                    if not part.is_inference():
-                        yield f"{whose} {name}", part
+    states = {"the base's": deltas.base, **{f"expert {e}'s": s for e, s in deltas.states.items()}}
+    states |= {f"the statistics of {expert} for": state for expert, state in statistics.items()}
+    for whose, state in states.items():
+        for name, value in state.items():
+            for part in (value.B, value.A) if isinstance(value, LowRank) else (value,):
+                if not part.is_inference():
+                    yield f"{whose} {name}", part
 
 
 def _generators(given: Mapping[str, Tensor]) -> list[object]:

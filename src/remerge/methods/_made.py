@@ -8,7 +8,6 @@ from torch import Tensor
 from remerge.deltas import Combined, Deltas, Merged, Tensors, finite
 from remerge.deltas.merged import Pieces, must_have
 from remerge.errors import UserError
-from remerge.methods._contained import contained
 
 PROBE = 0.75
 """A scale that shows whether coefficients are just the scale: its powers and shares are other numbers."""
@@ -48,10 +47,10 @@ def losses(method: str, objective: Callable[[Tensor, Tensor], Any], expert: Tens
     """The losses of an objective, ``[N]``.
 
     Raises:
-        UserError: they are not one for each position, or have no gradient, or as in `contained`.
+        UserError: they are not one for each position, or have no gradient. No more is asked here: a GPU may
+            be recording the step.
     """
-    with contained(method):
-        found = objective(expert, merged)
+    found = objective(expert, merged)
     if not isinstance(found, Tensor) or found.shape != merged.shape[:1]:
         made = [*found.shape] if isinstance(found, Tensor) else f"of the type {type(found).__name__}"
         raise UserError(
