@@ -212,6 +212,19 @@ def test_one_may_yield_its_deltas(written: Callable[..., Path], place: Path) -> 
     assert all(theta.eq(0.5).all() for theta in merged.values())
 
 
+OBJECTIVE = """import random
+
+import torch
+from torch import Tensor
+from remerge.methods import objective
+
+
+@objective(label="Mine", citation="none", epochs=1)
+def mine(expert: Tensor, merged: Tensor) -> Tensor:
+    return LOSS
+"""
+
+
 @pytest.mark.parametrize(
     ("loss", "shape"),
     [
@@ -226,10 +239,7 @@ def test_an_objective_gives_a_loss_for_each_position(
     written: Callable[..., Path], place: Path, loss: str, shape: str | None
 ) -> None:
     """Another shape would be multiplied by the weights of all positions, and summed."""
-    head = "from torch import Tensor\nfrom remerge.methods import objective\n"
-    says = f"def mine(expert: Tensor, merged: Tensor) -> Tensor:\n    return {loss}\n"
-    decorator = '@objective(label="Mine", citation="none", epochs=1)\n'
-    (place / "mine.py").write_text(f"{head}{decorator}{says}")
+    (place / "mine.py").write_text(OBJECTIVE.replace("LOSS", loss))
     configuration.load(written("mine"))
     method, merged = find("mine"), torch.rand(3, 5)
     lose = method.objective(method.settings({}))
@@ -243,13 +253,36 @@ def test_an_objective_gives_a_loss_for_each_position(
 
 
 def test_an_objective_has_a_gradient(written: Callable[..., Path], place: Path) -> None:
-    head = "from torch import Tensor\nfrom remerge.methods import objective\n"
-    says = "def mine(expert: Tensor, merged: Tensor) -> Tensor:\n    return merged.detach()[:, 0]\n"
-    (place / "mine.py").write_text(f'{head}@objective(label="Mine", citation="none", epochs=1)\n{says}')
+    (place / "mine.py").write_text(OBJECTIVE.replace("LOSS", "merged.detach()[:, 0]"))
     configuration.load(written("mine"))
     method, merged = find("mine"), torch.rand(3, 5, requires_grad=True)
     with pytest.raises(UserError, match="method mine: its losses have no gradient: compute them from merged"):
         method.objective(method.settings({}))(merged[:0], merged)
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        ("merged[:, 0] * torch.rand(len(merged))", "it draws random numbers that no other run repeats"),
+        ("merged[:, 0] * random.random()", "it draws random numbers that no other run repeats"),
+        ("merged[:, 0] / (1 // 0)", r"mine\.py:10: ZeroDivisionError: .*: correct it"),
+        ("expert.nothing", r"mine\.py:10: AttributeError: .*: correct it"),
+        ("merged.mean()", "its losses are"),
+        ("merged.detach()[:, 0]", "its losses have no gradient"),
+        ("merged.topk(50).values.sum(dim=1)", None),
+    ],
+)
+def test_an_objective_is_tried_before_a_run(
+    written: Callable[..., Path], place: Path, loss: str, words: str | None
+) -> None:
+    """Coefficients from draws that nothing repeats would be others when a merge is made again."""
+    (place / "mine.py").write_text(OBJECTIVE.replace("LOSS", loss))
+    config = configuration.load(written("mine"))
+    if words is None:
+        configuration.check(config)
+        return
+    with pytest.raises(UserError, match=words):
+        configuration.check(config)
 
 
 def test_two_methods_of_one_label_would_share_a_row(written: Callable[..., Path], place: Path) -> None:

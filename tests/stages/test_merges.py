@@ -12,6 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 from stages.conftest import lora
+from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2PreTrainedModel
 
 import remerge
@@ -179,6 +180,17 @@ def test_a_merge_that_was_tried_is_not_learned_again_and_others_are_not_kept(ben
     for line, expected in zip(records(bench, variant.name, 2), alone, strict=True):
         same = ("scores", "coefficients", "trace", "course")
         assert {key: line[key] for key in same} == {key: expected[key] for key in same}
+
+
+def test_coefficients_are_not_learned_from_losses_that_no_other_run_repeats(bench):
+    """They would be others when the merge is made again, for an export."""
+
+    def random(expert: Tensor, merged: Tensor, *, divergence: str = "js") -> Tensor:
+        return merged[:, 0] * torch.rand(())
+
+    method = replace(find("divmerge"), function=random)
+    with pytest.raises(UserError, match="divmerge: it draws random numbers that no other run repeats"):
+        Bench(bench).fit(method, method.settings({"inputs": 4}), TASKS, 0)
 
 
 def test_pairs_are_scored_on_their_way_where_that_is_asked_for(bench):

@@ -201,8 +201,11 @@ def _try(
     from remerge.deltas import Deltas
     from remerge.methods import contained
 
-    if method.learned or method.needs.statistics or any(p.required for p in method.parameters.values()):
-        # Their inputs, or the layers that required coefficients name, need a model.
+    if method.learned:
+        _try_objective(method, settings)
+        return []
+    if method.needs.statistics or any(p.required for p in method.parameters.values()):
+        # These, or the layers that required coefficients name, need a model.
         return []
     generator = torch.Generator().manual_seed(0)
     base = {"layer.weight": torch.randn(shape, generator=generator)}
@@ -213,6 +216,20 @@ def _try(
         with contained(method.name, deltas):
             made += [tau for _, tau in method.merge(deltas, settings)]
     return made
+
+
+def _try_objective(method: "Method", settings: dict[str, Any]) -> None:
+    """Compute the losses of a few predictions, which an objective refuses that gives none, or random ones."""
+    import torch
+
+    from remerge.methods import repeatable
+
+    cpu = torch.device("cpu")
+    generator = torch.Generator().manual_seed(0)
+    # As many words as a small vocabulary has: an objective may look at the likeliest of them.
+    expert, merged = torch.randn(2, 3, 4096, generator=generator).log_softmax(dim=-1)
+    with repeatable(method.name, [cpu]):
+        method.objective(settings)(expert if method.needs.answers else expert[:0], merged.requires_grad_())
 
 
 def _check_columns(name: str, task: Task) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from remerge.deltas import Deltas, State, Value, merge_state, without_tf32
 from remerge.errors import UserError
 from remerge.methods._contained import contained as contained
+from remerge.methods._contained import repeatable as repeatable
 from remerge.methods._learning import Learning as Learning
 from remerge.methods._method import Method as Method
 from remerge.methods._method import Needs as Needs

@@ -1,7 +1,7 @@
 """What a method's function, which may be anyone's, must leave as it is, since other merges rest on it."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 
@@ -40,7 +40,29 @@ def contained(
     places = {id(tensor) for tensor in written.values()}
     given = {what: t for what, t in _given(deltas, statistics or {}) if id(t) not in places}
     versions = {what: tensor._version for what, tensor in given.items()}
-    drawn = _generators(given)
+    with repeatable(method, [tensor.device for tensor in given.values()]):
+        yield
+    for what, tensor in given.items():
+        if tensor._version != versions[what]:
+            raise UserError(
+                f"method {method}: it changes {what} in place, from which other merges are made: let it "
+                "change a clone"
+            )
+
+
+@contextmanager
+def repeatable(method: str, devices: Iterable[torch.device]) -> Iterator[None]:
+    """Refuse a method that, in this block, fails, or draws what nothing repeats.
+
+    Args:
+        method: its name.
+        devices: those on which it may draw.
+
+    Raises:
+        UserError: as said.
+    """
+    gpus = sorted({device for device in devices if device.type == "cuda"}, key=str)
+    drawn = _generators(gpus)
     try:
         yield
     except Exception as error:
@@ -48,13 +70,7 @@ def contained(
         if not failed:
             raise
         raise UserError(f"{failed}: correct it") from error
-    for what, tensor in given.items():
-        if tensor._version != versions[what]:
-            raise UserError(
-                f"method {method}: it changes {what} in place, from which other merges are made: let it "
-                "change a clone"
-            )
-    if _generators(given) != drawn:
+    if _generators(gpus) != drawn:
         raise UserError(
             f"method {method}: it draws random numbers that no other run repeats: give it a parameter "
             "seed, and let it draw from torch.Generator().manual_seed(seed)"
@@ -72,10 +88,9 @@ def _given(deltas: Deltas, statistics: Mapping[str, State]) -> Iterator[tuple[st
                     yield f"{whose} {name}", part
 
 
-def _generators(given: Mapping[str, Tensor]) -> list[object]:
+def _generators(gpus: Sequence[torch.device]) -> list[object]:
     """The states of all generators that draw without being named."""
-    gpus = {tensor.device for tensor in given.values() if tensor.is_cuda}
-    states = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, sorted(gpus, key=str))]
+    states = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, gpus)]
     _, words, *position = np.random.get_state()
     drawn = [state.numpy().tobytes() for state in states]
     return [random.getstate(), np.asarray(words).tobytes(), position, *drawn]

@@ -16,7 +16,7 @@ from remerge.learn import Fit
 from remerge.measures.references import Reference
 from remerge.measures.score import score
 from remerge.measures.words import word_head
-from remerge.methods import Learning, Method, contained, find
+from remerge.methods import Learning, Method, contained, find, repeatable
 from remerge.plans import Case, Unmerged
 from remerge.stages._loaded import Loaded
 from remerge.stages._memory import forget_peak, peak
@@ -183,21 +183,22 @@ class Bench(Loaded):
         vectors = self.task_vectors(how.over, tasks)
         base = self.base_of(vectors)
         self.make_way(vectors)
-        return learn.fit(
-            self.space.family,
-            self.model,
-            base,
-            vectors,
-            self._answered(method, how, tasks, base, vectors),
-            method.objective(settings),
-            level=how.level,
-            learning_rate=how.learning_rate,
-            initial=how.start(len(tasks)),
-            epochs=how.epochs,
-            batch_size=self.config.learning.batch_size,
-            seed=seed,
-            answer=how.answer,
-        )
+        with repeatable(method.name, [self.space.device]):
+            return learn.fit(
+                self.space.family,
+                self.model,
+                base,
+                vectors,
+                self._answered(method, how, tasks, base, vectors),
+                method.objective(settings),
+                level=how.level,
+                learning_rate=how.learning_rate,
+                initial=how.start(len(tasks)),
+                epochs=how.epochs,
+                batch_size=self.config.learning.batch_size,
+                seed=seed,
+                answer=how.answer,
+            )
 
     def _answered(
         self, method: Method, how: Learning, tasks: Sequence[str], base: State, vectors: Mapping[str, Tau]
