@@ -81,6 +81,10 @@ def test_methods_whose_settings_differ_are_named(
     raw["merge"]["defaults"]["ties"] = {"scale": 1.0}  # the default, written out
     (mine / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     assert told(drm, mine) == {""}
+    raw["learning"] = {"batch_size": 2}
+    (mine / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    assert told(drm, mine) == {"Their settings differ between benchmarks: DivMerge JS (LL)."}
+    del raw["learning"]
     # Another method, which calls itself like one of these.
     monkeypatch.setattr(sources, "OWN", {})
     own = tmp_path / "my_average.py"

@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 
 from remerge import sources
-from remerge.config import UNMERGED
+from remerge.config import UNMERGED, Config
 from remerge.exhibits._published import Published
 from remerge.report.labels import MODELS
+from remerge.report.recorded import Variant
 from remerge.report.run import Run
 from remerge.report.table import Column
 
@@ -78,19 +79,23 @@ def loaded(runs: Iterable[Run]) -> str:
 
 
 def differing(runs: Iterable[Run]) -> str:
-    """What a caption says of methods of one name that are others, or otherwise set, in another benchmark.
-
-    A name does not say what `merge.defaults` gives a method.
-    """
-    settings: defaultdict[str, list[tuple[str, Mapping[str, Any]]]] = defaultdict(list)
+    """What a caption says of methods of one name that are others, or otherwise set, in another benchmark."""
+    asked: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)
     for run in runs:
         for variant in run.variants:
-            method = sources.known().get(variant.method)
-            used = variant.method, {**(method.defaults if method else {}), **variant.params}
-            if used not in settings[variant.label]:
-                settings[variant.label].append(used)
-    names = [label for label, several in settings.items() if len(several) > 1]
+            if (how := _asked(run.config, variant)) not in asked[variant.label]:
+                asked[variant.label].append(how)
+    names = [label for label, several in asked.items() if len(several) > 1]
     return f"Their settings differ between benchmarks: {', '.join(names)}." if names else ""
+
+
+def _asked(config: Config, variant: Variant) -> tuple[Any, ...]:
+    """What a variant's name may not say: `merge.defaults`, and how parameters are chosen or learned."""
+    method, written = sources.known().get(variant.method), config.variant(variant.name)
+    params = {**(method.defaults if method else {}), **variant.params}
+    search = config.tune if config.is_searched(written) else None
+    learning = config.learning.batch_size if config.is_learned(written) else None
+    return variant.method, params, search, learning
 
 
 def counts(counts: Iterable[int]) -> str:
