@@ -84,6 +84,9 @@ def test_one_whose_coefficients_are_not_its_scale_prepares_no_vectors(
     deltas = Deltas(states["base"], {"a": states["expert"], "b": states["expert"]})
     with pytest.raises(UserError, match="method mine: its coefficients are not just its scale"):
         prepare("mine", deltas)
+    # Before experts are trained for it.
+    with pytest.raises(UserError, match="method mine: its coefficients are not just its scale"):
+        configuration.check(configuration.load(written({"divmerge": {"over": "mine"}})))
 
 
 def test_one_that_needs_statistics_prepares_no_vectors(written: Callable[..., Path], place: Path) -> None:

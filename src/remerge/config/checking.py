@@ -195,26 +195,33 @@ def _try(
     merges: list[tuple[str, ...]],
     shape: tuple[int, int] = (8, 6),
 ) -> list["Tensor"]:
-    """Merge a few numbers by a method, which refuses parameters that do not fit together or the merges."""
+    """Merge a few numbers by a method, which refuses parameters that do not fit together or the merges.
+
+    For one that learns, they are prepared as its task vectors will be.
+    """
     import torch
 
     from remerge.deltas import Deltas
-    from remerge.methods import contained
+    from remerge.methods import contained, prepare
 
     if method.learned:
         _try_objective(method, settings)
-        return []
     if method.needs.statistics or any(p.required for p in method.parameters.values()):
         # These, or the layers that required coefficients name, need a model.
         return []
+    over = str(settings["over"]) if method.learned else method.name
     generator = torch.Generator().manual_seed(0)
-    base = {"layer.weight": torch.randn(shape, generator=generator)}
-    made = []
+    shapes = {"layer.weight": shape, "layer.bias": shape[:1]}
+    base = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    made: list[torch.Tensor] = []
     for experts in merges:
         states = {e: {n: torch.randn(t.shape, generator=generator) for n, t in base.items()} for e in experts}
         deltas = Deltas(base, states)
-        with contained(method.name, deltas):
-            made += [tau for _, tau in method.merge(deltas, settings)]
+        with contained(over, deltas):
+            if method.learned:
+                made += prepare(over, deltas).values()
+            else:
+                made += [tau for _, tau in method.merge(deltas, settings)]
     return made
 
 
