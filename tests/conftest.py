@@ -1,7 +1,9 @@
 """A minuscule decoder, three experts near it, and examples of the miniature tasks."""
 
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -18,6 +20,18 @@ def pytest_collection_modifyitems(items):
     """The longest files first, so that workers that take one after another end together."""
     first = ("test_workflow.py", "workflow", "gpu")
     items.sort(key=lambda item: [name not in item.path.parts for name in first])
+
+
+def _seeded():
+    """What a test or a fixture draws without a seed is the same in every run, whatever ran before."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+of_all = pytest.fixture(_seeded, scope="session", autouse=True)
+of_a_file = pytest.fixture(_seeded, scope="module", autouse=True)
+of_a_test = pytest.fixture(_seeded, autouse=True)
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ def loaded(folder, auto=AutoModelForCausalLM):
     return state_of(auto.from_pretrained(folder))
 
 
-def close(found, expected, atol=1e-6):
-    """The same names, and tensors of the same dtypes and nearly the same numbers."""
+def close(found, expected, error=1e-6):
+    """The same names, and tensors of the same dtypes and nearly the same numbers, small and large."""
     assert set(found) == set(expected)
     for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, atol=atol, rtol=0)
+        torch.testing.assert_close(found[name], tensor, atol=error, rtol=error)

@@ -78,7 +78,7 @@ def test_shards_go_in_and_out(here, expert_folders, base, folder, monkeypatch):
     found = AutoModelForCausalLM.from_pretrained("merged")
     assert found.dtype == torch.bfloat16
     expected = remerge.merge("average", base, {t: expert_folders[t] for t in PAIR})
-    close(state_of(found), {name: tensor.bfloat16() for name, tensor in expected.items()}, atol=0)
+    close(state_of(found), {name: tensor.bfloat16() for name, tensor in expected.items()}, error=0)
 
 
 def test_experts_of_another_dtype_are_not_rounded(here, expert_folders, base):
@@ -153,7 +153,7 @@ def test_a_merge_of_adapters_as_an_adapter(here, folder, method, targets):
     assert merge(experts=experts, method=method) == 0
     assert merge("--adapter", experts=experts, method=method, out="one") == 0
     found = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("model"), "one")
-    close(state_of(found.merge_and_unload()), loaded("merged"), atol=1e-5)
+    close(state_of(found.merge_and_unload()), loaded("merged"), error=1e-5)
     assert json.loads(Path("one/adapter_config.json").read_text())["task_type"] == "CAUSAL_LM"
     assert not Path("one/config.json").exists()
     card = ModelCard.load("one/README.md")
@@ -282,7 +282,7 @@ def test_a_head_of_the_bases_width_beside_one_of_another_is_kept_too(here, folde
     assert merge(base="headed", experts=["cola-head", "mnli-head", "saved", "lora"], method="average") == 0
     for name, state in trained.items():
         found = load_file(f"merged/heads/{name}.safetensors")
-        close(found, {"score.weight": state["score.weight"]}, atol=1e-5)
+        close(found, {"score.weight": state["score.weight"]}, error=1e-5)
     assert torch.equal(loaded("merged", auto)["score.weight"], loaded("headed", auto)["score.weight"])
 
 

@@ -211,7 +211,7 @@ def test_mergekit_makes_the_same_weights(world, expert_folders, tmp_path, method
     folder = exported(variant)
     recipe = MergeConfiguration.model_validate(yaml.safe_load((folder / RECIPE).read_text()))
     run_merge(recipe, str(tmp_path / "mergekit"), MergeOptions(copy_tokenizer=False, quiet=True))
-    close(loaded(tmp_path / "mergekit"), loaded(folder), atol=1e-5)
+    close(loaded(tmp_path / "mergekit"), loaded(folder), error=1e-5)
     assert "`mergekit_config.yml` makes the same merge" in (folder / "README.md").read_text()
 
 
@@ -281,7 +281,7 @@ def test_a_linear_merge_of_adapters_is_one_adapter(world, adapters, model, base,
     if learned:
         method, params = "layerwise", {"scale": {k: v for k, v in SCALES.items() if k != "other"}}
     merged = remerge.merge(method, changed, experts, **params)
-    close(state_of(found.merge_and_unload()), {**base, **merged}, atol=1e-5)
+    close(state_of(found.merge_and_unload()), {**base, **merged}, error=1e-5)
     config = json.loads((folder / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(Path("model").resolve())
     assert config["task_type"] == "CAUSAL_LM"
@@ -310,7 +310,7 @@ def test_merges_within_the_adapters_own_space_stay_adapters(world, adapters, mod
         for task, delta in deltas.items()
     }
     merged = remerge.merge(method, changed, experts, **params)
-    close(state_of(found.merge_and_unload()), {**base, **merged}, atol=1e-5)
+    close(state_of(found.merge_and_unload()), {**base, **merged}, error=1e-5)
 
 
 def test_coefficients_learned_in_the_adapters_own_space_give_an_adapter(world, adapters, model, base):
@@ -324,7 +324,7 @@ def test_coefficients_learned_in_the_adapters_own_space_give_an_adapter(world, a
     changed = {name: base[name] for name in deltas["cola"]}
     prepared = prepare("knots", Deltas(changed, deltas), density=0.5)
     merged = merge_state(changed, prepared.combine({name: SCALES[layer_of(name)] for name in prepared}))
-    close(state_of(found.merge_and_unload()), {**base, **merged}, atol=1e-5)
+    close(state_of(found.merge_and_unload()), {**base, **merged}, error=1e-5)
 
 
 def test_one_adapter_of_those_that_change_embeddings(world, folder, tmp_path):
@@ -344,7 +344,7 @@ def test_one_adapter_of_those_that_change_embeddings(world, folder, tmp_path):
     world("average")
     found = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("model"), exported("average"))
     mean = {name: (tensor + states[1][name]) / 2 for name, tensor in states[0].items()}
-    close(state_of(found.merge_and_unload()), mean, atol=1e-5)
+    close(state_of(found.merge_and_unload()), mean, error=1e-5)
 
 
 def test_a_merge_of_adapters_with_trained_tensors_beside_them_is_a_model(world, folder, tmp_path):
@@ -360,7 +360,7 @@ def test_a_merge_of_adapters_with_trained_tensors_beside_them_is_a_model(world, 
     made = exported("average")
     assert not (made / "adapter_config.json").exists()
     mean = {name: (tensor + states[1][name]) / 2 for name, tensor in states[0].items()}
-    close(loaded(made), mean, atol=1e-5)
+    close(loaded(made), mean, error=1e-5)
 
 
 def test_another_merge_of_adapters_is_a_model(world, adapters, model, base):
@@ -368,7 +368,7 @@ def test_another_merge_of_adapters_is_a_model(world, adapters, model, base):
     folder = exported("ties@density=0.5")
     deltas = {task: read_adapter(Path(task), held(model)).values for task in PAIR}
     changed = {name: base[name] for name in deltas["cola"]}
-    close(loaded(folder), {**base, **remerge.merge("ties", changed, deltas, density=0.5)}, atol=1e-5)
+    close(loaded(folder), {**base, **remerge.merge("ties", changed, deltas, density=0.5)}, error=1e-5)
     assert not (folder / "adapter_config.json").exists()
 
 
