@@ -27,6 +27,9 @@ YAML 1.1 also takes yes and on for switches, 010 for 8, 1:30 for 90, 1_0 for 10,
 Nothing is a value here that is a text to PyYAML, so that what it writes is read as it was.
 """
 
+TEXT, MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
+"""PyYAML's names for texts and for ``<<``."""
+
 
 class _Loader(yaml.SafeLoader):
     """The safe loader, with bounded depth, no key twice in a mapping, and texts as they are written."""
@@ -42,14 +45,20 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        _refuse_twice(node)
+        _read_keys(node)
         return super().construct_mapping(node, deep=deep)
 
     def flatten_mapping(self, node: Any) -> None:
-        _refuse_twice(node)
+        _read_keys(node)
         super().flatten_mapping(node)
 
 
+# Nothing that JSON has not: no bytes, sets or dates, which other tags make.
+_Loader.yaml_constructors = {
+    tag: make
+    for tag, make in _Loader.yaml_constructors.items()
+    if tag is None or tag.rpartition(":")[2] in ("null", "bool", "int", "float", "str", "seq", "map")
+}
 _Loader.yaml_implicit_resolvers = {}
 for _kind, _written, _first in PLAIN:
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(rf"({_written})\Z"), _first)
@@ -87,13 +96,25 @@ def _size(node: Any, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
-def _refuse_twice(node: Any) -> None:
+def _read_keys(node: Any) -> None:
+    """Take keys for texts, as they are written, and refuse one that is there twice."""
     # A key that was merged in by `<<` may be given again; from then on it occurs twice in the node itself.
     if not isinstance(node, yaml.MappingNode) or getattr(node, "looked_at", False):
         return
     node.looked_at = True  # type: ignore[attr-defined]
-    keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-    for key, times in Counter(keys).items():
+    for key, times in Counter(key.value for key, _ in node.value if _is_plain(key)).items():
         if times > 1:
             line = [found for found, _ in node.value if found.value == key][1].start_mark.line
             raise yaml.YAMLError(f"the key {key!r} is given twice, again in line {line + 1}")
+    node.value = [(_as_text(key) if _is_plain(key) else key, value) for key, value in node.value]
+
+
+def _is_plain(key: Any) -> bool:
+    return isinstance(key, yaml.ScalarNode)
+
+
+def _as_text(key: Any) -> Any:
+    """A key's node as a text's, but for ``<<``; not the same node, which may be a value elsewhere."""
+    if key.tag == MERGE:
+        return key
+    return yaml.ScalarNode(TEXT, key.value, key.start_mark, key.end_mark, key.style)

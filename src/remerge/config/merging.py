@@ -32,6 +32,8 @@ class Variant(Section):
             given = {"method": method, "params": params, "seeds": seeds}
         if not (isinstance(given, dict) and "method" in given and isinstance(given.get("params", {}), dict)):
             raise ValueError("write a method, or one with its parameters: {ties: {density: 0.1}}")
+        if not all(isinstance(key, str) for key in given.get("params", {})):
+            raise ValueError(f"{given['method']}: a parameter's name is no text: quote it")
         seeds = {"seeds": given["seeds"]} if given.get("seeds", 1) != 1 else {}
         name = name_of(str(given["method"]), given.get("params", {}) | seeds)
         written = given.setdefault("name", name)
