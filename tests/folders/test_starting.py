@@ -137,6 +137,22 @@ def test_adapters_with_heads(capsys):
     assert "knots" in [variant.name for variant in config.merge.variants]
 
 
+def test_adapters_with_the_tokenizer_of_their_base(capsys):
+    """Transformers reads it as Qwen's own beside a Qwen2, and as it is saved beside an adapter."""
+    AutoModelForCausalLM.from_pretrained(MODELS / "miniature-qwen2").save_pretrained("base")
+    shutil.copy(MODELS / "miniature-qwen2/tokenizer.json", "base")
+    Path("base/tokenizer_config.json").write_text('{"eos_token": "<eos>", "pad_token": "<pad>"}')
+    assert "<|endoftext|>" in AutoTokenizer.from_pretrained("base").get_vocab()
+    for name in ("first", "second"):
+        model = AutoModelForCausalLM.from_pretrained("base")
+        lora = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"], init_lora_weights=False)
+        get_peft_model(model, lora).save_pretrained(name)
+        for file in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(f"base/{file}", name)
+    assert new("first", "second", base="base") == 0
+    assert "tokens added" not in Path("mine.yaml").read_text()
+
+
 def test_images_with_heads(capsys):
     """Of a model, or of an adapter, whose own configuration does not say what it was trained for."""
     shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}

@@ -173,7 +173,7 @@ class Text:
         """
         if not any((folder / name).is_file() for name in TOKENIZERS):
             return []
-        base, own = self.processor.get_vocab(), tokenizer_of(folder).get_vocab()
+        base, own = self.processor.get_vocab(), tokenizer_of(folder, self.config).get_vocab()
         moved = [token for token in sorted(base) if own.get(token) != base[token]]
         if moved:
             raise UserError(
@@ -295,13 +295,19 @@ def _decoder(model: Any) -> nn.Module:
     return decoder
 
 
-def tokenizer_of(folder: Path) -> Any:
+def tokenizer_of(folder: Path, config: Any = None) -> Any:
     """A folder's tokenizer.
+
+    Args:
+        folder: the folder of a model or adapter.
+        config: the configuration of an adapter's base. By their architecture, transformers reads the same
+            files as tokenizers of several classes, which may have other tokens; an adapter names none.
 
     Raises:
         UserError: it has none that can be read.
     """
+    known = {} if (folder / "config.json").is_file() else {"config": config}
     try:
-        return AutoTokenizer.from_pretrained(folder, **AS_DATA)
+        return AutoTokenizer.from_pretrained(folder, **known, **AS_DATA)
     except Exception as error:  # the tokenizers library raises no narrower exception
         raise UserError(f"{folder}: no tokenizer ({cause_of(error)}): save it beside the model") from None

@@ -81,7 +81,7 @@ def read_inputs(base: str, sources: Mapping[str, str]) -> Inputs:
     return Inputs(whole, read, still)
 
 
-def check_tokens(base: Path, sources: Mapping[str, str]) -> None:
+def check_tokens(base: Checkpoint, sources: Mapping[str, str]) -> None:
     """Refuse an expert whose tokenizer numbers the base's tokens otherwise, with a note on tokens of its own.
 
     Rows of embeddings are merged by their numbers, and the merge has the base's tokenizer. One that cannot be
@@ -90,8 +90,9 @@ def check_tokens(base: Path, sources: Mapping[str, str]) -> None:
     Raises:
         UserError: a token has another number in an expert than in the base.
     """
-    ours = _tokens(base)
-    for name, theirs in ((name, _tokens(locate(source))) for name, source in sources.items()):
+    config = base.model.config if base.model is not None else None
+    ours = _tokens(base.folder, config)
+    for name, theirs in ((name, _tokens(locate(source), config)) for name, source in sources.items()):
         if moved := min((t for t in theirs if ours.get(t, theirs[t]) != theirs[t]), default=None):
             raise UserError(
                 f"expert {name}: its tokenizer is another: {moved!r} is token {theirs[moved]} there, "
@@ -103,12 +104,12 @@ def check_tokens(base: Path, sources: Mapping[str, str]) -> None:
             note(f"{', '.join(own[:3])}{more}: tokens of {name} alone: the base's tokenizer is kept")
 
 
-def _tokens(folder: Path) -> Mapping[str, int]:
+def _tokens(folder: Path, config: Any) -> Mapping[str, int]:
     """The numbers of a folder's tokens; empty without a tokenizer."""
     if not any((folder / name).is_file() for name in TOKENIZERS):
         return {}
     with suppress(UserError):
-        found: Mapping[str, int] = tokenizer_of(folder).get_vocab()
+        found: Mapping[str, int] = tokenizer_of(folder, config).get_vocab()
         return found
     return {}
 

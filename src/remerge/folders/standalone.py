@@ -79,7 +79,7 @@ def merge_folders(
     _check_out(out)
     sources, place = named(experts), device_of(device)
     inputs = read_inputs(base, sources)
-    check_tokens(inputs.base.folder, sources)
+    check_tokens(inputs.base, sources)
     with _enough_memory(place):
         weights = inputs.weights(place)
         merged = chosen.merge(weights, settings)
