@@ -30,9 +30,14 @@ def grams(base, experts):
     return made
 
 
-@pytest.mark.parametrize("weights", [None, [0.5, 0.25, 0.25]])
-def test_fisher_is_the_weighted_mean(base, experts, informations, weights):
+@pytest.mark.parametrize(("weights", "normalise"), [(None, False), (None, True), ([0.5, 0.25, 0.25], True)])
+def test_fisher_is_the_weighted_mean(base, experts, informations, weights, normalise):
     w = torch.tensor(weights or [1 / 3] * 3).double()
+    for scale, of in zip((1, 0.01, 30), informations.values(), strict=True):
+        of |= {name: scale * F for name, F in of.items()}
+    if normalise:
+        once = [[F.flatten() for k, F in of.items() if k != "lm_head.weight"] for of in informations.values()]
+        w = w / (torch.stack([torch.cat(F).double().norm() for F in once]) + 1e-6)
     tied = {"lm_head.weight": "embed_tokens.weight"}
 
     def merge(name):
@@ -43,14 +48,26 @@ def test_fisher_is_the_weighted_mean(base, experts, informations, weights):
             c = c * (torch.stack([informations[e][name] for e in experts]).double() + 1e-6)
         return (c * tau).sum(dim=0) / c.sum(dim=0)
 
-    merged = remerge.merge("fisher", base, experts, statistics=informations, weights=weights)
+    merged = remerge.merge(
+        "fisher", base, experts, statistics=informations, weights=weights, normalise=normalise
+    )
     close(merged, added(base, merge))
+
+
+def test_fisher_whose_informations_are_equally_long_is_that_of_any_scale(base, experts, informations):
+    large = {e: {k: 50 * F for k, F in of.items()} for e, of in informations.items()}
+    one, other = (
+        remerge.merge("fisher", base, experts, statistics=given, epsilon=0, normalise=True)
+        for given in (informations, {**informations, "mnli": large["mnli"]})
+    )
+    close(one, other)
 
 
 def test_fisher_without_any_information_is_the_mean(base, experts):
     none = {e: {k: torch.zeros_like(v) for k, v in base.items()} for e in experts}
-    merged = remerge.merge("fisher", base, experts, statistics=none, epsilon=0)
-    close(merged, remerge.merge("average", base, experts))
+    for normalise in (False, True):
+        merged = remerge.merge("fisher", base, experts, statistics=none, epsilon=0, normalise=normalise)
+        close(merged, remerge.merge("average", base, experts))
 
 
 def test_regmean_of_a_layer_that_nobody_uses_is_the_mean(base, experts, grams):

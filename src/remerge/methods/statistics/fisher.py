@@ -1,6 +1,6 @@
 """Fisher merging: the mean of the experts weighted by each parameter's Fisher information."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 import torch
@@ -20,10 +20,13 @@ def fisher(
     statistics: Mapping[str, State],
     weights: Weights | None = None,
     epsilon: Annotated[float, Range(0, 1)] = 1e-6,
+    normalise: bool = False,
 ) -> Merged:
     """sum_t w_t (F_t + eps) theta_t / sum_t w_t (F_t + eps), entry by entry.
 
-    Where no expert has any information, the experts are averaged.
+    Where no expert has any information, the experts are averaged. An expert that is surer of its answers has
+    less information, and less weight; with ``normalise``, w_t is divided by ‖F_t‖ + eps, as MergeLM and
+    FusionBench do.
 
     Args:
         deltas: the task vectors tau_t.
@@ -31,6 +34,7 @@ def fisher(
             (`remerge.measures.curvature.fisher`). A tensor without any is averaged.
         weights: w_t, divided by their sum; 1/T each if not given.
         epsilon: eps, added to F_t.
+        normalise: whether the F_t count as if they were equally long, over all tensors.
 
     Raises:
         UserError: an expert's statistics are missing, not finite, or of another shape.
@@ -39,6 +43,9 @@ def fisher(
     """
     w = torch.tensor(normalised(weights, deltas.experts, "fisher: weights"))[:, None]
     F = given("fisher", deltas, statistics, lambda theta: theta.shape)
+    if normalise:
+        w = w / (_lengths(len(w), (F[name] for name in deltas)) + epsilon)[:, None]
+        w /= w.sum()
 
     def merge(tau: Tensor, name: str, where: slice) -> Tensor:
         c, at = w.to(tau.device).expand_as(tau), F[name]
@@ -48,3 +55,11 @@ def fisher(
         return (c * tau).sum(dim=0) / c.sum(dim=0)
 
     return deltas.entrywise(merge)
+
+
+def _lengths(count: int, F: Iterable[list[Tensor] | None]) -> Tensor:
+    """‖F_t‖ over all tensors, above 0, float32 ``[T]``."""
+    squares = torch.zeros(count, dtype=torch.float64)
+    for at in filter(None, F):
+        squares += torch.stack([f.float().norm().double().square() for f in at]).cpu()
+    return squares.sqrt().float().clamp_min(torch.finfo(torch.float32).tiny)
