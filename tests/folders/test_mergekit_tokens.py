@@ -365,8 +365,8 @@ TOKEN = "tokenizer.tokens.<new>"
         ),
         (linear("plain", tokenizer={"tokens": ["<new>"]}), "tokenizer.tokens: must be a mapping of keys"),
         (
-            linear("plain", tokenizer={"tokens": {1: {}}}),
-            "tokenizer.tokens.1: must be the text of a token: write it",
+            linear("plain", tokenizer={"tokens": {"": {}}}),
+            "tokenizer.tokens.: must be the text of a token: write it",
         ),
         (
             linear("plain", tokenizer={"tokens": {"<new>": {}}}),

@@ -92,9 +92,9 @@ def _source(where: Path, key: str, value: Any) -> str:
     return str(value) if value in (OF_ALL, OF_THE_BASE) else source_in(where, key, value)
 
 
-def _row(where: Path, token: Any, value: Any) -> Row:
+def _row(where: Path, token: str, value: Any) -> Row:
     key = f"tokenizer.tokens.{token}"
-    if not isinstance(token, str) or not token:
+    if not token:
         raise UserError(f"{where}: {key}: must be the text of a token: write it in quotes")
     given = mapping_in(where, key, value)
     check_keys(where, key, given, ["source", "force"])
