@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from faults.small import CONFIG, LEARNED, RUN, TASKS, finish, settings
 from safetensors.torch import load_file, save_file
 
@@ -190,6 +191,20 @@ def test_other_settings_versions_and_parents_are_stale(
     shutil.copytree(copied.parent / "copy", copied.parent / "other")
     monkeypatch.setattr("remerge.verify.versions", lambda: {"python": "3.0"})
     assert any("was made with python" in line and "not 3.0 as here" in line for line in verified(capsys)[1])
+
+
+def test_a_configuration_that_names_another_model_by_now(copied: Path, capsys: Any) -> None:
+    """As where a run with it was stopped before it looked for the model."""
+    config = yaml.safe_load(Path(CONFIG).read_text())
+    config["tasks"]["cola"]["expert"] = f"./{RUN}/experts/mnli"
+    Path(CONFIG).write_text(yaml.safe_dump(config))
+    status, lines = verified(capsys)
+    said = "experts/cola.json is of another model (fine-tuned here) than the configuration's"
+    assert status == 2 and any(said in line for line in lines), lines
+    assert main(["exports", CONFIG, "average", "cola+mnli"]) == 2
+    assert said in capsys.readouterr().err
+    with pytest.raises(UserError, match="is of another model"):
+        Benchmark.open(RUN).model("average", "cola+mnli")
 
 
 def test_edited_code_makes_what_follows_from_it_stale(

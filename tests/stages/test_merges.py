@@ -286,7 +286,7 @@ def test_the_selection_is_the_best_mean_on_validation(bench):
 
 def with_(config, variants, **changes):
     """The benchmark with other variants, plans or rules."""
-    raw = yaml.safe_load(dump(config))
+    raw = config.model_dump(mode="json")
     raw["merge"]["variants"] = variants
     raw |= changes
     return validate(raw, Path("b.yaml"))

@@ -31,7 +31,11 @@ from remerge.families import Family, Head, family
 from remerge.families.linearised import Linearised
 from remerge.measures.words import Parts, WordHead, word_head
 from remerge.records import Model
+from remerge.training import existing
 from remerge.versions import versions
+
+TRAINED = "fine-tuned here"
+"""The source of a model that has none."""
 
 
 class Models:
@@ -98,10 +102,15 @@ class Models:
 
         Raises:
             UserError: a file is missing, or is not the recorded one.
-            Stale: the model was trained from another base.
+            Stale: the configuration names another model by now, or it was trained from another base.
         """
         record, place = self.record(model), Model.place(self.folder, model=model)
         folder, again = Path(record.path), f"delete {place} and run again"
+        asked = self.config.base.source if model == "base" else existing(self.config, model) or TRAINED
+        if Path(asked).resolve() != Path(record.source).resolve():
+            raise Stale(
+                f"{place} is of another model ({record.source}) than the configuration's ({asked}): {again}"
+            )
         now = of_model(folder, weights)
         known = {name: record.files[name] for name in record.files if weights or not _is_weights(name)}
         for name in sorted(now.keys() | known.keys()):

@@ -19,7 +19,7 @@ from remerge.files import check_writable, write_folder
 from remerge.notes import note_on
 from remerge.runs import alone
 from remerge.stages._code import code
-from remerge.stages._models import model_record
+from remerge.stages._models import TRAINED, model_record
 from remerge.stages._workspace import Workspace
 from remerge.training import existing, others_of, settings_of, tasks_of
 
@@ -34,7 +34,7 @@ def run(config: Config, task: str) -> None:
         folder = _existing(space, task, source)
     model: Any = space.load_folder(folder, space.dtype)
     _note_differences(space, task, folder, model.config)
-    known, made = follows(space, task), source or "fine-tuned here"
+    known, made = follows(space, task), source or TRAINED
     record = model_record(space, task, model, made, folder, started, training, known)
     record.write(space.folder, model=task)
 

@@ -22,6 +22,7 @@ from remerge.methods import prepare
 from remerge.records import Merge
 from remerge.stages._again import Again, again, coefficients_in
 from remerge.stages._bench import Bench
+from remerge.stages._models import TRAINED
 
 
 def run(config: Config, variant: str, subset: str) -> None:
@@ -106,7 +107,7 @@ def _task_type(config: Config) -> str | None:
 def _source(bench: Bench, model: str) -> str:
     """The source of a model: its hub id, or its folder's absolute path."""
     record = bench.space.record(model)
-    local = record.source in ("miniature", "fine-tuned here") or Path(record.source).is_dir()
+    local = record.source in ("miniature", TRAINED) or Path(record.source).is_dir()
     return str(Path(record.path).resolve()) if local else record.source
 
 
