@@ -209,17 +209,17 @@ def _try(
     if method.needs.statistics or any(p.required for p in method.parameters.values()):
         # These, or the layers that required coefficients name, need a model.
         return []
-    over = str(settings["over"]) if method.learned else method.name
+    merging = str(settings["over"]) if method.learned else method.name
     generator = torch.Generator().manual_seed(0)
-    shapes = {"layer.weight": shape, "layer.bias": shape[:1]}
-    base = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    sizes = {"layer.weight": shape, "layer.bias": shape[:1]}
+    base = {name: torch.randn(size, generator=generator) for name, size in sizes.items()}
     made: list[torch.Tensor] = []
     for experts in merges:
         states = {e: {n: torch.randn(t.shape, generator=generator) for n, t in base.items()} for e in experts}
         deltas = Deltas(base, states)
-        with contained(over, deltas):
+        with contained(merging, deltas):
             if method.learned:
-                made += prepare(over, deltas).values()
+                made += prepare(merging, deltas).values()
             else:
                 made += [tau for _, tau in method.merge(deltas, settings)]
     return made
